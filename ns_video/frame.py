@@ -1,0 +1,112 @@
+"""Frozen values that walk through the pipeline. Floor 0: numpy and the standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+# Values of ITU-T H.273 / ISO 23091-2, as libav numbers them. 2 is "unspecified" everywhere.
+UNSPECIFIED = 2
+RANGE_UNSPECIFIED, RANGE_LIMITED, RANGE_FULL = 0, 1, 2
+MATRIX_RGB = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ColorInfo:
+    """How samples are to be read. Numbers are those of ITU-T H.273 (libav's enumerations)."""
+
+    matrix: int = UNSPECIFIED
+    """Matrix coefficients: 0 RGB, 1 BT.709, 5/6 BT.601, 9 BT.2020 non-constant luminance."""
+    range: int = RANGE_UNSPECIFIED
+    """libav's AVColorRange: 0 unspecified, 1 limited ("tv"), 2 full ("pc")."""
+    primaries: int = UNSPECIFIED
+    transfer: int = UNSPECIFIED
+    """Transfer characteristics: 1 BT.709, 16 PQ (SMPTE ST 2084), 18 HLG (ARIB STD-B67)."""
+    chroma_location: int = 0
+    """libav's AVChromaLocation: 0 unspecified, 1 left, 2 center, 3 topleft."""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelFormat:
+    """Geometry of a planar or packed pixel format, read from libav's descriptor."""
+
+    name: str
+    bit_depth: int
+    """Significant bits per sample, 1 to 16."""
+    is_rgb: bool
+    planes: int
+    chroma_shift_x: int
+    """log2 of the horizontal chroma subsampling (0 for 4:4:4)."""
+    chroma_shift_y: int
+    has_alpha: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JpegTables:
+    """What a JPEG file says of its own damage.
+
+    `luma` and `chroma` are (8, 8) uint16 quantisation steps in natural (row, column) order;
+    `subsampling` is (horizontal, vertical), (1, 1) for 4:4:4 and (2, 2) for 4:2:0.
+    `chroma` equals `luma` for a gray file.
+    """
+
+    luma: npt.NDArray[np.uint16]
+    chroma: npt.NDArray[np.uint16]
+    subsampling: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantiserMap:
+    """The quantiser step of each block of a decoded frame.
+
+    `step` is (rows, columns) float32: the luma quantiser step in 8-bit sample units
+    (H.264: 0.625 * 2**(QP / 6)); `block` the side of a block in luma samples; `picture_type` is "I", "P", "B" or "?".
+    `source` says who told: a codec's name, or "estimate".
+    """
+
+    step: npt.NDArray[np.float32]
+    block: int
+    picture_type: str = "?"
+    source: str = "estimate"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded picture with all that is needed to write it back.
+
+    `planes` are C-contiguous numpy arrays in the pixel format's plane order, (H, W) each, uint8 for
+    8-bit formats and native-endian uint16 above; packed RGB arrives as planar. `carrier` is the libav frame
+    it came from; it is opaque to everyone but `ns_video.media`, and keeps side data that rides on the frame.
+    """
+
+    planes: tuple[Plane, ...]
+    width: int
+    height: int
+    format: PixelFormat
+    color: ColorInfo
+    pts: int | None
+    time_base: Fraction
+    duration: int | None = None
+    key_frame: bool = False
+    picture_type: str = "?"
+    interlaced: bool = False
+    quantiser: QuantiserMap | None = None
+    jpeg: JpegTables | None = None
+    damaged: bool = False
+    carrier: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def pts_seconds(self) -> float | None:
+        """Presentation time in seconds, None where the stream has none."""
+        return None if self.pts is None else float(self.pts * self.time_base)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all planes: what a queue counts."""
+        return sum(plane.nbytes for plane in self.planes)

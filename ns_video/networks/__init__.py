@@ -1,0 +1,1 @@
+"""Architectures, one a file; torch only. Nothing is registered on import: `ns_video.weights` names them."""

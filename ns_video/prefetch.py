@@ -1,0 +1,108 @@
+"""The only thread and the only queue of the package: a generator in, a generator out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ns_video.errors import StallError
+
+Item = TypeVar("Item")
+
+_STOP_JOIN_SECONDS = 30.0  # a libav call that decodes or encodes one frame ends far sooner
+
+
+@dataclass(slots=True)
+class PrefetchMeter:
+    """What one prefetch saw. Seconds of wall time; bytes as `size_of` counts them."""
+
+    producer_waiting_seconds: float = 0.0
+    consumer_waiting_seconds: float = 0.0
+    peak_bytes: int = 0
+    items: int = 0
+
+
+def prefetch(
+    items: Iterable[Item],
+    budget_bytes: int,
+    *,
+    size_of: Callable[[Item], int],
+    name: str = "prefetch",
+    meter: PrefetchMeter | None = None,
+    stall_seconds: float | None = None,
+) -> Generator[Item]:
+    """Run `items` in a thread, at most `budget_bytes` ahead of the consumer.
+
+    The order is kept. An item larger than the budget passes alone, so that nothing can deadlock. The
+    worker's exception is re-raised at the consumer, after the items made before it, with the worker's traceback.
+    A consumer that stops early (close, exception, garbage collection) ends the worker, closes the upstream
+    generator in the worker's thread and joins it. Prefetches nest.
+
+    Raises whatever `items` raises, and StallError where nothing came for `stall_seconds`.
+    """
+    queue: deque[tuple[Item, int]] = deque()
+    condition = threading.Condition()
+    state = {"bytes": 0, "stop": False, "done": False}
+    failure: list[BaseException] = []
+    seen = meter if meter is not None else PrefetchMeter()
+
+    def work() -> None:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                size = max(1, size_of(item))
+                with condition:
+                    began = time.perf_counter()
+                    while state["bytes"] and state["bytes"] + size > budget_bytes and not state["stop"]:
+                        condition.wait()
+                    seen.producer_waiting_seconds += time.perf_counter() - began
+                    if state["stop"]:
+                        break
+                    queue.append((item, size))
+                    state["bytes"] += size
+                    seen.items += 1
+                    seen.peak_bytes = max(seen.peak_bytes, state["bytes"])
+                    condition.notify_all()
+                del item
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            try:
+                close = getattr(iterator, "close", None)
+                if close is not None:
+                    close()
+            except BaseException as error:
+                failure.append(error)
+            with condition:
+                state["done"] = True
+                condition.notify_all()
+
+    worker = threading.Thread(target=work, name=name, daemon=True)
+    worker.start()
+    try:
+        while True:
+            with condition:
+                began = time.perf_counter()
+                while not queue and not state["done"]:
+                    if not condition.wait(stall_seconds) and not queue and not state["done"]:
+                        raise StallError(f"nothing came for {stall_seconds:.0f} s", stage=name)
+                seen.consumer_waiting_seconds += time.perf_counter() - began
+                if not queue:
+                    break
+                item, size = queue.popleft()
+                state["bytes"] -= size
+                condition.notify_all()
+            yield item
+            del item
+        if failure:
+            raise failure[0]
+    finally:
+        with condition:
+            state["stop"] = True
+            queue.clear()
+            condition.notify_all()
+        worker.join(_STOP_JOIN_SECONDS)

@@ -1,0 +1,88 @@
+"""The run record: what a run did, as a value and as the JSON of the contract. Floor 0."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Damage:
+    """One place where the input was damaged or a frame was passed through. `pts_seconds` None: unknown place."""
+
+    pts_seconds: float | None
+    what: str
+
+
+@dataclass(slots=True)
+class StreamAction:
+    """What became of one input stream: "restored", "copied", "attached", "converted: ..." or "dropped: ..."."""
+
+    index: int
+    type: str
+    codec: str
+    action: str
+
+
+@dataclass(slots=True)
+class StageTimes:
+    """Seconds of wall time a stage worked, and waited for its neighbours."""
+
+    busy_seconds: float = 0.0
+    waiting_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class ModelInfo:
+    """Which weights ran."""
+
+    name: str = "identity"
+    sha256: str = ""
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """The record of one run: `ns-video restore --record`, and what `ns_video.restore` returns."""
+
+    version: str = ""
+    input: str = ""
+    output: str = ""
+    preset: str = ""
+    model: ModelInfo = field(default_factory=ModelInfo)
+    device: str = ""
+    precision: str = ""
+    tile: int = 0
+    """Tile side in input pixels; 0 for the whole frame."""
+    kind: str = "clip"
+    """"clip" or "still"."""
+    frames_in: int = 0
+    frames_out: int = 0
+    frames_passed_through: int = 0
+    frames_identical: int = 0
+    """Frames equal to the one before, whose result was used again."""
+    frames_undamaged: int = 0
+    """Frames left alone because their quantisers say that nothing was lost."""
+    fallbacks: dict[str, int] = field(default_factory=dict)
+    """Smaller tiles, fp32 retries and the like, counted by name."""
+    damage: list[Damage] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    streams: list[StreamAction] = field(default_factory=list)
+    seconds: float = 0.0
+    fps: float = 0.0
+    stages: dict[str, StageTimes] = field(default_factory=dict)
+    limiting_stage: str = ""
+    peak_memory_bytes: int = 0
+    segments_resumed: int = 0
+    verified: str = ""
+    """What the self-check covered: "structure", "full" or "" where there was nothing to read back (a pipe)."""
+    exit_code: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    def dumps(self) -> str:
+        """The record as indented JSON text."""
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False)
