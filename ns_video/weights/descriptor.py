@@ -1,0 +1,57 @@
+"""What a loaded model tells its callers, so that they never learn a network's quirks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from ns_video.cards import Card
+
+PRECISIONS = frozenset({"fp32", "fp16", "bf16"})
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A network that is ready to run, and everything needed to run it well."""
+
+    name: str
+    """The shipped name, or the file's name without its suffix."""
+    architecture: str
+    """"identity", "ns_restore", "nsie", "ns_iqa", "ns_c", a network of the deblurring study, or spandrel's id."""
+    network: nn.Module
+    """In eval mode, float32, on the CPU, without gradients. Pictures in [0, 1] in, pictures out (not clamped)."""
+    scale: int
+    """Sides of the result / sides of the input."""
+    halo: int
+    """Receptive radius in input pixels, a multiple of `multiple_of`; 0 with `exact_tiles` False: unbounded."""
+    exact_tiles: bool
+    """Tiles with this halo, cut on multiples of `multiple_of` and cropped, give what the whole picture gives."""
+    multiple_of: int
+    """Sides of the input must be multiples of this."""
+    in_channels: int
+    """Of one picture (a network of several frames sees frames * in_channels)."""
+    out_channels: int
+    domain: str
+    """"rgb" or "ycbcr"."""
+    conditioning: str
+    """"none", "jpeg" or "quantiser": the side information that `network(x, side)` wants."""
+    frames: int
+    """Pictures seen at once, in time order; the middle one is restored."""
+    sha256: str
+    """Of the weights file; empty for a built-in model."""
+    path: Path | None
+    card: Card | None
+    safe_precisions: frozenset[str]
+    """Precisions the architecture is known to stand, out of PRECISIONS; fp32 always."""
+
+    @property
+    def restores(self) -> bool:
+        """Pictures come out, not a score or a class."""
+        return self.out_channels == self.in_channels == 3
+
+    @property
+    def parameters(self) -> int:
+        """Number of learned values."""
+        return sum(parameter.numel() for parameter in self.network.parameters())

@@ -1,0 +1,54 @@
+"""A trained network → a weights file that `load_descriptor` reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ns_video.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a weights file says about itself."""
+
+    architecture: str
+    conditioning: str = "none"
+    domain: str = "rgb"
+
+
+def save_model(network: nn.Module, path: Path, metadata: Metadata, dtype: torch.dtype | None = None) -> str:
+    """Write `network`'s weights and metadata to `path` (.safetensors), whole or not at all; returns the sha256.
+
+    The configuration is taken from `network.config`, a dataclass, where there is one. Weights may be stored as `dtype`
+    (torch.float16 halves the file); they are read back as float32.
+
+    Raises ModelError when a weight is not finite, or too large for `dtype`.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in network.state_dict().items():
+        stored = tensor.detach().to("cpu").contiguous()
+        if stored.is_floating_point():
+            stored = stored if dtype is None else stored.to(dtype)
+            if not bool(torch.isfinite(stored).all()):
+                raise ModelError(f"'{name}' holds values that are not finite as {stored.dtype}; {path} is not written")
+        tensors[name] = stored.clone()
+    config = getattr(network, "config", None)
+    texts = {
+        "architecture": metadata.architecture,
+        "conditioning": metadata.conditioning,
+        "domain": metadata.domain,
+        "config": json.dumps(dataclasses.asdict(config) if dataclasses.is_dataclass(config) else {}, sort_keys=True),  # pyright: ignore[reportArgumentType]  an instance, never a class
+    }
+    data = safetensors.torch.save(tensors, texts)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(data)
+    partial.replace(path)
+    return hashlib.sha256(data).hexdigest()
