@@ -1,0 +1,564 @@
+"""A clip as a generator of frames, and of packets that are only to be copied.
+
+Every frame libav can decode leaves once, with its own presentation time; B-frames are drained at the end; what is
+damaged is counted and located, never skipped in silence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import av
+import av.container
+import av.error
+import numpy as np
+from av.filter import Graph
+from av.sidedata.encparams import VideoEncParams, VideoEncParamsType
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ns_video.errors import DamageError, InputError
+from ns_video.frame import ColorInfo, Frame, PixelFormat, Plane, QuantiserMap
+from ns_video.media.libav import captured_log, open_input, printable
+from ns_video.media.probe import ClipInfo, clip_info, pixel_format
+from ns_video.record import Damage
+
+MAX_PIXELS = 1 << 28  # 268 megapixels: sixteen times 4K, far under what a 65535 x 65535 header claims
+_DAMAGE_KEPT = 500  # places listed one by one; the rest is only counted
+_PICTURE_TYPES = {0: "?", 1: "I", 2: "P", 3: "B", 4: "P", 5: "I", 6: "P", 7: "B"}
+
+# libav writes these at error level for files that are whole.
+_HARMLESS = re.compile(
+    r"Could not find codec parameters|Application has requested|deprecated|unspecified pixel format|"
+    r"Unsupported codec with id|Failed to open codec|Cannot find .* reference|co located POCs unavailable|"
+    r"DTS .* out of order|Invalid timestamps|Timestamps are unset|Packet corrupt.*stream = [1-9]|"
+    r"Unknown cover type|error reading header|VPS 0 does not exist|SPS 0 does not exist|PPS id out of range|"
+    r"Could not parse .*chapter|skipping|Header missing|"
+    r"number of reference frames .* exceeds max|"
+    r"mebx|tmcd|unknown stream|decoding for stream|Late SEI|no frame!$"
+)
+
+# Packed and semi-planar layouts, and the planar one that holds the same samples exactly.
+_PLANAR: dict[str, str] = {
+    "nv12": "yuv420p",
+    "nv21": "yuv420p",
+    "nv16": "yuv422p",
+    "nv24": "yuv444p",
+    "yuyv422": "yuv422p",
+    "uyvy422": "yuv422p",
+    "yvyu422": "yuv422p",
+    "uyyvyy411": "yuv411p",
+    "p010le": "yuv420p10le",
+    "p210le": "yuv422p10le",
+    "p410le": "yuv444p10le",
+    "y210le": "yuv422p10le",
+    "rgb24": "gbrp",
+    "bgr24": "gbrp",
+    "rgb0": "gbrp",
+    "bgr0": "gbrp",
+    "0rgb": "gbrp",
+    "0bgr": "gbrp",
+    "rgb8": "gbrp",
+    "bgr8": "gbrp",
+    "rgb565le": "gbrp",
+    "rgb555le": "gbrp",
+    "bgr565le": "gbrp",
+    "bgr555le": "gbrp",
+    "rgba": "gbrap",
+    "bgra": "gbrap",
+    "argb": "gbrap",
+    "abgr": "gbrap",
+    "pal8": "gbrap",
+    "ya8": "gbrap",
+    "rgb48le": "gbrp16le",
+    "rgb48be": "gbrp16le",
+    "rgba64le": "gbrap16le",
+    "rgba64be": "gbrap16le",
+    "x2rgb10le": "gbrp10le",
+    "monow": "gray",
+    "monob": "gray",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """How a clip is read."""
+
+    container_format: str | None = None
+    container_options: Mapping[str, str] = field(default_factory=dict)
+    allow_protocols: tuple[str, ...] = ()
+    threads: int = 0
+    """libav decoder threads; 0 lets libav choose."""
+    quantisers: bool = False
+    """Attach each frame's quantiser map where the codec tells (H.264, MPEG-2, VP9)."""
+    deinterlace: str = "auto"
+    """"auto": frames flagged interlaced, "on": all frames, "off": none. libav's bwdif, one frame out per frame in."""
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    strict: bool = False
+    max_pixels: int = MAX_PIXELS
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedPacket:
+    """A packet of a stream that is not restored. `packet` is libav's, opaque outside `ns_video.media`."""
+
+    stream_index: int
+    packet: Any
+    nbytes: int
+
+
+def planar_name(name: str) -> str:
+    """The planar pixel format that holds the same samples as `name`."""
+    if name in _PLANAR:
+        return _PLANAR[name]
+    if name.endswith("be"):
+        return _PLANAR.get(name, name[:-2] + "le")
+    return name
+
+
+def _plane_view(plane: Any, width_bytes: int) -> np.ndarray:
+    rows = np.frombuffer(plane, np.uint8)
+    return rows[: plane.line_size * plane.height].reshape(plane.height, plane.line_size)[:, :width_bytes]
+
+
+def plane_views(frame: VideoFrame, fmt: PixelFormat) -> tuple[Plane, ...]:
+    """Numpy views, without copying, of a planar libav frame; RGB in R, G, B[, A] order."""
+    wide = fmt.bit_depth > 8
+    views: list[Any] = []
+    for plane in frame.planes[: fmt.planes]:
+        view = _plane_view(plane, plane.width * (2 if wide else 1))
+        views.append(view.view(np.uint16) if wide else view)
+    if fmt.is_rgb and len(views) >= 3:
+        views[:3] = [views[2], views[0], views[1]]
+    return tuple(views)
+
+
+class _Quantisers:
+    """Reads libav's VIDEO_ENC_PARAMS into QuantiserMaps."""
+
+    _VP9_STEP_INDEX = np.array([0, 1, 95, 128, 160, 192, 224, 255], np.float32)
+    _VP9_STEP = np.array([4, 8, 102, 168, 270, 448, 880, 1828], np.float32) / 8  # libvpx ac_qlookup, interpolated
+
+    def __init__(self, codec: str, bit_depth: int) -> None:
+        self._codec = codec
+        self._depth = bit_depth
+
+    def read(self, frame: VideoFrame) -> QuantiserMap | None:
+        params = next((d for d in frame.side_data if isinstance(d, VideoEncParams)), None)
+        if params is None:
+            return None
+        qp = np.full((-(-frame.height // 16), -(-frame.width // 16)), params.qp, np.float32)
+        count, size, offset = params.nb_blocks, params.block_size, params.blocks_offset
+        if count:
+            raw = np.frombuffer(params, np.uint8)[offset : offset + count * size].reshape(count, size)
+            block = raw[:, :20].copy().view(np.int32)  # AVVideoBlockParams: src_x, src_y, w, h, delta_qp
+            delta = block[:, 4].astype(np.float32)
+            x0, y0 = block[:, 0] // 16, block[:, 1] // 16
+            inside = (x0 >= 0) & (y0 >= 0) & (x0 < qp.shape[1]) & (y0 < qp.shape[0])
+            big = int(max(block[:, 2].max(), block[:, 3].max(), 16)) // 16
+            for dy in range(big):
+                for dx in range(big):
+                    covers = inside & (block[:, 2] > 16 * dx) & (block[:, 3] > 16 * dy)
+                    yy, xx = y0[covers] + dy, x0[covers] + dx
+                    ok = (yy < qp.shape[0]) & (xx < qp.shape[1])
+                    qp[yy[ok], xx[ok]] = params.qp + delta[covers][ok]
+        kind = VideoEncParamsType(params.codec_type)
+        if kind == VideoEncParamsType.H264:
+            step = 0.625 * np.exp2((qp - 6 * (self._depth - 8)) / 6)
+        elif kind == VideoEncParamsType.MPEG2:
+            step = 2.0 * qp
+        elif kind == VideoEncParamsType.VP9:
+            step = np.interp(qp, self._VP9_STEP_INDEX, self._VP9_STEP)
+        else:
+            return None
+        return QuantiserMap(
+            step=step.astype(np.float32),
+            block=16,
+            picture_type=_PICTURE_TYPES.get(int(frame.pict_type), "?"),
+            source=self._codec,
+        )
+
+
+class ClipReader:
+    """An open clip. `info` is what its header says; `items()` walks through it once.
+
+    Use as a context manager. `damage` and `warnings` fill while `items()` runs; `damage_count` counts also what is not
+    listed one by one.
+    """
+
+    def __init__(self, source: str | Path | IO[bytes], options: DecodeOptions | None = None) -> None:
+        self.options = options or DecodeOptions()
+        self.damage: list[Damage] = []
+        self.damage_count = 0
+        self.warnings: list[str] = []
+        self.frames_decoded = 0
+        self.end_seconds: float | None = None
+        """Presentation time after the last frame, once known."""
+        with captured_log() as lines:
+            self._container = open_input(
+                source,
+                container_format=self.options.container_format,
+                options=self.options.container_options,
+                allow_protocols=self.options.allow_protocols,
+            )
+            self._open_log = list(lines)
+        try:
+            self.info: ClipInfo = clip_info(self._container)
+            self._stream: VideoStream = self._container.streams[self.info.video.index]  # pyright: ignore[reportAttributeAccessIssue]
+            self._check_header()
+        except BaseException:
+            self._container.close()
+            raise
+        self._graph: Graph | None = None
+        self._quantisers = _Quantisers(self.info.video.codec, self.info.video.format.bit_depth)
+        self._last_pts: int | None = None
+        self._last_duration = 0
+        self._held: VideoFrame | None = None
+        self._clock_offset = 0
+        self.clock_jumps: list[float] = []
+        """Seconds added to all times from each place on where the clock of the source jumped back (MPEG-TS)."""
+        self._lost_start = 0
+        self._first_geometry: tuple[int, int, str] | None = None
+        self._last_geometry: tuple[int, int, str] | None = None
+
+    def __enter__(self) -> ClipReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the container. Harmless when closed already."""
+        self._graph = None
+        self._container.close()
+
+    @property
+    def container(self) -> av.container.InputContainer:
+        """The libav container, for `ns_video.media` only."""
+        return self._container
+
+    def _check_header(self) -> None:
+        video, context = self.info.video, self._stream.codec_context
+        if context.codec_tag in ("encv", "drmi"):
+            raise InputError(f"{printable(self.info.name)} is encrypted", stage="open")
+        if video.width * video.height > self.options.max_pixels:
+            raise InputError(
+                f"the header claims {video.width}x{video.height} pixels, more than --max-pixels allows",
+                stage="open",
+                remedy=f"--max-pixels {video.width * video.height}",
+            )
+        context.options = {
+            "max_pixels": str(self.options.max_pixels),
+            **({"export_side_data": "venc_params"} if self.options.quantisers else {}),
+        }
+        context.thread_type = "AUTO"  # pyright: ignore[reportAttributeAccessIssue]
+        context.thread_count = self.options.threads
+        self._decoder: Any = context
+        if video.alpha_in_side_channel and video.codec in ("vp8", "vp9"):
+            # libav's own VP8/VP9 decoders drop the alpha channel; libvpx keeps it.
+            alpha = av.CodecContext.create("libvpx-vp9" if video.codec == "vp9" else "libvpx", "r")
+            alpha.extradata = context.extradata
+            alpha.thread_count = self.options.threads
+            self._decoder = alpha
+
+    def _damaged(self, what: str, pts_seconds: float | None) -> None:
+        self.damage_count += 1
+        where = pts_seconds if pts_seconds is not None else self._seconds(self._last_pts)
+        if self.options.strict:
+            raise DamageError(what, stage="decode", pts_seconds=where, remedy="leave out --strict to go on past damage")
+        if len(self.damage) < _DAMAGE_KEPT:
+            self.damage.append(Damage(where, what))
+
+    def _seconds(self, pts: int | None) -> float | None:
+        return None if pts is None else float(pts * self.info.video.time_base)
+
+    def items(self, copied: Iterable[int] = ()) -> Generator[Frame | CopiedPacket]:
+        """All frames of the video stream and all packets of the streams in `copied`, in the order of the file."""
+        wanted = frozenset(copied)
+        streams = [s for s in self._container.streams if s.index == self._stream.index or s.index in wanted]
+        for s in self._container.streams:
+            if s not in streams:
+                s.discard = av.stream.Discard.all
+        with captured_log() as lines:
+            yield from self._walk(streams, lines)
+        if not self.frames_decoded:
+            problem = self.damage[0].what if self.damage else "its video stream is empty"
+            raise InputError(f"{printable(self.info.name)}: no decodable frame ({problem})", stage="decode")
+        self._check_length()
+
+    def frames(self) -> Generator[Frame]:
+        """All frames, packets of other streams left out."""
+        for item in self.items():
+            if isinstance(item, Frame):
+                yield item
+
+    def _walk(self, streams: list[Any], lines: list[tuple[int, str, str]]) -> Generator[Frame | CopiedPacket]:
+        for packet in self._packets(streams):
+            if packet is None:
+                decoded = self._decode(None)
+            elif packet.stream_index != self._stream.index:
+                if packet.size:
+                    yield CopiedPacket(packet.stream_index, packet, packet.size)
+                continue
+            else:
+                if not packet.size and packet.dts is None and packet.pts is None:
+                    continue  # PyAV's own flush packet; the decoder is drained below, once
+                if packet.is_corrupt:
+                    self._damaged("a packet is marked corrupt", self._seconds(packet.pts))
+                decoded = self._decode(packet)
+                self._count_lost_start(packet, decoded)
+            for frame in decoded:
+                self._read_log(lines, self._seconds(frame.pts))
+                for picture in self._deinterlaced(frame):
+                    for ordered in self._ordered(picture):
+                        out = self._timed(ordered)
+                        if out is None:
+                            return
+                        if out.pts is not None:
+                            yield out
+            self._read_log(lines, None)
+        rest = self._drain_graph() if self._graph is not None else []
+        for ordered in [f for picture in rest for f in self._ordered(picture)] + self._flush_held():
+            out = self._timed(ordered)
+            if out is None:
+                return
+            if out.pts is not None:
+                yield out
+        self._read_log(lines, None)
+
+    def _count_lost_start(self, packet: Any, decoded: list[VideoFrame]) -> None:
+        """A stream that begins in the middle of a group of pictures loses what refers to the missing key frame."""
+        if self._lost_start < 0 or self.info.format in ("mov,mp4,m4a,3gp,3g2,mj2", "gif", "apng"):
+            return
+        if decoded or packet.is_keyframe:
+            if self._lost_start and packet.is_keyframe:
+                self._damaged(
+                    f"the video begins without a key frame; {self._lost_start} packets can't be shown",
+                    self._seconds(packet.pts),
+                )
+            self._lost_start = -1
+        else:
+            self._lost_start += 1
+
+    def _ordered(self, picture: VideoFrame) -> list[VideoFrame]:
+        """Hold one frame back: a decoder that learns of B-frames late gives the first pictures out of order."""
+        held = self._held
+        if picture.pts is None or held is None or held.pts is None:
+            out = self._flush_held()
+            self._held = picture
+            return out
+        jump = (held.pts - picture.pts) * self.info.video.time_base
+        if 0 < jump < 1:
+            return [picture]
+        self._held = picture
+        return [held]
+
+    def _flush_held(self) -> list[VideoFrame]:
+        held, self._held = self._held, None
+        return [] if held is None else [held]
+
+    def _packets(self, streams: list[Any]) -> Generator[Any]:
+        failures = 0
+        while True:
+            try:
+                for packet in self._container.demux(*streams):
+                    if packet.size:
+                        failures = 0
+                    yield packet
+                break
+            except av.error.EOFError:
+                break
+            except (av.FFmpegError, OSError) as error:
+                failures += 1
+                self._damaged(f"the container is damaged: {error.strerror or error}", None)
+                if failures > 8:
+                    break
+        yield None
+
+    def _decode(self, packet: Any) -> list[VideoFrame]:
+        frames: list[VideoFrame] = []
+        try:
+            frames = self._decoder.decode(packet)
+        except av.error.EOFError:
+            pass
+        except (av.FFmpegError, ValueError) as error:
+            where = self._seconds(packet.pts) if packet is not None else None
+            self._damaged(f"a packet can't be decoded: {getattr(error, 'strerror', None) or error}", where)
+        return frames
+
+    def _read_log(self, lines: list[tuple[int, str, str]], pts_seconds: float | None) -> None:
+        if not lines:
+            return
+        new, lines[:] = list(lines), []
+        for level, who, text in new:
+            text = text.strip()
+            if level <= av.logging.ERROR and text and not _HARMLESS.search(text):
+                self._damaged(f"{who}: {printable(text)}", pts_seconds)
+
+    def _deinterlaced(self, frame: VideoFrame) -> list[VideoFrame]:
+        mode = self.options.deinterlace
+        if self._graph is None:
+            if mode == "off" or (mode == "auto" and not frame.interlaced_frame):
+                return [frame]
+            self._graph = Graph()
+            source = self._graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=self.info.video.time_base
+            )
+            bwdif = self._graph.add("bwdif", f"mode=send_frame:deint={'all' if mode == 'on' else 'interlaced'}")
+            sink = self._graph.add("buffersink")
+            self._graph.link_nodes(source, bwdif, sink).configure()
+            self.warnings.append("interlaced frames were deinterlaced (bwdif)")
+        frame.time_base = self.info.video.time_base
+        self._graph.vpush(frame)
+        return self._pull()
+
+    def _drain_graph(self) -> list[VideoFrame]:
+        assert self._graph is not None
+        self._graph.vpush(None)
+        return self._pull()
+
+    def _pull(self) -> list[VideoFrame]:
+        assert self._graph is not None
+        out: list[VideoFrame] = []
+        while True:
+            try:
+                frame = self._graph.vpull()
+            except (BlockingIOError, EOFError, av.FFmpegError):
+                return out
+            if frame.pts is not None and frame.time_base:
+                frame.pts = round(frame.pts * frame.time_base / self.info.video.time_base)
+            frame.time_base = self.info.video.time_base
+            out.append(frame)
+
+    def _timed(self, picture: VideoFrame) -> Frame | None:
+        """The frame with its time; one without pts for what lies before the start, None once the end has passed."""
+        video = self.info.video
+        tick = video.time_base
+        nominal = max(1, round(1 / (video.rate * tick)))
+        pts, guessed = picture.pts, False
+        if pts is None:
+            guessed = True
+            pts = 0 if self._last_pts is None else self._last_pts + (self._last_duration or nominal)
+        else:
+            pts += self._clock_offset
+            if self._last_pts is not None and pts <= self._last_pts:
+                shift = self._last_pts + self._last_duration - pts
+                if shift * tick >= 1:
+                    self._clock_offset += shift
+                    self.clock_jumps.append(float(shift * tick))
+                    what = f"the clock jumps back by {float(shift * tick):.3f} s; later times were moved on"
+                    self._damaged(what, self._seconds(self._last_pts))
+                    pts += shift
+                else:
+                    self._damaged(f"a frame repeats the time {float(pts * tick):.3f} s", self._seconds(pts))
+                    pts = self._last_pts + 1
+        if guessed and not any(w.startswith("frames without") for w in self.warnings):
+            self.warnings.append("frames without a timestamp were given one from the stream's rate")
+        duration = picture.duration or None
+        self._last_pts, self._last_duration = pts, duration or nominal
+        seconds = float(pts * tick)
+        if self.options.end_seconds is not None and seconds >= self.options.end_seconds:
+            return None
+        self.frames_decoded += 1
+        self.end_seconds = seconds + float((duration or nominal) * tick)
+        if self.options.start_seconds is not None and seconds < self.options.start_seconds:
+            return replace(_BEFORE_START)
+        picture = self._same_geometry(picture, seconds)
+        return self._wrap(picture, pts, duration)
+
+    def _same_geometry(self, picture: VideoFrame, seconds: float) -> VideoFrame:
+        geometry = (picture.width, picture.height, planar_name(picture.format.name))
+        if self._first_geometry is None:
+            self._first_geometry = geometry
+        if geometry == self._first_geometry and picture.format.name == geometry[2]:
+            return picture
+        if picture.width * picture.height > self.options.max_pixels:
+            raise InputError(f"a frame of {picture.width}x{picture.height} pixels is too large", stage="decode")
+        width, height, name = self._first_geometry
+        if geometry not in (self._first_geometry, self._last_geometry):
+            self.warnings.append(
+                f"at {seconds:.3f} s the picture changes from {width}x{height} {name} to"
+                f" {geometry[0]}x{geometry[1]} {geometry[2]}; it was converted back"
+            )
+        self._last_geometry = geometry
+        same = picture.reformat(width=width, height=height, format=name, interpolation="BICUBIC")
+        same.pts, same.time_base = picture.pts, self.info.video.time_base
+        return same
+
+    def _wrap(self, picture: VideoFrame, pts: int, duration: int | None) -> Frame:
+        fmt = pixel_format(picture.format.name, picture.width, picture.height)
+        if picture.is_corrupt:
+            self._damaged("a frame is marked corrupt by its decoder", float(pts * self.info.video.time_base))
+        video = self.info.video.color
+        return Frame(
+            planes=plane_views(picture, fmt),
+            width=picture.width,
+            height=picture.height,
+            format=fmt,
+            color=ColorInfo(
+                matrix=int(picture.colorspace) if int(picture.colorspace) != 2 else video.matrix,
+                range=int(picture.color_range) or video.range,
+                primaries=int(picture.color_primaries) if int(picture.color_primaries) != 2 else video.primaries,
+                transfer=int(picture.color_trc) if int(picture.color_trc) != 2 else video.transfer,
+            ),
+            pts=pts,
+            time_base=self.info.video.time_base,
+            duration=duration,
+            key_frame=bool(picture.key_frame),
+            picture_type=_PICTURE_TYPES.get(int(picture.pict_type), "?"),
+            interlaced=bool(picture.interlaced_frame),
+            quantiser=self._quantisers.read(picture) if self.options.quantisers else None,
+            damaged=bool(picture.is_corrupt),
+            carrier=picture,
+        )
+
+    def _check_length(self) -> None:
+        """A file that was cut short says so nowhere but in the time its header promised."""
+        if self.options.end_seconds is not None or self.end_seconds is None:
+            return
+        video = self.info.video
+        stream = next(s for s in self.info.streams if s.index == video.index)
+        promised: float | None = None
+        if stream.duration is not None and stream.time_base is not None:
+            promised = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
+        elif (tag := dict(stream.metadata).get("DURATION")) is not None:
+            promised = _clock_seconds(tag)
+        elif len(self.info.streams) == 1 and self.info.duration_seconds is not None:
+            promised = self.info.duration_seconds + (self.info.start_seconds or 0.0)
+        if promised is None:
+            return
+        slack = max(0.5, 3 / float(video.rate))
+        if self.end_seconds + slack < promised:
+            self._damaged(
+                f"the video ends at {self.end_seconds:.3f} s, its header promises {promised:.3f} s", self.end_seconds
+            )
+
+
+def _clock_seconds(text: str) -> float | None:
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text.strip())
+    return None if match is None else int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+
+
+_BEFORE_START = Frame(
+    planes=(),
+    width=0,
+    height=0,
+    format=PixelFormat("gray", 8, False, 1, 0, 0, False),
+    color=ColorInfo(),
+    pts=None,
+    time_base=Fraction(1),
+)
+
+
+def open_clip(source: str | Path | IO[bytes], options: DecodeOptions | None = None) -> ClipReader:
+    """Open a clip for reading; use as a context manager. Raises InputError."""
+    return ClipReader(source, options)

@@ -1,0 +1,196 @@
+"""Opening containers safely, and foreign errors translated at one place."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import av
+import av.container
+import av.error
+import av.logging
+
+from ns_video.errors import DownstreamClosed, InputError, NsVideoError, OutputError, UsageError
+
+# Demuxers that read one file or pipe and nothing else. Left out on purpose: concat, hls, dash, image2, lavfi, rtp, sdp
+# and every other demuxer that opens what a file names (libavformat's format_whitelist).
+_DEMUXERS = (
+    "aac,ac3,aiff,amr,apng,asf,ass,au,av1,avi,avs2,avs3,caf,dirac,dnxhd,dts,dv,eac3,evc,flac,flv,gif,gxf,h261,h263,h264,"
+    "hevc,ico,ipmovie,ivf,jpeg_pipe,m4v,matroska,webm,mjpeg,mjpeg_2000,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,"
+    "mpegtsraw,mpegvideo,mpjpeg,mxf,nsv,nut,obu,ogg,png_pipe,bmp_pipe,tiff_pipe,webp_pipe,gif_pipe,pva,qoi_pipe,rawvideo,"
+    "real,rm,rl2,roq,sbg,smjpeg,smk,srt,swf,thp,tta,tty,vc1,vc1test,vob,voc,vvc,wav,webvtt,wtv,yuv4mpegpipe,"
+    "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2"
+)
+_LFS_MAGIC = b"version https://git-lfs.github.com/spec/"
+_FIFO_WAIT_SECONDS = 4.0  # a named pipe that nobody opens for writing is reported, not waited for
+_NOT_STREAMABLE = "this mp4/mov has its index at the end and can't be read from a pipe"
+
+
+def file_url(path: str | os.PathLike[str]) -> str:
+    """The libav URL of a local file, whatever characters its name holds. `-` is for the caller to handle."""
+    return "file:" + os.path.abspath(os.fspath(path))  # noqa: PTH100 - Path.absolute() does not collapse "./-x"
+
+
+def is_url(name: str) -> bool:
+    """Whether a name asks for a libav protocol: `scheme://…`, and no file of that name exists."""
+    return "://" in name and not Path(name).exists()
+
+
+def check_input_file(path: Path) -> None:
+    """Tell apart what can't be opened. Raises InputError with a reason a user can act on."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise InputError(f"{printable(path)}: no such file", stage="open") from None
+    except OSError as error:
+        raise InputError(f"{printable(path)}: {error.strerror}", stage="open") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{printable(path)} is a folder", stage="open", remedy="use `ns-video batch` for folders")
+    if stat.S_ISFIFO(status.st_mode):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            if not select.select([descriptor], [], [], _FIFO_WAIT_SECONDS)[0]:
+                raise InputError(f"nobody writes to the pipe {printable(path)}", stage="open")
+        finally:
+            os.close(descriptor)
+        return
+    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+        raise InputError(f"{printable(path)} is an empty file", stage="open")
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise InputError(f"{printable(path)}: {error.strerror}", stage="open") from error
+    if head.startswith(_LFS_MAGIC):
+        raise InputError(
+            f"{printable(path)} is a git-lfs pointer, not the file itself", stage="open", remedy="run `git lfs pull`"
+        )
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    """A file name that is safe to show: control, bidirectional and undecodable characters are escaped."""
+    text = os.fspath(name)
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogateescape").decode() for c in text)
+    return shown.encode("utf-8", "backslashreplace").decode()
+
+
+def open_input(
+    source: str | Path | IO[bytes],
+    *,
+    container_format: str | None = None,
+    options: Mapping[str, str] | None = None,
+    allow_protocols: Sequence[str] = (),
+    buffer_bytes: int = 1 << 18,
+) -> av.container.InputContainer:
+    """Open a file, `-` (standard input) or a binary file object for reading.
+
+    Only files and pipes are read, and only by demuxers that open nothing else, unless `allow_protocols` names more.
+    Raises InputError; UsageError for a protocol that is not allowed.
+    """
+    settings = {"protocol_whitelist": ",".join(("file", "pipe", "data", "crypto", *allow_protocols))}
+    target: Any
+    if isinstance(source, (str, Path)):
+        name = str(source)
+        if name == "-":
+            target = "pipe:0"
+            settings["protocol_whitelist"] = "pipe"
+        elif is_url(name):
+            protocol = name.partition("://")[0].lower()
+            if protocol not in allow_protocols:
+                raise UsageError(
+                    f"{printable(name)}: the protocol {protocol!r} is not allowed", remedy=f"--allow-protocol {protocol}"
+                )
+            target = name
+        else:
+            check_input_file(Path(name))
+            target = file_url(name)
+            settings["protocol_whitelist"] = "file"
+    else:
+        name, target = "input", source
+    if not allow_protocols:
+        settings["format_whitelist"] = _DEMUXERS
+    settings.update(options or {})
+    try:
+        container = av.open(
+            target,
+            "r",
+            format=container_format,
+            options=settings,
+            metadata_errors="surrogateescape",
+            buffer_size=buffer_bytes,
+        )
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise _input_error(error, name, is_pipe=target == "pipe:0") from error
+    return container  # pyright: ignore[reportReturnType] - mode "r" gives an input container
+
+
+def _input_error(error: Exception, name: str, *, is_pipe: bool) -> NsVideoError:
+    shown = "standard input" if is_pipe else printable(name)
+    text = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, av.error.ProtocolNotFoundError):
+        return UsageError(f"{shown}: this protocol is not supported")
+    if isinstance(error, av.error.InvalidDataError):
+        if is_pipe:
+            return InputError(
+                f"{shown} holds nothing that libav recognises, or {_NOT_STREAMABLE}",
+                stage="open",
+                remedy="give the file itself, or remux with `-movflags +faststart`",
+            )
+        if _looks_encrypted(name):
+            return InputError(f"{shown} is encrypted (Common Encryption); it can't be decoded without its key", stage="open")
+        return InputError(f"{shown} is not a media file that libav recognises, or its header is damaged", stage="open")
+    if isinstance(error, (av.error.EOFError, EOFError)):
+        return InputError(f"{shown} ends before any media begins", stage="open")
+    if isinstance(error, (av.error.ArgumentError, ValueError)):
+        return InputError(f"{shown}: a format that may name other files, or one that is unknown ({text})", stage="open")
+    return InputError(f"{shown}: {text}", stage="open")
+
+
+def _looks_encrypted(name: str) -> bool:
+    """Whether an mp4 carries a protected sample entry (ISO/IEC 23001-7: `encv` with a `sinf` box)."""
+    try:
+        with Path(name).open("rb") as file:
+            head = file.read(1 << 20)
+    except OSError:
+        return False
+    return b"encv" in head and b"sinf" in head
+
+
+def translate_output(error: Exception, path: str, stage: str) -> NsVideoError:
+    """A libav or system error while writing, as an error a user can act on."""
+    number = getattr(error, "errno", None)
+    if isinstance(error, BrokenPipeError) or number == 32:
+        return DownstreamClosed("the reader of the output closed it", stage=stage)
+    if number == 28:
+        return OutputError(
+            f"no space left on the device while writing {printable(path)}",
+            stage=stage,
+            remedy="free some space and run again with --resume",
+        )
+    if number == 13:
+        return OutputError(f"no permission to write {printable(path)}", stage=stage)
+    text = getattr(error, "strerror", None) or str(error)
+    return OutputError(f"{printable(path)}: {text}", stage=stage)
+
+
+_log_lock = threading.Lock()
+
+
+@contextmanager
+def captured_log() -> Generator[list[tuple[int, str, str]]]:
+    """libav's error lines as (level, who, text), from all threads, while the block runs.
+
+    libav reports a file that was cut short nowhere else. One capture at a time sees everything; a nested one shares it.
+    """
+    with _log_lock:
+        if av.logging.get_level() is None:
+            av.logging.set_level(av.logging.ERROR)
+            av.logging.set_skip_repeated(False)
+    with av.logging.Capture(local=False) as lines:
+        yield lines

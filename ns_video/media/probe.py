@@ -1,0 +1,217 @@
+"""What a clip holds, read without decoding it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.container
+import av.stream
+import numpy as np
+from av.video.format import VideoFormat
+from av.video.stream import VideoStream
+
+from ns_video.errors import InputError
+from ns_video.frame import ColorInfo, PixelFormat
+from ns_video.media.libav import printable
+
+DEFAULT_RATE = Fraction(25)  # what libav assumes for raw streams that state no rate
+MAX_STREAMS = 1000  # a header that claims more is hostile
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """One stream of a container."""
+
+    index: int
+    type: str
+    """"video", "audio", "subtitle", "data", "attachment" or "unknown"."""
+    codec: str
+    time_base: Fraction | None
+    start_time: int | None
+    duration: int | None
+    disposition: int
+    metadata: tuple[tuple[str, str], ...]
+
+    @property
+    def is_cover(self) -> bool:
+        """An attached picture: album art, never restored."""
+        return self.type == "video" and bool(self.disposition & int(av.stream.Disposition.attached_pic))
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """The video stream that is restored."""
+
+    index: int
+    codec: str
+    width: int
+    height: int
+    format: PixelFormat
+    color: ColorInfo
+    time_base: Fraction
+    rate: Fraction
+    """A guess, for encoders that want one; never used to make timestamps where the source has them."""
+    sample_aspect_ratio: Fraction
+    """0 where the source states none."""
+    frames_claimed: int
+    """What the container says; 0 where it says nothing. Not to be relied on."""
+    alpha_in_side_channel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClipInfo:
+    """What a container says of itself."""
+
+    name: str
+    format: str
+    duration_seconds: float | None
+    start_seconds: float | None
+    video: VideoInfo
+    streams: tuple[StreamInfo, ...]
+    metadata: tuple[tuple[str, str], ...]
+    chapters: int = 0
+    warnings: tuple[str, ...] = field(default=())
+
+
+def codec_name(stream: Any) -> str:
+    """The codec's name, "none" where libav doesn't know it."""
+    try:
+        context = stream.codec_context
+        if context is not None:
+            return str(context.codec.canonical_name)
+        return str(stream.name or "none")
+    except (AttributeError, ValueError, av.FFmpegError):
+        return "none"
+
+
+def pixel_format(name: str, width: int = 16, height: int = 16) -> PixelFormat:
+    """Geometry of a libav pixel format. Raises InputError for hardware or Bayer formats."""
+    fmt = VideoFormat(name, width, height)
+    components = fmt.components
+    if not components:
+        raise InputError(f"the pixel format {name} can't be read", stage="decode")
+    names = {c.is_chroma: c for c in components}
+    chroma = names.get(True)
+    shift_x = shift_y = 0
+    if chroma is not None and not fmt.is_rgb:
+        shift_x = int(np.log2(max(1, round(width / max(1, chroma.width)))))
+        shift_y = int(np.log2(max(1, round(height / max(1, chroma.height)))))
+    has_alpha = any(c.is_alpha for c in components)
+    return PixelFormat(
+        name=name,
+        bit_depth=max(c.bits for c in components),
+        is_rgb=bool(fmt.is_rgb),
+        planes=len(components),
+        chroma_shift_x=shift_x,
+        chroma_shift_y=shift_y,
+        has_alpha=has_alpha,
+    )
+
+
+def choose_video(container: av.container.InputContainer) -> VideoStream:
+    """The stream to restore: not a cover; the first one marked default, else the first."""
+    if len(container.streams) > MAX_STREAMS:
+        raise InputError(f"the file claims {len(container.streams)} streams", stage="open")
+    candidates: Sequence[VideoStream] = [
+        s
+        for s in container.streams.video
+        if not int(s.disposition) & int(av.stream.Disposition.attached_pic) and s.codec_context is not None
+    ]
+    if not candidates:
+        undecodable = [s for s in container.streams.video if s.codec_context is None]
+        if undecodable:
+            raise InputError(f"{printable(container.name)}: no decoder for its video stream", stage="open")
+        kinds = sorted({s.type for s in container.streams}) or ["no"]
+        raise InputError(f"{printable(container.name)} has no video stream ({', '.join(kinds)} only)", stage="open")
+
+    marked = [s for s in candidates if int(s.disposition) & int(av.stream.Disposition.default)]
+    return (marked or list(candidates))[0]
+
+
+def stream_info(stream: Any) -> StreamInfo:
+    """A frozen copy of what a libav stream says."""
+    return StreamInfo(
+        index=stream.index,
+        type=stream.type,
+        codec=codec_name(stream),
+        time_base=stream.time_base,
+        start_time=stream.start_time,
+        duration=stream.duration,
+        disposition=int(stream.disposition),
+        metadata=tuple(dict(stream.metadata).items()),
+    )
+
+
+def video_info(stream: VideoStream) -> VideoInfo:
+    """What the header says of a video stream. Sizes may still change with the first frame."""
+    context = stream.codec_context
+    name = context.pix_fmt or "yuv420p"
+    rate = stream.guessed_rate or stream.average_rate or DEFAULT_RATE
+    if rate <= 0 or rate > 1000:
+        rate = stream.average_rate or DEFAULT_RATE
+    return VideoInfo(
+        index=stream.index,
+        codec=codec_name(stream),
+        width=context.width,
+        height=context.height,
+        format=pixel_format(name, context.width or 16, context.height or 16),
+        color=ColorInfo(
+            matrix=int(context.colorspace),
+            range=int(context.color_range),
+            primaries=int(context.color_primaries),
+            transfer=int(context.color_trc),
+        ),
+        time_base=stream.time_base or Fraction(1, 90000),
+        rate=Fraction(rate),
+        sample_aspect_ratio=Fraction(stream.sample_aspect_ratio or 0),
+        frames_claimed=stream.frames,
+        alpha_in_side_channel=stream.metadata.get("alpha_mode") == "1",
+    )
+
+
+def clip_info(container: av.container.InputContainer) -> ClipInfo:
+    """What an open container holds. Raises InputError where there is nothing to restore."""
+    video = choose_video(container)
+    duration = container.duration
+    start = container.start_time
+    return ClipInfo(
+        name=container.name,
+        format=container.format.name,
+        duration_seconds=None if duration is None or duration < 0 else duration / 1e6,
+        start_seconds=None if start is None or abs(start) > 1 << 62 else start / 1e6,
+        video=video_info(video),
+        streams=tuple(stream_info(s) for s in container.streams),
+        metadata=tuple(dict(container.metadata).items()),
+        chapters=len(container.chapters()),
+    )
+
+
+_STILL_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"BM", "BMP"),
+)
+
+
+def still_format(path: Path) -> str | None:
+    """"JPEG", "PNG", "WebP", "TIFF" or "BMP" where the file is one picture; None for a clip (animations are clips)."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(1 << 16)
+    except OSError:
+        return None
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return None if head[12:16] == b"VP8X" and len(head) > 20 and head[20] & 2 else "WebP"
+    for magic, name in _STILL_MAGIC:
+        if head.startswith(magic):
+            if name == "PNG" and b"acTL" in head.partition(b"IDAT")[0]:
+                return None  # an animated PNG
+            return name
+    return None
