@@ -83,7 +83,7 @@ class NsRestore(nn.Module):
 
     @property
     def receptive_radius(self) -> int:
-        """Input pixels that an output pixel can see to each side: an upper bound that is a multiple of `multiple_of`."""
+        """Input pixels that an output pixel can see to each side: an upper bound, a multiple of `multiple_of`."""
         r = self.config.unshuffle
         before, low, after = self.config.blocks
         fine = 2 + 2 * before + 2 * after  # 3x3 convolutions at the upper level
@@ -98,7 +98,9 @@ class NsRestore(nn.Module):
         r, planes = config.unshuffle, config.planes
         middle = (config.frames // 2) * planes
         picture = x[:, middle : middle + planes]
+        # Weights may be of a lower precision than the picture: only the residual is computed in it.
         h = F.pixel_unshuffle(x, r) if r > 1 else x
+        h = h.to(self.head.weight.dtype)
         gate: Tensor | None = None
         if config.side:
             if side is None:

@@ -1,0 +1,376 @@
+"""What this machine can do: devices, precisions that work, memory, threads. Floor 3.
+
+Precision is decided by what the hardware says it has and by a trial, never by a device's name.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ns_video.errors import DeviceError
+
+logger = logging.getLogger("ns_video")
+
+PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+_TENSOR_CORES = (7, 0)  # CUDA compute capability that brought them
+_BF16_CUDA = (8, 0)
+_SLOWER = 1.25
+"""A lower precision is refused where its trial takes longer than fp32's by this factor.
+
+It halves the memory and is far faster where the hardware has it, so a tie goes to it: the choice must not hang on the
+noise of a short measurement, for the same input and machine must give the same output.
+"""
+_TRIALS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReport:
+    """One device of this machine."""
+
+    name: str
+    """As `--device` takes it."""
+    title: str
+    memory_bytes: int
+    available_bytes: int
+    precisions: dict[str, str]
+    """Precision → "works, 2.1 × fp32" or why it doesn't."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What `ns-video doctor` shows of the machine, without the codecs."""
+
+    system: str
+    python: str
+    torch: str
+    cores: int
+    cpu_features: tuple[str, ...]
+    devices: tuple[DeviceReport, ...]
+    chosen: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadPlan:
+    """Threads for the network and for each codec context."""
+
+    torch: int
+    codec: int
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device that `--device` names; `auto` is CUDA, then Apple's MPS, then the CPU.
+
+    Raises DeviceError where this machine doesn't have it.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and (kind == "mps" or not number.isdigit())):
+        raise DeviceError(f"there is no device called {name!r}", remedy="use auto, cpu, cuda, cuda:N or mps")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(number or 0) >= count:
+            found = f"{count} CUDA device{'' if count == 1 else 's'}"
+            raise DeviceError(f"{name} is not there: this machine has {found}", remedy="use --device auto or cpu")
+        return torch.device("cuda", int(number or 0))
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("mps is not there: this is not an Apple GPU", remedy="use --device auto or cpu")
+    return torch.device(kind)
+
+
+def cpu_features() -> tuple[str, ...]:
+    """The instruction sets that matter here, out of avx2, avx512, avx512_bf16, amx_bf16."""
+    cpu = torch.cpu
+    checks: list[tuple[str, str]] = [
+        ("avx2", "_is_avx2_supported"),
+        ("avx512", "_is_avx512_supported"),
+        ("avx512_bf16", "_is_avx512_bf16_supported"),
+        ("amx_bf16", "_is_amx_tile_supported"),
+    ]
+    found: list[str] = []
+    for name, attribute in checks:
+        check: Callable[[], bool] | None = getattr(cpu, attribute, None)
+        if check is not None and check():
+            found.append(name)
+    return tuple(found)
+
+
+def capable_precisions(device: torch.device) -> tuple[str, ...]:
+    """Precisions below fp32 that the hardware computes natively, best first."""
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        if capability >= _BF16_CUDA:
+            return ("fp16", "bf16")
+        return ("fp16",) if capability >= _TENSOR_CORES else ()
+    if device.type == "mps":
+        return ("fp16",)
+    features = cpu_features()
+    return ("bf16",) if "avx512_bf16" in features or "amx_bf16" in features else ()
+
+
+def choose_precision(
+    requested: str,
+    device: torch.device,
+    safe: frozenset[str],
+    trial: Callable[[str], Tensor],
+) -> str:
+    """The precision to run in: fp32, fp16 or bf16.
+
+    `trial(precision)` runs a small forward pass and returns its result. `auto` takes the first of the device's
+    native precisions that the network is known to stand (`safe`), whose trial succeeds with finite values and is not
+    slower than fp32's. A named precision is tried too. Raises DeviceError where that one fails or is unknown.
+    """
+    if requested == "fp32":
+        return requested
+    if requested != "auto":
+        if requested not in PRECISIONS:
+            raise DeviceError(f"there is no precision {requested!r}", remedy="use auto, fp32, fp16 or bf16")
+        try:
+            works = bool(torch.isfinite(trial(requested)).all())
+        except (RuntimeError, NotImplementedError) as error:
+            raise DeviceError(
+                f"{requested} does not work on {device}: {error}", remedy="use --precision auto"
+            ) from error
+        if not works:
+            raise DeviceError(f"{requested} overflows on {device} with this network", remedy="use --precision auto")
+        return requested
+    reference: float | None = None
+    for candidate in capable_precisions(device):
+        if candidate not in safe:
+            continue
+        try:
+            if not bool(torch.isfinite(trial(candidate)).all()):
+                continue
+            if reference is None:
+                trial("fp32")
+                reference = _best_time(lambda: trial("fp32"), device)
+            taken = _best_time(lambda chosen=candidate: trial(chosen), device)
+        except (RuntimeError, NotImplementedError) as error:
+            logger.info("%s does not work on %s: %s", candidate, device, error)
+            continue
+        if taken <= reference * _SLOWER:
+            return candidate
+        logger.info("%s takes %.2f x as long as fp32 on %s", candidate, taken / reference, device)
+    return "fp32"
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that can still be taken on the device; on the CPU within the control group's limit."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + held)
+    return min(_system_memory()[1], _group_headroom())
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes of memory the device has; on the CPU within the control group's limit."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    limits = [limit for limit, _ in _group_limits()]
+    return min([_system_memory()[0], *limits])
+
+
+def usable_cores() -> int:
+    """Processor cores this process may use: its affinity, within the control group's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    quota = _read_words(Path("/sys/fs/cgroup/cpu.max"))
+    if len(quota) == 2 and quota[0].isdigit() and int(quota[1]) > 0:
+        cores = min(cores, max(1, round(int(quota[0]) / int(quota[1]))))
+    return max(1, cores)
+
+
+def divide_threads(device: torch.device, cores: int | None = None) -> ThreadPlan:
+    """Threads for the network and for the codecs.
+
+    On a GPU the codecs get all cores. On the CPU the network gets all cores too: it takes nine tenths of the work, and
+    the codecs' threads fill the gaps (see docs/speed.md for the measurement).
+    """
+    count = usable_cores() if cores is None else cores
+    if device.type == "cpu":
+        return ThreadPlan(torch=count, codec=max(1, min(count, 16)))
+    return ThreadPlan(torch=max(1, min(4, count // 4)), codec=max(1, min(count, 16)))
+
+
+def snapshot() -> Snapshot:
+    """Looks at every device and tries every precision on it; takes a second or two."""
+    names = ["cpu"]
+    if torch.cuda.is_available():
+        names += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return Snapshot(
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        torch=torch.__version__,
+        cores=usable_cores(),
+        cpu_features=cpu_features(),
+        devices=tuple(_report(name) for name in names),
+        chosen=str(pick_device("auto")),
+    )
+
+
+def peak_memory() -> int:
+    """Peak resident bytes of this process so far; 0 where the system doesn't say."""
+    for line in _read_text(Path("/proc/self/status")).splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return 0
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _best_time(run: Callable[[], object], device: torch.device) -> float:
+    best = float("inf")
+    for _ in range(_TRIALS):
+        synchronise(device)
+        began = time.perf_counter()
+        run()
+        synchronise(device)
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def _report(name: str) -> DeviceReport:
+    device = torch.device(name)
+    title = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_title() if name == "cpu" else name
+    precisions: dict[str, str] = {}
+    reference = 0.0
+    for precision, dtype in PRECISIONS.items():
+        try:
+            weight = torch.randn(64, 64, 3, 3).to(device, dtype).to(memory_format=torch.channels_last)
+            picture = torch.randn(1, 64, 128, 128).to(device, dtype).to(memory_format=torch.channels_last)
+
+            def convolve(picture: Tensor = picture, weight: Tensor = weight) -> Tensor:
+                with torch.inference_mode():
+                    return torch.nn.functional.conv2d(picture, weight, padding=1)
+
+            if not bool(torch.isfinite(convolve().float()).all()):
+                precisions[precision] = "gives no finite values"
+                continue
+            taken = _best_time(convolve, device)
+        except (RuntimeError, NotImplementedError) as error:
+            precisions[precision] = f"fails: {str(error).splitlines()[0]}"
+            continue
+        if precision == "fp32":
+            reference = taken
+            precisions[precision] = "works"
+        else:
+            precisions[precision] = f"works, {reference / taken:.1f} x the speed of fp32"
+    return DeviceReport(name, title, total_memory(device), available_memory(device), precisions)
+
+
+def _cpu_title() -> str:
+    for line in _read_text(Path("/proc/cpuinfo")).splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+
+
+def _read_words(path: Path) -> list[str]:
+    return _read_text(path).split()
+
+
+def _system_memory() -> tuple[int, int]:
+    """(total, available) bytes of the system's memory."""
+    fields: dict[str, int] = {}
+    for line in _read_text(Path("/proc/meminfo")).splitlines():
+        key, _, value = line.partition(":")
+        words = value.split()
+        if words and words[0].isdigit():
+            fields[key] = int(words[0]) * 1024
+    if "MemTotal" in fields:
+        return fields["MemTotal"], fields.get("MemAvailable", fields["MemTotal"] // 2)
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return total, total // 2
+    return _windows_memory()
+
+
+def _windows_memory() -> tuple[int, int]:
+    class Status(ctypes.Structure):
+        _fields_ = (
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            ("total", ctypes.c_ulonglong),
+            ("available", ctypes.c_ulonglong),
+            ("rest", ctypes.c_ulonglong * 5),
+        )
+
+    assumed = 4 << 30
+    library = getattr(ctypes, "windll", None)
+    if library is None:
+        return assumed, assumed // 2
+    status = Status()
+    status.length = ctypes.sizeof(Status)
+    if not library.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+        return assumed, assumed // 2
+    return int(status.total), int(status.available)
+
+
+def _group_limits() -> list[tuple[int, int]]:
+    """(limit, in use without file cache) bytes of every limited control group above this process, v2 and v1."""
+    found: list[tuple[int, int]] = []
+    for line in _read_text(Path("/proc/self/cgroup")).splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers == "":
+            root, limit_name, use_name = Path("/sys/fs/cgroup"), "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            root = Path("/sys/fs/cgroup/memory")
+            limit_name, use_name = "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        folder = root / path.lstrip("/")
+        for group in (folder, *folder.parents):
+            limit, use = _read_words(group / limit_name), _read_words(group / use_name)
+            if limit and limit[0].isdigit() and int(limit[0]) < 1 << 60:
+                used = int(use[0]) if use and use[0].isdigit() else 0
+                found.append((int(limit[0]), max(0, used - _file_cache(group / "memory.stat"))))
+            if group == root:
+                break
+    return found
+
+
+def _file_cache(path: Path) -> int:
+    """Bytes of file cache of a control group: counted as used, but given up on demand."""
+    total = 0
+    for line in _read_text(path).splitlines():
+        key, _, value = line.partition(" ")
+        if key in ("inactive_file", "active_file") and value.isdigit():
+            total += int(value)
+    return total
+
+
+def _group_headroom() -> int:
+    return min((max(0, limit - use) for limit, use in _group_limits()), default=1 << 62)

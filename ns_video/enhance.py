@@ -1,0 +1,740 @@
+"""The stage between decode and encode: a model on a device, in a precision, over tiles. Floor 3.
+
+A frame that fails is tried with smaller tiles, then in fp32, then passed through; every step is counted.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ns_video import color, tile
+from ns_video.conditioning import jpeg_planes, quantiser_planes
+from ns_video.device import PRECISIONS, available_memory, choose_precision, pick_device
+from ns_video.errors import ModelError, UsageError
+from ns_video.frame import Frame, JpegTables, Plane, QuantiserMap
+from ns_video.weights import Descriptor, load_descriptor
+
+logger = logging.getLogger("ns_video")
+
+Side = JpegTables | QuantiserMap | None
+Fit = Literal["contain", "stretch"]
+
+WINDOW_OVERLAP = 64
+WINDOW_TILE = 256
+"""Tile and total overlap for networks that look at everything: NS-IC's own."""
+SMALLEST_TILE = 64
+CPU_TILE = 512
+"""Side in px that is fastest on CPUs (docs/speed.md): its activations stay in the caches and the halo stays cheap."""
+_CPU_TILE_BYTES = 3 << 29
+_CPU_SHARE, _CUDA_SHARE = 0.4, 0.6
+"""Share of the available memory that the activations of one batch may take."""
+_BATCH_PIXELS = 1 << 21
+"""Pixels that fill a GPU: smaller tiles are batched up to this."""
+_UNDAMAGED_STEP = 1.0
+"""Quantiser step (8-bit sample units) that loses no more than rounding does."""
+_CONSTANT, _VARIED = 1e-4, 0.05
+"""A result that spans less than the first where the input spans more than the second is no picture."""
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate", "cannot allocate", "alloc_cpu")
+_PENDING = 2
+"""Frames in flight on a GPU: one computes while the one before it travels back."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnhanceOptions:
+    """How to run a model. Sizes in px of the input unless said otherwise."""
+
+    device: str = "auto"
+    precision: str = "auto"
+    tile: int | None = None
+    """Side of what the network sees at once; None: as memory and speed want."""
+    overlap: int | None = None
+    """Total overlap of neighbouring tiles; None: what makes tiles exact, or 64 where nothing does."""
+    blend: str = "auto"
+    """One of tile.BLENDS; "auto" is crop for exact tiles and gaussian otherwise."""
+    strength: float = 1.0
+    """0: the input, 1: fully restored."""
+    scale: float | None = None
+    """Final size / input size; None: the network's own."""
+    size: tuple[int, int] | None = None
+    """Final (width, height)."""
+    fit: str = "contain"
+    """"contain" keeps the aspect within `size`, "stretch" takes it as it is."""
+    sharpen: float = 0.0
+    """Unsharp masking of the luma after the network, 0 to 1."""
+    skip_duplicates: bool = True
+    """A frame equal to the one before it gets that one's result."""
+    skip_undamaged: bool = True
+    """Frames whose quantisers say that nothing was lost are left as they are."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.strength <= 1.0:
+            raise UsageError(f"strength {self.strength:g} is not between 0 and 1")
+        if not 0.0 <= self.sharpen <= 1.0:
+            raise UsageError(f"sharpen {self.sharpen:g} is not between 0 and 1")
+        if self.scale is not None and not 0.0 < self.scale <= 16.0:
+            raise UsageError(f"scale {self.scale:g} is not between 0 and 16")
+        if self.scale is not None and self.size is not None:
+            raise UsageError("scale and size exclude each other")
+        if self.size is not None and min(self.size) < 1:
+            raise UsageError(f"size {self.size[0]}x{self.size[1]} is empty")
+        if self.fit not in ("contain", "stretch"):
+            raise UsageError(f"there is no fit {self.fit!r}", remedy="use contain or stretch")
+        if self.tile is not None and self.tile < 16:
+            raise UsageError(f"a tile of {self.tile} px is too small", remedy="use 64 or more")
+        if self.overlap is not None and self.overlap < 0:
+            raise UsageError(f"an overlap of {self.overlap} px makes no sense")
+        if self.blend != "auto" and self.blend not in tile.BLENDS:
+            raise UsageError(f"there is no window {self.blend!r}", remedy=f"use {', '.join(tile.BLENDS)}")
+
+
+@dataclass(frozen=True, slots=True)
+class EnhancedFrame:
+    """One frame after the stage. `frame` keeps everything of the input but its planes and size."""
+
+    frame: Frame
+    passed_through: bool = False
+    """It could not be restored and is the input (resampled where the output's size differs)."""
+    reason: str | None = None
+    """Why it wasn't computed: a failure, "duplicate", "undamaged", "unknown damage"; None where it was."""
+
+
+@dataclass(slots=True)
+class EnhanceStats:
+    """What a run did. Counts of frames unless said otherwise."""
+
+    frames: int = 0
+    restored: int = 0
+    passed_through: int = 0
+    duplicates: int = 0
+    undamaged: int = 0
+    without_side_information: int = 0
+    """Frames left alone because nothing says how they were damaged; counted among the undamaged too."""
+    smaller_tiles: int = 0
+    """How often the tile was halved for want of memory."""
+    fp32_retries: int = 0
+    tile: int | None = None
+    """Side in use; None: whole frames."""
+    precision: str = "fp32"
+    device: str = "cpu"
+
+    def fallbacks(self) -> dict[str, int]:
+        """The ladder's steps that happened, by name."""
+        steps = {
+            "smaller_tiles": self.smaller_tiles,
+            "fp32_retries": self.fp32_retries,
+            "passed_through": self.passed_through,
+        }
+        return {name: count for name, count in steps.items() if count}
+
+
+class Enhancer:
+    """A model, ready to run. Called with a tensor, or run over frames. Not thread-safe; one `run` at a time."""
+
+    def __init__(self, descriptor: Descriptor, options: EnhanceOptions | None = None) -> None:
+        """Moves the network to its device and tries the precision.
+
+        Raises ModelError for a model that restores nothing, DeviceError for a device or precision that isn't there.
+        """
+        if not descriptor.restores:
+            raise ModelError(f"{descriptor.name} does not restore pictures: it is a {descriptor.architecture}")
+        self.descriptor = descriptor
+        self.options = options or EnhanceOptions()
+        self.device = pick_device(self.options.device)
+        self.domain: color.Domain = "ycbcr" if descriptor.domain == "ycbcr" else "rgb"
+        self.stats = EnhanceStats(device=str(self.device))
+        self._networks: dict[str, nn.Module] = {}
+        self._bytes_per_pixel: float | None = None
+        self._tile_limit: int | None = None
+        if self.does_nothing:
+            self.precision = "fp32"
+        else:
+            self.precision = choose_precision(
+                self.options.precision, self.device, descriptor.safe_precisions, self._trial
+            )
+        self.stats.precision = self.precision
+
+    @property
+    def does_nothing(self) -> bool:
+        """The model is `identity`: samples are never touched, only resampled or sharpened where that was asked for."""
+        return self.descriptor.architecture == "identity"
+
+    def output_size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of what comes out for an input of this size."""
+        options = self.options
+        if options.size is not None:
+            if options.fit == "stretch":
+                return options.size
+            factor = min(options.size[0] / width, options.size[1] / height)
+        else:
+            factor = float(self.descriptor.scale) if options.scale is None else options.scale
+        return max(1, round(width * factor)), max(1, round(height * factor))
+
+    def __call__(self, rgb: Tensor, side: Tensor | JpegTables | QuantiserMap | None = None) -> Tensor:
+        """(N, 3, H, W) RGB in [0, 1] → (N, 3, sH, sW) float32 in [0, 1] on the same device.
+
+        `side` says how the pictures were damaged: a JPEG's tables, a quantiser map, or planes as the network reads
+        them; None: it is estimated from each picture, and where nothing is found the picture comes back as it is.
+        Raises UsageError for another shape.
+        """
+        if rgb.dim() != 4 or rgb.shape[1] != 3:
+            raise UsageError(f"a tensor of shape (N, 3, H, W) is wanted, not {tuple(rgb.shape)}")
+        return torch.cat([self._restore_rgb(picture[None], side) for picture in rgb.detach().float()])
+
+    def run(
+        self,
+        frames: Iterable[Frame],
+        *,
+        before: Frame | None = None,
+        start_index: int = 0,
+        restart_every: int | None = None,
+    ) -> Generator[EnhancedFrame]:
+        """Restores frames in order, one out per one in; reads one frame ahead where the network sees neighbours.
+
+        A result depends only on the frames themselves: on the neighbours in time and, for a run of equal frames, on
+        its first. To go on in the middle of a clip give `before`, the frame ahead of the first one, and the
+        `start_index` of the first; where `restart_every` is given, a run of equal frames is begun anew at each
+        multiple of it, so that work can begin there with the same result.
+        """
+        pending: deque[_Pending] = deque()
+        depth = _PENDING if self.device.type == "cuda" else 1
+        last: _Pending | None = None
+        index = start_index
+        for around in _windows(self, frames, before):
+            fresh = restart_every is not None and index % restart_every == 0
+            index += 1
+            previous = around.previous if last is not None else None
+            if (
+                last is not None
+                and previous is not None
+                and self.options.skip_duplicates
+                and not fresh
+                and not self._is_free(around.current.frame)
+                and _same_picture(previous.frame, around.current.frame)
+            ):
+                entry = _Pending(around, "duplicate", source=last)
+            else:
+                entry = self._begin(around)
+            last = entry
+            pending.append(entry)
+            while len(pending) >= depth:
+                yield self._end(pending.popleft())
+        while pending:
+            yield self._end(pending.popleft())
+
+    # The way of one frame: begin (launches work), end (waits for it and checks it).
+
+    def _is_free(self, frame: Frame) -> bool:
+        """Nothing at all is to be done to this frame."""
+        return (
+            self.does_nothing
+            and self.options.sharpen == 0
+            and self.output_size(frame.width, frame.height) == (frame.width, frame.height)
+        )
+
+    def _begin(self, around: _Around) -> _Pending:
+        frame = around.current.frame
+        if self._is_free(frame):
+            return _Pending(around, "identity", planes=frame.planes)
+        if self.does_nothing:
+            return self._launch(around, self.precision, "identity")
+        side, reason = self._side_information(around)
+        if reason is not None and self.descriptor.scale == 1:
+            untouched = self.options.sharpen == 0 and self.output_size(frame.width, frame.height) == (
+                frame.width,
+                frame.height,
+            )
+            if untouched:
+                return _Pending(around, reason, planes=frame.planes)
+            return self._launch(around, self.precision, reason)
+        around.side = side
+        return self._launch(around, self.precision, None)
+
+    def _launch(self, around: _Around, precision: str, reason: str | None) -> _Pending:
+        """Computes a frame's planes; on CUDA returns before they are there."""
+        try:
+            with torch.inference_mode():
+                planes, healthy = self._restore_frame(around, precision, compute=reason is None)
+                return _Pending(around, reason, tensors=_start_copy(planes), healthy=healthy, precision=precision)
+        except (RuntimeError, MemoryError) as error:
+            return _Pending(around, reason, precision=precision, failure=str(error).splitlines()[0] or repr(error))
+
+    def _end(self, entry: _Pending) -> EnhancedFrame:
+        """Waits for a frame, walks down the ladder where it failed, and counts."""
+        frame = entry.around.current.frame
+        self.stats.frames += 1
+        if entry.source is not None:
+            source = entry.source.result
+            assert source is not None
+            self.stats.duplicates += 1
+            self.stats.passed_through += source.passed_through
+            passed = source.passed_through
+            result = EnhancedFrame(
+                _refill(frame, source.frame.planes), passed, source.reason if passed else "duplicate"
+            )
+        elif entry.planes is not None:
+            result = EnhancedFrame(frame, reason=entry.reason)
+            self._count(entry.reason)
+        else:
+            result = self._finish(entry)
+        entry.forget(result)
+        return result
+
+    def _finish(self, entry: _Pending) -> EnhancedFrame:
+        frame = entry.around.current.frame
+        failure = entry.failure or _wait(entry)
+        if failure is not None and entry.reason is None and entry.precision != "fp32":
+            logger.warning("%s: trying fp32", failure)
+            self.stats.fp32_retries += 1
+            entry.retry(self._launch(entry.around, "fp32", None))
+            failure = entry.failure or _wait(entry)
+        if failure is None:
+            self._count(entry.reason)
+            return EnhancedFrame(_refill(frame, entry.arrays()), reason=entry.reason)
+        logger.warning("frame at %s s passed through: %s", frame.pts_seconds, failure)
+        self.stats.passed_through += 1
+        size = self.output_size(frame.width, frame.height)
+        planes = color.recompose(frame.planes, frame.format, frame.color, None, self.domain, size=(size[1], size[0]))
+        arrays = tuple(cast(Plane, plane.numpy()) for plane in planes)
+        return EnhancedFrame(_refill(frame, arrays), passed_through=True, reason=failure)
+
+    def _count(self, reason: str | None) -> None:
+        if reason is None:
+            self.stats.restored += 1
+        elif reason != "identity":
+            self.stats.undamaged += 1
+            self.stats.without_side_information += reason == "unknown damage"
+
+    def _restore_frame(
+        self, around: _Around, precision: str, *, compute: bool
+    ) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """The output planes on the device, and a flag that says that they are sound."""
+        current = around.current
+        frame = current.frame
+        width, height = self.output_size(frame.width, frame.height)
+        size = (height, width)
+        resized = size != (frame.height, frame.width)
+        healthy: Tensor | None = None
+        change: Tensor | None = None
+        if compute and self.options.strength > 0:
+            seen = current.picture()
+            restored = self._network(around.pictures(), around.side, precision)
+            healthy = _health(seen, restored)
+            if self.domain == "rgb":
+                restored.clamp_(0, 1)
+            target = color.resample(seen, size)
+            change = color.resample(restored, size).sub_(target)
+            if self.options.strength != 1.0:
+                change.mul_(self.options.strength)
+        if self.options.sharpen > 0:
+            target = color.resample(current.picture(), size)
+            sharper = color.sharpening(target if change is None else target + change, self.options.sharpen, self.domain)
+            change = sharper if change is None else change.add_(sharper)
+        planes = color.recompose(
+            current.tensors(), frame.format, frame.color, change, self.domain, size=size if resized else None
+        )
+        return planes, healthy
+
+    def _restore_rgb(self, rgb: Tensor, side: Tensor | JpegTables | QuantiserMap | None) -> Tensor:
+        height, width = rgb.shape[-2:]
+        out_width, out_height = self.output_size(width, height)
+        size = (out_height, out_width)
+        with torch.inference_mode():
+            seen = rgb.to(self.device)
+            picture = color.rgb_to_ycbcr(seen) if self.domain == "ycbcr" else seen
+            change = torch.zeros(1, 3, *size, device=self.device)
+            planes = side if isinstance(side, Tensor) else self._side_planes(self._side_of(rgb, side), seen)
+            if not self.does_nothing and (planes is not None or self.descriptor.conditioning == "none"):
+                restored = self._network([picture] * self.descriptor.frames, planes, self.precision)
+                if not bool(torch.isfinite(restored).all()) and self.precision != "fp32":
+                    self.stats.fp32_retries += 1
+                    restored = self._network([picture] * self.descriptor.frames, planes, "fp32")
+                change = color.resample(restored, size) - color.resample(picture, size)
+            change = change * self.options.strength
+            if self.options.sharpen > 0:
+                target = color.resample(picture, size) + change
+                change = change + color.sharpening(target, self.options.sharpen, self.domain)
+            if self.domain == "ycbcr":
+                offset = torch.tensor([0.0, 0.5, 0.5], device=self.device).view(1, 3, 1, 1)
+                change = color.ycbcr_to_rgb(change + offset)
+            out = (color.resample(seen, size) + change).clamp_(0, 1)
+        return out.to(rgb.device).clone()
+
+    # Side information.
+
+    def _side_information(self, around: _Around) -> tuple[Tensor | None, str | None]:
+        """Planes for the network, or the reason for which there is nothing to restore."""
+        frame = around.current.frame
+        wanted = self.descriptor.conditioning
+        if wanted == "none":
+            return None, None
+        height, width = tile.padded_size(frame.height, frame.width, self.descriptor.multiple_of)
+        if wanted == "jpeg":
+            tables = frame.jpeg
+            if tables is None:
+                return None, "unknown damage"
+            if self.options.skip_undamaged and _is_undamaged(tables):
+                return None, "undamaged"
+            return jpeg_planes(tables).to(self.device), None
+        current = frame.quantiser
+        if current is None:
+            return None, "unknown damage"
+        if self.options.skip_undamaged and _is_undamaged(current):
+            return None, "undamaged"
+        maps = [None if held is None else held.frame.quantiser for held in (around.previous, around.following)]
+        planes = quantiser_planes(maps[0] or current, current, maps[1] or current, height, width)
+        return planes.to(self.device), None
+
+    def _side_of(self, rgb: Tensor, side: Side) -> Side:
+        return side
+
+    def _side_planes(self, side: Side, picture: Tensor) -> Tensor | None:
+        if isinstance(side, JpegTables):
+            return jpeg_planes(side).to(self.device)
+        if isinstance(side, QuantiserMap):
+            height, width = tile.padded_size(picture.shape[-2], picture.shape[-1], self.descriptor.multiple_of)
+            return quantiser_planes(side, side, side, height, width).to(self.device)
+        return None
+
+    # The network over tiles.
+
+    def _network(self, pictures: Sequence[Tensor], side: Tensor | None, precision: str) -> Tensor:
+        """(1, 3, H, W) pictures in time order → (1, 3, sH, sW) float32, tiled; smaller tiles where memory ends."""
+        descriptor = self.descriptor
+        height, width = pictures[0].shape[-2:]
+        padded = [tile.pad_to_multiple(picture, descriptor.multiple_of) for picture in pictures]
+        while True:
+            tiles = self._tiles(*padded[0].shape[-2:])
+            try:
+                restored = self._run_tiles(padded, side, tiles, precision)
+                return restored[..., : height * descriptor.scale, : width * descriptor.scale]
+            except (RuntimeError, MemoryError) as error:
+                side_px = max(max(one.outer.height, one.outer.width) for one in tiles)
+                if not _is_out_of_memory(error) or side_px <= SMALLEST_TILE:
+                    raise
+                smaller = max(SMALLEST_TILE, side_px // 2)
+                if self._tile_limit is not None and self._tile_limit <= smaller:
+                    raise
+                logger.warning("not enough memory for tiles of %d px: trying %d px", side_px, smaller)
+                self._tile_limit = smaller
+                self.stats.smaller_tiles += 1
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _run_tiles(
+        self, pictures: Sequence[Tensor], side: Tensor | None, tiles: Sequence[tile.Tile], precision: str
+    ) -> Tensor:
+        descriptor = self.descriptor
+        network = self._module(precision)
+        autocast = precision != "fp32" and not _casts_itself(descriptor)
+        whole_side = side is not None and side.shape[-1] == 1 and side.shape[-2] == 1
+
+        def forward(group: Sequence[tile.Tile]) -> Sequence[Tensor]:
+            rows = [torch.cat([one.outer.cut(picture) for picture in pictures], 1) for one in group]
+            x = (rows[0] if len(rows) == 1 else torch.cat(rows)).contiguous(memory_format=torch.channels_last)
+            given: list[Tensor] = [x]
+            if side is not None:
+                given.append(side if whole_side else torch.cat([one.outer.cut(side) for one in group]))
+            with torch.autocast(self.device.type, PRECISIONS[precision], enabled=autocast):
+                result = cast(Tensor, network(*given))
+            return result.float().split(1)
+
+        batch = 1
+        if self.device.type == "cuda" and len(tiles) > 1:
+            batch = max(1, _BATCH_PIXELS // (tiles[0].outer.height * tiles[0].outer.width))
+        if len(tiles) == 1:
+            return forward(tiles)[0]
+        height, width = pictures[0].shape[-2:]
+        canvas = torch.empty(
+            1, descriptor.out_channels, height * descriptor.scale, width * descriptor.scale, device=self.device
+        )
+        return tile.run_tiled(forward, tiles, canvas, scale=descriptor.scale, blend=self._blend(), batch=batch)
+
+    def _blend(self) -> tile.Blend:
+        if self.options.blend == "auto":
+            return "crop" if self.descriptor.exact_tiles else "gaussian"
+        return cast(tile.Blend, self.options.blend)
+
+    def _tiles(self, height: int, width: int) -> tuple[tile.Tile, ...]:
+        descriptor, options = self.descriptor, self.options
+        exact = descriptor.exact_tiles
+        overlap = options.overlap
+        if overlap is None:
+            overlap = 2 * descriptor.halo if exact else WINDOW_OVERLAP
+        side = options.tile
+        if side is None:
+            side = self._automatic_tile(height, width, overlap) if exact else WINDOW_TILE
+        if self._tile_limit is not None:
+            side = self._tile_limit if side is None else min(side, self._tile_limit)
+        self.stats.tile = None if side is None or side >= max(height, width) else side
+        return tile.plan(height, width, tile=side, overlap=overlap, multiple_of=descriptor.multiple_of, shrink=exact)
+
+    def _automatic_tile(self, height: int, width: int, overlap: int) -> int | None:
+        """The largest side that memory allows and speed wants; None for the whole picture."""
+        if self._bytes_per_pixel is None:
+            self._bytes_per_pixel = _activation_bytes(self.descriptor, self._module("fp32"), self.device)
+        free = available_memory(self.device)
+        if self.device.type == "cuda":
+            budget = free * _CUDA_SHARE
+            wanted = max(height, width)
+        else:
+            budget = min(free * _CPU_SHARE, _CPU_TILE_BYTES)
+            wanted = max(CPU_TILE, 4 * overlap)
+        pixels = budget / self._bytes_per_pixel
+        if height * width <= min(pixels, wanted * wanted * 1.5):
+            return None
+        return max(SMALLEST_TILE, min(wanted, int(pixels**0.5)) // 16 * 16)
+
+    def _module(self, precision: str) -> nn.Module:
+        """The network on the device in a precision; made once."""
+        if "fp32" not in self._networks:
+            network = self.descriptor.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._networks["fp32"] = network.eval().requires_grad_(False)
+        if precision not in self._networks:
+            if _casts_itself(self.descriptor):
+                self._networks[precision] = copy.deepcopy(self._networks["fp32"]).to(PRECISIONS[precision])
+            else:
+                self._networks[precision] = self._networks["fp32"]
+        return self._networks[precision]
+
+    def _trial(self, precision: str) -> Tensor:
+        """A small forward pass, (1, 3, s * h, s * w)."""
+        side_px = -(-128 // self.descriptor.multiple_of) * self.descriptor.multiple_of
+        box = tile.Box(0, 0, side_px, side_px)
+        picture = torch.linspace(0, 1, 3 * side_px * side_px, device=self.device).view(1, 3, side_px, side_px)
+        side: Tensor | None = None
+        if self.descriptor.conditioning == "jpeg":
+            side = jpeg_planes(JpegTables(_FLAT_TABLE, _FLAT_TABLE)).to(self.device)
+        elif self.descriptor.conditioning == "quantiser":
+            steps = QuantiserMap(np.full((1, 1), 8.0, np.float32), side_px)
+            side = quantiser_planes(steps, steps, steps, side_px, side_px).to(self.device)
+        with torch.inference_mode():
+            return self._run_tiles([picture] * self.descriptor.frames, side, [tile.Tile(box, box)], precision)
+
+
+def load_enhancer(name_or_path: str, **options: Any) -> Enhancer:
+    """A model by name or path, ready to run; keywords are the fields of EnhanceOptions.
+
+    Raises ModelError, DeviceError, UsageError.
+    """
+    known = {field.name for field in dataclasses.fields(EnhanceOptions)}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise UsageError(f"there is no option {unknown[0]!r}", remedy=f"known are {', '.join(sorted(known))}")
+    return Enhancer(load_descriptor(name_or_path), EnhanceOptions(**options))
+
+
+_FLAT_TABLE = np.full((8, 8), 16, np.uint16)
+
+
+class _Held:
+    """A frame with what was made of it on the device, made when first asked for."""
+
+    def __init__(self, frame: Frame, owner: Enhancer) -> None:
+        self.frame = frame
+        self._owner = owner
+        self._tensors: tuple[Tensor, ...] | None = None
+        self._picture: Tensor | None = None
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The integer planes on the device."""
+        if self._tensors is None:
+            self._tensors = color.as_tensors(self.frame.planes, self._owner.device)
+        return self._tensors
+
+    def picture(self) -> Tensor:
+        """What the network sees, (1, 3, H, W)."""
+        if self._picture is None:
+            self._picture = color.to_tensor(
+                self.tensors(), self.frame.format, self.frame.color, self._owner.domain, self._owner.device
+            )
+        return self._picture
+
+
+@dataclass(slots=True)
+class _Around:
+    """A frame and its neighbours in time; None at the ends and where the picture's size or format changes."""
+
+    previous: _Held | None
+    current: _Held
+    following: _Held | None
+    frames: int
+    side: Tensor | None = None
+
+    def pictures(self) -> list[Tensor]:
+        """In time order; an end repeats itself."""
+        current = self.current.picture()
+        if self.frames == 1:
+            return [current]
+        before = current if self.previous is None else self.previous.picture()
+        after = current if self.following is None else self.following.picture()
+        return [before, current, after]
+
+
+class _Pending:
+    """A frame on its way."""
+
+    def __init__(
+        self,
+        around: _Around,
+        reason: str | None,
+        *,
+        planes: tuple[Plane, ...] | None = None,
+        tensors: tuple[Tensor, ...] = (),
+        healthy: Tensor | None = None,
+        precision: str = "fp32",
+        failure: str | None = None,
+        source: _Pending | None = None,
+    ) -> None:
+        self.around = around
+        self.reason = reason
+        self.planes = planes
+        self.tensors = tensors
+        self.healthy = None if healthy is None else _start_copy((healthy,))[0]
+        self.precision = precision
+        self.failure = failure
+        self.source = source
+        self.result: EnhancedFrame | None = None
+        self.event: torch.cuda.Event | None = None
+        if tensors and torch.cuda.is_available() and torch.cuda.is_initialized():
+            self.event = torch.cuda.Event()
+            self.event.record()
+
+    def retry(self, other: _Pending) -> None:
+        """Takes over another attempt at the same frame."""
+        self.tensors, self.healthy, self.event = other.tensors, other.healthy, other.event
+        self.precision, self.failure = other.precision, other.failure
+
+    def arrays(self) -> tuple[Plane, ...]:
+        """The planes as numpy, once they are there."""
+        return tuple(cast(Plane, tensor.numpy()) for tensor in self.tensors)
+
+    def forget(self, result: EnhancedFrame) -> None:
+        """Keeps the result for duplicates, and nothing of what led to it."""
+        self.result = result
+        self.tensors, self.healthy, self.source, self.planes = (), None, None, None
+        self.around.side = None
+
+
+def _windows(owner: Enhancer, frames: Iterable[Frame], before: Frame | None) -> Generator[_Around]:
+    """Each frame with its neighbours, one frame late where the network wants the one that follows."""
+    count = owner.descriptor.frames
+    previous = None if before is None else _Held(before, owner)
+    current: _Held | None = None
+    for frame in frames:
+        held = _Held(frame, owner)
+        if count == 1:
+            yield _Around(_alike(previous, held), held, None, count)
+            previous = _Held(frame, owner)  # only for comparison: its tensors are not kept
+            continue
+        if current is not None:
+            yield _Around(_alike(previous, current), current, _alike(held, current), count)
+            previous = current
+        current = held
+    if current is not None:
+        yield _Around(_alike(previous, current), current, None, count)
+
+
+def _alike(other: _Held | None, held: _Held) -> _Held | None:
+    """`other` where the two can be seen together."""
+    if other is None:
+        return None
+    a, b = other.frame, held.frame
+    same = (a.width, a.height, a.format, a.color) == (b.width, b.height, b.format, b.color)
+    return other if same else None
+
+
+def _same_picture(a: Frame, b: Frame) -> bool:
+    same = (a.width, a.height, a.format, a.color) == (b.width, b.height, b.format, b.color)
+    return same and all(np.array_equal(x, y) for x, y in zip(a.planes, b.planes, strict=True))
+
+
+def _refill(frame: Frame, planes: Sequence[Plane]) -> Frame:
+    return dataclasses.replace(frame, planes=tuple(planes), width=planes[0].shape[1], height=planes[0].shape[0])
+
+
+def _is_undamaged(side: JpegTables | QuantiserMap) -> bool:
+    if isinstance(side, QuantiserMap):
+        return float(side.step.max(initial=0.0)) <= _UNDAMAGED_STEP
+    highest = max(int(side.luma.max(initial=0)), int(side.chroma.max(initial=0)))
+    return highest <= _UNDAMAGED_STEP and side.subsampling == (1, 1)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return any(sign in text for sign in _OUT_OF_MEMORY)
+
+
+def _casts_itself(descriptor: Descriptor) -> bool:
+    """The architecture takes fp32 pictures with weights of a lower precision and adds its residual in fp32."""
+    return descriptor.architecture == "ns_restore"
+
+
+def _health(seen: Tensor, restored: Tensor) -> Tensor:
+    """A flag on the device: every value is finite, and the result isn't flat where the input is a picture."""
+    finite = torch.isfinite(restored.sum())
+    few_seen, few_restored = seen[..., ::8, ::8], restored[..., ::8, ::8]
+    varied = few_seen.amax() - few_seen.amin() > _VARIED
+    flat = few_restored.amax() - few_restored.amin() < _CONSTANT
+    return finite & ~(varied & flat)
+
+
+def _start_copy(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """To the host, without waiting where the device works on its own."""
+    return tuple(_to_host(tensor) for tensor in tensors)
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    if tensor.device.type != "cuda":
+        return tensor.cpu()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)
+
+
+def _wait(entry: _Pending) -> str | None:
+    """Until the planes are on the host; a word where they are not sound."""
+    try:
+        if entry.event is not None:
+            entry.event.synchronize()
+        if entry.healthy is not None and not bool(entry.healthy):
+            return f"the network's result in {entry.precision} is no picture"
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def _activation_bytes(descriptor: Descriptor, network: nn.Module, device: torch.device) -> float:
+    """Bytes of activations per input pixel in fp32, from a small probe: four of the largest tensors at once."""
+    side_px = -(-64 // descriptor.multiple_of) * descriptor.multiple_of
+    largest = 0
+
+    def see(_: nn.Module, __: Any, output: Any) -> None:
+        nonlocal largest
+        if isinstance(output, Tensor):
+            largest = max(largest, output.numel() * output.element_size())
+
+    handles = [module.register_forward_hook(see) for module in network.modules()]
+    try:
+        with torch.inference_mode():
+            given = [torch.full((1, descriptor.in_channels * descriptor.frames, side_px, side_px), 0.5, device=device)]
+            if descriptor.conditioning == "jpeg":
+                given.append(jpeg_planes(None).to(device))
+            elif descriptor.conditioning == "quantiser":
+                given.append(quantiser_planes(None, None, None, side_px, side_px).to(device))
+            network(*given)
+    finally:
+        for handle in handles:
+            handle.remove()
+    pictures = 4.0 * (descriptor.in_channels * descriptor.frames + 8)
+    return pictures + 4.0 * largest / (side_px * side_px)
