@@ -1,0 +1,438 @@
+"""libav's measuring filters on frames, and a clip measured against its reference. Floor 2.
+
+The figures are those of libavfilter's `psnr`, `ssim` and `xpsnr`, in the clip's own pixel format and bit depth; MS-SSIM,
+which libav lacks, is `quality.ssim.ms_ssim` of luma.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.container
+import av.error
+import numpy as np
+from av.filter import Graph
+from av.video.frame import VideoFrame
+
+from ns_video.errors import InputError
+from ns_video.frame import Frame
+from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
+from ns_video.media.libav import open_input, printable
+from ns_video.quality.temporal import mean_change
+from ns_video.quality.thumbnail import Thumbnail, thumbnail
+
+TOLERANCE_SECONDS = 0.002
+"""Frames of clip and reference belong together when their times differ by no more: two roundings to Matroska's 1 ms."""
+_LOOKED_AT = 48
+_MOST_LAG = 12
+_CLEARLY_BETTER = 0.6
+"""An offset other than 0 is believed when its pictures differ by less than this share of those at offset 0."""
+_NOTICEABLE_CHANGE = 0.15  # percent of full scale; below it the clip stands still and offsets can't be told apart
+
+
+@dataclass(frozen=True, slots=True)
+class FilterValues:
+    """What libav's no-reference filters say of one picture."""
+
+    block: float | None
+    """blockdetect: strength of 8-px blocks, about 1 without any."""
+    blur: float | None
+    """blurdetect: mean width of edges in px (Marziliano)."""
+    spatial_information: float | None
+    """siti: ITU-T P.910 SI."""
+    entropy: float | None
+    """entropy of luma in bits."""
+    luma_mean: float | None
+    luma_low: float | None
+    """10th percentile of luma, in code values of the bit depth."""
+    luma_high: float | None
+    saturation_mean: float | None
+    hue_median: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FullReference:
+    """One frame against its reference. PSNR and XPSNR in dB, infinite for equal planes; None for a plane not there."""
+
+    psnr_y: float | None
+    psnr_u: float | None
+    psnr_v: float | None
+    psnr_rgb: float | None
+    """PSNR of R, G and B together, after libav's conversion to the same bit depth."""
+    ssim: float
+    """libav's "All": planes weighted by their samples."""
+    ssim_y: float
+    xpsnr: float | None
+    """Of luma; its temporal weights need the frames in order."""
+    xpsnr_u: float | None
+    xpsnr_v: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A frame of the clip, the frame of the reference that belongs to it, and what the filters say."""
+
+    index: int
+    clip: Frame
+    reference: Frame
+    values: FullReference
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """How clip and reference fit together in time."""
+
+    offset_seconds: float
+    """Time of the reference less time of the clip where they show the same."""
+    clip_frames: int
+    reference_frames: int
+    compared: int
+    problems: tuple[str, ...]
+    """Plain words; empty when every frame has its partner at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioOffset:
+    """Where an audio stream begins and ends relative to the video, seconds; positive is later."""
+
+    stream_index: int
+    start_seconds: float
+    end_seconds: float
+
+
+def as_video_frame(frame: Frame) -> VideoFrame:
+    """A libav frame with the samples of `frame`, on memory of its own."""
+    made = VideoFrame(frame.width, frame.height, frame.format.name)
+    planes = list(frame.planes)
+    if frame.format.is_rgb and len(planes) >= 3:
+        planes[:3] = [planes[1], planes[2], planes[0]]
+    for plane, samples in zip(made.planes, planes):
+        raw = np.ascontiguousarray(samples).view(np.uint8)
+        target = np.frombuffer(plane, np.uint8)[: plane.line_size * plane.height].reshape(plane.height, plane.line_size)
+        target[:, : raw.shape[1]] = raw
+    if frame.color.range:
+        made.color_range = frame.color.range
+    made.colorspace = frame.color.matrix
+    made.pts, made.time_base = 0, Fraction(1, 25)
+    return made
+
+
+def _source(graph: Graph, frame: VideoFrame, rate: Fraction) -> Any:
+    settings = (
+        f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={rate.denominator}/{rate.numerator}"
+        f":frame_rate={rate.numerator}/{rate.denominator}:colorspace={int(frame.colorspace)}:range={int(frame.color_range)}"
+    )
+    return graph.add("buffer", settings)
+
+
+def _number(values: dict[str, str], key: str) -> float | None:
+    return float(values[key]) if key in values else None
+
+
+def filter_values(frame: Frame) -> FilterValues:
+    """libav's no-reference measures of one picture. Gray and RGB are measured as libav converts them."""
+    picture = as_video_frame(frame)
+    graph = Graph()
+    nodes = [_source(graph, picture, Fraction(25))]
+    for name in ("format=yuv444p|yuv422p|yuv420p|yuv420p10|yuv422p10|yuv444p10", "signalstats", "blockdetect", "blurdetect"):
+        kind, _, settings = name.partition("=")
+        nodes.append(graph.add(kind, settings) if settings else graph.add(kind))
+    nodes += [graph.add("siti"), graph.add("entropy"), graph.add("buffersink")]
+    graph.link_nodes(*nodes).configure()
+    graph.vpush(picture)
+    values = dict(graph.vpull().metadata)
+    blur = _number(values, "lavfi.blur")
+    return FilterValues(
+        block=_number(values, "lavfi.block"),
+        blur=None if blur is None or blur < 0 else blur,
+        spatial_information=_number(values, "lavfi.siti.si"),
+        entropy=_number(values, "lavfi.entropy.entropy.normal.Y"),
+        luma_mean=_number(values, "lavfi.signalstats.YAVG"),
+        luma_low=_number(values, "lavfi.signalstats.YLOW"),
+        luma_high=_number(values, "lavfi.signalstats.YHIGH"),
+        saturation_mean=_number(values, "lavfi.signalstats.SATAVG"),
+        hue_median=_number(values, "lavfi.signalstats.HUEMED"),
+    )
+
+
+class FullReferenceMeter:
+    """Measures pairs of frames in order, through one libav graph.
+
+    All frames have the geometry and pixel format of the first; a reference in another pixel format is converted to the
+    clip's by libav. Raises InputError where the sizes differ.
+    """
+
+    def __init__(self, rate: Fraction) -> None:
+        self._rate = rate
+        self._graph: Graph | None = None
+        self._ends: tuple[Any, Any] | None = None
+        self._sinks: list[Any] = []
+        self._count = 0
+
+    def measure(self, clip: Frame, reference: Frame) -> FullReference:
+        """The figures of this pair."""
+        if (clip.width, clip.height) != (reference.width, reference.height):
+            raise InputError(
+                f"the reference is {reference.width}x{reference.height}, the clip {clip.width}x{clip.height}",
+                stage="compare",
+                remedy="give a reference of the clip's size",
+            )
+        first, second = as_video_frame(clip), as_video_frame(reference)
+        if second.format.name != first.format.name:
+            second = second.reformat(format=first.format.name, dst_color_range=int(first.color_range) or None)
+        second.color_range, second.colorspace = first.color_range, first.colorspace
+        if self._graph is None:
+            self._build(first)
+        assert self._ends is not None
+        for node, picture in zip(self._ends, (first, second)):
+            picture.pts, picture.time_base = self._count, 1 / self._rate
+            node.push(picture)
+        self._count += 1
+        values: dict[str, str] = {}
+        for prefix, sink in self._sinks:
+            found = dict(sink.pull().metadata)
+            values.update({f"{prefix}{key.removeprefix('lavfi.')}": value for key, value in found.items()})
+        return _full_reference(values)
+
+    def _build(self, picture: VideoFrame) -> None:
+        graph = Graph()
+        self._ends = (_source(graph, picture, self._rate), _source(graph, picture, self._rate))
+        is_gray, is_rgb = len(picture.format.components) < 3, bool(picture.format.is_rgb)
+        branches = ["psnr", "ssim"]
+        if not is_gray:
+            branches.append("rgb")
+        if not is_rgb:
+            branches.append("xpsnr")
+        splits = [graph.add("split", str(len(branches))) for _ in self._ends]
+        for end, split in zip(self._ends, splits):
+            end.link_to(split)
+        depth = max(component.bits for component in picture.format.components)
+        planar_rgb = "gbrp" if depth <= 8 else f"gbrp{depth}le"
+        for number, branch in enumerate(branches):
+            meter, sink = graph.add("psnr" if branch == "rgb" else branch), graph.add("buffersink")
+            for side, split in enumerate(splits):
+                if branch == "rgb":
+                    convert = graph.add("format", planar_rgb)
+                    split.link_to(convert, number, 0)
+                    convert.link_to(meter, 0, side)
+                else:
+                    split.link_to(meter, number, side)
+            meter.link_to(sink)
+            self._sinks.append(("rgb." if branch == "rgb" else "", sink))
+        graph.configure()
+        self._graph = graph
+
+
+def _full_reference(values: dict[str, str]) -> FullReference:
+    is_rgb = "psnr.psnr.r" in values
+    rgb = [_number(values, f"{'psnr' if is_rgb else 'rgb.psnr'}.psnr.{c}") for c in "rgb"]
+    known = [value for value in rgb if value is not None]
+    ssim = _number(values, "ssim.All")
+    first = next((values[key] for key in ("ssim.Y", "ssim.G") if key in values), "nan")
+    return FullReference(
+        psnr_y=_number(values, "psnr.psnr.y"),
+        psnr_u=_number(values, "psnr.psnr.u"),
+        psnr_v=_number(values, "psnr.psnr.v"),
+        psnr_rgb=pooled_psnr(known) if known else None,
+        ssim=float(first) if ssim is None else ssim,
+        ssim_y=float(first),
+        xpsnr=_number(values, "xpsnr.xpsnr.y"),
+        xpsnr_u=_number(values, "xpsnr.xpsnr.u"),
+        xpsnr_v=_number(values, "xpsnr.xpsnr.v"),
+    )
+
+
+def pooled_psnr(values: list[float]) -> float:
+    """PSNR of the mean squared error of several frames or planes, as the ffmpeg program's summary states it."""
+    mean = math.fsum(10.0 ** (-value / 10.0) for value in values) / len(values)
+    return math.inf if mean == 0.0 else -10.0 * math.log10(mean)
+
+
+def pooled_xpsnr(values: list[float]) -> float:
+    """XPSNR of the mean weighted error (root), as the xpsnr filter's summary states it."""
+    mean = math.fsum(10.0 ** (-value / 20.0) for value in values) / len(values)
+    return math.inf if mean == 0.0 else -20.0 * math.log10(mean)
+
+
+class Comparison:
+    """A clip against its reference, in one walk through both. `pairs()` once, then `alignment` and `damage`.
+
+    Frames are paired by presentation time. Where the reference shows the same pictures at other times, as one whole, the
+    offset is found from the first seconds and undone; a frame without partner is counted and left out of everything.
+    """
+
+    def __init__(self, clip: Path, reference: Path) -> None:
+        self._paths = (clip, reference)
+        self.offset_seconds = _find_offset(clip, reference)
+        self.alignment: Alignment | None = None
+        self.clip_reader: ClipReader | None = None
+
+    def pairs(self) -> Generator[Pair]:
+        """All pairs in order."""
+        with ExitStack() as stack:
+            clip, reference = (stack.enter_context(open_clip(path, _AS_CODED)) for path in self._paths)
+            self.clip_reader = clip
+            meter = FullReferenceMeter(clip.info.video.rate)
+            counts = [0, 0, 0]
+            lonely: list[float] = []
+            matched = 0
+            for index, first, second in self._matched(clip.frames(), reference.frames(), counts):
+                if first is not None and second is not None:
+                    matched += 1
+                    yield Pair(index, first, second, meter.measure(first, second))
+                elif first is not None and len(lonely) < 3:
+                    lonely.append(first.pts_seconds or 0.0)
+            self.alignment = Alignment(
+                offset_seconds=self.offset_seconds,
+                clip_frames=counts[0],
+                reference_frames=counts[1],
+                compared=matched,
+                problems=self._problems(counts, matched, lonely, clip.info.video.rate, reference.info.video.rate),
+            )
+
+    def _matched(
+        self, clip: Iterator[Frame], reference: Iterator[Frame], counts: list[int]
+    ) -> Generator[tuple[int, Frame | None, Frame | None]]:
+        first, second = next(clip, None), next(reference, None)
+        while first is not None or second is not None:
+            gap = math.inf
+            if first is not None and second is not None:
+                gap = (second.pts_seconds or 0.0) - self.offset_seconds - (first.pts_seconds or 0.0)
+            if first is not None and second is not None and abs(gap) <= TOLERANCE_SECONDS:
+                yield counts[0], first, second
+                counts[0] += 1
+                counts[1] += 1
+                first, second = next(clip, None), next(reference, None)
+            elif first is not None and gap > 0:
+                yield counts[0], first, None
+                counts[0] += 1
+                first = next(clip, None)
+            else:
+                yield counts[0], None, second
+                counts[1] += 1
+                second = next(reference, None)
+
+    def _problems(
+        self, counts: list[int], matched: int, lonely: list[float], rate: Fraction, reference_rate: Fraction
+    ) -> tuple[str, ...]:
+        found: list[str] = []
+        if abs(self.offset_seconds) > TOLERANCE_SECONDS:
+            later = "later" if self.offset_seconds > 0 else "earlier"
+            found.append(
+                f"the reference shows the same pictures {abs(self.offset_seconds):.3f} s {later}; the shift was undone"
+            )
+        if rate and abs(float(reference_rate / rate) - 1) > 0.01 and matched < max(counts):
+            found.append(f"the reference has {float(reference_rate):.3f} frames a second, the clip {float(rate):.3f}")
+        if matched < counts[0]:
+            times = ", ".join(f"{seconds:.3f} s" for seconds in lonely)
+            found.append(f"{counts[0] - matched} frames of the clip have no partner in the reference (first at {times})")
+        if matched < counts[1]:
+            found.append(f"{counts[1] - matched} frames of the reference have no partner in the clip")
+        return tuple(found)
+
+
+_AS_CODED = DecodeOptions(deinterlace="off")
+
+
+def _first_thumbnails(path: Path) -> list[tuple[float, Thumbnail]]:
+    with open_clip(path, _AS_CODED) as reader:
+        frames = reader.frames()
+        found = [(frame.pts_seconds or 0.0, thumbnail(frame)) for _, frame in zip(range(_LOOKED_AT), frames)]
+        frames.close()
+        return found
+
+
+def _difference(
+    clip: list[tuple[float, Thumbnail]], reference: list[tuple[float, Thumbnail]], offset: float
+) -> float | None:
+    """Mean difference of pictures paired under an offset; None where too few are."""
+    changes = [
+        mean_change(here.luma, there.luma)
+        for seconds, here in clip
+        for other, there in reference
+        if abs(other - offset - seconds) <= TOLERANCE_SECONDS
+    ]
+    return float(np.mean(changes)) if len(changes) >= max(1, min(len(clip), len(reference), 8) // 2) else None
+
+
+def _find_offset(clip_path: Path, reference_path: Path) -> float:
+    clip, reference = _first_thumbnails(clip_path), _first_thumbnails(reference_path)
+    if not clip or not reference:
+        return 0.0
+    start = reference[0][0] - clip[0][0]
+    candidates = [seconds - clip[0][0] for seconds, _ in reference[:_MOST_LAG]]
+    candidates += [reference[0][0] - seconds for seconds, _ in clip[:_MOST_LAG]]
+    at_zero = _difference(clip, reference, 0.0)
+    best, best_difference = 0.0, at_zero
+    for offset in sorted(candidates, key=lambda value: abs(value - start)):
+        difference = _difference(clip, reference, offset)
+        if difference is not None and (best_difference is None or difference < best_difference - 1e-6):
+            best, best_difference = offset, difference
+    if at_zero is None or best_difference is None:
+        return best
+    is_clear = best_difference < _CLEARLY_BETTER * at_zero and at_zero - best_difference > _NOTICEABLE_CHANGE
+    return best if is_clear else 0.0
+
+
+def audio_offsets(path: Path) -> tuple[AudioOffset, ...]:
+    """Where each audio stream begins and ends relative to the video stream, from its packets' times.
+
+    Reads the container through once without decoding. Empty where there is no video or no audio.
+    """
+    spans: dict[int, tuple[float, float]] = {}
+    with open_input(path) as container:
+        video = [s.index for s in container.streams.video if s.codec_context is not None]
+        audio = [s.index for s in container.streams.audio]
+        if not video or not audio:
+            return ()
+        try:
+            for packet in container.demux(*(container.streams[i] for i in (video[0], *audio))):
+                if packet.pts is None or not packet.size:
+                    continue
+                begin = float(packet.pts * packet.time_base)
+                end = begin + float((packet.duration or 0) * packet.time_base)
+                known = spans.get(packet.stream_index)
+                spans[packet.stream_index] = (
+                    (begin, end) if known is None else (min(known[0], begin), max(known[1], end))
+                )
+        except (av.FFmpegError, OSError):
+            pass  # a damaged tail: the spans seen so far are the answer
+    if video[0] not in spans:
+        return ()
+    start, end = spans[video[0]]
+    return tuple(
+        AudioOffset(index, spans[index][0] - start, spans[index][1] - end) for index in audio if index in spans
+    )
+
+
+def frames_as_coded(path: Path) -> ClipReader:
+    """A reader of a clip's frames as its decoder gives them (no deinterlacing); a context manager."""
+    try:
+        return open_clip(path, _AS_CODED)
+    except InputError as error:
+        raise InputError(error.message, stage="report", remedy=error.remedy) from error
+
+
+__all__ = [
+    "Alignment",
+    "AudioOffset",
+    "Comparison",
+    "FilterValues",
+    "FullReference",
+    "FullReferenceMeter",
+    "Pair",
+    "audio_offsets",
+    "filter_values",
+    "frames_as_coded",
+    "pooled_psnr",
+    "pooled_xpsnr",
+    "printable",
+    "replace",
+]

@@ -1,0 +1,35 @@
+"""Pictures for a report: shrunk and packed as WebP. Owner of cv2 here."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from ns_video.errors import OutputError
+from ns_video.media.pictures import Rgb
+
+
+def fitted(rgb: Rgb, longest: int) -> Rgb:
+    """The picture with its longer side at most `longest` px (area mean); itself where it is no larger."""
+    height, width = rgb.shape[:2]
+    factor = longest / max(height, width)
+    if factor >= 1:
+        return rgb
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+
+
+def resized_to(rgb: Rgb, height: int, width: int) -> Rgb:
+    """The picture at exactly this size: area mean where it shrinks, bicubic where it grows."""
+    if rgb.shape[:2] == (height, width):
+        return rgb
+    shrinks = height * width < rgb.shape[0] * rgb.shape[1]
+    return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def webp(rgb: Rgb, quality: int) -> bytes:
+    """A WebP file; quality 1–100, 101 is lossless. Raises OutputError."""
+    done, data = cv2.imencode(".webp", np.ascontiguousarray(rgb[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, quality])
+    if not done:
+        raise OutputError("a picture of the report can't be packed as WebP", stage="report")
+    return data.tobytes()

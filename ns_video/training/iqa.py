@@ -1,0 +1,233 @@
+"""Training of the no-reference score: damaged pictures, their SSIM, two small judges. Floor 4."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.random import Generator
+from torch import Tensor, nn
+
+from ns_video.media.iqa_material import DAMAGES, shrunk
+from ns_video.media.pictures import Rgb, list_pictures, read_rgb
+from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
+from ns_video.quality.ns_iqa import CROP, GRID, StatisticsHead, normalised, score_of_ssim
+from ns_video.quality.picture_statistics import picture_statistics
+from ns_video.quality.ssim import ssim_maps
+
+log = logging.getLogger("ns_video")
+
+_CELLS = CROP // GRID
+_LADDER = (0.08, 0.35, 0.65, 1.0)
+_SLOW = ("inter_frame", "mpeg2")
+
+
+@dataclass(frozen=True, slots=True)
+class IqaConfig:
+    """Settings of `train_iqa`; pipelines/training/ns_iqa.toml holds them."""
+
+    folders: tuple[str, ...]
+    """Folders of undamaged pictures."""
+    material_minutes: float = 7.0
+    network_minutes: float = 6.0
+    head_minutes: float = 1.0
+    region: int = 384
+    """Side of the part of a picture that is damaged at once."""
+    large_region: int = 768
+    large_share: float = 0.25
+    """How often the larger region is taken: it teaches the resized view how damage looks when shrunk."""
+    network_patch: int = 128
+    batch_contents: int = 4
+    learning_rate: float = 1.5e-3
+    validation_share: float = 0.1
+    seed: int = 7
+
+
+@dataclass(slots=True)
+class Material:
+    """Damaged crops with their truth. `content` numbers the undamaged region that variants share."""
+
+    crops: list[Rgb] = field(default_factory=list)
+    cells: list[Tensor] = field(default_factory=list)
+    """(32, 32) SSIM of each 8-px cell of a crop."""
+    statistics: list[Tensor] = field(default_factory=list)
+    crop_content: list[int] = field(default_factory=list)
+    views: list[Rgb] = field(default_factory=list)
+    view_ssim: list[float] = field(default_factory=list)
+    view_content: list[int] = field(default_factory=list)
+    held_out: set[int] = field(default_factory=set)
+    """Contents kept for validation: never trained on."""
+
+
+def _as_tensor(pictures: list[Rgb]) -> Tensor:
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255.0
+
+
+def _luma(rgb: Tensor) -> Tensor:
+    return 0.299 * rgb[:, 0:1] + 0.587 * rgb[:, 1:2] + 0.114 * rgb[:, 2:3]
+
+
+def _variants(region: Rgb, rng: Generator) -> Iterator[Rgb]:
+    """The region itself, four severities of one damage, and three damages of any severity."""
+    yield region
+    names = [name for name in DAMAGES if max(region.shape[:2]) <= 512 or not any(slow in name for slow in _SLOW)]
+    ladder = DAMAGES[str(rng.choice(names))]
+    for severity in _LADDER:
+        yield ladder(region, min(1.0, severity * float(rng.uniform(0.85, 1.15))), rng)
+    for _ in range(3):
+        yield DAMAGES[str(rng.choice(names))](region, float(rng.random()) ** 1.3, rng)
+
+
+def _region(picture: Rgb, side: int, rng: Generator) -> Rgb:
+    height, width = (min(side, size) // 16 * 16 for size in picture.shape[:2])
+    top = int(rng.integers(0, (picture.shape[0] - height) // GRID + 1)) * GRID
+    left = int(rng.integers(0, (picture.shape[1] - width) // GRID + 1)) * GRID
+    return np.ascontiguousarray(picture[top : top + height, left : left + width])
+
+
+def make_material(config: IqaConfig) -> Material:
+    """Damage pictures for `config.material_minutes`, each content in eight variants."""
+    rng = np.random.default_rng(config.seed)
+    paths = [path for folder in config.folders for path in list_pictures(Path(folder))]
+    order = rng.permutation(len(paths))
+    held_out_pictures = set(order[: int(len(paths) * config.validation_share)].tolist())
+    material, began, content, turn = Material(), time.monotonic(), 0, 0
+    while time.monotonic() - began < config.material_minutes * 60:
+        number = int(order[turn % len(paths)])
+        turn += 1
+        picture = read_rgb(paths[number])
+        if min(picture.shape[:2]) < CROP:
+            continue
+        side = config.large_region if rng.random() < config.large_share else config.region
+        _add_content(material, _region(picture, side, rng), content, rng)
+        if number in held_out_pictures:
+            material.held_out.add(content)
+        content += 1
+        if content % 100 == 0:
+            log.info("material: %d contents, %d crops", content, len(material.crops))
+    return material
+
+
+@torch.inference_mode()
+def _add_content(material: Material, region: Rgb, content: int, rng: Generator) -> None:
+    variants = list(_variants(region, rng))
+    truth = _luma(_as_tensor([region]))
+    height, width = region.shape[:2]
+    corners = {
+        (int(rng.integers(0, (height - CROP) // GRID + 1)) * GRID, int(rng.integers(0, (width - CROP) // GRID + 1)) * GRID)
+        for _ in range(2 if max(height, width) > 300 else 1)
+    }
+    for picture in variants:
+        rgb = _as_tensor([picture])
+        full = F.pad(ssim_maps(_luma(rgb), truth)[0], (5, 5, 5, 5), mode="replicate")
+        material.views.append(shrunk(picture, CROP))
+        material.view_ssim.append(float(full.mean()))
+        material.view_content.append(content)
+        for top, left in corners:
+            part = slice(top, top + CROP), slice(left, left + CROP)
+            material.crops.append(np.ascontiguousarray(picture[part]))
+            material.cells.append(F.avg_pool2d(full[..., part[0], part[1]], GRID)[0, 0].clone())
+            material.statistics.append(picture_statistics(rgb[..., part[0], part[1]])[0].clone())
+            material.crop_content.append(content)
+
+
+def _order_loss(judged: Tensor, target: Tensor, content: Tensor) -> Tensor:
+    """Distance to the truth, and of differences between variants of one content to the true differences."""
+    loss = F.smooth_l1_loss(judged, target, beta=0.05)
+    same = content[:, None] == content[None]
+    difference = (judged[:, None] - judged[None]) - (target[:, None] - target[None])
+    return loss + F.smooth_l1_loss(difference[same], torch.zeros_like(difference[same]), beta=0.05)
+
+
+def _rate(share: float) -> float:
+    """Cosine from 1 to 0.02 with a short warm-up; `share` of the training done, 0–1."""
+    return min(1.0, share / 0.03 + 0.05) * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(1.0, share)))))
+
+
+def train_network(material: Material, config: IqaConfig) -> NsIqa:
+    """NS-IQA on patches of crops and of resized views, against the SSIM of just that patch."""
+    torch.manual_seed(config.seed)
+    rng = np.random.default_rng(config.seed + 1)
+    network = NsIqa(NsIqaConfig()).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=1e-4)
+    by_content: dict[int, list[int]] = {}
+    for number, content in enumerate(material.crop_content):
+        by_content.setdefault(content, []).append(number)
+    views_of: dict[int, list[int]] = {}
+    for number, content in enumerate(material.view_content):
+        views_of.setdefault(content, []).append(number)
+    contents = [content for content in by_content if content not in material.held_out]
+    limit, side, step = config.network_minutes * 60, config.network_patch, 0
+    began = time.monotonic()
+    network.train()
+    while (spent := time.monotonic() - began) < limit:
+        patches: list[Rgb] = []
+        targets: list[float] = []
+        groups: list[int] = []
+        for group, content in enumerate(rng.choice(contents, config.batch_contents, replace=False)):
+            top, left = (int(rng.integers(0, (CROP - side) // GRID + 1)) * GRID for _ in range(2))
+            part = slice(top, top + side), slice(left, left + side)
+            flip = rng.random() < 0.5
+            resized = rng.random() < 0.25
+            numbers = views_of[int(content)] if resized else by_content[int(content)]
+            if not resized and len(numbers) > 8:
+                numbers = numbers[int(rng.integers(2)) :: 2]
+            for number in numbers:
+                patch = (material.views if resized else material.crops)[number][part]
+                patches.append(np.ascontiguousarray(patch[:, ::-1] if flip else patch))
+                cells = slice(top // GRID, (top + side) // GRID), slice(left // GRID, (left + side) // GRID)
+                targets.append(material.view_ssim[number] if resized else float(material.cells[number][cells].mean()))
+                groups.append(group)
+        x = normalised(_as_tensor(patches)).to(memory_format=torch.channels_last)
+        for settings in optimiser.param_groups:
+            settings["lr"] = config.learning_rate * _rate(spent / limit)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            judged = network(x)
+        target = score_of_ssim(torch.tensor(targets)) / 100.0
+        loss = _order_loss(judged.float()[:, 0] / 100.0, target, torch.tensor(groups))
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        step += 1
+        if step % 50 == 0:
+            log.info("network: step %d, %.0f s, loss %.4f", step, spent, float(loss))
+    return network.eval().to(memory_format=torch.contiguous_format)
+
+
+def train_head(material: Material, config: IqaConfig) -> StatisticsHead:
+    """The small network on the statistics of whole crops."""
+    torch.manual_seed(config.seed)
+    content = torch.tensor(material.crop_content)
+    kept = torch.tensor([number not in material.held_out for number in material.crop_content])
+    statistics, content = torch.stack(material.statistics)[kept], content[kept]
+    target = score_of_ssim(torch.stack(material.cells)[kept].mean((1, 2))) / 100.0
+    head = StatisticsHead(statistics.shape[1])
+    head.get_buffer("center").copy_(statistics.mean(0))
+    head.get_buffer("spread").copy_(statistics.std(0).clamp(min=1e-3))
+    rate = 2e-3
+    optimiser = torch.optim.AdamW(head.parameters(), rate, weight_decay=3e-3)
+    limit, began, step = config.head_minutes * 60, time.monotonic(), 0
+    groups = content.unique()
+    generator = torch.Generator().manual_seed(config.seed)
+    members = {int(group): torch.nonzero(content == group)[:, 0] for group in groups}
+    while (spent := time.monotonic() - began) < limit:
+        chosen = groups[torch.randperm(len(groups), generator=generator)[:24]]
+        rows = torch.cat([members[int(group)] for group in chosen])
+        x = statistics[rows] + 0.05 * head.get_buffer("spread") * torch.randn(len(rows), statistics.shape[1], generator=generator)
+        for settings in optimiser.param_groups:
+            settings["lr"] = rate * _rate(spent / limit)
+        loss = _order_loss(head(x)[:, 0] / 100.0, target[rows], content[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        step += 1
+        if step % 500 == 0:
+            log.info("head: step %d, %.0f s, loss %.4f", step, spent, float(loss))
+    return head.eval()
