@@ -10,6 +10,8 @@ from torch import nn
 from ns_video.cards import Card
 
 PRECISIONS = frozenset({"fp32", "fp16", "bf16"})
+JUDGES = frozenset({"ns_iqa", "ns_c"})
+"""Architectures whose result is no picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,10 @@ class Descriptor:
     card: Card | None
     safe_precisions: frozenset[str]
     """Precisions the architecture is known to stand, out of PRECISIONS; fp32 always."""
+    parameters: int
+    """Learned values of the architecture, before anything is folded for inference."""
 
     @property
     def restores(self) -> bool:
         """Pictures come out, not a score or a class."""
-        return self.out_channels == self.in_channels == 3
-
-    @property
-    def parameters(self) -> int:
-        """Number of learned values."""
-        return sum(parameter.numel() for parameter in self.network.parameters())
+        return self.architecture not in JUDGES

@@ -5,23 +5,36 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from ns_video.cards import Card, find_card, list_cards
+from ns_video.cards import CONDITIONINGS, DOMAINS, Card, find_card, list_cards
 from ns_video.errors import ModelError
+from ns_video.networks.deblur_study import RECEPTIVE_RADIUS, STUDY_NETWORKS, DnCnn, StudyConfig, build_study_network
+from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
+from ns_video.networks.nsie import Nsie, NsieConfig, fold_batchnorm
 from ns_video.weights.descriptor import PRECISIONS, Descriptor
+from ns_video.weights.reach import measure_radius
 from ns_video.weights.read import WeightsFile, read_weights
 
 IDENTITY = "identity"
 """The built-in model that does nothing, exactly."""
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
+MAX_CONFIG_NUMBER = 10_000
+"""Of any number in a file's configuration: channels, blocks, planes."""
+MAX_BLOCKS = 256
+"""Residual blocks at one level of an NsRestore."""
+
+Network = TypeVar("Network", bound=nn.Module)
+Config = TypeVar("Config", NsRestoreConfig, NsIqaConfig, StudyConfig)
 
 
 def list_models() -> list[Card]:
@@ -50,6 +63,7 @@ def _identity() -> Descriptor:
         path=None,
         card=None,
         safe_precisions=PRECISIONS,
+        parameters=0,
     )
 
 
@@ -68,88 +82,231 @@ def differences(network: nn.Module, tensors: Mapping[str, Tensor]) -> str | None
 
 
 @contextmanager
-def without_weights() -> Iterator[None]:
+def without_weights() -> Generator[None]:
     """Networks built inside have no memory for their weights: nothing is initialised only to be overwritten."""
     with torch.device("meta"):
         yield
 
 
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> nn.Module:
-    """`network` (built `without_weights`) with `tensors` in it: eval mode, no gradients.
+def fill(network: nn.Module, file: WeightsFile) -> None:
+    """Put `file`'s tensors into `network`, which was built `without_weights`.
 
     Raises ModelError naming the first key that differs.
     """
+    tensors = dict(file.tensors)
+    for name in network.state_dict():
+        if name.endswith(".num_batches_tracked"):  # files of PyTorch before 0.4.1 lack them; they matter to no result
+            tensors.setdefault(name, torch.zeros((), dtype=torch.int64))
     wrong = differences(network, tensors)
     if wrong is not None:
-        raise ModelError(f"model file {path} does not fit {type(network).__name__}: {wrong}")
-    network.load_state_dict(dict(tensors), strict=True, assign=True)
-    return network.eval().requires_grad_(False)
+        raise ModelError(f"model file {file.path} does not fit {type(network).__name__}: {wrong}")
+    network.load_state_dict(tensors, strict=True, assign=True)
 
 
-def _config(file: WeightsFile) -> dict[str, object]:
+def _config_table(file: WeightsFile) -> dict[str, object]:
     try:
         config: object = json.loads(file.metadata.get("config", "{}"))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"model file {file.path}: its metadata 'config' is no JSON") from error
     if not isinstance(config, dict):
         raise ModelError(f"model file {file.path}: its metadata 'config' is no table")
     return cast(dict[str, object], config)
 
 
-def _ns_restore_config(file: WeightsFile) -> NsRestoreConfig:
-    values = _config(file)
-    known = {item.name: item for item in dataclasses.fields(NsRestoreConfig)}
+def _config(file: WeightsFile, default: Config) -> Config:
+    """`default` with the values of the file's metadata in it; those of another name or type are errors."""
+    values = _config_table(file)
     for name, value in values.items():
-        if name not in known:
+        known: object = getattr(default, name, None)
+        if name not in {item.name for item in dataclasses.fields(default)}:
             raise ModelError(f"model file {file.path}: its metadata 'config' has the unknown key '{name:.60}'")
-        want = type(known[name].default)
-        if want is tuple:
+        if isinstance(known, tuple):
+            want = len(cast(tuple[object, ...], known))
             numbers = cast(list[object], value) if isinstance(value, list) else []
-            if len(numbers) != 3 or not all(type(n) is int and 0 <= n <= 1000 for n in numbers):
-                raise ModelError(f"model file {file.path}: its metadata 'config' has an unusable '{name}'")
+            fits = len(numbers) == want and all(type(n) is int and 0 <= n <= MAX_CONFIG_NUMBER for n in numbers)
             values[name] = tuple(numbers)
-        elif type(value) is not want or (isinstance(value, int) and not 0 <= value <= 10_000):
-            raise ModelError(f"model file {file.path}: its metadata 'config' has an unusable '{name}'")
-    return NsRestoreConfig(**values)  # pyright: ignore[reportArgumentType]  each value's type was compared above
+        elif type(known) is int:
+            fits = type(value) is int and 0 <= value <= MAX_CONFIG_NUMBER
+        else:
+            fits = type(value) is type(known)
+        if not fits:
+            raise ModelError(f"model file {file.path}: its metadata 'config' has an unusable '{name}': {value!r:.60}")
+    return dataclasses.replace(default, **values)
 
 
-def _ns_restore(name: str, file: WeightsFile) -> Descriptor:
-    config = _ns_restore_config(file)
+def _built(file: WeightsFile, build: Callable[[], Network]) -> Network:
+    """What `build` makes of a configuration that a file gave, filled with the file's tensors.
+
+    Raises ModelError when there is no such network, or the tensors are another one's.
+    """
     try:
         with without_weights():
-            network = NsRestore(config)
-    except (RuntimeError, ValueError, ZeroDivisionError) as error:
-        raise ModelError(f"model file {file.path}: its metadata 'config' is unusable: {error}") from error
-    fill(network, file.tensors, file.path)
-    conditioning = file.metadata.get("conditioning", "none")
-    domain = file.metadata.get("domain", "rgb")
-    if domain not in ("rgb", "ycbcr") or conditioning not in ("none", "jpeg", "quantiser"):
-        raise ModelError(f"model file {file.path}: unknown domain '{domain:.40}' or conditioning '{conditioning:.40}'")
-    return Descriptor(
-        name=name,
-        architecture="ns_restore",
-        network=network,
+            network = build()
+    except (RuntimeError, ValueError, ZeroDivisionError, KeyError) as error:
+        raise ModelError(f"model file {file.path}: its configuration is unusable: {error}") from error
+    fill(network, file)
+    network.eval()
+    return network
+
+
+@dataclass(frozen=True, slots=True)
+class _Traits:
+    """What `_describe` finds out about a file, in a Descriptor's terms."""
+
+    network: nn.Module
+    architecture: str
+    scale: int = 1
+    halo: int = 0
+    exact_tiles: bool = False
+    multiple_of: int = 1
+    in_channels: int = 3
+    out_channels: int = 3
+    frames: int = 1
+    safe_precisions: frozenset[str] = PRECISIONS
+
+
+def _ns_restore(file: WeightsFile) -> _Traits:
+    config = _config(file, NsRestoreConfig())
+    if config.unshuffle not in (1, 2) or config.scale not in (1, 2, 4) or config.frames % 2 == 0 or config.planes < 1:
+        raise ModelError(f"model file {file.path}: its metadata 'config' is unusable: {config}")
+    if max(config.blocks) > MAX_BLOCKS:
+        raise ModelError(f"model file {file.path}: its metadata 'config' wants more than {MAX_BLOCKS} blocks")
+    network = _built(file, lambda: NsRestore(config))
+    return _Traits(
+        network,
+        "ns_restore",
         scale=config.scale,
         halo=network.receptive_radius,
         exact_tiles=True,
         multiple_of=network.multiple_of,
         in_channels=config.planes,
         out_channels=config.planes,
-        domain=domain,
-        conditioning=conditioning,
         frames=config.frames,
-        sha256=file.sha256,
-        path=file.path,
-        card=None,
-        safe_precisions=PRECISIONS,
     )
 
 
-def _describe(name: str, file: WeightsFile) -> Descriptor:
+def _nsie(file: WeightsFile) -> _Traits:
+    first, dense = file.tensors.get("conv_first.weight"), file.tensors.get("rrdb_blocks.0.dense1.0.weight")
+    indices = {name.split(".")[1] for name in file.tensors if name.startswith("rrdb_blocks.")}
+    if first is None or dense is None or first.ndim != 4 or dense.ndim != 4:
+        raise ModelError(f"model file {file.path} does not fit Nsie: 'conv_first' or 'rrdb_blocks.0' is missing")
+    config = NsieConfig(features=first.shape[0], blocks=len(indices), growth=dense.shape[0])
+    return _Traits(_built(file, lambda: Nsie(config)), "nsie", multiple_of=Nsie.multiple_of)
+
+
+def _ns_iqa(file: WeightsFile) -> _Traits:
+    config = _config(file, NsIqaConfig())
+    return _Traits(_built(file, lambda: NsIqa(config)), "ns_iqa", out_channels=1)
+
+
+def _ns_c(file: WeightsFile) -> _Traits:
+    from ns_video.networks.ns_c import NsC, NsCConfig  # torchvision takes a second to import
+
+    last = file.tensors.get("classifier.1.weight")
+    if last is None or last.ndim != 2:
+        raise ModelError(f"model file {file.path} does not fit NsC: 'classifier.1.weight' is missing")
+    config = NsCConfig(classes=last.shape[0])
+    return _Traits(_built(file, lambda: NsC(config)), "ns_c", out_channels=config.classes)
+
+
+def _draws_picture(network: DnCnn) -> bool:
+    """Whether the layers give the picture itself, not what is wrong with it.
+
+    The study trained its DnCNN to give the picture, the paper's gives the damage, and their files look alike. On a
+    smooth picture without damage the first gives the picture back, the second nearly nothing.
+    """
+    ramp = torch.linspace(0.2, 0.8, 48)
+    picture = torch.stack((ramp.expand(48, 48), ramp[:, None].expand(48, 48), (ramp * ramp[:, None]).sqrt()))[None]
+    with torch.no_grad():
+        drawn = network.dncnn(picture)
+    return bool((drawn - picture).square().mean() < 0.25 * picture.square().mean())
+
+
+def _study(name: str, file: WeightsFile) -> _Traits:
+    config = dataclasses.replace(_config(file, StudyConfig()), network=name)
+    network = _built(file, lambda: build_study_network(config))
+    if isinstance(network, DnCnn) and "config" not in file.metadata and _draws_picture(network):
+        network.config = dataclasses.replace(config, residual=False)
+    return _Traits(network, name, halo=RECEPTIVE_RADIUS[name], exact_tiles=True)
+
+
+def _foreign(file: WeightsFile) -> _Traits | None:
+    from ns_video.weights.foreign import load_foreign  # spandrel takes a second to import
+
+    try:
+        found = load_foreign(file.tensors)
+    except ValueError as error:
+        raise ModelError(f"model file {file.path}: {error}") from error
+    if found is None:
+        return None
+    radius = measure_radius(found.network, 3, found.multiple_of) if found.tileable else None
+    return _Traits(
+        found.network,
+        found.architecture,
+        scale=found.scale,
+        halo=radius or 0,
+        exact_tiles=radius is not None,
+        multiple_of=found.multiple_of,
+        safe_precisions=found.safe_precisions,
+    )
+
+
+SIGNATURES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("nsie", ("conv_first.weight", "attention.gamma")),
+    ("ns_iqa", ("features.3.depthwise.weight", "classifier.1.weight")),
+    ("ns_c", ("features.0.0.weight", "features.8.0.weight", "classifier.1.weight")),
+    ("DeblurCNN", ("conv1.0.weight", "output_layer.weight")),
+    ("DeblurCNN_RES", ("block1.0.weight", "output_conv.weight")),
+    ("DeblurSuperResCNN", ("conv1.weight", "conv3.weight", "conv5.weight")),
+    ("DnCNN", ("dncnn.0.weight",)),
+    ("EDSR_Deblur", ("head.weight", "body.0.block.0.weight", "tail.weight")),
+)
+"""Architecture → keys that only it has."""
+
+
+def _traits(file: WeightsFile) -> _Traits:
+    known: dict[str, Callable[[WeightsFile], _Traits]] = {
+        "ns_restore": _ns_restore,
+        "nsie": _nsie,
+        "ns_iqa": _ns_iqa,
+        "ns_c": _ns_c,
+        **{name: partial(_study, name) for name in STUDY_NETWORKS},
+    }
     architecture = file.metadata.get("architecture", "")
-    if architecture == "ns_restore":
-        return _ns_restore(name, file)
-    raise ModelError(f"model file {file.path} is of an unknown architecture '{architecture:.60}'")
+    if architecture in known:
+        return known[architecture](file)
+    for name, keys in SIGNATURES:
+        if all(key in file.tensors for key in keys):
+            return known[name](file)
+    found = _foreign(file)
+    if found is None:
+        named = f" '{architecture:.60}'" if architecture else ""
+        keys = ", ".join(f"'{key:.60}'" for key in list(file.tensors)[:3])
+        raise ModelError(f"model file {file.path} is of an unknown architecture{named}; its first weights are {keys}")
+    return found
+
+
+def _describe(name: str, file: WeightsFile, for_training: bool) -> Descriptor:
+    traits = _traits(file)
+    conditioning, domain = file.metadata.get("conditioning", "none"), file.metadata.get("domain", "rgb")
+    if domain not in DOMAINS or conditioning not in CONDITIONINGS:
+        raise ModelError(f"model file {file.path}: unknown domain '{domain:.40}' or conditioning '{conditioning:.40}'")
+    network = traits.network
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    network.requires_grad_(for_training)
+    if isinstance(network, Nsie) and not for_training:
+        fold_batchnorm(network)
+    shared = {item.name: getattr(traits, item.name) for item in dataclasses.fields(traits)}
+    return Descriptor(
+        name=name,
+        domain=domain,
+        conditioning=conditioning,
+        sha256=file.sha256,
+        path=file.path,
+        card=None,
+        parameters=parameters,
+        **shared,
+    )
 
 
 def _find_file(name: str) -> tuple[Path, Card | None]:
@@ -165,11 +322,14 @@ def _find_file(name: str) -> tuple[Path, Card | None]:
     raise ModelError(f"there is no model '{name:.80}'", remedy=f"installed are {names}; or give a file's path")
 
 
-def load_descriptor(name_or_path: str | os.PathLike[str], *, expected_sha256: str | None = None) -> Descriptor:
+def load_descriptor(
+    name_or_path: str | os.PathLike[str], *, expected_sha256: str | None = None, for_training: bool = False
+) -> Descriptor:
     """The model of that name, or in that file, ready to run.
 
     A name is `identity` or that of an installed card, whose checksum is verified. Anything with a folder in it or a
-    known suffix is a path. `expected_sha256` is compared with the file's checksum, where given.
+    known suffix is a path. `expected_sha256` is compared with the file's checksum, where given. `for_training` leaves
+    BatchNorm as it is and gradients on.
 
     Raises ModelError: unknown, of unknown architecture, unsafe, damaged, of a wrong checksum, or not as its card says.
     """
@@ -178,11 +338,11 @@ def load_descriptor(name_or_path: str | os.PathLike[str], *, expected_sha256: st
         return _identity()
     path, card = _find_file(text)
     file = read_weights(path, expected_sha256 or (card.sha256 if card is not None else None))
-    descriptor = _describe(card.name if card is not None else path.stem, file)
+    descriptor = _describe(card.name if card is not None else path.stem, file, for_training)
     if card is None:
         return descriptor
     for key in ("architecture", "scale", "domain", "conditioning", "frames", "parameters"):
-        said, is_ = getattr(card, key), getattr(descriptor, key)
-        if said != is_:
-            raise ModelError(f"model card {card.path} says {key} = {said}, the weights have {is_}")
+        said, found = getattr(card, key), getattr(descriptor, key)
+        if said != found:
+            raise ModelError(f"model card {card.path} says {key} = {said}, the weights have {found}")
     return dataclasses.replace(descriptor, card=card)

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from ns_video.errors import ModelError
-from ns_video.weights.pickles import read_pickle
+from ns_video.weights.pickles import read_pickle, without_prefixes
 
 MAX_FILE_BYTES = 4 << 30
 """Larger than any picture network known; a file beyond it is refused unread."""
@@ -143,8 +144,8 @@ def _clean(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     clean: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if tensor.is_floating_point():
-            tensor = tensor.to(torch.float32)
-            if not bool(torch.isfinite(tensor).all()):
+            tensor = tensor.detach().to(torch.float32)
+            if not np.isfinite(tensor.numpy()).all():  # one thread: torch's many wait on each other on a busy machine
                 raise ModelError(f"model file {path}: '{name}' holds NaN or infinite values")
         clean[name] = tensor
     return clean
@@ -166,7 +167,7 @@ def read_weights(path: Path, expected_sha256: str | None = None) -> WeightsFile:
     if path.suffix.lower() == ".safetensors" or data[8:9] == b"{":
         try:
             metadata = check_safetensors(data)
-            tensors = safetensors.torch.load(data)
+            tensors = without_prefixes(safetensors.torch.load(data))
         except (ValueError, safetensors.SafetensorError) as error:
             raise ModelError(f"model file {path} is a damaged safetensors file: {error}") from error
     else:
