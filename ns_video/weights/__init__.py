@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from ns_video.cards import Card, write_card
 from ns_video.weights.descriptor import Descriptor
-from ns_video.weights.load import list_models, load_descriptor
+from ns_video.weights.load import list_models, load_descriptor, load_weights
+from ns_video.weights.read import WeightsFile
 from ns_video.weights.save import Metadata, save_model
 
-__all__ = ["Card", "Descriptor", "Metadata", "list_models", "load_descriptor", "save_model", "write_card"]
+__all__ = [
+    "Card",
+    "Descriptor",
+    "Metadata",
+    "WeightsFile",
+    "list_models",
+    "load_descriptor",
+    "load_weights",
+    "save_model",
+    "write_card",
+]

@@ -346,3 +346,12 @@ def load_descriptor(
         if said != found:
             raise ModelError(f"model card {card.path} says {key} = {said}, the weights have {found}")
     return dataclasses.replace(descriptor, card=card)
+
+
+def load_weights(name_or_path: str | os.PathLike[str]) -> WeightsFile:
+    """The tensors and metadata of that installed model or file, for models that are more than one network.
+
+    Raises ModelError as `load_descriptor`, without looking at the architecture.
+    """
+    path, card = _find_file(os.fspath(name_or_path))
+    return read_weights(path, card.sha256 if card is not None else None)

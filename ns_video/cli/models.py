@@ -1,0 +1,141 @@
+"""`ns-video models`: what is installed, its card, its checksums. Reads cards only; torch is not imported."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ns_video.errors import ModelError
+
+if TYPE_CHECKING:
+    from ns_video.cards import Card, Figures
+
+CHUNK_BYTES = 1 << 20
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+@click.group(name="models")
+def command() -> None:
+    """Show the installed models."""
+
+
+def _record(card: Card) -> dict[str, object]:
+    record = dataclasses.asdict(card)
+    record.update(path=str(card.path), weights=str(card.weights))
+    return record
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+@command.command("list")
+@_json_option
+def list_(as_json: bool) -> None:
+    """List the installed models, one a line."""
+    from ns_video.cards import list_cards
+
+    cards = list_cards()
+    if as_json:
+        for card in cards:
+            click.echo(json.dumps(_record(card), ensure_ascii=False))
+    elif cards:
+        rows = [("name", "task", "parameters", "scale", "title")]
+        rows += [(card.name, card.task, f"{card.parameters:,}", f"×{card.scale}", card.title) for card in cards]
+        click.echo(_table(rows))
+    else:
+        click.echo("No model is installed.", err=True)
+
+
+def _figures_text(table: Figures) -> str:
+    rows = [table.columns] if table.columns else []
+    rows += [tuple(f"{cell}" for cell in cells) for cells in table.rows]
+    lines = [table.title, f"  {table.protocol}", f"  $ {table.command}"]
+    lines += [f"    {line}" for line in _table(rows).splitlines()] if rows else []
+    return "\n".join(lines)
+
+
+def _card_text(card: Card) -> str:
+    training = card.training
+    made = f"{training.steps:,} steps, {training.minutes:g} minutes, {training.hardware}"
+    facts = [
+        ("task", card.task),
+        ("architecture", f"{card.architecture}, {card.parameters:,} parameters, ×{card.scale}"),
+        (
+            "reads",
+            f"{card.domain}, {card.frames} frame{'s' if card.frames > 1 else ''}, side data: {card.conditioning}",
+        ),
+        ("licence", card.licence),
+        ("training", f"{made}, {training.recipe}" if training.recipe else made),
+        ("weights", f"{card.weights}"),
+        ("sha256", card.sha256),
+    ]
+    parts = [f"{card.name}: {card.title}", _table(facts)]
+    lists = (
+        ("Trained on", [f"{row.name}{f', {row.amount}' if row.amount else ''} ({row.licence})" for row in card.data]),
+        ("Degradations", list(card.degradations)),
+        ("Known failures", list(card.known_failures)),
+    )
+    parts += ["\n".join([title, *(f"  - {item}" for item in items)]) for title, items in lists if items]
+    parts += [_figures_text(table) for table in card.figures]
+    return "\n\n".join(parts)
+
+
+@command.command("show")
+@click.argument("name")
+@_json_option
+def show(name: str, as_json: bool) -> None:
+    """Show the card of the model NAME."""
+    from ns_video.cards import find_card, list_cards
+
+    card = find_card(name)
+    if card is None:
+        names = ", ".join(known.name for known in list_cards()) or "none"
+        raise ModelError(f"there is no card of a model '{name}'", remedy=f"installed are: {names}")
+    click.echo(json.dumps(_record(card), ensure_ascii=False) if as_json else _card_text(card))
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _verdict(card: Card) -> tuple[bool, str]:
+    """Whether the weights are what the card says, and what is wrong."""
+    path = card.weights
+    if path is None or not path.is_file():
+        return False, "its weights are missing"
+    try:
+        found = _checksum(path)
+    except OSError as error:
+        return False, f"its weights can't be read: {error.strerror or error}"
+    return (True, "") if found == card.sha256 else (False, f"its weights have the checksum {found}")
+
+
+@command.command("verify")
+@_json_option
+@click.pass_context
+def verify(context: click.Context, as_json: bool) -> None:
+    """Compare every model's weights with the checksum on its card; exit 1 if any differs."""
+    from ns_video.cards import list_cards
+
+    wrong = 0
+    for card in list_cards():
+        good, why = _verdict(card)
+        wrong += not good
+        if as_json:
+            click.echo(json.dumps({"name": card.name, "ok": good, "sha256": card.sha256, "why": why}))
+        else:
+            click.echo(f"{card.name}: {'ok' if good else why}")
+    if wrong:
+        context.exit(1)
