@@ -327,7 +327,11 @@ def _reduce_chroma(change: Tensor, format: PixelFormat, color: ColorInfo, domain
                 groups=count,
             )
         elif factor > 1:
-            change = F.avg_pool2d(change, (factor, 1) if axis == 2 else (1, factor))
+            parts = [change[:, :, k::factor] if axis == 2 else change[..., k::factor] for k in range(factor)]
+            total = parts[0] + parts[1]
+            for part in parts[2:]:
+                total = total.add_(part)
+            change = total.mul_(1.0 / factor)
     return change
 
 

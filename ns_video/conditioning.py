@@ -32,7 +32,8 @@ def jpeg_planes(tables: JpegTables | None) -> Tensor:
     luma, chroma = tables.luma.astype(np.float64), tables.chroma.astype(np.float64)
 
     def mean(table: np.ndarray, low: int, high: int) -> float:
-        return float(table[(_ZIGZAG_SUM >= low) & (_ZIGZAG_SUM < high)].mean())
+        order = _ZIGZAG_SUM
+        return float(table[(order >= low) & (order < high)].mean())
 
     subsampling = (tables.subsampling[0] * tables.subsampling[1] - 1) / 3.0
     overall = max(mean(luma, 0, 8), 0.5 * mean(chroma, 0, 8))
@@ -51,17 +52,26 @@ def jpeg_planes(tables: JpegTables | None) -> Tensor:
     return torch.tensor(values, dtype=torch.float32).view(1, JPEG_PLANES, 1, 1)
 
 
-def _step_plane(map_: QuantiserMap | None, height: int, width: int) -> Tensor:
-    """(1, 1, H, W): log2(step) / 7 of each pixel's block; zeros without a map."""
+def _blocks(map_: QuantiserMap | None) -> Tensor:
+    """(1, 1, rows, columns): log2(step) / 7 of each block; one zero without a map."""
     if map_ is None:
-        return torch.zeros(1, 1, height, width)
+        return torch.zeros(1, 1, 1, 1)
     step = torch.from_numpy(np.ascontiguousarray(map_.step, dtype=np.float32))[None, None]
-    plane = torch.log2(step.clamp(min=1.0)) / 7.0
-    rows, columns = -(-height // map_.block), -(-width // map_.block)
-    if step.shape[-2] < rows or step.shape[-1] < columns:
-        plane = F.pad(plane, (0, max(0, columns - step.shape[-1]), 0, max(0, rows - step.shape[-2])), mode="replicate")
-    plane = plane.repeat_interleave(map_.block, -2).repeat_interleave(map_.block, -1)
-    return plane[..., :height, :width]
+    return torch.log2(step.clamp(min=1.0)) / 7.0
+
+
+def _fill(target: Tensor, blocks: Tensor, block: int) -> None:
+    """Writes (1, 1, rows, columns) into (H, W), each value over its block; what lies beyond repeats the last block."""
+    if blocks.shape[-1] == 1 and blocks.shape[-2] == 1:
+        target.fill_(float(blocks))
+        return
+    height, width = target.shape
+    rows, columns = -(-height // block), -(-width // block)
+    down, right = max(0, rows - blocks.shape[-2]), max(0, columns - blocks.shape[-1])
+    if down or right:
+        blocks = F.pad(blocks, (0, right, 0, down), mode="replicate")
+    line = blocks[0, 0, :rows].repeat_interleave(block, -1)[:, :width]
+    target.copy_(line.repeat_interleave(block, 0)[:height])
 
 
 def quantiser_planes(
@@ -69,15 +79,17 @@ def quantiser_planes(
 ) -> Tensor:
     """(1, QUANTISER_PLANES, H, W) float32 for a frame and its neighbours in presentation order.
 
-    `current` None means "no damage": the gate is closed. The gate is tanh((step - 0.625) / 8) of the current frame.
+    `current` None means "no damage": the gate is closed. The gate is tanh((step - 1) / 8) of the current frame.
     """
+    planes = torch.zeros(1, QUANTISER_PLANES, height, width)
     if current is None:
-        return torch.zeros(1, QUANTISER_PLANES, height, width)
-    step = _step_plane(current, height, width)
-    real = torch.exp2(step * 7.0)
-    gate = torch.tanh((real - 1.0).clamp(min=0.0) / 8.0)
-    intra = torch.full_like(step, 1.0 if current.picture_type == "I" else 0.0)
-    both = torch.full_like(step, 1.0 if current.picture_type == "B" else 0.0)
-    return torch.cat(
-        (step, _step_plane(previous, height, width), _step_plane(following, height, width), intra, both, gate), 1
-    )
+        return planes
+    step = _blocks(current)
+    gate = torch.tanh((torch.exp2(step * 7.0) - 1.0).clamp(min=0.0) / 8.0)
+    _fill(planes[0, 0], step, current.block)
+    _fill(planes[0, 1], _blocks(previous), 1 if previous is None else previous.block)
+    _fill(planes[0, 2], _blocks(following), 1 if following is None else following.block)
+    planes[0, 3] = 1.0 if current.picture_type == "I" else 0.0
+    planes[0, 4] = 1.0 if current.picture_type == "B" else 0.0
+    _fill(planes[0, 5], gate, current.block)
+    return planes

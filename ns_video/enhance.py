@@ -435,12 +435,15 @@ class Enhancer:
     ) -> Tensor:
         descriptor = self.descriptor
         network = self._module(precision)
-        autocast = precision != "fp32" and not _casts_itself(descriptor)
+        lays_out = _casts_itself(descriptor)
+        autocast = precision != "fp32" and not lays_out
         whole_side = side is not None and side.shape[-1] == 1 and side.shape[-2] == 1
 
         def forward(group: Sequence[tile.Tile]) -> Sequence[Tensor]:
             rows = [torch.cat([one.outer.cut(picture) for picture in pictures], 1) for one in group]
-            x = (rows[0] if len(rows) == 1 else torch.cat(rows)).contiguous(memory_format=torch.channels_last)
+            x = rows[0] if len(rows) == 1 else torch.cat(rows)
+            if not lays_out:
+                x = x.contiguous(memory_format=torch.channels_last)
             given: list[Tensor] = [x]
             if side is not None:
                 given.append(side if whole_side else torch.cat([one.outer.cut(side) for one in group]))
@@ -677,7 +680,10 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _casts_itself(descriptor: Descriptor) -> bool:
-    """The architecture takes fp32 pictures with weights of a lower precision and adds its residual in fp32."""
+    """The architecture takes fp32 pictures with weights of a lower precision and adds its residual in fp32.
+
+    It brings them into its own memory layout too.
+    """
     return descriptor.architecture == "ns_restore"
 
 
