@@ -1,4 +1,4 @@
-"""Which frames of a clip are scored, decided while the clip flows by. Floor 3.
+"""Which frames of a clip are scored, decided while the clip flows by, and their scores. Floor 3.
 
 The rule, written once: **the first frame of every shot, then evenly.** Half of the places are for first frames of
 shots, half for frames at an even distance. The length is not known beforehand, so both are thinned as the clip goes on:
@@ -11,11 +11,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
+from ns_video.color import to_tensor
+from ns_video.errors import ModelError
 from ns_video.frame import Frame
+from ns_video.quality.ns_iqa import NsIqaJudges
 from ns_video.quality.temporal import SHOT_THRESHOLD, change_flicker, flicker, mean_change, shot_change
 from ns_video.quality.thumbnail import Thumbnail, thumbnail
+from ns_video.weights import load_descriptor
 
 DEFAULT_LIMIT = 48
 """Frames sampled per clip at most."""
@@ -261,3 +268,71 @@ def _thinned(kept: dict[int, Sample], stride: int, room: int) -> int:
 def _copied(frame: Frame) -> Frame:
     """The frame with planes of its own and without its libav carrier."""
     return dataclasses.replace(frame, planes=tuple(plane.copy() for plane in frame.planes), carrier=None)
+
+
+SCORE_MODEL = "ns-iqa"
+"""The installed model that `Scorer` loads."""
+
+
+class Scorer:
+    """The no-reference score `ns-iqa` of frames, on one device."""
+
+    def __init__(self, device: str = "cpu", model: str = SCORE_MODEL) -> None:
+        descriptor = load_descriptor(model)
+        if not isinstance(descriptor.network, NsIqaJudges):
+            raise ModelError(f"the model {model} is a {descriptor.architecture}, not a quality score")
+        self._device = torch.device(device)
+        self._judges = descriptor.network.to(self._device)
+        self.sha256 = descriptor.sha256
+
+    def score(self, frame: Frame) -> float:
+        """0 (unusable) to 100 (untouched)."""
+        rgb = to_tensor(frame.planes, frame.format, frame.color, "rgb", self._device)
+        return self._judges.score(rgb)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredSample:
+    """A sample with its scores."""
+
+    sample: Sample
+    before: float
+    after: float | None
+
+    @property
+    def gain(self) -> float:
+        """after - before; 0 without an after."""
+        return 0.0 if self.after is None else self.after - self.before
+
+
+def spread_order(count: int) -> list[int]:
+    """0 … count - 1 so that every beginning of the list is spread evenly: both ends, the middle, the quarters, ..."""
+    order = [0, count - 1] if count > 1 else [0] * count
+    seen, step = set(order), 1.0
+    while len(order) < count:
+        step /= 2
+        for i in range(1, round(1 / step), 2):
+            place = round(i * step * (count - 1))
+            if place not in seen:
+                seen.add(place)
+                order.append(place)
+    return order
+
+
+def score_samples(
+    samples: Sequence[Sample], scorer: Scorer, *, both: bool = True, budget_seconds: float | None = None, least: int = 3
+) -> tuple[ScoredSample, ...]:
+    """Score the samples, evenly spread ones first, until `budget_seconds` are spent; `least` are scored in any case.
+
+    `both` False leaves `after` alone (a reference needs no score).
+    """
+    began = time.perf_counter()
+    found: dict[int, ScoredSample] = {}
+    for done, place in enumerate(spread_order(len(samples))):
+        spent = time.perf_counter() - began
+        if budget_seconds is not None and done >= least and spent * (done + 1) / done > budget_seconds:
+            break
+        sample = samples[place]
+        after = scorer.score(sample.after) if both and sample.after is not None else None
+        found[place] = ScoredSample(sample, scorer.score(sample.before), after)
+    return tuple(found[place] for place in sorted(found))

@@ -95,37 +95,44 @@ def crop_corners(rgb: Tensor, most: int) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Judges:
-    """The two trained parts and their weights."""
+class JudgesConfig:
+    """How the judges' opinions are weighed, 0–1; set by the training on pictures held out from it."""
 
-    network: nn.Module
-    """NS-IQA: (N, 3, 256, 256) normalised RGB → (N, 1)."""
-    head: StatisticsHead
-    network_share: float
-    """Weight of the network beside the statistics on a crop, 0–1."""
-    resized_share: float
-    """Weight of the resized view beside the crops, 0–1."""
+    network_share: float = 0.5
+    """Weight of the network beside the statistics on a crop."""
+    resized_share: float = 0.1
+    """Weight of the resized view beside the crops."""
 
 
-@torch.inference_mode()
-def ns_iqa(rgb: Tensor, judges: Judges, *, crops: int = 4) -> float:
-    """The score of one picture, 0–100: (1, 3, H, W) RGB float in [0, 1], on the judges' device.
+class NsIqaJudges(nn.Module):
+    """Both judges as one module: `network`, NS-IQA, (N, 3, H, W) normalised RGB → (N, 1), and `head`."""
 
-    Deterministic. A picture under 64 px on a side is enlarged by repetition of its border first.
-    """
-    height, width = rgb.shape[-2:]
-    if min(height, width) < LEAST_SIDE:
-        pad = (0, max(0, LEAST_SIDE - width), 0, max(0, LEAST_SIDE - height))
-        rgb = F.pad(rgb, pad, mode="replicate")
-    views = [rgb[..., top : top + CROP, left : left + CROP] for top, left in crop_corners(rgb, crops)]
-    total = 0.0
-    for view in views:
-        judged = float(judges.head(picture_statistics(view)))
-        if judges.network_share > 0:
-            seen = float(judges.network(normalised(view)))
-            judged += (seen - judged) * judges.network_share
-        total += judged
-    score = total / len(views)
-    if judges.resized_share > 0:
-        score += (float(judges.network(normalised(resized_view(rgb)))) - score) * judges.resized_share
-    return min(100.0, max(0.0, score))
+    def __init__(self, network: nn.Module, config: JudgesConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or JudgesConfig()
+        self.network = network
+        self.head = StatisticsHead()
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """(N,) scores, not clamped, of (N, 3, H, W) RGB in [0, 1], seen as crops at native size."""
+        judged = self.head(picture_statistics(rgb))[:, 0]
+        if self.config.network_share > 0:
+            judged = judged + (self.network(normalised(rgb))[:, 0] - judged) * self.config.network_share
+        return judged
+
+    @torch.inference_mode()
+    def score(self, rgb: Tensor, *, crops: int = 4) -> float:
+        """The score of one picture, 0–100: (1, 3, H, W) RGB float in [0, 1] of any size, on the module's device.
+
+        Deterministic. A picture under 64 px on a side is first continued by its border.
+        """
+        height, width = rgb.shape[-2:]
+        if min(height, width) < LEAST_SIDE:
+            pad = (0, max(0, LEAST_SIDE - width), 0, max(0, LEAST_SIDE - height))
+            rgb = F.pad(rgb, pad, mode="replicate")
+        views = [rgb[..., top : top + CROP, left : left + CROP] for top, left in crop_corners(rgb, crops)]
+        score = float(torch.stack([self(view)[0] for view in views]).mean())
+        if self.config.resized_share > 0:
+            seen = float(self.network(normalised(resized_view(rgb))))
+            score += (seen - score) * self.config.resized_share
+        return min(100.0, max(0.0, score))

@@ -21,6 +21,7 @@ from ns_video.networks.deblur_study import RECEPTIVE_RADIUS, STUDY_NETWORKS, DnC
 from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
 from ns_video.networks.nsie import Nsie, NsieConfig, fold_batchnorm
+from ns_video.quality.ns_iqa import JudgesConfig, NsIqaJudges
 from ns_video.weights.descriptor import PRECISIONS, Descriptor
 from ns_video.weights.reach import measure_radius
 from ns_video.weights.read import WeightsFile, read_weights
@@ -34,7 +35,7 @@ MAX_BLOCKS = 256
 """Residual blocks at one level of an NsRestore."""
 
 Network = TypeVar("Network", bound=nn.Module)
-Config = TypeVar("Config", NsRestoreConfig, NsIqaConfig, StudyConfig)
+Config = TypeVar("Config", NsRestoreConfig, NsIqaConfig, JudgesConfig, StudyConfig)
 
 
 def list_models() -> list[Card]:
@@ -199,6 +200,12 @@ def _ns_iqa(file: WeightsFile) -> _Traits:
     return _Traits(_built(file, lambda: NsIqa(config)), "ns_iqa", out_channels=1)
 
 
+def _ns_iqa_judges(file: WeightsFile) -> _Traits:
+    config = _config(file, JudgesConfig())
+    judges = _built(file, lambda: NsIqaJudges(NsIqa(NsIqaConfig()), config))
+    return _Traits(judges, "ns_iqa_judges", out_channels=1)
+
+
 def _ns_c(file: WeightsFile) -> _Traits:
     from ns_video.networks.ns_c import NsC, NsCConfig  # torchvision takes a second to import
 
@@ -269,6 +276,7 @@ def _traits(file: WeightsFile) -> _Traits:
         "ns_restore": _ns_restore,
         "nsie": _nsie,
         "ns_iqa": _ns_iqa,
+        "ns_iqa_judges": _ns_iqa_judges,
         "ns_c": _ns_c,
         **{name: partial(_study, name) for name in STUDY_NETWORKS},
     }
