@@ -13,7 +13,18 @@ from typing import cast
 from ns_video.errors import ModelError
 from ns_video.resources import model_folders
 
-__all__ = ["Card", "DataRow", "Figures", "Training", "find_card", "list_cards", "parse_card", "read_card", "write_card"]
+__all__ = [
+    "Card",
+    "DataRow",
+    "Figures",
+    "Training",
+    "find_card",
+    "format_card",
+    "list_cards",
+    "parse_card",
+    "read_card",
+    "write_card",
+]
 
 CONDITIONINGS = ("none", "jpeg", "quantiser")
 DOMAINS = ("rgb", "ycbcr")
@@ -288,8 +299,8 @@ def _lines(texts: tuple[str, ...]) -> str:
     return "[\n" + "".join(f"    {_toml(text)},\n" for text in texts) + "]" if texts else "[]"
 
 
-def write_card(card: Card, path: Path) -> None:
-    """Write `card` as TOML to `path`; `read_card(path)` gives an equal one.
+def format_card(card: Card) -> str:
+    """`card` as TOML; `parse_card` gives an equal one.
 
     Raises ModelError when the card would not be read back (a wrong checksum, an unknown domain ...).
     """
@@ -316,5 +327,10 @@ def write_card(card: Card, path: Path) -> None:
         lines += [f"command = {_toml(table.command)}", f"columns = {_toml(table.columns)}", "rows = ["]
         lines += [f"    {_toml(cells)}," for cells in table.rows] + ["]"]
     text = "\n".join(lines) + "\n"
-    parse_card(text, path)
-    path.write_text(text, encoding="utf-8")
+    parse_card(text)
+    return text
+
+
+def write_card(card: Card, path: Path) -> None:
+    """Write `card` as TOML to `path`. Raises ModelError as `format_card`."""
+    path.write_text(format_card(card), encoding="utf-8")
