@@ -217,6 +217,7 @@ class ClipReader:
             self._container.close()
             raise
         self._graph: Graph | None = None
+        self._items: Generator[Frame | CopiedPacket] | None = None
         self._quantisers = _Quantisers(self.info.video.codec, self.info.video.format.bit_depth)
         self._last_pts: int | None = None
         self._last_duration = 0
@@ -238,6 +239,8 @@ class ClipReader:
 
     def close(self) -> None:
         """Close the container. Harmless when closed already."""
+        if self._items is not None and not self._items.gi_running:
+            self._items.close()
         self._graph = None
         self._container.close()
 
@@ -283,7 +286,10 @@ class ClipReader:
 
     def items(self, copied: Iterable[int] = ()) -> Generator[Frame | CopiedPacket]:
         """All frames of the video stream and all packets of the streams in `copied`, in the order of the file."""
-        wanted = frozenset(copied)
+        self._items = self._all_items(frozenset(copied))
+        return self._items
+
+    def _all_items(self, wanted: frozenset[int]) -> Generator[Frame | CopiedPacket]:
         streams = [s for s in self._container.streams if s.index == self._stream.index or s.index in wanted]
         for s in self._container.streams:
             if s not in streams:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import stat
@@ -180,17 +181,34 @@ def translate_output(error: Exception, path: str, stage: str) -> NsVideoError:
 
 
 _log_lock = threading.Lock()
+_captures = 0
+
+
+def _silence() -> None:
+    av.logging.set_level(None)
+
+
+atexit.register(_silence)
 
 
 @contextmanager
 def captured_log() -> Generator[list[tuple[int, str, str]]]:
     """libav's error lines as (level, who, text), from all threads, while the block runs.
 
-    libav reports a file that was cut short nowhere else. One capture at a time sees everything; a nested one shares it.
+    libav reports a file that was cut short nowhere else. Leave the block before closing a container: libav's threads
+    need the interpreter's lock to log, and closing waits for those threads.
     """
+    global _captures
     with _log_lock:
-        if av.logging.get_level() is None:
+        _captures += 1
+        if _captures == 1:
             av.logging.set_level(av.logging.ERROR)
             av.logging.set_skip_repeated(False)
-    with av.logging.Capture(local=False) as lines:
-        yield lines
+    try:
+        with av.logging.Capture(local=False) as lines:
+            yield lines
+    finally:
+        with _log_lock:
+            _captures -= 1
+            if _captures == 0:
+                _silence()

@@ -1,0 +1,508 @@
+"""Frames into encoded packets, and the choice of codec, pixel format and options that loses nothing needlessly."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.container
+import numpy as np
+from av.codec.context import Flags
+from av.filter import Graph
+from av.format import ContainerFormat
+from av.format import Flags as FormatFlags
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ns_video.errors import UsageError
+from ns_video.frame import MATRIX_RGB, RANGE_FULL, ColorInfo, Frame, PixelFormat
+from ns_video.media.decode import plane_views, planar_name
+from ns_video.media.probe import VideoInfo, pixel_format
+
+# Container formats by file name where libav's own guess is another one, or none.
+_FORMAT_BY_SUFFIX = {
+    ".mkv": "matroska",
+    ".mka": "matroska",
+    ".webm": "webm",
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".qt": "mov",
+    ".3gp": "3gp",
+    ".ts": "mpegts",
+    ".m2ts": "mpegts",
+    ".mts": "mpegts",
+    ".avi": "avi",
+    ".flv": "flv",
+    ".nut": "nut",
+    ".y4m": "yuv4mpegpipe",
+    ".gif": "gif",
+    ".apng": "apng",
+    ".png": "apng",
+    ".webp": "webp",
+    ".mxf": "mxf",
+    ".asf": "asf",
+    ".wmv": "asf",
+    ".mpg": "mpeg",
+    ".mpeg": "mpeg",
+    ".vob": "vob",
+    ".264": "h264",
+    ".h264": "h264",
+    ".265": "hevc",
+    ".h265": "hevc",
+    ".hevc": "hevc",
+    ".ivf": "ivf",
+    ".ogv": "ogg",
+    ".yuv": "rawvideo",
+}
+
+# Containers whose video can't be chosen freely. Everything else takes H.264 or HEVC, by bit depth.
+_CODEC_BY_FORMAT = {
+    "webm": "libvpx-vp9",
+    "ivf": "libvpx-vp9",
+    "gif": "gif",
+    "apng": "apng",
+    "webp": "libwebp_anim",
+    "yuv4mpegpipe": "wrapped_avframe",
+    "rawvideo": "rawvideo",
+    "mxf": "mpeg2video",
+    "mpeg": "mpeg2video",
+    "vob": "mpeg2video",
+    "hevc": "libx265",
+}
+_HEVC_FORMATS = frozenset({"mp4", "mov", "matroska", "mpegts", "nut", "hevc", "flv"})
+_LOSSLESS = frozenset({"ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "wrapped_avframe", "apng", "png"})
+_FIXED_RATE = frozenset({"mpeg2video", "mpeg1video", "mpeg4", "h263"})  # time bases of these are a frame rate
+
+# Visually lossless on restored material; the user's --crf replaces it.
+_DEFAULT_CRF = {"libx264": 16, "libx264rgb": 16, "libx265": 15, "libvpx-vp9": 18, "libsvtav1": 18}
+_RIDING = frozenset(
+    {"A53_CC", "AFD", "S12M_TIMECODE", "GOP_TIMECODE", "DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID", "DOVI_METADATA"}
+    | {"DOVI_RPU_BUFFER", "STEREO3D", "FILM_GRAIN_PARAMS", "AMBIENT_VIEWING_ENVIRONMENT"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HdrMetadata:
+    """SMPTE ST 2086 mastering display and CTA-861.3 light level, as rational numbers and integers."""
+
+    primaries: tuple[tuple[Fraction, Fraction], ...]
+    """(x, y) of red, green and blue; empty where unknown."""
+    white_point: tuple[Fraction, Fraction]
+    luminance: tuple[Fraction, Fraction]
+    """(minimum, maximum) in cd/m²."""
+    light_level: tuple[int, int] | None
+    """(MaxCLL, MaxFALL) in cd/m²."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeOptions:
+    """What the user asked of the output video."""
+
+    codec: str | None = None
+    crf: float | None = None
+    pix_fmt: str | None = None
+    encoder_options: Mapping[str, str] = field(default_factory=dict)
+    threads: int = 0
+    speed: str = "medium"
+    """x264/x265 preset name."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPlan:
+    """Everything that decides the encoded bytes of one video stream."""
+
+    container_format: str
+    codec: str
+    pix_fmt: str
+    width: int
+    height: int
+    time_base: Fraction
+    rate: Fraction
+    sample_aspect_ratio: Fraction
+    color: ColorInfo
+    options: tuple[tuple[str, str], ...]
+    threads: int
+    global_header: bool
+    display_matrix: tuple[int, ...] = ()
+    hdr: HdrMetadata | None = None
+    lossless: bool = False
+    notes: tuple[str, ...] = ()
+    """What the output can't hold, in words."""
+
+
+def format_for(path: str, container_format: str | None = None) -> str:
+    """The container of an output path. Raises UsageError where the name says nothing."""
+    if container_format:
+        name = _FORMAT_BY_SUFFIX.get("." + container_format.lower().lstrip("."), container_format)
+        if container_format == "y4m":
+            name = "yuv4mpegpipe"
+    elif path == "-":
+        name = "nut"
+    else:
+        suffix = "." + path.rpartition(".")[2].lower() if "." in path.rpartition("/")[2] else ""
+        name = _FORMAT_BY_SUFFIX.get(suffix, suffix[1:])
+    try:
+        known = ContainerFormat(name, "w")
+    except ValueError:
+        raise UsageError(
+            f"no container is known by the name {name!r}", remedy="give OUTPUT a suffix such as .mkv or .mp4, or --format"
+        ) from None
+    if not known.is_output:
+        raise UsageError(f"{name!r} can be read but not written", remedy="--format matroska")
+    return name
+
+
+def first_frame_metadata(carrier: Any) -> tuple[tuple[int, ...], HdrMetadata | None]:
+    """(display matrix or (), HDR metadata or None) that ride on a libav frame."""
+    matrix: tuple[int, ...] = ()
+    mastering: bytes | None = None
+    level: tuple[int, int] | None = None
+    for data in carrier.side_data:
+        name = data.type.name
+        if name == "DISPLAYMATRIX":
+            matrix = struct.unpack("<9i", bytes(data)[:36])
+        elif name == "MASTERING_DISPLAY_METADATA":
+            mastering = bytes(data)
+        elif name == "CONTENT_LIGHT_LEVEL":
+            values = struct.unpack("<2I", bytes(data)[:8])
+            level = (values[0], values[1])
+    if mastering is None and level is None:
+        return matrix, None
+    points: tuple[tuple[Fraction, Fraction], ...] = ()
+    white = luminance = (Fraction(0), Fraction(0))
+    if mastering is not None:
+        numbers = struct.unpack("<22i", mastering[:88])  # AVMasteringDisplayMetadata: 10 rationals, 2 flags
+        rationals = [Fraction(n, d) if d else Fraction(0) for n, d in zip(numbers[0:20:2], numbers[1:20:2])]
+        if numbers[20]:
+            points = ((rationals[0], rationals[1]), (rationals[2], rationals[3]), (rationals[4], rationals[5]))
+            white = (rationals[6], rationals[7])
+        if numbers[21]:
+            luminance = (rationals[8], rationals[9])
+    return matrix, HdrMetadata(points, white, luminance, level)
+
+
+def plan_video(
+    container_format: str,
+    source: VideoInfo,
+    first: Frame,
+    size: tuple[int, int],
+    wanted: EncodeOptions,
+) -> VideoPlan:
+    """Choose codec, pixel format and options for an output of `size` (width, height).
+
+    `first` is the first frame of the source: headers lie, frames don't. Raises UsageError where the wish can't be met.
+    """
+    width, height = size
+    fmt = first.format
+    notes: list[str] = []
+    codec = wanted.codec or _default_codec(container_format, fmt, width, height)
+    codec = {"h264": "libx264", "hevc": "libx265", "h265": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}.get(
+        codec, codec
+    )
+    try:
+        encoder = av.Codec(codec, "w")
+    except ValueError:
+        raise UsageError(f"there is no encoder {codec!r}", remedy="`ns-video doctor` lists them") from None
+    if encoder.type != "video":
+        raise UsageError(f"{codec!r} does not encode video")
+    pix_fmt = wanted.pix_fmt or _choose_pix_fmt(encoder, codec, fmt, width, height)
+    out = pixel_format(pix_fmt)
+    if out.bit_depth < fmt.bit_depth and pix_fmt not in ("pal8", "rgb8", "bgr8", "gray"):
+        notes.append(f"{codec} holds {out.bit_depth} of {fmt.bit_depth} bits per sample")
+    if fmt.has_alpha and not out.has_alpha:
+        notes.append(f"the alpha channel is left out: {codec} as {pix_fmt} can't hold it")
+    matrix, hdr = first_frame_metadata(first.carrier) if first.carrier is not None else ((), None)
+    color = first.color
+    if out.is_rgb and not fmt.is_rgb:
+        color = replace(color, matrix=MATRIX_RGB, range=RANGE_FULL)
+    elif fmt.is_rgb and not out.is_rgb:
+        color = replace(color, matrix=5, range=1)
+    lossless = codec in _LOSSLESS or (wanted.crf == 0 and codec in ("libx264", "libx264rgb", "libx265", "libvpx-vp9"))
+    time_base = first.time_base
+    if codec in _FIXED_RATE and (time_base.denominator > 65535 or codec != "mpeg4"):
+        time_base = 1 / source.rate
+        notes.append(f"{codec} knows only whole frames of 1/{float(source.rate):.6g} s")
+    flags = ContainerFormat(container_format, "w").flags
+    return VideoPlan(
+        container_format=container_format,
+        codec=codec,
+        pix_fmt=pix_fmt,
+        width=width,
+        height=height,
+        time_base=time_base,
+        rate=source.rate,
+        sample_aspect_ratio=source.sample_aspect_ratio,
+        color=color,
+        options=tuple(sorted(_options(codec, wanted, hdr, color, fmt).items())),
+        threads=wanted.threads,
+        global_header=bool(flags & FormatFlags.global_header.value),
+        display_matrix=() if _is_identity_matrix(matrix) else matrix,
+        hdr=hdr,
+        lossless=lossless,
+        notes=tuple(notes),
+    )
+
+
+def _is_identity_matrix(matrix: tuple[int, ...]) -> bool:
+    return matrix == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+
+
+def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: int) -> str:
+    if container_format in _CODEC_BY_FORMAT:
+        return _CODEC_BY_FORMAT[container_format]
+    if fmt.has_alpha and container_format in ("matroska", "nut"):
+        return "ffv1" if fmt.is_rgb or fmt.bit_depth > 8 else "libvpx-vp9"
+    if fmt.has_alpha and container_format == "mov":
+        return "prores_ks"
+    if fmt.bit_depth > 12 and container_format in ("matroska", "nut", "avi"):
+        return "ffv1"
+    if (fmt.bit_depth > 8 or fmt.is_rgb) and container_format in _HEVC_FORMATS:
+        return "libx265" if min(width, height) >= 16 else "ffv1" if container_format in ("matroska", "nut") else "libx264"
+    odd = (fmt.chroma_shift_x and width % 2) or (fmt.chroma_shift_y and height % 2)
+    if odd and container_format in ("mp4", "matroska", "nut"):
+        return "libvpx-vp9"  # libx264 and libx265 refuse odd sides with subsampled chroma
+    if container_format == "avi":
+        return "libx264"
+    return "libx264"
+
+
+def _choose_pix_fmt(encoder: Any, codec: str, fmt: PixelFormat, width: int, height: int) -> str:
+    offered = [f.name for f in (encoder.video_formats or [])]
+    if not offered or fmt.name in offered:
+        if codec in ("libx264", "libx265") and fmt.chroma_shift_x and (width % 2 or (fmt.chroma_shift_y and height % 2)):
+            return "yuv444p" if fmt.bit_depth == 8 else "yuv444p10le"
+        return fmt.name
+    if fmt.name.startswith("yuvj") and "yuv" + fmt.name[4:] in offered:
+        return "yuv" + fmt.name[4:]
+    same = {"gbrap": "bgra", "gbrp": "bgr0"}.get(fmt.name)
+    if same in offered and codec == "ffv1":
+        return str(same)
+    if codec == "gif":
+        return "rgb8"
+
+    def cost(name: str) -> tuple[int, ...]:
+        other = pixel_format(name)
+        return (
+            int(other.planes == 1 and fmt.planes > 1),
+            int(fmt.has_alpha and not other.has_alpha),
+            int(other.is_rgb != fmt.is_rgb),
+            max(0, fmt.bit_depth - other.bit_depth),
+            max(0, other.chroma_shift_x - fmt.chroma_shift_x) + max(0, other.chroma_shift_y - fmt.chroma_shift_y),
+            abs(other.bit_depth - fmt.bit_depth),
+            abs(other.chroma_shift_x - fmt.chroma_shift_x) + abs(other.chroma_shift_y - fmt.chroma_shift_y),
+            int(other.has_alpha and not fmt.has_alpha),
+        )
+
+    return min(offered, key=cost)
+
+
+def _options(
+    codec: str, wanted: EncodeOptions, hdr: HdrMetadata | None, color: ColorInfo, fmt: PixelFormat
+) -> dict[str, str]:
+    crf = wanted.crf if wanted.crf is not None else _DEFAULT_CRF.get(codec)
+    options: dict[str, str] = {}
+    extra: dict[str, str] = {}
+    if codec in ("libx264", "libx264rgb"):
+        options["preset"] = wanted.speed
+        if crf == 0:
+            options["qp"] = "0"
+        elif crf is not None:
+            options["crf"] = f"{crf:g}"
+        extra.update(_hdr_parameters(hdr, "mastering-display", "cll", ","))
+        if extra:
+            options["x264-params"] = ":".join(f"{k}={v}" for k, v in extra.items())
+    elif codec == "libx265":
+        options["preset"] = "fast" if wanted.speed == "medium" else wanted.speed
+        extra["log-level"] = "none"
+        if crf == 0:
+            extra["lossless"] = "1"
+        elif crf is not None:
+            options["crf"] = f"{crf:g}"
+        extra.update(_hdr_parameters(hdr, "master-display", "max-cll", ","))
+        if color.transfer == 16 and hdr is not None:
+            extra["hdr10"] = "1"
+            extra["repeat-headers"] = "1"
+        options["x265-params"] = ":".join(f"{k}={v}" for k, v in extra.items())
+    elif codec == "libsvtav1":
+        options["preset"] = "8"
+        if crf is not None:
+            options["crf"] = f"{crf:g}"
+        extra.update(_hdr_parameters(hdr, "mastering-display", "content-light", ","))
+        if extra:
+            options["svtav1-params"] = ":".join(f"{k}={v}" for k, v in extra.items())
+    elif codec == "libvpx-vp9":
+        options.update({"deadline": "good", "cpu-used": "3", "row-mt": "1"})
+        if crf == 0:
+            options["lossless"] = "1"
+        elif crf is not None:
+            options.update({"crf": f"{crf:g}", "b": "0"})
+        if fmt.has_alpha:
+            options["auto-alt-ref"] = "0"
+    elif codec in ("mpeg2video", "mpeg4", "mpeg1video", "mjpeg", "wmv2", "msmpeg4"):
+        quality = f"{crf:g}" if crf is not None else "2"
+        options.update({"qmin": "1", "qscale": quality})
+    elif codec == "libwebp_anim":
+        options["lossless"] = "1"
+    elif codec == "ffv1":
+        options.update({"level": "3", "slicecrc": "1", "g": "1"})
+    options.update(wanted.encoder_options)
+    return options
+
+
+def _hdr_parameters(hdr: HdrMetadata | None, display: str, light: str, joint: str) -> dict[str, str]:
+    """Encoder parameters that write the HDR metadata into the bitstream."""
+    if hdr is None:
+        return {}
+    out: dict[str, str] = {}
+    if hdr.primaries and hdr.luminance != (0, 0):
+        svt = display == "mastering-display" and light == "content-light"
+
+        def point(xy: tuple[Fraction, Fraction]) -> str:
+            if svt:
+                return f"({float(xy[0]):.6f},{float(xy[1]):.6f})"
+            return f"({round(xy[0] * 50000)},{round(xy[1] * 50000)})"
+
+        red, green, blue = hdr.primaries
+        low, high = hdr.luminance
+        level = f"({float(high):.4f},{float(low):.4f})" if svt else f"({round(high * 10000)},{round(low * 10000)})"
+        out[display] = f"G{point(green)}B{point(blue)}R{point(red)}WP{point(hdr.white_point)}L{level}"
+    if hdr.light_level is not None:
+        out[light] = joint.join(str(v) for v in hdr.light_level)
+    return out
+
+
+def add_video_stream(container: av.container.OutputContainer, plan: VideoPlan) -> VideoStream:
+    """Add the encoder of `plan` to an output container. The same plan always gives the same stream header."""
+    try:
+        stream = container.add_stream(plan.codec, rate=plan.rate, width=plan.width, height=plan.height)
+    except ValueError as error:
+        raise UsageError(str(error), remedy="choose another --codec or container") from error
+    assert isinstance(stream, VideoStream)
+    context = stream.codec_context
+    stream.time_base = plan.time_base
+    context.time_base = plan.time_base
+    context.pix_fmt = plan.pix_fmt
+    context.framerate = plan.rate
+    if plan.sample_aspect_ratio > 0:
+        context.sample_aspect_ratio = plan.sample_aspect_ratio
+    context.color_range = plan.color.range
+    context.colorspace = plan.color.matrix
+    context.color_primaries = plan.color.primaries
+    context.color_trc = plan.color.transfer
+    context.thread_count = plan.threads
+    if plan.codec in ("ffv1", "mpeg4", "mpeg2video", "mjpeg"):
+        context.thread_type = "SLICE"  # pyright: ignore[reportAttributeAccessIssue]
+    options = dict(plan.options)
+    if "qscale" in options:
+        quality = float(options.pop("qscale"))
+        context.flags |= int(Flags.qscale)
+        context.global_quality = round(quality * 118)  # FF_QP2LAMBDA
+    if not plan.global_header:
+        context.flags &= ~int(Flags.global_header)
+    if plan.container_format == "avi":
+        context.max_b_frames = 0  # AVI has no presentation times
+    context.options = options
+    if plan.display_matrix and plan.container_format in ("mp4", "mov", "3gp", "matroska", "webm"):
+        stream.set_display_matrix(plan.display_matrix)
+    return stream
+
+
+class FrameEncoder:
+    """Turns Frames into packets of one encoder. `encode(frame)`, then `flush()`."""
+
+    def __init__(self, stream: VideoStream, plan: VideoPlan) -> None:
+        self._stream = stream
+        self._plan = plan
+        self._format = pixel_format(plan.pix_fmt)
+        self._copies: Graph | None = None
+
+    def encode(self, frame: Frame) -> list[Any]:
+        """Packets that this frame completes. libav's error leaves as it is; the caller knows the path."""
+        return self._stream.encode(self._picture(frame))
+
+    def flush(self) -> list[Any]:
+        """What the encoder still holds."""
+        return self._stream.encode(None)
+
+    def _picture(self, frame: Frame) -> VideoFrame:
+        picture = self._filled(frame)
+        picture.pts, picture.time_base = frame.pts, frame.time_base
+        picture.pict_type = 0
+        if picture.format.name != self._plan.pix_fmt:
+            picture = self._converted(picture, frame)
+        return picture
+
+    def _filled(self, frame: Frame) -> VideoFrame:
+        """A libav frame that holds the planes: the decoded one itself where nothing was changed."""
+        carrier: VideoFrame | None = frame.carrier
+        name = frame.format.name
+        target = self._plan.pix_fmt if name.startswith("yuvj") and self._plan.pix_fmt == "yuv" + name[4:] else name
+        if carrier is not None and carrier.width == frame.width and carrier.height == frame.height and target == name:
+            own = plane_views(carrier, frame.format)
+            if all(a.ctypes.data == b.ctypes.data for a, b in zip(own, frame.planes)):
+                return carrier
+            if any(d.type.name in _RIDING for d in carrier.side_data) or carrier.interlaced_frame:
+                picture = self._copied(carrier)
+            else:
+                picture = VideoFrame(frame.width, frame.height, target)
+        else:
+            picture = VideoFrame(frame.width, frame.height, target)
+        for view, plane in zip(plane_views(picture, frame.format), frame.planes):
+            np.copyto(view, plane)
+        if picture is not carrier:
+            picture.color_range = frame.color.range
+            picture.colorspace = frame.color.matrix
+            picture.color_primaries = frame.color.primaries
+            picture.color_trc = frame.color.transfer
+        return picture
+
+    def _copied(self, carrier: VideoFrame) -> VideoFrame:
+        """A copy with all side data (captions, time code, dynamic HDR): libav's copy filter makes it."""
+        if self._copies is None:
+            self._copies = Graph()
+            source = self._copies.add_buffer(
+                width=carrier.width, height=carrier.height, format=carrier.format, time_base=self._plan.time_base
+            )
+            self._copies.link_nodes(source, self._copies.add("copy"), self._copies.add("buffersink")).configure()
+        self._copies.vpush(carrier)
+        return self._copies.vpull()
+
+    def _converted(self, picture: VideoFrame, frame: Frame) -> VideoFrame:
+        source, target = frame.format, self._format
+        settings: dict[str, Any] = {}
+        if source.is_rgb != target.is_rgb:
+            settings = {"src_colorspace": "ITU601", "dst_colorspace": "ITU601"}
+        else:
+            span = 2 if frame.color.range == RANGE_FULL or source.name.startswith("yuvj") else 1
+            settings = {"src_color_range": span, "dst_color_range": span}
+        made = picture.reformat(format=self._plan.pix_fmt, interpolation="BICUBIC", **settings)
+        made.pts, made.time_base = frame.pts, frame.time_base
+        made.color_range = self._plan.color.range
+        made.colorspace = self._plan.color.matrix
+        return made
+
+
+def encoded(frames: Iterable[Frame], encoder: FrameEncoder) -> Generator[Any]:
+    """All packets of all frames, the encoder drained at the end."""
+    for frame in frames:
+        yield from encoder.encode(frame)
+    yield from encoder.flush()
+
+
+__all__ = [
+    "EncodeOptions",
+    "FrameEncoder",
+    "HdrMetadata",
+    "VideoPlan",
+    "add_video_stream",
+    "encoded",
+    "first_frame_metadata",
+    "format_for",
+    "planar_name",
+    "plan_video",
+]

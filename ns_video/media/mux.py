@@ -1,0 +1,476 @@
+"""Containers written: streams copied beside the restored one, segments, the final file."""
+
+from __future__ import annotations
+
+import heapq
+import io
+import re
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.container
+import av.error
+import av.stream
+
+from ns_video.errors import OutputError, UsageError
+from ns_video.media.decode import CopiedPacket
+from ns_video.media.encode import VideoPlan, add_video_stream
+from ns_video.media.libav import file_url, open_input, printable, translate_output
+from ns_video.media.probe import ClipInfo, StreamInfo, codec_name
+from ns_video.record import StreamAction
+
+_MATROSKA = frozenset({"matroska", "webm"})
+_MOV = frozenset({"mp4", "mov", "3gp"})
+_VIDEO_ONLY = frozenset({"yuv4mpegpipe", "rawvideo", "h264", "hevc", "ivf", "gif", "apng", "webp"})
+_TEXT_SUBTITLES = frozenset({"subrip", "srt", "text", "mov_text", "webvtt", "ass", "ssa"})
+_TEXT_TARGET = {"mp4": "mov_text", "mov": "mov_text", "3gp": "mov_text", "matroska": "subrip", "webm": "webvtt"}
+_COVER_MIME = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png"), "bmp": ("cover.bmp", "image/bmp")}
+_STALE_VIDEO_TAGS = re.compile(
+    r"^(encoder|BPS|NUMBER_OF_FRAMES|NUMBER_OF_BYTES|_STATISTICS.*|DURATION|alpha_mode)(-\w+)?$", re.I
+)
+_ONE_RAW_TAG = b"\\N"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPlan:
+    """What becomes of one input stream that isn't restored."""
+
+    stream: StreamInfo
+    action: str
+    """"copied", "attached", "converted: …" or "dropped: …"."""
+    target_codec: str = ""
+    """The codec of a converted text subtitle."""
+
+    @property
+    def kept(self) -> bool:
+        """It is in the output."""
+        return not self.action.startswith("dropped")
+
+
+@dataclass(slots=True)
+class OutputSettings:
+    """How a container is opened for writing."""
+
+    container_format: str
+    options: dict[str, str] = field(default_factory=dict)
+
+
+def plan_copies(source: av.container.InputContainer, info: ClipInfo, container_format: str) -> list[CopyPlan]:
+    """Decide for each stream beside the restored one; what the container refuses is found out by trying.
+
+    `source` is only asked for its streams' parameters; no packet is read.
+    """
+    plans: list[CopyPlan] = []
+    for stream in source.streams:
+        about = next(s for s in info.streams if s.index == stream.index)
+        if about.index == info.video.index:
+            continue
+        plans.append(_plan_one(stream, about, container_format))
+    return plans
+
+
+def _plan_one(stream: Any, about: StreamInfo, container_format: str) -> CopyPlan:
+    if container_format in _VIDEO_ONLY:
+        return CopyPlan(about, f"dropped: {container_format} holds one video stream only")
+    if about.is_cover:
+        if container_format in _MATROSKA:
+            if container_format == "matroska" and about.codec in _COVER_MIME:
+                return CopyPlan(about, "attached")
+            return CopyPlan(about, f"dropped: {container_format} can't hold {about.codec} cover art")
+        if container_format not in _MOV:
+            return CopyPlan(about, f"dropped: {container_format} holds no cover art")
+    problem = _refusal(stream, container_format)
+    if problem is None:
+        return CopyPlan(about, "copied")
+    target = _TEXT_TARGET.get(container_format)
+    if about.type == "subtitle" and about.codec in _TEXT_SUBTITLES and target is not None:
+        return CopyPlan(about, f"converted: {about.codec} to {target}", target)
+    return CopyPlan(about, f"dropped: {container_format} can't hold {about.codec} {about.type} ({problem})")
+
+
+def _refusal(stream: Any, container_format: str) -> str | None:
+    """Why a container doesn't take a stream, found out by writing a header with it into memory."""
+    if stream.type == "attachment" and container_format != "matroska":
+        return "attachments belong to Matroska"
+    if stream.type == "data" and container_format in _MOV | _MATROSKA:
+        return "libav writes no timed metadata there"
+    if stream.type not in ("video", "audio", "subtitle", "data", "attachment"):
+        return "of an unknown kind"
+    try:
+        trial = av.open(io.BytesIO(), "w", format=container_format)
+        try:
+            _copy_stream(trial, stream)
+            if stream.type == "attachment":
+                trial.add_stream("libx264", rate=25, width=16, height=16)
+            trial.start_encoding()
+        finally:
+            _abandon(trial)
+    except (av.FFmpegError, ValueError, OSError, TypeError, AttributeError) as error:
+        return re.sub(r"\s+", " ", str(getattr(error, "strerror", None) or error))[:120]
+    return None
+
+
+def _abandon(container: Any) -> None:
+    try:
+        container.close()
+    except (av.FFmpegError, ValueError, OSError):
+        return
+
+
+def _copy_stream(container: Any, stream: Any) -> Any:
+    made = container.add_stream_from_template(stream, opaque=True)
+    made.metadata.update(dict(stream.metadata))
+    made.disposition = int(stream.disposition)
+    return made
+
+
+class ClipWriter:
+    """An output container with the restored video stream and all that is copied beside it.
+
+    `write_video(packets)` and `write_copy(packet)` in any order; `close()` writes the trailer. Foreign errors leave as
+    OutputError with the path.
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        shown: str,
+        settings: OutputSettings,
+        plan: VideoPlan,
+        source: av.container.InputContainer,
+        info: ClipInfo,
+        copies: Iterable[CopyPlan],
+        covers: dict[int, bytes],
+    ) -> None:
+        self.shown = shown
+        self._info = info
+        self._closed = False
+        self._clock_offsets: dict[int, Fraction] = {}
+        options = dict(settings.options)
+        metadata = dict(info.metadata)
+        if settings.container_format in _MOV and any(key.startswith("com.") for key in metadata):
+            options.setdefault("movflags", "+use_metadata_tags")
+        if isinstance(target, str) and target.startswith("pipe:") and settings.container_format in _MOV:
+            options.setdefault("movflags", "+frag_keyframe+empty_moov+default_base_moof")
+        try:
+            self._container: Any = av.open(
+                target, "w", format=settings.container_format, container_options=options, metadata_errors="surrogateescape"
+            )
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise translate_output(error, shown, "open") from error
+        try:
+            self._add_streams(plan, source, info, list(copies), covers)
+            self._container.metadata.update(metadata)
+            chapters = source.chapters()
+            if chapters and settings.container_format in _MOV | _MATROSKA | {"nut", "ogg"}:
+                self._container.set_chapters(chapters)
+            self._container.start_encoding()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            _abandon(self._container)
+            if isinstance(error, (BrokenPipeError, OSError)) and getattr(error, "errno", None) in (28, 32, 13):
+                raise translate_output(error, shown, "open") from error
+            text = getattr(error, "strerror", None) or str(error)
+            raise OutputError(
+                f"{printable(shown)}: {settings.container_format} with {plan.codec} ({plan.pix_fmt}) is refused: {text}",
+                stage="open",
+                remedy="choose another --codec, --pix-fmt or container",
+            ) from error
+
+    def _add_streams(
+        self, plan: VideoPlan, source: Any, info: ClipInfo, copies: list[CopyPlan], covers: dict[int, bytes]
+    ) -> None:
+        by_index = {c.stream.index: c for c in copies}
+        self._streams: dict[int, Any] = {}
+        self._convert: dict[int, Callable[[bytes], bytes]] = {}
+        for stream in source.streams:
+            if stream.index == info.video.index:
+                self.video = add_video_stream(self._container, plan)
+                about = next(s for s in info.streams if s.index == stream.index)
+                kept = {k: v for k, v in about.metadata if not _STALE_VIDEO_TAGS.match(k)}
+                if plan.codec == "libvpx-vp9" and plan.pix_fmt.startswith("yuva"):
+                    kept["alpha_mode"] = "1"
+                self.video.metadata.update(kept)
+                self.video.disposition = about.disposition
+                continue
+            copy = by_index.get(stream.index)
+            if copy is None or not copy.kept:
+                continue
+            if copy.action == "attached":
+                name, mime = _COVER_MIME[copy.stream.codec]
+                if stream.index in covers:
+                    self._container.add_attachment(name, mime, covers[stream.index])
+                continue
+            if copy.target_codec:
+                made = self._container.add_mux_stream(copy.target_codec)
+                made.time_base = Fraction(1, 1000)
+                made.metadata.update(dict(stream.metadata))
+                made.disposition = int(stream.disposition)
+                self._convert[stream.index] = _text_converter(copy.stream.codec, copy.target_codec)
+            else:
+                made = _copy_stream(self._container, stream)
+            self._streams[stream.index] = made
+
+    def encoder_stream(self) -> Any:
+        """The restored video stream, with its encoder open."""
+        return self.video
+
+    def write_video(self, packet: Any) -> None:
+        """Mux one packet of the restored stream. Takes the packet over."""
+        packet.stream = self.video
+        self._mux(packet)
+
+    def write_copy(self, item: CopiedPacket, offset: Fraction = Fraction(0)) -> None:
+        """Mux one copied packet, `offset` seconds later than it says. Takes the packet over."""
+        target = self._streams.get(item.stream_index)
+        if target is None:
+            return
+        packet = item.packet
+        convert = self._convert.get(item.stream_index)
+        if convert is not None:
+            made = av.Packet(convert(bytes(packet)))
+            made.pts, made.dts = packet.pts, packet.pts
+            made.time_base, made.duration = packet.time_base, packet.duration
+            packet = made
+        if offset:
+            ticks = round(offset / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+            packet.dts = None if packet.dts is None else packet.dts + ticks
+        if packet.dts is None and packet.pts is not None:
+            packet.dts = packet.pts
+        packet.stream = target
+        self._mux(packet)
+
+    def _mux(self, packet: Any) -> None:
+        try:
+            self._container.mux_one(packet)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise translate_output(error, self.shown, "encode") from error
+
+    def close(self) -> None:
+        """Write the trailer. Raises OutputError."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._container.close()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise translate_output(error, self.shown, "encode") from error
+
+    def abandon(self) -> None:
+        """Close without caring for the file."""
+        if not self._closed:
+            self._closed = True
+            _abandon(self._container)
+
+
+def _text_converter(source: str, target: str) -> Callable[[bytes], bytes]:
+    """Payload of one text subtitle codec to another's. Styling that the target can't hold is left out."""
+
+    def text_of(data: bytes) -> bytes:
+        if source == "mov_text":
+            return data[2 : 2 + int.from_bytes(data[:2], "big")]
+        if source in ("ass", "ssa"):
+            body = data.split(b",", 8)[-1]
+            return re.sub(rb"\{[^}]*\}", b"", body).replace(_ONE_RAW_TAG, b"\n").replace(b"\\n", b"\n")
+        return data
+
+    def convert(data: bytes) -> bytes:
+        text = text_of(data)
+        if target == "mov_text":
+            text = re.sub(rb"</?[a-zA-Z][^>]*>", b"", text)[:0xFFFF]
+            return len(text).to_bytes(2, "big") + text
+        return text
+
+    return convert
+
+
+def read_covers(path: str | Path, copies: Iterable[CopyPlan], **open_options: Any) -> dict[int, bytes]:
+    """The bytes of each cover picture that is to be attached, by stream index."""
+    wanted = {c.stream.index for c in copies if c.action == "attached"}
+    found: dict[int, bytes] = {}
+    if not wanted:
+        return found
+    with open_input(path, **open_options) as container:
+        streams = [s for s in container.streams if s.index in wanted]
+        for packet in container.demux(*streams):
+            if packet.size and packet.stream_index not in found:
+                found[packet.stream_index] = bytes(packet)
+            if len(found) == len(wanted):
+                break
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class TimedPacket:
+    """A packet and its decode time in seconds."""
+
+    seconds: Fraction
+    packet: Any
+
+
+def merged(
+    video: Iterable[TimedPacket], copied: Iterable[tuple[Fraction, CopiedPacket]]
+) -> Generator[tuple[Any | None, CopiedPacket | None]]:
+    """Two streams of packets in one, by decode time: (video packet, None) or (None, copied packet)."""
+    left = ((p.seconds, 0, n, p.packet, None) for n, p in enumerate(video))
+    right = ((s, 1, n, None, c) for n, (s, c) in enumerate(copied))
+    for _, _, _, packet, copy in heapq.merge(left, right, key=lambda x: x[:3]):
+        yield packet, copy
+
+
+def copied_packets(
+    path: str | Path,
+    copies: Iterable[CopyPlan],
+    *,
+    clock_jumps: Iterable[float] = (),
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    on_damage: Callable[[str, float | None], None] | None = None,
+    **open_options: Any,
+) -> Generator[tuple[Fraction, CopiedPacket]]:
+    """All packets to copy, read from the file again, with their decode times in seconds.
+
+    Where the clock of the source jumps back (MPEG-TS), times are moved on by what the video's were. Packets outside
+    [start, end) are left out and what remains begins at 0.
+    """
+    wanted = {c.stream.index for c in copies if c.kept and c.action != "attached"}
+    if not wanted:
+        return
+    jumps = [Fraction(j).limit_denominator(1 << 20) for j in clock_jumps]
+    with open_input(path, **open_options) as container:
+        for stream in container.streams:
+            if stream.index not in wanted:
+                stream.discard = av.stream.Discard.all
+        streams = [s for s in container.streams if s.index in wanted]
+        last: dict[int, Fraction] = {}
+        passed: dict[int, int] = {}
+        shown = Fraction(0)
+        packets = container.demux(*streams)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (av.FFmpegError, OSError) as error:
+                if on_damage is not None:
+                    on_damage(f"a copied stream is damaged: {getattr(error, 'strerror', None) or error}", float(shown))
+                return
+            if not packet.size or packet.stream_index not in wanted:
+                continue
+            index = packet.stream_index
+            stamp = packet.dts if packet.dts is not None else packet.pts
+            time = last.get(index, Fraction(0)) if stamp is None else stamp * packet.time_base
+            count = passed.get(index, 0)
+            moved = time + sum(jumps[:count], Fraction(0))
+            if index in last and moved < last[index] - 1 and count < len(jumps):
+                passed[index] = count = count + 1
+                moved = time + sum(jumps[:count], Fraction(0))
+            last[index] = moved
+            shown = moved
+            if start is not None and moved < start:
+                continue
+            if end is not None and moved >= end:
+                continue
+            base = start or Fraction(0)
+            ticks = round((moved - time - base) / packet.time_base)
+            if ticks:
+                packet.pts = None if packet.pts is None else packet.pts + ticks
+                packet.dts = None if packet.dts is None else packet.dts + ticks
+            yield moved - base, CopiedPacket(index, packet, packet.size)
+
+
+def stream_actions(info: ClipInfo, copies: Iterable[CopyPlan]) -> list[StreamAction]:
+    """The stream map of a run's record."""
+    by_index = {c.stream.index: c.action for c in copies}
+    return [
+        StreamAction(s.index, s.type, s.codec, "restored" if s.index == info.video.index else by_index[s.index])
+        for s in info.streams
+    ]
+
+
+def decode_times(presentation: list[int]) -> list[int]:
+    """Decode times for packets whose presentation times, in decode order, are given (ticks, distinct).
+
+    dts[i] is the presentation time `depth` places earlier in presentation order, where depth is the smallest reorder
+    depth that keeps every dts ≤ its pts; before the first one, times run on backwards by the smallest gap.
+    """
+    ordered = sorted(presentation)
+    rank = {pts: place for place, pts in enumerate(ordered)}
+    depth = max((place - rank[pts] for place, pts in enumerate(presentation)), default=0)
+    gap = min((b - a for a, b in zip(ordered, ordered[1:])), default=1)
+    return [ordered[i - depth] if i >= depth else ordered[0] - (depth - i) * max(1, gap) for i in range(len(ordered))]
+
+
+class SegmentFile:
+    """One closed piece of encoded video: a NUT file of one stream, kept with its times."""
+
+    def __init__(self, path: Path, plan: VideoPlan) -> None:
+        self.path = path
+        try:
+            self._container: Any = av.open(file_url(path), "w", format="nut")
+        except (av.FFmpegError, OSError) as error:
+            raise translate_output(error, str(path), "encode") from error
+        self.stream = add_video_stream(self._container, plan)
+        self.presentation: list[int] = []
+        """Times of the packets in decode order, in ticks of the plan's time base."""
+
+    def write(self, packets: Iterable[Any]) -> None:
+        """Mux packets of this segment's encoder."""
+        try:
+            for packet in packets:
+                self.presentation.append(int(packet.pts))
+                self._container.mux_one(packet)
+        except (av.FFmpegError, OSError) as error:
+            raise translate_output(error, str(self.path), "encode") from error
+
+    def close(self) -> None:
+        """Write the trailer and flush to disk; what is not whole raises OutputError."""
+        try:
+            self._container.close()
+        except (av.FFmpegError, OSError) as error:
+            raise translate_output(error, str(self.path), "encode") from error
+
+    def abandon(self) -> None:
+        """Close without caring for the file."""
+        _abandon(self._container)
+
+
+def segment_packets(path: Path) -> Generator[Any]:
+    """The packets of a segment in decode order."""
+    with open_input(path, container_format="nut") as container:
+        for packet in container.demux(container.streams.video[0]):
+            if packet.size:
+                yield packet
+
+
+def require_codec_for_nut(plan: VideoPlan) -> None:
+    """Segments are NUT files; a codec NUT can't hold is refused before work begins. Raises UsageError."""
+    try:
+        trial = av.open(io.BytesIO(), "w", format="nut")
+        try:
+            trial.add_stream(plan.codec, rate=25, width=16, height=16)
+        finally:
+            _abandon(trial)
+    except (ValueError, av.FFmpegError) as error:
+        raise UsageError(f"{plan.codec} can't be written in segments: {error}") from error
+
+
+__all__ = [
+    "ClipWriter",
+    "CopyPlan",
+    "OutputSettings",
+    "SegmentFile",
+    "TimedPacket",
+    "codec_name",
+    "copied_packets",
+    "decode_times",
+    "merged",
+    "plan_copies",
+    "read_covers",
+    "segment_packets",
+    "stream_actions",
+]
