@@ -1,0 +1,243 @@
+"""A JPEG's quantisation tables from its pixels alone: for files that say nothing, or not all of it. Floor 2.
+
+A decoded JPEG's block DCT coefficients lie near multiples of the quantiser steps. Each frequency's histogram is
+compared with every step by a likelihood ratio (a comb of narrow peaks against a smooth density); the tables are
+those of the IJG quality that gains most over all frequencies, or free ones where they gain far more. A picture saved
+a second time at a finer quality still shows the first quantiser, as a comb with wider peaks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from ns_video.frame import JpegTables
+from ns_video.jpeg_tables import ANNEX_K_CHROMA, ANNEX_K_LUMA, ijg_percent, scaled_table
+
+__all__ = ["JpegEvidence", "estimate_jpeg", "find_jpeg", "reconcile"]
+
+Samples = npt.NDArray[np.float32]
+
+_MAX_BLOCKS = 12288
+"""8x8 blocks looked at. Larger pictures are sampled in whole rows of blocks."""
+_PHASE_BLOCKS = 2048
+"""Blocks that decide where the grid lies."""
+_LEAST_UNCLIPPED = 64
+"""Blocks with clipped samples, whose coefficients moved, are left out where at least this many others remain."""
+_BIN = 0.25  # histogram bins, in coefficient units (orthonormal DCT of 8-bit samples)
+_REACH = 256.0  # larger coefficients are rare and say little more
+_BINS = int(_REACH / _BIN)
+_STEPS = 200  # steps 1.._STEPS are tried; IJG luma reaches 121 at q 50, 255 only below q 24 in the highest rows
+_ZERO = 1.3
+"""Coefficients below this are taken for zero: rounding to 8-bit RGB moves one by 0.35 (1 sigma)."""
+_SIGMAS = (0.42, 1.0, 2.0)
+"""Widths of the comb's peaks: rounding alone; saved again at about q 95; at about q 85."""
+_OUTLIER = 0.04  # share of coefficients that clipping and edits put anywhere
+_HIGHEST_QUALITY = 98  # above, the steps are 1 or 2: no more than rounding
+_LEAST_EVIDENCE = 60.0
+"""Log likelihood ratio (nats) over the whole picture; and per coefficient that isn't zero: """
+_LEAST_MEAN_EVIDENCE = 0.12
+_FREE_TABLE_FACTOR = 2.0
+"""Free steps must explain this much more than the best IJG table to be believed."""
+_PHASE_CANDIDATES = 2
+_STRONGER = 1.3
+"""Mean step of the estimate / of the header from which the estimate is taken for an earlier, stronger save."""
+
+
+@dataclass(frozen=True, slots=True)
+class JpegEvidence:
+    """What the pixels say."""
+
+    tables: JpegTables
+    phase: tuple[int, int]
+    """(row, column) of the first block's corner, 0..7: (0, 0) unless the picture was cropped."""
+    quality: int | None
+    """IJG quality, None for tables of another kind."""
+    nats: float
+    """Log likelihood ratio against "no JPEG"."""
+
+
+@cache
+def _dct_matrix() -> Samples:
+    k, n = np.arange(8)[:, None], np.arange(8)[None, :]
+    matrix = np.cos(np.pi * (2 * n + 1) * k / 16) / 2
+    matrix[0] /= np.sqrt(2)
+    return matrix.astype(np.float32)
+
+
+@cache
+def _comb() -> npt.NDArray[np.float32]:
+    """(len(_SIGMAS), _BINS, _STEPS) log likelihood ratio of a coefficient in a bin for each step."""
+    centre = (np.arange(_BINS) + 0.5) * _BIN
+    step = np.arange(1, _STEPS + 1, dtype=np.float64)
+    index = np.rint(centre[:, None] / step)
+    rest = centre[:, None] - index * step
+    tables: list[npt.NDArray[np.float64]] = []
+    for sigma in _SIGMAS:
+        width = np.sqrt(sigma**2 + _BIN**2 / 12)
+        density = np.zeros_like(rest)
+        for turn in (-1, 0, 1):  # neighbouring teeth matter where the step is small
+            tooth = np.exp(-0.5 * ((rest + turn * step) / width) ** 2) / (width * np.sqrt(2 * np.pi))
+            density += np.where(index - turn > 0, tooth, 0.0)  # the tooth at zero explains nothing that isn't zero
+        tables.append(np.log(_OUTLIER + (1 - _OUTLIER) * step * density))
+    comb = np.stack(tables)
+    comb[:, centre < _ZERO] = 0
+    return comb.astype(np.float32)
+
+
+def _blocks(plane: npt.NDArray[np.generic], phase: tuple[int, int], at_most: int) -> npt.NDArray[np.generic]:
+    """(blocks, 8, 8) of a plane, from `phase` on; whole rows of blocks are left out above `at_most`."""
+    row, column = phase
+    rows, columns = (plane.shape[0] - row) // 8, (plane.shape[1] - column) // 8
+    part = plane[row : row + rows * 8, column : column + columns * 8].reshape(rows, 8, columns, 8)
+    stride = -(-rows * columns // at_most)
+    return part[stride // 2 :: stride].transpose(0, 2, 1, 3).reshape(-1, 8, 8)
+
+
+def _coefficients(
+    plane: Samples, clipped: npt.NDArray[np.bool_], phase: tuple[int, int], at_most: int = _MAX_BLOCKS
+) -> Samples:
+    """(blocks, 64) orthonormal DCT coefficients of the 8x8 blocks that begin at `phase`."""
+    blocks = _blocks(plane, phase, at_most).astype(np.float32)
+    whole = ~_blocks(clipped, phase, at_most).any((1, 2))
+    if int(whole.sum()) >= _LEAST_UNCLIPPED:
+        blocks = blocks[whole]
+    matrix = _dct_matrix()
+    return np.matmul(np.matmul(matrix, blocks - 128), matrix.T).reshape(-1, 64)
+
+
+def _histograms(coefficients: Samples) -> Samples:
+    """(64, _BINS) counts of each frequency's magnitudes; DC left out."""
+    index = np.minimum(np.abs(coefficients) / _BIN, _BINS - 1).astype(np.int32)
+    index += np.arange(64, dtype=np.int32)[None, :] * _BINS
+    counts = np.bincount(index.ravel(), minlength=64 * _BINS).reshape(64, _BINS).astype(np.float32)
+    counts[:, -1] = 0
+    counts[0] = 0
+    return counts
+
+
+def _seam_strength(plane: Samples) -> npt.NDArray[np.float64]:
+    """(8,) how much more the picture jumps between columns x - 1 and x than around, by x modulo 8."""
+    slope = np.abs(np.diff(plane, axis=1))
+    jump = slope[:, 1:-1] - 0.5 * (slope[:, :-2] + slope[:, 2:])
+    by_column = np.clip(jump, -8, 8).mean(0)  # edges of the picture itself must not outvote the grid
+    column = (np.arange(by_column.size) + 2) % 8
+    return np.bincount(column, by_column, 8) / np.maximum(np.bincount(column, minlength=8), 1)
+
+
+def _phases(plane: Samples) -> list[tuple[int, int]]:
+    """(0, 0) and the likeliest other grid positions."""
+    rows = np.argsort(-_seam_strength(plane.T))[:_PHASE_CANDIDATES]
+    columns = np.argsort(-_seam_strength(plane))[:_PHASE_CANDIDATES]
+    found = [(int(row), int(column)) for row in rows for column in columns]
+    return list(dict.fromkeys([(0, 0), *found]))
+
+
+@cache
+def _quality_steps(chroma: bool) -> npt.NDArray[np.int64]:
+    """(_HIGHEST_QUALITY, 64) steps of each IJG quality from 1."""
+    source = ANNEX_K_CHROMA if chroma else ANNEX_K_LUMA
+    return np.stack(
+        [scaled_table(source, ijg_percent(q)).ravel().astype(np.int64) for q in range(1, _HIGHEST_QUALITY + 1)]
+    )
+
+
+def _nats_of_steps(evidence: Samples, steps: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """(qualities, 64) evidence of each frequency for each table; steps that weren't tried count 0."""
+    known = steps <= _STEPS
+    values = evidence[np.arange(64)[None, :], np.minimum(steps, _STEPS) - 1]
+    return np.where(known, values, 0.0)
+
+
+def _fit(coefficients: Samples) -> tuple[float, int, Samples, float]:
+    """Best IJG luma quality: (nats, quality, (64, _STEPS) evidence at the best width, coefficients counted)."""
+    histograms = _histograms(coefficients)
+    count = float(histograms[:, int(_ZERO / _BIN) :].sum())
+    best: tuple[float, int, Samples] | None = None
+    for comb in _comb():
+        evidence: Samples = histograms @ comb
+        nats = _nats_of_steps(evidence, _quality_steps(False)).sum(1)
+        quality = int(nats.argmax())
+        if best is None or nats[quality] > best[0]:
+            best = (float(nats[quality]), quality + 1, evidence)
+    assert best is not None
+    return (*best, count)
+
+
+def _free_table(evidence: Samples, percent: float) -> tuple[npt.NDArray[np.uint16], float]:
+    """Steps chosen for each frequency alone, and their evidence; Annex K scaled where a frequency says nothing."""
+    best = evidence.argmax(1)
+    gain = evidence[np.arange(64), best]
+    sure = gain > 6.0  # e^6 to one; 200 steps were tried
+    table = scaled_table(ANNEX_K_LUMA, percent).ravel().astype(np.float64)
+    if sure.any():
+        ratio = np.median((best + 1)[sure] / ANNEX_K_LUMA.ravel()[sure])
+        table = np.where(sure, best + 1, np.clip(ANNEX_K_LUMA.ravel() * ratio, 1, 255))
+    return np.rint(table).astype(np.uint16).reshape(8, 8), float(gain[sure].sum())
+
+
+def _chroma_subsampling(
+    planes: tuple[Samples, Samples], clipped: npt.NDArray[np.bool_], phase: tuple[int, int], quality: int
+) -> tuple[int, int]:
+    """(1, 1) where full-size chroma blocks show the quality's chroma table, else (2, 2), by far the commonest."""
+    steps = _quality_steps(True)[quality - 1 : quality]
+    full = 0.0
+    for plane in planes:
+        histograms = _histograms(_coefficients(plane, clipped, phase))
+        full += float(_nats_of_steps(histograms @ _comb()[0], steps).sum())
+    return (1, 1) if full > 0 else (2, 2)
+
+
+def find_jpeg(picture: npt.NDArray[np.uint8]) -> JpegEvidence | None:
+    """The JPEG in a picture's past, from (H, W, 3) RGB or (H, W) luma samples, uint8; None where none is seen.
+
+    None too for pictures below 32x32 and for tables so fine that rounding hides them (IJG quality above 98).
+    """
+    if picture.shape[0] < 32 or picture.shape[1] < 32:
+        return None
+    samples = picture.astype(np.float32)
+    luma: Samples = samples @ np.array([0.299, 0.587, 0.114], np.float32) if samples.ndim == 3 else samples
+    extreme = (picture == 0) | (picture == 255)
+    clipped = extreme.any(-1) if picture.ndim == 3 else extreme
+    phase = max(_phases(luma), key=lambda p: _fit(_coefficients(luma, clipped, p, _PHASE_BLOCKS))[0])
+    nats, quality, evidence, count = _fit(_coefficients(luma, clipped, phase))
+    percent = float(ijg_percent(quality))
+    free, free_nats = _free_table(evidence, percent)
+    is_free = free_nats > _FREE_TABLE_FACTOR * max(nats, 0.0) + _LEAST_EVIDENCE
+    believed = free_nats if is_free else nats
+    if believed < _LEAST_EVIDENCE or believed < _LEAST_MEAN_EVIDENCE * count:
+        return None
+    subsampling = (1, 1)
+    if samples.ndim == 3:
+        blue: Samples = 128 + samples @ np.array([-0.168736, -0.331264, 0.5], np.float32)
+        red: Samples = 128 + samples @ np.array([0.5, -0.418688, -0.081312], np.float32)
+        subsampling = _chroma_subsampling((blue, red), clipped, phase, quality)
+    if is_free:
+        ratio = float(free.astype(np.float64).mean() / ANNEX_K_LUMA.mean())
+        tables = JpegTables(free, scaled_table(ANNEX_K_CHROMA, 100 * ratio), subsampling)
+        return JpegEvidence(tables, phase, None, believed)
+    tables = JpegTables(scaled_table(ANNEX_K_LUMA, percent), scaled_table(ANNEX_K_CHROMA, percent), subsampling)
+    return JpegEvidence(tables, phase, quality, believed)
+
+
+def estimate_jpeg(picture: npt.NDArray[np.uint8]) -> JpegTables | None:
+    """The tables of the JPEG in a picture's past, see `find_jpeg`; None for a clean picture."""
+    found = find_jpeg(picture)
+    return None if found is None else found.tables
+
+
+def reconcile(header: JpegTables | None, estimated: JpegTables | None) -> JpegTables | None:
+    """What to tell the network, of the file's own tables and those seen in its pixels.
+
+    The header is trusted, since a plain JPEG's is the truth, unless the pixels show clearly coarser steps: then the
+    picture was saved before, and the coarser step of each frequency counts. Without a header the estimate stands.
+    """
+    if header is None or estimated is None:
+        return header if estimated is None else estimated
+    if float(estimated.luma.mean()) <= _STRONGER * float(header.luma.mean()):
+        return header
+    subsampling = max(header.subsampling, estimated.subsampling, key=lambda s: s[0] * s[1])
+    return JpegTables(np.maximum(header.luma, estimated.luma), np.maximum(header.chroma, estimated.chroma), subsampling)
