@@ -10,6 +10,7 @@ import dataclasses
 import logging
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -21,6 +22,7 @@ from ns_video import color, tile
 from ns_video.conditioning import jpeg_planes, quantiser_planes
 from ns_video.device import PRECISIONS, available_memory, choose_precision, pick_device
 from ns_video.errors import ModelError, UsageError
+from ns_video.estimate import estimate_jpeg, reconcile
 from ns_video.frame import Frame, JpegTables, Plane, QuantiserMap
 from ns_video.weights import Descriptor, load_descriptor
 
@@ -33,9 +35,8 @@ WINDOW_OVERLAP = 64
 WINDOW_TILE = 256
 """Tile and total overlap for networks that look at everything: NS-IC's own."""
 SMALLEST_TILE = 64
-CPU_TILE = 512
-"""Side in px that is fastest on CPUs (docs/speed.md): its activations stay in the caches and the halo stays cheap."""
-_CPU_TILE_BYTES = 3 << 29
+_CPU_BYTES = 1 << 30
+"""Most that activations take on a CPU: larger tiles are not faster there (docs/speed.md), and the codecs want theirs."""
 _CPU_SHARE, _CUDA_SHARE = 0.4, 0.6
 """Share of the available memory that the activations of one batch may take."""
 _BATCH_PIXELS = 1 << 21
@@ -75,6 +76,9 @@ class EnhanceOptions:
     """A frame equal to the one before it gets that one's result."""
     skip_undamaged: bool = True
     """Frames whose quantisers say that nothing was lost are left as they are."""
+
+    recheck_tables: bool = False
+    """Look for a coarser JPEG in the pixels even where the file tells its tables: a picture saved twice."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.strength <= 1.0:
@@ -183,7 +187,8 @@ class Enhancer:
         """(N, 3, H, W) RGB in [0, 1] → (N, 3, sH, sW) float32 in [0, 1] on the same device.
 
         `side` says how the pictures were damaged: a JPEG's tables, a quantiser map, or planes as the network reads
-        them; None: it is estimated from each picture, and where nothing is found the picture comes back as it is.
+        them (sides padded to multiples of `descriptor.multiple_of`). None: a JPEG's tables are estimated from each
+        picture, and where none are found, or a quantiser map is wanted, the picture comes back as it is.
         Raises UsageError for another shape.
         """
         if rgb.dim() != 4 or rgb.shape[1] != 3:
@@ -256,13 +261,13 @@ class Enhancer:
             if untouched:
                 return _Pending(around, reason, planes=frame.planes)
             return self._launch(around, self.precision, reason)
-        around.side = side
+        around.side = self._closed(frame.height, frame.width) if reason is not None else side
         return self._launch(around, self.precision, None)
 
     def _launch(self, around: _Around, precision: str, reason: str | None) -> _Pending:
         """Computes a frame's planes; on CUDA returns before they are there."""
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), _on(self.device):
                 planes, healthy = self._restore_frame(around, precision, compute=reason is None)
                 return _Pending(around, reason, tensors=_start_copy(planes), healthy=healthy, precision=precision)
         except (RuntimeError, MemoryError) as error:
@@ -352,7 +357,9 @@ class Enhancer:
             seen = rgb.to(self.device)
             picture = color.rgb_to_ycbcr(seen) if self.domain == "ycbcr" else seen
             change = torch.zeros(1, 3, *size, device=self.device)
-            planes = side if isinstance(side, Tensor) else self._side_planes(self._side_of(rgb, side), seen)
+            planes = side if isinstance(side, Tensor) else self._side_planes(side, seen)
+            if planes is None and self.descriptor.scale != 1:
+                planes = self._closed(height, width)
             if not self.does_nothing and (planes is not None or self.descriptor.conditioning == "none"):
                 restored = self._network([picture] * self.descriptor.frames, planes, self.precision)
                 if not bool(torch.isfinite(restored).all()) and self.precision != "fp32":
@@ -380,9 +387,9 @@ class Enhancer:
         height, width = tile.padded_size(frame.height, frame.width, self.descriptor.multiple_of)
         if wanted == "jpeg":
             tables = frame.jpeg
-            if tables is None:
-                return None, "unknown damage"
-            if self.options.skip_undamaged and _is_undamaged(tables):
+            if tables is None or self.options.recheck_tables:
+                tables = reconcile(tables, estimate_jpeg(_eight_bit_rgb(around.current)))
+            if tables is None or (self.options.skip_undamaged and _is_undamaged(tables)):
                 return None, "undamaged"
             return jpeg_planes(tables).to(self.device), None
         current = frame.quantiser
@@ -394,14 +401,26 @@ class Enhancer:
         planes = quantiser_planes(maps[0] or current, current, maps[1] or current, height, width)
         return planes.to(self.device), None
 
-    def _side_of(self, rgb: Tensor, side: Side) -> Side:
-        return side
+    def _closed(self, height: int, width: int) -> Tensor | None:
+        """Planes that say "no damage": an enlarging network only enlarges."""
+        if self.descriptor.conditioning == "jpeg":
+            return jpeg_planes(None).to(self.device)
+        if self.descriptor.conditioning == "quantiser":
+            size = tile.padded_size(height, width, self.descriptor.multiple_of)
+            return quantiser_planes(None, None, None, *size).to(self.device)
+        return None
 
-    def _side_planes(self, side: Side, picture: Tensor) -> Tensor | None:
-        if isinstance(side, JpegTables):
-            return jpeg_planes(side).to(self.device)
-        if isinstance(side, QuantiserMap):
-            height, width = tile.padded_size(picture.shape[-2], picture.shape[-1], self.descriptor.multiple_of)
+    def _side_planes(self, side: Side, rgb: Tensor) -> Tensor | None:
+        """Planes for one picture (1, 3, H, W); None where nothing is known or found."""
+        wanted = self.descriptor.conditioning
+        if wanted == "jpeg":
+            tables = side if isinstance(side, JpegTables) else None
+            if tables is None:
+                eight = rgb[0].clamp(0, 1).mul(255).round_().to(torch.uint8)
+                tables = estimate_jpeg(eight.permute(1, 2, 0).cpu().numpy())
+            return None if tables is None else jpeg_planes(tables).to(self.device)
+        if wanted == "quantiser" and isinstance(side, QuantiserMap):
+            height, width = tile.padded_size(rgb.shape[-2], rgb.shape[-1], self.descriptor.multiple_of)
             return quantiser_planes(side, side, side, height, width).to(self.device)
         return None
 
@@ -413,7 +432,7 @@ class Enhancer:
         height, width = pictures[0].shape[-2:]
         padded = [tile.pad_to_multiple(picture, descriptor.multiple_of) for picture in pictures]
         while True:
-            tiles = self._tiles(*padded[0].shape[-2:])
+            tiles = self.tiles(*padded[0].shape[-2:])
             try:
                 restored = self._run_tiles(padded, side, tiles, precision)
                 return restored[..., : height * descriptor.scale, : width * descriptor.scale]
@@ -467,7 +486,8 @@ class Enhancer:
             return "crop" if self.descriptor.exact_tiles else "gaussian"
         return cast(tile.Blend, self.options.blend)
 
-    def _tiles(self, height: int, width: int) -> tuple[tile.Tile, ...]:
+    def tiles(self, height: int, width: int) -> tuple[tile.Tile, ...]:
+        """The tiles in use for a padded picture of H x W; remembers their side in `stats`."""
         descriptor, options = self.descriptor, self.options
         exact = descriptor.exact_tiles
         overlap = options.overlap
@@ -482,20 +502,18 @@ class Enhancer:
         return tile.plan(height, width, tile=side, overlap=overlap, multiple_of=descriptor.multiple_of, shrink=exact)
 
     def _automatic_tile(self, height: int, width: int, overlap: int) -> int | None:
-        """The largest side that memory allows and speed wants; None for the whole picture."""
+        """The largest side that memory allows, None for the whole picture: halos cost, and caches don't mind."""
         if self._bytes_per_pixel is None:
             self._bytes_per_pixel = _activation_bytes(self.descriptor, self._module("fp32"), self.device)
         free = available_memory(self.device)
         if self.device.type == "cuda":
             budget = free * _CUDA_SHARE
-            wanted = max(height, width)
         else:
-            budget = min(free * _CPU_SHARE, _CPU_TILE_BYTES)
-            wanted = max(CPU_TILE, 4 * overlap)
+            budget = min(free * _CPU_SHARE, _CPU_BYTES)
         pixels = budget / self._bytes_per_pixel
-        if height * width <= min(pixels, wanted * wanted * 1.5):
+        if height * width <= pixels:
             return None
-        return max(SMALLEST_TILE, min(wanted, int(pixels**0.5)) // 16 * 16)
+        return max(SMALLEST_TILE, 4 * overlap // 3, int(pixels**0.5) // 16 * 16)
 
     def _module(self, precision: str) -> nn.Module:
         """The network on the device in a precision; made once."""
@@ -547,6 +565,10 @@ class _Held:
         self._owner = owner
         self._tensors: tuple[Tensor, ...] | None = None
         self._picture: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self._owner.device
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The integer planes on the device."""
@@ -608,7 +630,7 @@ class _Pending:
         self.source = source
         self.result: EnhancedFrame | None = None
         self.event: torch.cuda.Event | None = None
-        if tensors and torch.cuda.is_available() and torch.cuda.is_initialized():
+        if tensors and around.current.device.type == "cuda":
             self.event = torch.cuda.Event()
             self.event.record()
 
@@ -665,6 +687,12 @@ def _refill(frame: Frame, planes: Sequence[Plane]) -> Frame:
     return dataclasses.replace(frame, planes=tuple(planes), width=planes[0].shape[1], height=planes[0].shape[0])
 
 
+def _eight_bit_rgb(held: _Held) -> Any:
+    """(H, W, 3) uint8 on the CPU: what a blind estimate looks at."""
+    rgb = color.to_tensor(held.tensors(), held.frame.format, held.frame.color, "rgb", held.tensors()[0].device)
+    return rgb[0].mul_(255).round_().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+
+
 def _is_undamaged(side: JpegTables | QuantiserMap) -> bool:
     if isinstance(side, QuantiserMap):
         return float(side.step.max(initial=0.0)) <= _UNDAMAGED_STEP
@@ -694,6 +722,11 @@ def _health(seen: Tensor, restored: Tensor) -> Tensor:
     varied = few_seen.amax() - few_seen.amin() > _VARIED
     flat = few_restored.amax() - few_restored.amin() < _CONSTANT
     return finite & ~(varied & flat)
+
+
+def _on(device: torch.device) -> AbstractContextManager[object]:
+    """Makes a CUDA device the current one, so that events and pinned copies belong to it."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _start_copy(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -1,0 +1,131 @@
+"""What the machine can do: choices follow capability and trial, never a name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from ns_video import device as device_module
+from ns_video.device import (
+    available_memory,
+    capable_precisions,
+    choose_precision,
+    divide_threads,
+    pick_device,
+    snapshot,
+    total_memory,
+    usable_cores,
+)
+from ns_video.errors import DeviceError
+
+CPU = torch.device("cpu")
+SAFE = frozenset({"fp32", "bf16", "fp16"})
+
+
+def trial(seconds: dict[str, float], broken: frozenset[str] = frozenset()) -> Callable[[str], Tensor]:
+    def run(precision: str) -> Tensor:
+        time.sleep(seconds.get(precision, 0.0))
+        return torch.full((1,), float("nan") if precision in broken else 0.5)
+
+    return run
+
+
+def native_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "capable_precisions", lambda _: ("bf16",))
+
+
+def test_auto_takes_what_is_there() -> None:
+    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert pick_device("auto").type == expected
+    assert pick_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:99", "mps:1", "", "cpu;"])
+def test_a_device_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(DeviceError, match=r"there is no device|is not there"):
+        pick_device(name)
+
+
+def test_lower_precision_is_taken_when_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    native_bf16(monkeypatch)
+    assert choose_precision("auto", CPU, SAFE, trial({"fp32": 0.02, "bf16": 0.005})) == "bf16"
+
+
+def test_lower_precision_is_refused_when_it_is_slower_unsafe_or_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    native_bf16(monkeypatch)
+    fast = {"fp32": 0.02, "bf16": 0.005}
+    assert choose_precision("auto", CPU, SAFE, trial({"fp32": 0.005, "bf16": 0.02})) == "fp32"
+    assert choose_precision("auto", CPU, frozenset({"fp32"}), trial(fast)) == "fp32"
+    assert choose_precision("auto", CPU, SAFE, trial(fast, frozenset({"bf16"}))) == "fp32"
+
+    def fails(precision: str) -> Tensor:
+        if precision != "fp32":
+            raise RuntimeError("not implemented for this type")
+        return torch.zeros(1)
+
+    assert choose_precision("auto", CPU, SAFE, fails) == "fp32"
+
+
+def test_without_the_hardware_no_trial_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "cpu_features", lambda: ("avx2", "avx512"))
+    asked: list[str] = []
+
+    def run(precision: str) -> Tensor:
+        asked.append(precision)
+        return torch.zeros(1)
+
+    assert choose_precision("auto", CPU, SAFE, run) == "fp32"
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((6, 1), ()), ((7, 0), ("fp16",)), ((7, 5), ("fp16",)), ((9, 0), ("fp16", "bf16"))]
+)
+def test_cuda_precisions_follow_compute_capability(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert capable_precisions(torch.device("cuda", 0)) == expected
+
+
+def test_a_named_precision_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_precision("bf16", CPU, SAFE, trial({})) == "bf16"
+    with pytest.raises(DeviceError, match="overflows"):
+        choose_precision("fp16", CPU, SAFE, trial({}, frozenset({"fp16"})))
+    with pytest.raises(DeviceError, match="there is no precision"):
+        choose_precision("int8", CPU, SAFE, trial({}))
+
+
+def test_memory_and_cores_are_plausible() -> None:
+    assert 0 < available_memory(CPU) <= total_memory(CPU)
+    assert usable_cores() >= 1
+    plan = divide_threads(CPU, 8)
+    assert plan.torch == 8 and plan.codec >= 1
+    assert divide_threads(torch.device("cuda", 0), 16).codec == 16
+
+
+def test_a_control_groups_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's limit, less what it uses without its file cache, bounds the memory that may be taken."""
+    files = {
+        "/proc/self/cgroup": "0::/box\n",
+        "/sys/fs/cgroup/box/memory.max": "1000000000\n",
+        "/sys/fs/cgroup/box/memory.current": "900000000\n",
+        "/sys/fs/cgroup/box/memory.stat": "anon 300000000\ninactive_file 500000000\nactive_file 100000000\n",
+        "/proc/meminfo": "MemTotal: 99999999 kB\nMemAvailable: 88888888 kB\n",
+    }
+    monkeypatch.setattr(device_module, "_read_text", lambda path: files.get(str(path), ""))
+    assert available_memory(CPU) == 700_000_000
+    assert total_memory(CPU) == 1_000_000_000
+
+
+def test_snapshot_tries_every_precision() -> None:
+    seen = snapshot()
+    assert seen.devices[0].name == "cpu"
+    assert seen.devices[0].precisions["fp32"] == "works"
+    assert set(seen.devices[0].precisions) == {"fp32", "fp16", "bf16"}
+    assert seen.cores >= 1 and seen.torch

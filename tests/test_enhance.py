@@ -1,0 +1,422 @@
+"""The stage: identity, order, neighbours, exact tiles end to end, the ladder of fallbacks, what is skipped."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator, Iterable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ns_video import tile
+from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer, load_enhancer
+from ns_video.errors import ModelError, UsageError
+from ns_video.frame import ColorInfo, Frame, JpegTables, PixelFormat, QuantiserMap
+from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
+from ns_video.weights import Descriptor, load_descriptor
+
+YUV420 = PixelFormat("yuv420p", 8, False, 3, 1, 1, False)
+RGB24 = PixelFormat("gbrp", 8, True, 3, 0, 0, False)
+SIDE = {"none": 0, "jpeg": 7, "quantiser": 6}
+
+
+def describe(network: nn.Module, **changes: Any) -> Descriptor:
+    fields: dict[str, Any] = {
+        "name": "test",
+        "architecture": "ns_restore",
+        "network": network.eval(),
+        "scale": 1,
+        "halo": 0,
+        "exact_tiles": True,
+        "multiple_of": 4,
+        "in_channels": 3,
+        "out_channels": 3,
+        "domain": "ycbcr",
+        "conditioning": "none",
+        "frames": 1,
+        "sha256": "",
+        "path": None,
+        "card": None,
+        "safe_precisions": frozenset({"fp32", "bf16", "fp16"}),
+        "parameters": 0,
+    }
+    return Descriptor(**{**fields, **changes})
+
+
+def restorer(conditioning: str = "none", frames: int = 1, domain: str = "ycbcr", scale: int = 1) -> Descriptor:
+    """An ns_restore that changes pictures visibly."""
+    torch.manual_seed(3)
+    side = SIDE[conditioning]
+    network = NsRestore(
+        NsRestoreConfig(channels=8, blocks=(0, 1, 0), frames=frames, side=side, gated=side > 0, scale=scale)
+    )
+    nn.init.normal_(network.tail.weight, std=0.1)
+    return describe(
+        network,
+        scale=scale,
+        halo=network.receptive_radius,
+        conditioning=conditioning,
+        frames=frames,
+        domain=domain,
+    )
+
+
+class Plain(nn.Module):
+    """A network of another architecture: `act` on the picture."""
+
+    def __init__(self, act: Any) -> None:
+        super().__init__()
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(x)
+
+
+def foreign(act: Any, **changes: Any) -> Descriptor:
+    return describe(Plain(act), **{"architecture": "foreign", "domain": "rgb", **changes})
+
+
+def clip(count: int, height: int = 66, width: int = 90, step: float = 12.0, seed: int = 0) -> list[Frame]:
+    rng = np.random.default_rng(seed)
+    frames: list[Frame] = []
+    for index in range(count):
+        shapes = [(height, width)] + [(-(-height // 2), -(-width // 2))] * 2
+        planes: Any = tuple(rng.integers(16, 236, shape).astype(np.uint8) for shape in shapes)
+        rows, columns = -(-height // 16), -(-width // 16)
+        steps = QuantiserMap(rng.uniform(0.8 * step, step, (rows, columns)).astype(np.float32), 16, "P", "h264")
+        frames.append(Frame(planes, width, height, YUV420, ColorInfo(), index, Fraction(1, 25), quantiser=steps))
+    return frames
+
+
+def fp32(**options: Any) -> EnhanceOptions:
+    return EnhanceOptions(device="cpu", **{"precision": "fp32", **options})
+
+
+def planes_of(results: Iterable[EnhancedFrame]) -> list[tuple[bytes, ...]]:
+    return [tuple(plane.tobytes() for plane in result.frame.planes) for result in results]
+
+
+def furthest(a: EnhancedFrame, b: EnhancedFrame) -> int:
+    return max(int(np.abs(x.astype(int) - y.astype(int)).max()) for x, y in zip(a.frame.planes, b.frame.planes))
+
+
+def test_identity_gives_the_very_frames() -> None:
+    frames = clip(3)
+    enhancer = Enhancer(load_descriptor("identity"), EnhanceOptions(device="cpu"))
+    assert all(out.frame is frame for out, frame in zip(enhancer.run(frames), frames, strict=True))
+    assert enhancer.stats.frames == 3 and enhancer.stats.passed_through == 0
+
+
+def test_one_out_per_in_with_everything_but_the_planes_kept() -> None:
+    frames = [dataclasses.replace(frame, carrier=object(), key_frame=True, duration=7) for frame in clip(4)]
+    results = list(Enhancer(restorer("quantiser", frames=3), fp32()).run(frames))
+    for result, frame in zip(results, frames, strict=True):
+        assert dataclasses.replace(result.frame, planes=frame.planes) == frame
+        assert result.frame.carrier is frame.carrier
+        assert furthest(result, EnhancedFrame(frame)) > 0
+
+
+def test_strength_is_a_factor_on_the_change() -> None:
+    frames = clip(1)
+    none, half, full = (
+        next(Enhancer(restorer(), fp32(strength=strength)).run(frames)).frame.planes[0].astype(int)
+        for strength in (0.0, 0.5, 1.0)
+    )
+    source = frames[0].planes[0].astype(int)
+    assert np.array_equal(none, source)
+    inside = (full > 0) & (full < 255)
+    assert np.abs((half - source) * 2 - (full - source))[inside].max() <= 2
+    assert np.abs(full - source).max() > 4
+
+
+@pytest.mark.parametrize("side", [64, 128, 256, 512])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_the_tile_size_does_not_show(side: int, scale: int) -> None:
+    """The whole stage, odd picture size, fp32: tiles against the whole picture."""
+    descriptor = restorer(scale=scale, domain="rgb")
+    picture = torch.rand(1, 3, 157, 283)
+    whole = Enhancer(descriptor, fp32(tile=4096))(picture)
+    tiled = Enhancer(descriptor, fp32(tile=side))
+    assert whole.shape == (1, 3, 157 * scale, 283 * scale)
+    assert float((tiled(picture) - whole).abs().max()) <= 1e-5
+    assert (tiled.stats.tile is not None) == (side < 283)
+
+
+def test_neighbours_are_the_frames_beside() -> None:
+    """A network that returns the mean of what it sees: each result is the mean of its neighbours, ends repeated."""
+
+    def mean_of_three(x: Tensor) -> Tensor:
+        return (x[:, :3] + x[:, 3:6] + x[:, 6:]) / 3
+
+    frames = clip(4, step=12)
+    results = list(Enhancer(foreign(mean_of_three, frames=3, domain="ycbcr"), fp32()).run(frames))
+    luma = [frame.planes[0].astype(float) for frame in frames]
+    padded = [luma[0], *luma, luma[-1]]
+    for index, result in enumerate(results):
+        mean = (padded[index] + padded[index + 1] + padded[index + 2]) / 3
+        assert np.abs(result.frame.planes[0] - mean).max() <= 0.51
+
+
+def test_a_change_of_size_ends_the_neighbourhood() -> None:
+    descriptor = restorer("quantiser", frames=3)
+    small, large = clip(2, 48, 64), clip(2, 64, 80, seed=5)
+    together = planes_of(Enhancer(descriptor, fp32()).run([*small, *large]))
+    apart = planes_of(Enhancer(descriptor, fp32()).run(small)) + planes_of(Enhancer(descriptor, fp32()).run(large))
+    assert together == apart
+
+
+def test_work_can_begin_in_the_middle_with_the_same_result() -> None:
+    frames = clip(3) + [clip(1, seed=9)[0]] * 4 + clip(3, seed=4)
+    descriptor = restorer("quantiser", frames=3)
+    whole = planes_of(Enhancer(descriptor, fp32()).run(frames, restart_every=5))
+    tail = planes_of(Enhancer(descriptor, fp32()).run(frames[5:], before=frames[4], start_index=5, restart_every=5))
+    assert whole[5:] == tail
+
+
+def test_equal_frames_are_restored_once() -> None:
+    first, second = clip(2)
+    frames = [first, dataclasses.replace(first, pts=1), dataclasses.replace(first, pts=2), second]
+    enhancer = Enhancer(restorer(), fp32())
+    results = list(enhancer.run(frames))
+    assert [result.reason for result in results] == [None, "duplicate", "duplicate", None]
+    assert [result.frame.pts for result in results] == [0, 1, 2, 1]
+    assert enhancer.stats.duplicates == 2 and enhancer.stats.restored == 2
+    every = Enhancer(restorer(), fp32(skip_duplicates=False))
+    assert planes_of(every.run(frames)) == planes_of(results)
+    assert every.stats.duplicates == 0 and every.stats.restored == 4
+
+
+def test_frames_that_lost_nothing_are_left_alone() -> None:
+    fine, coarse = clip(1, step=0.9)[0], clip(1, step=20.0, seed=2)[0]
+    enhancer = Enhancer(restorer("quantiser", frames=3), fp32())
+    results = list(enhancer.run([fine, coarse]))
+    assert results[0].frame is fine and results[0].reason == "undamaged" and not results[0].passed_through
+    assert results[1].reason is None and enhancer.stats.undamaged == 1
+    # The gate says the same: without the short cut the result is the same.
+    slow = Enhancer(restorer("quantiser", frames=3), fp32(skip_undamaged=False))
+    assert planes_of(slow.run([fine])) == [tuple(plane.tobytes() for plane in fine.planes)]
+    assert slow.stats.undamaged == 0
+
+
+def test_frames_of_unknown_damage_are_left_alone_and_counted() -> None:
+    frame = dataclasses.replace(clip(1)[0], quantiser=None)
+    enhancer = Enhancer(restorer("quantiser", frames=3), fp32())
+    result = next(enhancer.run([frame]))
+    assert result.frame is frame and result.reason == "unknown damage"
+    assert enhancer.stats.without_side_information == 1
+
+
+def test_a_jpegs_tables_open_the_gate() -> None:
+    rng = np.random.default_rng(1)
+    planes: Any = tuple(rng.integers(0, 255, (40, 56)).astype(np.uint8) for _ in range(3))
+    coarse = JpegTables(np.full((8, 8), 40, np.uint16), np.full((8, 8), 60, np.uint16), (2, 2))
+    still = Frame(planes, 56, 40, RGB24, ColorInfo(matrix=0), 0, Fraction(1), jpeg=coarse)
+    enhancer = Enhancer(restorer("jpeg", domain="rgb"), fp32())
+    restored = next(enhancer.run([still]))
+    assert restored.reason is None and furthest(restored, EnhancedFrame(still)) > 0
+    clean = next(enhancer.run([dataclasses.replace(still, jpeg=None)]))  # noise: no JPEG is found in it
+    assert clean.reason == "undamaged" and np.array_equal(clean.frame.planes[0], planes[0])
+
+
+def test_out_of_memory_takes_smaller_tiles() -> None:
+    limit = 70 * 70
+    calls: list[int] = []
+
+    def greedy(x: Tensor) -> Tensor:
+        calls.append(x.shape[-1])
+        if x.shape[-1] * x.shape[-2] > limit:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        return x * 0.5
+
+    frames = clip(2, 100, 200)
+    enhancer = Enhancer(foreign(greedy), fp32())
+    results = list(enhancer.run(frames))
+    assert enhancer.stats.smaller_tiles >= 1 and enhancer.stats.passed_through == 0
+    assert enhancer.stats.tile is not None and enhancer.stats.tile <= 100
+    assert max(calls[-3:]) <= 100 and all(result.reason is None for result in results)
+    assert results[0].frame.planes[0].mean() < frames[0].planes[0].mean() - 20
+
+
+def test_endless_shortage_passes_frames_through() -> None:
+    def never(x: Tensor) -> Tensor:
+        raise MemoryError("no")
+
+    frames = clip(2, 80, 80)
+    enhancer = Enhancer(foreign(never), fp32(tile=64))
+    results = list(enhancer.run(frames))
+    assert [result.passed_through for result in results] == [True, True]
+    assert planes_of(results) == [tuple(plane.tobytes() for plane in frame.planes) for frame in frames]
+    assert enhancer.stats.passed_through == 2 and enhancer.stats.fallbacks()["passed_through"] == 2
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_no_numbers_in_low_precision_are_tried_in_fp32(poison: float) -> None:
+    trials: list[bool] = []
+
+    def fragile(x: Tensor) -> Tensor:
+        low = torch.is_autocast_enabled("cpu")
+        trials.append(low)
+        return x * poison if low and len(trials) > 1 else x * 0.9
+
+    frames = clip(1)
+    enhancer = Enhancer(foreign(fragile), EnhanceOptions(device="cpu", precision="bf16"))
+    result = next(enhancer.run(frames))
+    assert enhancer.stats.fp32_retries == 1 and not result.passed_through
+    assert np.array_equal(
+        result.frame.planes[0], next(Enhancer(foreign(lambda x: x * 0.9), fp32()).run(frames)).frame.planes[0]
+    )
+
+
+@pytest.mark.parametrize("act", [lambda x: x * float("nan"), torch.zeros_like], ids=["nan", "black"])
+def test_what_is_no_picture_is_passed_through(act: Any) -> None:
+    frames = clip(1)
+    enhancer = Enhancer(foreign(act), fp32())
+    result = next(enhancer.run(frames))
+    assert result.passed_through and result.reason is not None and "no picture" in result.reason
+    assert planes_of([result]) == [tuple(plane.tobytes() for plane in frames[0].planes)]
+    assert enhancer.stats.passed_through == 1
+
+
+def test_a_flat_frame_may_stay_flat() -> None:
+    frame = clip(1)[0]
+    flat: Any = tuple(np.full_like(plane, 100) for plane in frame.planes)
+    result = next(Enhancer(foreign(lambda x: x), fp32()).run([dataclasses.replace(frame, planes=flat)]))
+    assert not result.passed_through
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_low_precision_stays_close(precision: str) -> None:
+    """The residual alone is computed in bf16: the error is a part of the change, not of the picture."""
+    frames = clip(2)
+    descriptor = restorer("quantiser", frames=3)
+    exact = list(Enhancer(descriptor, fp32()).run(frames))
+    low = list(Enhancer(descriptor, EnhanceOptions(device="cpu", precision=precision)).run(frames))
+    change = max(furthest(result, EnhancedFrame(frame)) for result, frame in zip(exact, frames))
+    assert change > 20
+    assert max(furthest(a, b) for a, b in zip(exact, low)) <= max(1, change // 20)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, (180, 132)),
+        ({"scale": 1.0}, (90, 66)),
+        ({"scale": 1.5}, (135, 99)),
+        ({"size": (100, 100)}, (100, 73)),
+        ({"size": (100, 100), "fit": "stretch"}, (100, 100)),
+    ],
+)
+def test_the_final_size(options: dict[str, Any], expected: tuple[int, int]) -> None:
+    enhancer = Enhancer(restorer(scale=2), fp32(**options))
+    assert enhancer.output_size(90, 66) == expected
+    frame = next(enhancer.run(clip(1))).frame
+    assert (frame.width, frame.height) == expected
+    assert frame.planes[0].shape == expected[::-1]
+    assert frame.planes[1].shape == (-(-expected[1] // 2), -(-expected[0] // 2))
+
+
+def test_identity_only_resamples_and_sharpens_when_asked() -> None:
+    smooth = np.linspace(40, 200, 90)[None].repeat(66, 0).astype(np.uint8)
+    frame = clip(1)[0]
+    flat: Any = (smooth, np.full((33, 45), 128, np.uint8), np.full((33, 45), 128, np.uint8))
+    frame = dataclasses.replace(frame, planes=flat)
+    larger = next(Enhancer(load_descriptor("identity"), fp32(scale=2.0)).run([frame])).frame
+    assert larger.planes[0].shape == (132, 180) and (larger.planes[1] == 128).all()
+    noisy = clip(1)[0]
+    sharper = next(Enhancer(load_descriptor("identity"), fp32(sharpen=1.0)).run([noisy])).frame
+    assert sharper.planes[0].astype(float).std() > noisy.planes[0].astype(float).std()
+    assert np.array_equal(sharper.planes[1], noisy.planes[1])
+
+
+def test_tensors_in_and_out() -> None:
+    rgb = torch.rand(2, 3, 33, 47)
+    enhancer = Enhancer(restorer(domain="ycbcr"), fp32())
+    out = enhancer(rgb)
+    assert out.shape == rgb.shape and out.dtype == torch.float32
+    assert float(out.min()) >= 0.0 and float(out.max()) <= 1.0
+    assert float((out - rgb).abs().max()) > 0.01
+    assert float((Enhancer(restorer(), fp32(strength=0.0))(rgb) - rgb).abs().max()) == 0.0
+    blind = Enhancer(restorer("jpeg", domain="rgb"), fp32())
+    assert torch.equal(blind(rgb), rgb)  # noise: no JPEG is found in it, so nothing is touched
+    coarse = JpegTables(np.full((8, 8), 40, np.uint16), np.full((8, 8), 60, np.uint16), (2, 2))
+    assert float((blind(rgb, coarse) - rgb).abs().max()) > 0.01
+    with pytest.raises(UsageError):
+        enhancer(torch.rand(3, 8, 8))
+
+
+def test_windowed_networks_run_blended() -> None:
+    """A network without a finite reach gets overlapping tiles; where it changes nothing, nothing shows."""
+    descriptor = foreign(lambda x: x, exact_tiles=False)
+    rgb = torch.rand(1, 3, 300, 500)
+    for blend in ("auto", *tile.BLENDS):
+        enhancer = Enhancer(descriptor, fp32(blend=blend))
+        assert float((enhancer(rgb) - rgb).abs().max()) < 1e-5
+        assert enhancer.stats.tile == 256
+
+
+def test_the_automatic_tile_costs_little_at_1080p() -> None:
+    """Halo cost of the automatic tile over the whole frame, for the reach of the shipped sizes."""
+    for blocks in ((0, 2, 0), (1, 4, 1), (2, 6, 2)):
+        network = NsRestore(NsRestoreConfig(channels=8, blocks=blocks))
+        descriptor = describe(network, halo=network.receptive_radius)
+        enhancer = Enhancer(descriptor, fp32())
+        assert tile.halo_cost(enhancer.tiles(1080, 1920)) <= 0.12
+
+
+def test_a_stage_closed_early_closes_its_source() -> None:
+    closed: list[bool] = []
+
+    def source() -> Generator[Frame]:
+        try:
+            yield from clip(10)
+        finally:
+            closed.append(True)
+
+    stage = Enhancer(restorer("quantiser", frames=3), fp32()).run(source())
+    next(stage)
+    stage.close()
+    assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strength": 1.5},
+        {"sharpen": -0.1},
+        {"scale": 0.0},
+        {"scale": 2.0, "size": (10, 10)},
+        {"tile": 3},
+        {"overlap": -1},
+        {"blend": "square"},
+        {"fit": "cover"},
+        {"size": (0, 4)},
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        EnhanceOptions(**options)
+
+
+def test_unknown_options_and_models_are_named() -> None:
+    with pytest.raises(UsageError, match="no option 'tiles'"):
+        load_enhancer("identity", tiles=3)
+    with pytest.raises(ModelError):
+        load_enhancer("there-is-no-such-model")
+    with pytest.raises(ModelError, match="does not restore"):
+        Enhancer(foreign(lambda x: x, architecture="ns_iqa", out_channels=1), fp32())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_cuda_agrees_with_the_cpu(precision: str) -> None:
+    frames = clip(5)
+    descriptor = restorer("quantiser", frames=3)
+    here = list(Enhancer(descriptor, fp32()).run(frames))
+    there = list(
+        Enhancer(restorer("quantiser", frames=3), EnhanceOptions(device="cuda", precision=precision)).run(frames)
+    )
+    assert max(furthest(a, b) for a, b in zip(here, there, strict=True)) <= 3
