@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
@@ -14,13 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ns_video.conditioning import jpeg_planes
-from ns_video.errors import UsageError
-from ns_video.frame import JpegTables
-from ns_video.media.degrade import Degradation, degrade_still
+from ns_video.enhance import Enhancer
+from ns_video.errors import InputError, UsageError
+from ns_video.estimate import estimate_jpeg, reconcile
+from ns_video.frame import Frame, JpegTables
+from ns_video.media.decode import DecodeOptions, open_clip
+from ns_video.media.degrade import Degradation, degrade_clip, degrade_still
 from ns_video.media.pictures import list_pictures, read_rgb
 from ns_video.training.losses import ssim_index
-from ns_video.weights import Descriptor
 
 Rgb = npt.NDArray[np.uint8]
 
@@ -70,39 +73,12 @@ def _ssim(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
 
 def to_tensor(rgb: Rgb) -> Tensor:
     """(H, W, 3) uint8 → (1, 3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float() / 255
+    return torch.tensor(rgb).permute(2, 0, 1)[None].float() / 255
 
 
 def to_rgb(picture: Tensor) -> Rgb:
     """(1, 3, H, W) float in [0, 1], clamped and rounded → (H, W, 3) uint8."""
     return np.ascontiguousarray((picture[0].float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())
-
-
-@torch.no_grad()
-def run_network(descriptor: Descriptor, rgb: Rgb, tables: JpegTables | None, device: str = "cpu") -> Rgb:
-    """The network on a whole picture, padded by reflection to the sides it wants. fp32.
-
-    A network conditioned on JPEG tables gets `tables`; None tells it that nothing was lost.
-
-    Raises:
-        UsageError: the model wants something else than one RGB picture.
-    """
-    if descriptor.domain != "rgb" or descriptor.frames != 1 or descriptor.conditioning == "quantiser":
-        raise UsageError(f"model {descriptor.name} restores clips, not RGB pictures", remedy="give --clips")
-    height, width = rgb.shape[:2]
-    step = descriptor.multiple_of
-    picture = to_tensor(rgb).to(device)
-    down, right = -height % step, -width % step
-    if down or right:
-        mode = "reflect" if down < height and right < width else "replicate"
-        picture = F.pad(picture, (0, right, 0, down), mode=mode)
-    network = descriptor.network.to(device)
-    if descriptor.conditioning == "jpeg":
-        out = network(picture, jpeg_planes(tables).to(device))
-    else:
-        out = network(picture)
-    scale = descriptor.scale
-    return to_rgb(out[..., : height * scale, : width * scale])
 
 
 def enlarge(rgb: Rgb, scale: int) -> Rgb:
@@ -111,6 +87,29 @@ def enlarge(rgb: Rgb, scale: int) -> Rgb:
 
 
 Restorer = Callable[[Rgb, JpegTables | None], Rgb]
+"""The degraded picture and what its file says of it → the restored picture."""
+
+
+def still_restorer(enhancer: Enhancer, blind: bool = False) -> Restorer:
+    """How `restore` treats a still: the file's tables, checked against the pixels where the model reads them.
+
+    `blind` hides the file's tables: only what the pixels tell is used.
+
+    Raises:
+        UsageError: the model restores clips.
+    """
+    descriptor = enhancer.descriptor
+    if descriptor.frames != 1 or descriptor.conditioning == "quantiser":
+        raise UsageError(f"model {descriptor.name} restores clips", remedy="give --clips")
+
+    def restore(rgb: Rgb, tables: JpegTables | None) -> Rgb:
+        if descriptor.conditioning == "jpeg":
+            tables = reconcile(None if blind else tables, estimate_jpeg(rgb))
+            if tables is None:
+                return rgb
+        return to_rgb(enhancer(to_tensor(rgb), tables))
+
+    return restore
 
 
 def score_picture(
@@ -182,3 +181,120 @@ def mean_score(scores: Iterable[PictureScore]) -> PictureScore:
         if field.name not in ("name", "seconds")
     }
     return PictureScore(name="mean", seconds=sum(row.seconds for row in rows), **means)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipScore:
+    """One clip before and after. PSNR-Y in dB, mean over the frames; `deviation` is its standard deviation."""
+
+    name: str
+    frames: int
+    psnr_y_before: float
+    psnr_y_after: float
+    deviation_before: float
+    deviation_after: float
+    worst_frame_gain: float
+    """Smallest gain of a frame."""
+    bits_per_pixel: float
+    seconds: float
+    """Wall time of decoding and restoring."""
+
+    @property
+    def gain(self) -> float:
+        """dB of PSNR-Y."""
+        return self.psnr_y_after - self.psnr_y_before
+
+
+CLIP_SUFFIXES = (".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m", ".ts", ".m4v")
+
+
+def list_clips(folder: Path) -> list[Path]:
+    """The clips directly in `folder`, by name.
+
+    Raises:
+        InputError: no such folder, or no clip in it.
+    """
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in CLIP_SUFFIXES) if folder.is_dir() else []
+    if not found:
+        raise InputError(f"{folder} holds no clip", remedy=f"known are {' '.join(CLIP_SUFFIXES)}")
+    return found
+
+
+def _luma_psnr(frame: Frame, truth: Frame) -> float:
+    if frame.planes[0].shape != truth.planes[0].shape:
+        raise UsageError(
+            f"a frame of {frame.width}x{frame.height} can't be compared with {truth.width}x{truth.height}",
+            remedy="clips are scored with models of scale 1",
+        )
+    peak = (1 << truth.format.bit_depth) - 1
+    error = float(np.mean(np.square(frame.planes[0].astype(np.float64) - truth.planes[0].astype(np.float64))))
+    return PSNR_CEILING if error == 0 else min(PSNR_CEILING, 10 * math.log10(peak**2 / error))
+
+
+def score_clip(
+    path: Path, degradation: Degradation, enhancer: Enhancer, seed: int = 0, max_frames: int = 0
+) -> ClipScore:
+    """Degrades a clean clip, restores it by the decoder and stage of `restore`, and compares PSNR-Y with the original.
+
+    `max_frames` 0 means the whole clip.
+
+    Raises:
+        InputError, UsageError: as `degrade_clip`; or the sizes don't fit.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        degraded = Path(folder) / "degraded.mkv"
+        outcome = degrade_clip(path, degraded, degradation, seed, max_frames)
+        before: list[float] = []
+        after: list[float] = []
+        pixels = 0
+        began = time.perf_counter()
+        options = DecodeOptions(quantisers=enhancer.descriptor.conditioning == "quantiser", deinterlace="off")
+        with (
+            open_clip(degraded, options) as reader,
+            open_clip(degraded, DecodeOptions(deinterlace="off")) as seen,
+            open_clip(path, DecodeOptions(deinterlace="off")) as original,
+        ):
+            rows = zip(enhancer.run(reader.frames()), seen.frames(), original.frames())
+            for restored, plain, truth in itertools.islice(rows, outcome.frames):
+                before.append(_luma_psnr(plain, truth))
+                after.append(_luma_psnr(restored.frame, truth))
+                pixels += truth.width * truth.height
+    if not before:
+        raise InputError(f"{path} has no frame to compare")
+    return ClipScore(
+        name=path.stem,
+        frames=len(before),
+        psnr_y_before=float(np.mean(before)),
+        psnr_y_after=float(np.mean(after)),
+        deviation_before=float(np.std(before)),
+        deviation_after=float(np.std(after)),
+        worst_frame_gain=float(np.min(np.subtract(after, before))),
+        bits_per_pixel=8 * outcome.payload_bytes / pixels,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def mean_clip_score(scores: Iterable[ClipScore]) -> ClipScore:
+    """The mean of each figure over clips; `name` is "mean", `frames` and `seconds` are sums.
+
+    Raises:
+        UsageError: there are no scores.
+    """
+    rows = list(scores)
+    if not rows:
+        raise UsageError("there is nothing to average")
+
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(row, name) for row in rows]))
+
+    return ClipScore(
+        name="mean",
+        frames=sum(row.frames for row in rows),
+        psnr_y_before=mean("psnr_y_before"),
+        psnr_y_after=mean("psnr_y_after"),
+        deviation_before=mean("deviation_before"),
+        deviation_after=mean("deviation_after"),
+        worst_frame_gain=min(row.worst_frame_gain for row in rows),
+        bits_per_pixel=mean("bits_per_pixel"),
+        seconds=sum(row.seconds for row in rows),
+    )

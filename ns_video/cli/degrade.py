@@ -1,0 +1,66 @@
+"""`ns-video degrade`: makes damaged material, to train with and to measure on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from ns_video.errors import UsageError
+
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+
+
+@click.command(name="degrade")
+@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@click.argument("output", metavar="OUTPUT", type=click.Path(path_type=Path))
+@click.option("--spec", required=True, help="For example jpeg:q=10, noise:sigma=5+h264:crf=30; `help` lists all.")
+@click.option("--seed", default=0, show_default=True, help="Same input, SPEC and seed: same damage.")
+@click.option("--frames", default=0, help="Stop after this many frames of a clip.")
+@click.option("--overwrite", "-y", is_flag=True, help="Replace OUTPUT if it is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def command(source: Path, output: Path, spec: str, seed: int, frames: int, overwrite: bool, as_json: bool) -> None:
+    """Damage INPUT (a picture or a clip) as SPEC says and write OUTPUT.
+
+    A SPEC is name:key=value,... and several are joined with +. A picture goes to PNG, or to .jpg where the SPEC ends
+    in jpeg, with exactly those tables; a clip to .mkv or .mp4 with the codec that the SPEC ends in, else lossless.
+    """
+    from ns_video.media.degrade import degrade_clip, degrade_still, describe, parse_spec
+    from ns_video.media.pictures import SUFFIXES, read_rgb, write_bytes, write_png
+
+    if spec == "help":
+        click.echo(describe())
+        return
+    degradation = parse_spec(spec)
+    if output.exists():
+        if output.resolve() == source.resolve():
+            raise UsageError("INPUT and OUTPUT are the same file")
+        if not overwrite:
+            raise UsageError(f"{output} exists", remedy="give --overwrite")
+    if source.suffix.lower() not in SUFFIXES:
+        outcome = degrade_clip(source, output, degradation, seed, frames)
+        result: dict[str, object] = {
+            "output": str(output),
+            "spec": str(degradation),
+            "frames": outcome.frames,
+            "codec": outcome.codec,
+            "bytes": outcome.payload_bytes,
+        }
+    else:
+        still = degrade_still(read_rgb(source), degradation, seed)
+        if output.suffix.lower() in JPEG_SUFFIXES:
+            if still.encoded is None:
+                raise UsageError("a .jpg would add damage of its own", remedy="write .png, or end the SPEC in jpeg")
+            write_bytes(output, still.encoded)
+        elif output.suffix.lower() == ".png":
+            write_png(output, still.rgb)
+        else:
+            raise UsageError(f"{output} is neither .png nor .jpg")
+        result = {
+            "output": str(output),
+            "spec": str(degradation),
+            "width": still.rgb.shape[1],
+            "height": still.rgb.shape[0],
+        }
+    click.echo(json.dumps(result) if as_json else f"{output}: {degradation}")

@@ -1,0 +1,158 @@
+"""`ns-video evaluate`: degrades, restores, and prints what was gained."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ns_video.errors import UsageError
+
+if TYPE_CHECKING:
+    from ns_video.enhance import Enhancer
+    from ns_video.media.degrade import Degradation
+    from ns_video.training.evaluate import ClipScore, PictureScore
+
+PICTURE_HEADER = ("picture", "PSNR", "after", "gain", "PSNR-Y", "after", "SSIM-Y", "after", "to input")
+CLIP_HEADER = ("clip", "frames", "PSNR-Y", "after", "gain", "worst frame", "deviation", "after", "bit/px")
+
+
+@click.command(name="evaluate")
+@click.option("--model", "model", required=True, help="Name of an installed model, or a weights file.")
+@click.option("--images", type=click.Path(path_type=Path), help="Folder of clean pictures.")
+@click.option("--clips", type=click.Path(path_type=Path), help="Folder of clean clips.")
+@click.option("--degrade", "spec", required=True, help="SPEC, or `none` for the pictures as they are.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--frames", default=0, help="Frames of each clip; 0 for all.")
+@click.option("--blind", is_flag=True, help="Hide what the JPEG file says: estimate it from the pixels.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--precision", default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    model: str,
+    images: Path | None,
+    clips: Path | None,
+    spec: str,
+    seed: int,
+    frames: int,
+    blind: bool,
+    device: str,
+    precision: str,
+    as_json: bool,
+) -> None:
+    """Degrade the pictures or clips of a folder, restore them, print PSNR and SSIM before and after.
+
+    PSNR is over R, G and B of the whole picture, PSNR-Y over BT.601 luma; for clips PSNR-Y is the mean over the
+    frames. A model that enlarges is compared with bicubic enlargement, without a border of its scale.
+    """
+    from ns_video.enhance import EnhanceOptions, Enhancer
+    from ns_video.media.degrade import parse_spec
+    from ns_video.weights import load_descriptor
+
+    if (images is None) == (clips is None):
+        raise UsageError("give either --images or --clips")
+    degradation = None if spec == "none" else parse_spec(spec)
+    enhancer = Enhancer(load_descriptor(model), EnhanceOptions(device=device, precision=precision))
+    about: dict[str, object] = {
+        "model": enhancer.descriptor.name,
+        "degrade": spec if degradation is None else str(degradation),
+        "seed": seed,
+        "device": str(enhancer.device),
+        "precision": enhancer.precision,
+    }
+    if images is not None:
+        _evaluate_images(enhancer, images, degradation, seed, blind, about, as_json)
+    elif clips is not None:
+        if degradation is None:
+            raise UsageError("clips need a degradation")
+        _evaluate_clips(enhancer, clips, degradation, seed, frames, about, as_json)
+
+
+def _print_rows(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    for row in (header, *rows):
+        click.echo(f"{row[0]:<24.24}" + "".join(f"{cell:>12}" for cell in row[1:]))
+
+
+def _picture_row(score: PictureScore) -> tuple[str, ...]:
+    figures = (
+        f"{value:.2f}"
+        for value in (score.psnr_before, score.psnr_after, score.gain, score.psnr_y_before, score.psnr_y_after)
+    )
+    return (score.name, *figures, f"{score.ssim_before:.4f}", f"{score.ssim_after:.4f}", f"{score.self_psnr:.2f}")
+
+
+def _evaluate_images(
+    enhancer: Enhancer,
+    folder: Path,
+    degradation: Degradation | None,
+    seed: int,
+    blind: bool,
+    about: dict[str, object],
+    as_json: bool,
+) -> None:
+    from ns_video.media.pictures import list_pictures, read_rgb
+    from ns_video.training.evaluate import mean_score, score_picture, still_restorer
+
+    restore = still_restorer(enhancer, blind)
+    paths = list_pictures(folder)
+    scores = [
+        score_picture(path.stem, read_rgb(path), degradation, restore, enhancer.descriptor.scale, seed)
+        for path in _with_progress(paths)
+    ]
+    mean = mean_score(scores)
+    if as_json:
+        rows = [{**dataclasses.asdict(score), "gain": score.gain} for score in scores]
+        worst = min(score.gain for score in scores)
+        means = {**dataclasses.asdict(mean), "gain": mean.gain, "smallest_gain": worst}
+        click.echo(json.dumps({**about, "pictures": rows, "mean": means}))
+    else:
+        _print_rows(PICTURE_HEADER, map(_picture_row, (*scores, mean)))
+
+
+def _clip_row(score: ClipScore) -> tuple[str, ...]:
+    return (
+        score.name,
+        str(score.frames),
+        f"{score.psnr_y_before:.2f}",
+        f"{score.psnr_y_after:.2f}",
+        f"{score.gain:+.3f}",
+        f"{score.worst_frame_gain:+.3f}",
+        f"{score.deviation_before:.3f}",
+        f"{score.deviation_after:.3f}",
+        f"{score.bits_per_pixel:.3f}",
+    )
+
+
+def _evaluate_clips(
+    enhancer: Enhancer,
+    folder: Path,
+    degradation: Degradation,
+    seed: int,
+    frames: int,
+    about: dict[str, object],
+    as_json: bool,
+) -> None:
+    from ns_video.training.evaluate import list_clips, mean_clip_score, score_clip
+
+    scores = [score_clip(path, degradation, enhancer, seed, frames) for path in _with_progress(list_clips(folder))]
+    mean = mean_clip_score(scores)
+    if as_json:
+        rows = [{**dataclasses.asdict(score), "gain": score.gain} for score in scores]
+        worst = min(score.gain for score in scores)
+        means = {**dataclasses.asdict(mean), "gain": mean.gain, "smallest_gain": worst}
+        click.echo(json.dumps({**about, "clips": rows, "mean": means}))
+    else:
+        _print_rows(CLIP_HEADER, map(_clip_row, (*scores, mean)))
+
+
+def _with_progress(paths: list[Path]) -> Iterator[Path]:
+    from tqdm import tqdm
+
+    with tqdm(paths, unit="file", leave=False, disable=None) as bar:
+        for path in bar:
+            bar.set_postfix_str(path.name)
+            yield path
