@@ -1,6 +1,6 @@
 """libav's measuring filters on frames, and a clip measured against its reference. Floor 2.
 
-The figures are those of libavfilter's `psnr`, `ssim` and `xpsnr`, in the clip's own pixel format and bit depth; MS-SSIM,
+The figures are those of libavfilter's `psnr`, `ssim` and `xpsnr`, in the clip's pixel format and bit depth; MS-SSIM,
 which libav lacks, is `quality.ssim.ms_ssim` of luma.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from av.video.frame import VideoFrame
 from ns_video.errors import InputError
 from ns_video.frame import Frame
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
-from ns_video.media.libav import open_input, printable
+from ns_video.media.libav import open_input
 from ns_video.quality.temporal import mean_change
 from ns_video.quality.thumbnail import Thumbnail, thumbnail
 
@@ -59,7 +59,10 @@ class FilterValues:
 
 @dataclass(frozen=True, slots=True)
 class FullReference:
-    """One frame against its reference. PSNR and XPSNR in dB, infinite for equal planes; None for a plane not there."""
+    """One frame against its reference. PSNR and XPSNR in dB, infinite for equal planes; None for a plane not there.
+
+    Y, U and V of an RGB picture are those of libav's conversion to 4:4:4 in the same bit depth.
+    """
 
     psnr_y: float | None
     psnr_u: float | None
@@ -141,7 +144,12 @@ def filter_values(frame: Frame) -> FilterValues:
     picture = as_video_frame(frame)
     graph = Graph()
     nodes = [_source(graph, picture, Fraction(25))]
-    for name in ("format=yuv444p|yuv422p|yuv420p|yuv420p10|yuv422p10|yuv444p10", "signalstats", "blockdetect", "blurdetect"):
+    for name in (
+        "format=yuv444p|yuv422p|yuv420p|yuv420p10|yuv422p10|yuv444p10",
+        "signalstats",
+        "blockdetect",
+        "blurdetect",
+    ):
         kind, _, settings = name.partition("=")
         nodes.append(graph.add(kind, settings) if settings else graph.add(kind))
     nodes += [graph.add("siti"), graph.add("entropy"), graph.add("buffersink")]
@@ -205,41 +213,41 @@ class FullReferenceMeter:
         graph = Graph()
         self._ends = (_source(graph, picture, self._rate), _source(graph, picture, self._rate))
         is_gray, is_rgb = len(picture.format.components) < 3, bool(picture.format.is_rgb)
-        branches = ["psnr", "ssim"]
-        if not is_gray:
+        branches = ["ssim", "yuv", "xpsnr", "psnr"] if is_rgb else ["ssim", "psnr", "xpsnr"]
+        if not is_gray and not is_rgb:
             branches.append("rgb")
-        if not is_rgb:
-            branches.append("xpsnr")
         splits = [graph.add("split", str(len(branches))) for _ in self._ends]
         for end, split in zip(self._ends, splits):
             end.link_to(split)
         depth = max(component.bits for component in picture.format.components)
-        planar_rgb = "gbrp" if depth <= 8 else f"gbrp{depth}le"
+        suffix = "" if depth <= 8 else f"{depth}le"
+        formats = {"rgb": f"gbrp{suffix}", "yuv": f"yuv444p{suffix}", "xpsnr": f"yuv444p{suffix}" if is_rgb else ""}
         for number, branch in enumerate(branches):
-            meter, sink = graph.add("psnr" if branch == "rgb" else branch), graph.add("buffersink")
+            meter, sink = graph.add("psnr" if branch in ("rgb", "yuv") else branch), graph.add("buffersink")
             for side, split in enumerate(splits):
-                if branch == "rgb":
-                    convert = graph.add("format", planar_rgb)
+                if formats.get(branch):
+                    convert = graph.add("format", formats[branch])
                     split.link_to(convert, number, 0)
                     convert.link_to(meter, 0, side)
                 else:
                     split.link_to(meter, number, side)
             meter.link_to(sink)
-            self._sinks.append(("rgb." if branch == "rgb" else "", sink))
+            self._sinks.append((f"{branch}." if branch in ("rgb", "yuv") else "", sink))
         graph.configure()
         self._graph = graph
 
 
 def _full_reference(values: dict[str, str]) -> FullReference:
     is_rgb = "psnr.psnr.r" in values
+    planes = {c: _number(values, f"{'yuv.' if is_rgb else ''}psnr.psnr.{c}") for c in "yuv"}
     rgb = [_number(values, f"{'psnr' if is_rgb else 'rgb.psnr'}.psnr.{c}") for c in "rgb"]
     known = [value for value in rgb if value is not None]
     ssim = _number(values, "ssim.All")
     first = next((values[key] for key in ("ssim.Y", "ssim.G") if key in values), "nan")
     return FullReference(
-        psnr_y=_number(values, "psnr.psnr.y"),
-        psnr_u=_number(values, "psnr.psnr.u"),
-        psnr_v=_number(values, "psnr.psnr.v"),
+        psnr_y=planes["y"],
+        psnr_u=planes["u"],
+        psnr_v=planes["v"],
         psnr_rgb=pooled_psnr(known) if known else None,
         ssim=float(first) if ssim is None else ssim,
         ssim_y=float(first),
@@ -250,21 +258,15 @@ def _full_reference(values: dict[str, str]) -> FullReference:
 
 
 def pooled_psnr(values: list[float]) -> float:
-    """PSNR of the mean squared error of several frames or planes, as the ffmpeg program's summary states it."""
+    """PSNR of the mean squared error of several planes of one size."""
     mean = math.fsum(10.0 ** (-value / 10.0) for value in values) / len(values)
     return math.inf if mean == 0.0 else -10.0 * math.log10(mean)
-
-
-def pooled_xpsnr(values: list[float]) -> float:
-    """XPSNR of the mean weighted error (root), as the xpsnr filter's summary states it."""
-    mean = math.fsum(10.0 ** (-value / 20.0) for value in values) / len(values)
-    return math.inf if mean == 0.0 else -20.0 * math.log10(mean)
 
 
 class Comparison:
     """A clip against its reference, in one walk through both. `pairs()` once, then `alignment` and `damage`.
 
-    Frames are paired by presentation time. Where the reference shows the same pictures at other times, as one whole, the
+    Frames are paired by presentation time. Where the reference shows the same pictures at other times as a whole, the
     offset is found from the first seconds and undone; a frame without partner is counted and left out of everything.
     """
 
@@ -332,7 +334,9 @@ class Comparison:
             found.append(f"the reference has {float(reference_rate):.3f} frames a second, the clip {float(rate):.3f}")
         if matched < counts[0]:
             times = ", ".join(f"{seconds:.3f} s" for seconds in lonely)
-            found.append(f"{counts[0] - matched} frames of the clip have no partner in the reference (first at {times})")
+            found.append(
+                f"{counts[0] - matched} frames of the clip have no partner in the reference (first at {times})"
+            )
         if matched < counts[1]:
             found.append(f"{counts[1] - matched} frames of the reference have no partner in the clip")
         return tuple(found)
@@ -418,21 +422,3 @@ def frames_as_coded(path: Path) -> ClipReader:
         return open_clip(path, _AS_CODED)
     except InputError as error:
         raise InputError(error.message, stage="report", remedy=error.remedy) from error
-
-
-__all__ = [
-    "Alignment",
-    "AudioOffset",
-    "Comparison",
-    "FilterValues",
-    "FullReference",
-    "FullReferenceMeter",
-    "Pair",
-    "audio_offsets",
-    "filter_values",
-    "frames_as_coded",
-    "pooled_psnr",
-    "pooled_xpsnr",
-    "printable",
-    "replace",
-]

@@ -1,0 +1,113 @@
+"""The command line: one command a file, loaded when it is called. The only place that prints."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+
+import ns_video
+from ns_video.errors import NsVideoError
+
+_COMMANDS = {
+    "restore": "Restore a clip, a still or a pipe.",
+    "batch": "Restore a folder.",
+    "report": "Quality report of a clip or still.",
+    "verify": "Check a finished OUTPUT against its INPUT.",
+    "models": "What is installed: list, show, verify.",
+    "evaluate": "Degrade, restore and measure.",
+    "degrade": "Make damaged material.",
+    "train": "Train a model.",
+    "bench": "Stage speeds on this machine.",
+    "doctor": "Devices, precisions, codecs, versions.",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"ns_video.cli.{cmd_name}").command
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table of commands, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(ns_video.__version__, prog_name="ns-video")
+@click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def group(ctx: click.Context, verbose: bool, quiet: bool, debug: bool) -> None:
+    """Restores damaged video, stills and pipes, and gives everything else back intact."""
+    ctx.obj = {"quiet": quiet, "debug": debug}
+    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s: %(message)s")
+    for foreign in ("libav", "PIL", "matplotlib"):
+        logging.getLogger(foreign).setLevel(logging.CRITICAL)
+
+
+def emit(value: Any) -> None:
+    """One JSON value on stdout, on a line of its own."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def say(text: str) -> None:
+    """A line on stderr."""
+    click.echo(text, err=True)
+
+
+def main() -> None:
+    """The console script: errors become one line on stderr and the exit code of the contract."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    code = 0
+    try:
+        outcome = group.main(args=arguments, standalone_mode=False)
+        code = outcome if isinstance(outcome, int) else 0
+    except NsVideoError as error:
+        if error.exit_code != 141:
+            say(f"error: {error}".encode("utf-8", "backslashreplace").decode())
+        if debug:
+            traceback.print_exc()
+        code = error.exit_code
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        say("error: interrupted")
+        code = 130
+    except BrokenPipeError:
+        code = 141
+    except Exception as error:
+        say(f"error: internal: {type(error).__name__}: {error} (please report this; --debug shows where)")
+        if debug:
+            traceback.print_exc()
+        code = 1
+    _leave(code)
+
+
+def _leave(code: int) -> None:
+    """Exit without waiting for a thread that is still inside a blocking read."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue
+    os._exit(code)

@@ -1,0 +1,103 @@
+"""ns-video batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ns_video.cli.restore import interruptible, options_from, restore_options, run_one, summary
+from ns_video.errors import InputError, Interrupted, NsVideoError, UsageError
+
+_STILL_FORMATS = {"png": ".png", "jpeg": ".jpg", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
+_CLIP_SUFFIXES = frozenset(
+    ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .vob .flv .wmv .asf .mxf .3gp .ogv .gif .apng .nut .y4m"
+    " .264 .h264 .265 .h265 .hevc .ivf".split()
+)
+_STILL_SUFFIXES = frozenset(".jpg .jpeg .jpe .png .webp .tif .tiff .bmp".split())
+
+
+def _target(source: Path, folder: Path, out: Path, still_format: str) -> Path:
+    """Where a file goes: the same tree and name; a still gets the still format's suffix."""
+    from ns_video.media.encode import format_for
+    from ns_video.media.probe import still_format as sniffed
+
+    relative = out / source.relative_to(folder)
+    if sniffed(source) is not None:
+        return relative.with_suffix(_STILL_FORMATS[still_format])
+    try:
+        format_for(relative.name)
+    except UsageError:
+        return relative.with_suffix(".mkv")
+    return relative
+
+
+@click.command()
+@click.argument("input_dir", type=click.Path(path_type=Path))
+@click.argument("output_dir", type=click.Path(path_type=Path))
+@restore_options
+@click.option("--still-format", type=click.Choice(sorted(_STILL_FORMATS)), default="png", show_default=True)
+@click.option("--report", is_flag=True, help="A quality report beside each output, and an index page.")
+@click.option("--json", "as_json", is_flag=True, help="A run record per file as NDJSON on stdout.")
+@click.pass_context
+def command(
+    ctx: click.Context, input_dir: Path, output_dir: Path, still_format: str, report: bool, as_json: bool, **values: Any
+) -> int:
+    """Restore every clip and still of INPUT_DIR into OUTPUT_DIR: same names and tree, finished files skipped."""
+    quiet = bool(ctx.obj and ctx.obj["quiet"])
+    if not input_dir.is_dir():
+        raise InputError(f"{input_dir} is not a folder", stage="open")
+    if output_dir.resolve() == input_dir.resolve():
+        raise UsageError("INPUT_DIR and OUTPUT_DIR are the same folder")
+    files = sorted(
+        p
+        for p in input_dir.rglob("*")
+        if p.is_file()
+        and p.suffix.lower() in _CLIP_SUFFIXES | _STILL_SUFFIXES
+        and output_dir.resolve() not in p.resolve().parents
+        and not p.name.startswith(".ns-video-")
+    )
+    if not files:
+        raise InputError(f"{input_dir} holds no clip and no still", stage="open")
+    failed = skipped = 0
+    reports: list[tuple[str, Path]] = []
+    options = options_from(values)
+    taken: set[Path] = set()
+    with interruptible() as cancel:
+        for source in files:
+            target = _target(source, input_dir, output_dir, still_format)
+            if target in taken:  # a.jpg and a.webp would both become a.png
+                target = target.with_name(f"{source.name}{target.suffix}")
+            taken.add(target)
+            if target.exists() and not options.overwrite:
+                skipped += 1
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            page = target.with_name(target.name + ".html") if report else None
+            try:
+                settings = dataclasses.replace(options, resume=True, report=page)
+                record = run_one(str(source), str(target), settings, str(values["progress"]), quiet, cancel)
+            except Interrupted:
+                raise
+            except NsVideoError as error:
+                failed += 1
+                if as_json:
+                    click.echo(json.dumps({"input": str(source), "error": str(error), "exit_code": error.exit_code}))
+                click.echo(f"error: {source}: {error}".encode("utf-8", "backslashreplace").decode(), err=True)
+                continue
+            if page is not None:
+                reports.append((str(target.relative_to(output_dir)), page))
+            if as_json:
+                click.echo(json.dumps(record.to_json(), ensure_ascii=False))
+            elif not quiet:
+                click.echo(summary(record), err=True)
+    if reports:
+        from ns_video.report import write_index
+
+        write_index(output_dir / "index.html", reports)
+    if not quiet:
+        click.echo(f"{len(files) - failed - skipped} restored, {skipped} were finished, {failed} failed", err=True)
+    return 1 if failed else 0

@@ -1,0 +1,251 @@
+"""ns-video restore."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ns_video.errors import UsageError
+
+if TYPE_CHECKING:
+    from ns_video.pipeline import Progress, RestoreOptions
+    from ns_video.record import RunRecord
+
+_JSON_PROGRESS_SECONDS = 0.5
+
+
+def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    match = re.fullmatch(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d+)?)", value.strip())
+    if match is None:
+        raise click.BadParameter("give seconds or HH:MM:SS.mmm")
+    hours, minutes, seconds = match.groups()
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
+
+
+def _size(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+)[xX](\d+)", value.strip())
+    if match is None:
+        raise click.BadParameter("give WIDTHxHEIGHT")
+    return int(match[1]), int(match[2])
+
+
+def _pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for value in values:
+        key, equals, rest = value.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{value!r}: give KEY=VALUE")
+        out[key] = rest
+    return out
+
+
+def _number_or_auto(_: click.Context, __: click.Parameter, value: str) -> int | None:
+    if value == "auto":
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        raise click.BadParameter("give a number or auto") from None
+
+
+def restore_options(function: Any) -> Any:
+    """The options that `restore` and `batch` share."""
+    options = [
+        click.option("--preset", default="auto", show_default=True, help="One of pipelines/*.toml."),
+        click.option("--model", default=None, help="A shipped model or a file of weights; identity does nothing."),
+        click.option("--strength", type=float, default=None, help="0 = input, 1 = fully restored."),
+        click.option("--scale", type=float, default=None, help="Final size as a factor."),
+        click.option("--size", callback=_size, default=None, metavar="WxH", help="Final size."),
+        click.option("--fit", type=click.Choice(["contain", "stretch"]), default="contain", show_default=True),
+        click.option("--sharpen", type=float, default=None, help="Sharpening after the network, 0 to 1."),
+        click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps."),
+        click.option(
+            "--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto", show_default=True
+        ),
+        click.option("--tile", default="auto", callback=_number_or_auto, help="Tile side in px."),
+        click.option("--overlap", default="auto", callback=_number_or_auto, help="Total overlap in px."),
+        click.option(
+            "--blend",
+            type=click.Choice(
+                ["auto", "crop", "gaussian", "improved-gaussian", "linear", "cosine", "poisson"]
+            ),
+            default="auto",
+            show_default=True,
+        ),
+        click.option("--codec", default=None, help="Encoder of the output video."),
+        click.option("--crf", type=float, default=None, help="Quality of the encoder; of a JPEG still, 1 to 100."),
+        click.option("--pix-fmt", default=None, help="Pixel format of the output video."),
+        click.option("--encoder-option", "encoder_options", multiple=True, callback=_pairs, metavar="K=V"),
+        click.option("--format", "format", default=None, help="Container of the output."),
+        click.option("--input-format", default=None, help="Container of the input, for raw pipes."),
+        click.option("--input-option", "input_options", multiple=True, callback=_pairs, metavar="K=V"),
+        click.option("--start", callback=_seconds, default=None, metavar="T", help="Seconds or HH:MM:SS.mmm."),
+        click.option("--end", callback=_seconds, default=None, metavar="T"),
+        click.option("--deinterlace", type=click.Choice(["auto", "on", "off"]), default=None),
+        click.option("--resume", is_flag=True, help="Go on after a kill."),
+        click.option("--overwrite", "-y", is_flag=True, help="Replace an existing OUTPUT."),
+        click.option("--strict", is_flag=True, help="The first damage in the input fails the run."),
+        click.option("--allow-protocol", "allow_protocols", multiple=True, help="Let INPUT be a URL of this protocol."),
+        click.option("--max-pixels", type=int, default=None, help="Largest picture that is opened."),
+        click.option(
+            "--verify", type=click.Choice(["structure", "full", "none"]), default="structure", show_default=True
+        ),
+        click.option("--every-frame", is_flag=True, help="Restore identical and undamaged frames too."),
+        click.option("--threads", type=int, default=0, help="Threads of each codec; 0 divides the machine."),
+        click.option(
+            "--progress", type=click.Choice(["auto", "bar", "json", "none"]), default="auto", show_default=True
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def options_from(values: dict[str, Any]) -> RestoreOptions:
+    """RestoreOptions from the parameters of `restore_options`."""
+    from ns_video.pipeline import RestoreOptions
+
+    settings = {k: v for k, v in values.items() if k not in ("progress", "every_frame")}
+    every = bool(values.get("every_frame"))
+    if settings.get("max_pixels") is None:
+        settings.pop("max_pixels", None)
+    return RestoreOptions(**settings, skip_identical=not every, skip_undamaged=not every)
+
+
+@contextmanager
+def interruptible() -> Generator[threading.Event]:
+    """SIGINT, SIGTERM and SIGHUP set the event; a second one ends the program at once."""
+    import os
+
+    cancel = threading.Event()
+
+    def handle(*_: object) -> None:
+        if cancel.is_set():
+            os._exit(130)
+        cancel.set()
+
+    names = [s for s in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, s)]
+    before = {name: signal.signal(getattr(signal, name), handle) for name in names}
+    try:
+        yield cancel
+    finally:
+        for name, old in before.items():
+            signal.signal(getattr(signal, name), old)
+
+
+class ProgressShown:
+    """A bar, NDJSON or nothing, on stderr."""
+
+    def __init__(self, style: str, quiet: bool, title: str) -> None:
+        if style == "auto":
+            style = "bar" if sys.stderr.isatty() and not quiet else "none"
+        self._style, self._title = style, title
+        self._bar: Any = None
+        self._last = -1.0
+
+    def show(self, update: Progress) -> None:
+        """One update of a run."""
+        if self._style == "bar":
+            self._show_bar(update)
+        elif self._style == "json" and (
+            update.seconds - self._last >= _JSON_PROGRESS_SECONDS or update.phase != "restore" or self._last < 0
+        ):
+            self._last = update.seconds
+            row = {
+                "phase": update.phase,
+                "frames": update.frames,
+                "frames_total": update.frames_total or None,
+                "pts_seconds": update.pts_seconds,
+                "seconds": round(update.seconds, 3),
+                "fps": round(update.fps, 3),
+                "limiting_stage": update.limiting_stage,
+            }
+            click.echo(json.dumps(row), err=True)
+
+    def _show_bar(self, update: Progress) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=update.frames_total or None, unit="frame", desc=self._title, file=sys.stderr)
+        self._bar.update(update.frames - self._bar.n)
+        if update.phase == "restore":
+            self._bar.set_postfix_str(f"limited by {update.limiting_stage}" if update.limiting_stage else "")
+        else:
+            self._bar.set_postfix_str({"mux": "muxing", "verify": "checking"}.get(update.phase, update.phase))
+
+    def close(self) -> None:
+        """End the bar's line."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def run_one(source: str, target: str, options: RestoreOptions, style: str, quiet: bool, cancel: threading.Event) -> RunRecord:
+    """One restoration with its progress shown."""
+    from ns_video.pipeline import restore_steps
+
+    shown = ProgressShown(style, quiet, Path(source).name[:24] if source != "-" else "stdin")
+    try:
+        steps = restore_steps(source, target, options, cancel)
+        while True:
+            try:
+                shown.show(next(steps))
+            except StopIteration as done:
+                return done.value
+    finally:
+        shown.close()
+
+
+def summary(record: RunRecord) -> str:
+    """What a run did, in a line or a few."""
+    lines = [
+        f"{record.output}: {record.frames_out} frame{'s' if record.frames_out != 1 else ''}"
+        f" in {record.seconds:.1f} s ({record.fps:.2f} fps, limited by {record.limiting_stage}),"
+        f" {record.model.name} on {record.device} {record.precision}"
+    ]
+    lines += [f"note: {text}" for text in record.warnings]
+    if record.damage:
+        lines.append(f"damage: {len(record.damage)} places; the first: {_place(record)}")
+    return "\n".join(lines)
+
+
+def _place(record: RunRecord) -> str:
+    first = record.damage[0]
+    where = "somewhere" if first.pts_seconds is None else f"at {first.pts_seconds:.3f} s"
+    return f"{first.what} ({where})"
+
+
+@click.command(context_settings={"ignore_unknown_options": False})
+@click.argument("input")
+@click.argument("output")
+@restore_options
+@click.option("--report", type=click.Path(path_type=Path), default=None, metavar="PATH.html", help="Quality report.")
+@click.option("--record", type=click.Path(path_type=Path), default=None, metavar="PATH.json", help="Run record.")
+@click.option("--json", "as_json", is_flag=True, help="The run record on stdout.")
+@click.pass_context
+def command(ctx: click.Context, input: str, output: str, as_json: bool, **values: Any) -> int:
+    """Restore INPUT into OUTPUT: a clip, a still or a pipe ("-")."""
+    quiet = bool(ctx.obj and ctx.obj["quiet"])
+    if as_json and output == "-":
+        raise UsageError("--json and OUTPUT - both want standard output", remedy="--record PATH.json")
+    style = str(values["progress"])
+    options = options_from(values)
+    with interruptible() as cancel:
+        record = run_one(input, output, options, style, quiet, cancel)
+    if as_json:
+        click.echo(json.dumps(record.to_json(), ensure_ascii=False))
+    elif not quiet:
+        click.echo(summary(record), err=True)
+    return record.exit_code

@@ -1,0 +1,28 @@
+"""ns-video verify."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("input", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--full/--structure", default=True, show_default=True, help="Decode OUTPUT, or only read its packets.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def command(input: Path, output: Path, full: bool, as_json: bool) -> int:
+    """Check frames, times, streams and tags of OUTPUT against INPUT; exit 1 names each difference."""
+    from ns_video.pipeline import verify
+
+    differences = verify(input, output, full=full)
+    if as_json:
+        click.echo(json.dumps({"same": not differences, "differences": [d.what for d in differences]}))
+    elif differences:
+        for difference in differences:
+            click.echo(difference.what)
+    else:
+        click.echo("the output is what the input promised")
+    return 1 if differences else 0

@@ -1,0 +1,154 @@
+"""The stages chained: decode → enhance → encode, each in its own thread, metered. Floor 3."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from ns_video.enhance import EnhancedFrame, Enhancer
+from ns_video.frame import Frame
+from ns_video.prefetch import PrefetchMeter, prefetch
+from ns_video.record import StageTimes
+
+QUEUE_BYTES = 96 << 20  # each of the two queues: a dozen 1080p frames, one 8K frame
+
+Item = TypeVar("Item")
+
+
+class Observer(Protocol):
+    """Sees every frame before and after, in order; must be quick."""
+
+    def observe(self, before: Frame, after: Frame | None = None) -> None:
+        """One pair."""
+        ...
+
+
+@dataclass(slots=True)
+class FlowTimes:
+    """Wall time of each stage, working and waiting."""
+
+    decode: StageTimes = field(default_factory=StageTimes)
+    enhance: StageTimes = field(default_factory=StageTimes)
+    encode: StageTimes = field(default_factory=StageTimes)
+
+    def limiting(self) -> str:
+        """The stage that worked longest."""
+        stages = {"decode": self.decode, "enhance": self.enhance, "encode": self.encode}
+        return max(stages, key=lambda name: stages[name].busy_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """Something that walks along between frames unchanged, such as a packet to copy."""
+
+    payload: Any
+    nbytes: int
+
+
+@dataclass(slots=True)
+class Meters:
+    """The two queues of a flow."""
+
+    decoded: PrefetchMeter = field(default_factory=PrefetchMeter)
+    enhanced: PrefetchMeter = field(default_factory=PrefetchMeter)
+
+
+def timed(items: Iterable[Item], times: StageTimes, waits: Callable[[], float] | None = None) -> Generator[Item]:
+    """Adds the time spent inside `items` to `times`, less what `waits` says was spent waiting for others."""
+    iterator: Iterator[Item] = iter(items)
+    while True:
+        waited = waits() if waits is not None else 0.0
+        began = time.perf_counter()
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        finally:
+            idle = (waits() - waited) if waits is not None else 0.0
+            times.busy_seconds += max(0.0, time.perf_counter() - began - idle)
+            times.waiting_seconds += max(0.0, idle)
+        yield item
+
+
+def size_of(item: Any) -> int:
+    """Bytes that a queue counts for an item of a flow."""
+    if isinstance(item, (Frame, Aside)):
+        return item.nbytes
+    if isinstance(item, EnhancedFrame):
+        return item.frame.nbytes
+    return 1
+
+
+def decoded_ahead(
+    items: Iterable[Item], times: FlowTimes, meters: Meters, stall_seconds: float | None
+) -> Generator[Item]:
+    """The decode stage in its own thread."""
+    return prefetch(
+        timed(items, times.decode),
+        QUEUE_BYTES,
+        size_of=size_of,
+        name="decode",
+        meter=meters.decoded,
+        stall_seconds=stall_seconds,
+    )
+
+
+def enhanced_ahead(
+    items: Iterable[Any],
+    enhancer: Enhancer,
+    times: FlowTimes,
+    meters: Meters,
+    *,
+    before: Frame | None = None,
+    start_index: int = 0,
+    restart_every: int | None = None,
+    observer: Observer | None = None,
+    stall_seconds: float | None = None,
+) -> Generator[EnhancedFrame | Aside]:
+    """The enhance stage in its own thread: Frames become EnhancedFrames, Asides keep their place between them."""
+
+    def stage() -> Generator[EnhancedFrame | Aside]:
+        waiting_frames: deque[Frame] = deque()
+        asides: deque[tuple[int, Aside]] = deque()
+        entered = left = 0
+
+        def frames_only() -> Generator[Frame]:
+            nonlocal entered
+            for item in items:
+                if isinstance(item, Aside):
+                    asides.append((entered, item))
+                else:
+                    waiting_frames.append(item)
+                    entered += 1
+                    yield item
+
+        running = enhancer.run(frames_only(), before=before, start_index=start_index, restart_every=restart_every)
+        for out in running:
+            source = waiting_frames.popleft()
+            while asides and asides[0][0] <= left:
+                yield asides.popleft()[1]
+            if observer is not None:
+                observer.observe(source, out.frame)
+            left += 1
+            yield out
+        while asides:
+            yield asides.popleft()[1]
+
+    return prefetch(
+        timed(stage(), times.enhance, lambda: meters.decoded.consumer_waiting_seconds),
+        QUEUE_BYTES,
+        size_of=size_of,
+        name="enhance",
+        meter=meters.enhanced,
+        stall_seconds=stall_seconds,
+    )
+
+
+def settle(times: FlowTimes, meters: Meters) -> None:
+    """Add what the queues saw: a full queue is its producer's wait, an empty one its consumer's."""
+    times.decode.waiting_seconds += meters.decoded.producer_waiting_seconds
+    times.enhance.waiting_seconds += meters.enhanced.producer_waiting_seconds
+    times.encode.waiting_seconds += meters.enhanced.consumer_waiting_seconds

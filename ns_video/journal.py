@@ -1,0 +1,227 @@
+"""The journal of a segmented run: what is done, and for which input and options it was done. Floor 0.
+
+One folder beside the output holds the segments and `journal.jsonl`: a header line with the fingerprint, then a line
+for every closed segment, each written whole and flushed to disk. A line that doesn't parse, and a segment that is
+missing, short or changed, is work not done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ns_video.errors import OutputError, ResumeError, UsageError
+
+_FORMAT = 1
+_SAMPLE_BYTES = 1 << 20  # of the beginning, middle and end of the input
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEntry:
+    """One closed segment."""
+
+    number: int
+    file: str
+    frames: int
+    bytes: int
+    digest: str
+    presentation: tuple[int, ...]
+    """Packet times in decode order, in ticks of the source's time base."""
+    durations: tuple[tuple[int, int], ...]
+    """(pts, duration) of the frames whose duration is known."""
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def work_folder(output: Path) -> Path:
+    """Where the run that writes `output` keeps its segments: in the same folder, private, named after the output."""
+    tag = hashlib.blake2b(output.name.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    return output.parent / f".ns-video-{tag}"
+
+
+def source_fingerprint(path: Path) -> dict[str, Any]:
+    """Size, time of change and a hash of samples of a file."""
+    status = path.stat()
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        for offset in (0, max(0, status.st_size // 2), max(0, status.st_size - _SAMPLE_BYTES)):
+            file.seek(offset)
+            digest.update(file.read(_SAMPLE_BYTES))
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sample": digest.hexdigest()}
+
+
+def file_digest(path: Path) -> str:
+    """Hash of a whole file."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file and its folder entry to disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk, where the system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return  # Windows opens no folders
+    try:
+        os.fsync(handle)
+    except OSError:
+        return
+    finally:
+        os.close(handle)
+
+
+class Journal:
+    """The folder of one run, locked while this object is open."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.entries: dict[int, SegmentEntry] = {}
+        self._lock: Any = None
+
+    @property
+    def path(self) -> Path:
+        """The journal itself."""
+        return self.folder / "journal.jsonl"
+
+    def exists(self) -> bool:
+        """Whether an unfinished run left something here."""
+        return self.path.exists()
+
+    def acquire(self) -> None:
+        """Make the folder and lock it. Raises OutputError where it can't be made, UsageError where another run holds it."""
+        try:
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.folder.parent}: {error.strerror}", stage="open") from error
+        try:
+            self._lock = (self.folder / "lock").open("a+b")
+        except OSError as error:
+            raise OutputError(f"{self.folder}: {error.strerror}", stage="open") from error
+        try:
+            import fcntl
+
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            return  # no advisory locks here; the folder itself still keeps runs apart by output
+        except OSError as error:
+            self._lock.close()
+            self._lock = None
+            raise UsageError("another run is writing this output", remedy="wait for it, or choose another OUTPUT") from error
+
+    def begin(self, fingerprint: dict[str, Any], *, resume: bool) -> None:
+        """Start anew, or go on where `fingerprint` is the one of the unfinished run. Raises ResumeError where it isn't."""
+        if resume and self.exists():
+            self._read(fingerprint)
+            return
+        for path in self.folder.iterdir():
+            if path.name != "lock":
+                path.unlink()
+        self._append({"format": _FORMAT, "fingerprint": fingerprint})
+
+    def _read(self, fingerprint: dict[str, Any]) -> None:
+        rows: list[dict[str, Any]] = []
+        for line in self.path.read_bytes().splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue  # torn by a power cut: that segment is done again
+            if isinstance(row, dict):
+                rows.append(row)
+        head = rows[0] if rows and "fingerprint" in rows[0] else None
+        if head is None:
+            self.begin(fingerprint, resume=False)
+            return
+        old: dict[str, Any] = head["fingerprint"] if isinstance(head["fingerprint"], dict) else {}
+        wanted = json.loads(json.dumps(fingerprint))
+        changed = sorted(k for k in wanted.keys() | old.keys() if wanted.get(k) != old.get(k))
+        if head.get("format") != _FORMAT or changed:
+            raise ResumeError(
+                f"the unfinished run was made with another {', '.join(changed) or 'program version'}",
+                stage="resume",
+                remedy="run without --resume and with --overwrite to begin anew",
+            )
+        for row in rows[1:]:
+            entry = _entry(row)
+            if entry is not None and self._is_whole(entry):
+                self.entries[entry.number] = entry
+        good = {e.file for e in self.entries.values()} | {"lock", self.path.name}
+        for path in self.folder.iterdir():
+            if path.name not in good:
+                path.unlink()
+        # Rewritten, so that a torn last line never has another appended to it.
+        fresh = self.path.with_suffix(".new")
+        lines = [json.dumps({"format": _FORMAT, "fingerprint": fingerprint})]
+        lines += [json.dumps(dataclasses.asdict(self.entries[n])) for n in sorted(self.entries)]
+        fresh.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        sync_file(fresh)
+        fresh.replace(self.path)
+        sync_folder(self.folder)
+
+    def _is_whole(self, entry: SegmentEntry) -> bool:
+        path = self.folder / entry.file
+        try:
+            return path.parent == self.folder and path.stat().st_size == entry.bytes and file_digest(path) == entry.digest
+        except OSError:
+            return False
+
+    def add(self, entry: SegmentEntry) -> None:
+        """Note a closed segment; its file is on disk when this returns."""
+        sync_file(self.folder / entry.file)
+        self._append(dataclasses.asdict(entry))
+        self.entries[entry.number] = entry
+
+    def _append(self, row: dict[str, Any]) -> None:
+        try:
+            with self.path.open("ab") as file:
+                file.write(json.dumps(row).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: {error.strerror}", stage="encode", remedy="free some space and run again with --resume"
+            ) from error
+
+    def release(self) -> None:
+        """Unlock; what is there stays for --resume."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def remove(self) -> None:
+        """The work is done: remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.release()
+
+
+def _entry(row: dict[str, Any]) -> SegmentEntry | None:
+    try:
+        name = str(row["file"])
+        if Path(name).name != name or name.startswith("."):
+            return None
+        return SegmentEntry(
+            number=int(row["number"]),
+            file=name,
+            frames=int(row["frames"]),
+            bytes=int(row["bytes"]),
+            digest=str(row["digest"]),
+            presentation=tuple(int(v) for v in row["presentation"]),
+            durations=tuple((int(a), int(b)) for a, b in row["durations"]),
+            counts={str(k): int(v) for k, v in dict(row.get("counts", {})).items()},
+        )
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,52 @@
+"""Animated WebP as a clip: libav decodes no animation in it, Pillow does."""
+
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from PIL import Image, UnidentifiedImageError
+
+from ns_video.errors import InputError
+from ns_video.media.decode import ClipReader, DecodeOptions
+from ns_video.media.libav import check_input_file, printable
+
+_TICK = Fraction(1, 1000)  # WebP states durations in milliseconds
+_MAX_BYTES = 1 << 30
+
+
+def open_animation(path: Path, options: DecodeOptions) -> ClipReader | None:
+    """A reader of an animated WebP, losslessly rewritten in memory; None for any other file. Raises InputError."""
+    check_input_file(path)
+    with path.open("rb") as file:
+        head = file.read(32)
+    if head[:4] != b"RIFF" or head[8:16] != b"WEBPVP8X" or not head[20] & 2:
+        return None
+    buffer = io.BytesIO()
+    try:
+        with Image.open(path) as image, av.open(buffer, "w", format="nut") as container:
+            if image.width * image.height > options.max_pixels:
+                raise InputError(f"the header claims {image.width}x{image.height} pixels", stage="open")
+            stream = container.add_stream("ffv1", rate=25, width=image.width, height=image.height)
+            assert isinstance(stream, VideoStream)
+            stream.codec_context.pix_fmt = "bgra"
+            stream.time_base = stream.codec_context.time_base = _TICK
+            pts = 0
+            for index in range(getattr(image, "n_frames", 1)):
+                image.seek(index)
+                picture = VideoFrame.from_ndarray(np.asarray(image.convert("RGBA")), format="rgba").reformat(format="bgra")
+                picture.pts, picture.time_base = pts, _TICK
+                container.mux(stream.encode(picture))
+                pts += max(1, int(image.info.get("duration", 40)))
+                if buffer.tell() > _MAX_BYTES:
+                    raise InputError("the animation is too long to be held in memory", stage="decode")
+            container.mux(stream.encode(None))
+    except (UnidentifiedImageError, OSError, ValueError, EOFError) as error:
+        raise InputError(f"{printable(path)} is not an animation that can be read: {error}", stage="open") from error
+    buffer.seek(0)
+    return ClipReader(buffer, options)

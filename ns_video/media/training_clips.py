@@ -1,0 +1,264 @@
+"""Short 4:2:0 clips for training: read, move a still, encode and decode with what the decoder knows. Floor 2.
+
+A clip is a stack of I420 pictures: (T, H * 3 / 2, W) uint8, limited range, Y above Cb (left half of the lower
+rows, row by row) above Cr, as libav's and OpenCV's `yuv420p` arrays are. H and W are multiples of 4.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import av.error
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ns_video.errors import InputError, OutputError
+
+Clip = npt.NDArray[np.uint8]
+"""(T, H * 3 / 2, W) uint8, limited range."""
+Rgb = npt.NDArray[np.uint8]
+"""(H, W, 3) uint8."""
+
+STEP_CODES_PER_OCTAVE = 24
+SMALLEST_STEP = 0.625
+"""H.264's step at QP 0; code 0. A code is 24 * log2(step / 0.625): exactly 4 * QP for H.264."""
+BLOCK = 16
+"""Side of a macroblock in luma samples."""
+UNKNOWN_STEP = 255
+"""The code of a block whose step the decoder doesn't tell."""
+PICTURE_TYPES = "?IPB"
+"""Index = what `CodedClip.types` holds."""
+
+_H264 = 1  # AVVideoEncParamsType
+_MPEG2 = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """One pass through an encoder."""
+
+    codec: str = "libx264"
+    options: dict[str, str] = field(default_factory=lambda: {"crf": "28"})
+    """Private and generic libav options, e.g. crf, preset, bf, g."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodedClip:
+    """What came out of a decoder, frame by frame in presentation order."""
+
+    pictures: Clip
+    steps: npt.NDArray[np.uint8]
+    """(T, ceil(H / 16), ceil(W / 16)) codes of the luma step of each macroblock, see SMALLEST_STEP; 255 = untold."""
+    types: npt.NDArray[np.uint8]
+    """(T,) index into PICTURE_TYPES."""
+
+
+def step_to_code(step: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    """Luma quantiser step (8-bit sample units) → code; steps below 0.625 count as 0.625."""
+    code = STEP_CODES_PER_OCTAVE * np.log2(np.maximum(step, SMALLEST_STEP) / SMALLEST_STEP)
+    return np.clip(np.rint(code), 0, UNKNOWN_STEP - 1).astype(np.uint8)
+
+
+def code_to_step(code: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """The inverse of `step_to_code`. UNKNOWN_STEP has no step: callers look for it first."""
+    return (SMALLEST_STEP * np.exp2(code.astype(np.float32) / STEP_CODES_PER_OCTAVE)).astype(np.float32)
+
+
+def read_clip(path: Path, start: int = 0, count: int | None = None) -> Clip:
+    """Frames `start` to `start + count` of the first video stream as limited-range 8-bit 4:2:0.
+
+    Raises:
+        InputError: the file can't be read or holds no such frame.
+    """
+    frames: list[Clip] = []
+    try:
+        with av.open(str(path)) as container:
+            for index, frame in enumerate(container.decode(video=0)):
+                if count is not None and index >= start + count:
+                    break
+                if index >= start:
+                    frames.append(_limited(frame))
+    except (av.error.FFmpegError, OSError, IndexError) as error:
+        raise InputError(f"{path} can't be read as a clip: {error}") from error
+    if not frames:
+        raise InputError(f"{path} has no frame {start}")
+    return np.stack(frames)
+
+
+def _limited(frame: av.VideoFrame) -> Clip:
+    picture = frame.to_ndarray(format="yuvj420p" if frame.format.name.startswith("yuvj") else "yuv420p")
+    if not frame.format.name.startswith("yuvj"):
+        return picture
+    rows = frame.height
+    scaled = np.empty_like(picture)
+    scaled[:rows] = np.rint(picture[:rows] * (219.0 / 255.0) + 16.0)
+    scaled[rows:] = np.rint((picture[rows:] - 128.0) * (224.0 / 255.0) + 128.0)
+    return scaled
+
+
+def rgb_to_clip(pictures: Sequence[Rgb]) -> Clip:
+    """RGB pictures of one even size → a clip (BT.601, limited)."""
+    return np.stack([cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2YUV_I420) for picture in pictures])
+
+
+def split_planes(clip: Clip) -> tuple[Clip, Clip, Clip]:
+    """A clip → Y (T, H, W), Cb and Cr (T, H / 2, W / 2): views."""
+    frames, rows, width = clip.shape
+    height = rows * 2 // 3
+    chroma = clip[:, height:].reshape(frames, 2, height // 2, width // 2)
+    return clip[:, :height], chroma[:, 0], chroma[:, 1]
+
+
+def resize_clip(clip: Clip, height: int, width: int) -> Clip:
+    """Each plane to the new size (multiples of 4), averaged where it shrinks, cubic where it grows."""
+    planes = split_planes(clip)
+    sizes = ((height, width), (height // 2, width // 2), (height // 2, width // 2))
+    parts: list[Clip] = []
+    for plane, (rows, columns) in zip(planes, sizes, strict=True):
+        method = cv2.INTER_AREA if rows < plane.shape[1] else cv2.INTER_CUBIC
+        parts.append(np.stack([cv2.resize(picture, (columns, rows), interpolation=method) for picture in plane]))
+    return join_planes(parts[0], parts[1], parts[2])
+
+
+def join_planes(luma: Clip, cb: Clip, cr: Clip) -> Clip:
+    """The inverse of `split_planes`."""
+    frames, height, width = luma.shape
+    chroma = np.stack((cb, cr), 1).reshape(frames, height // 2, width)
+    return np.concatenate((luma, chroma), 1)
+
+
+def crop_clip(clip: Clip, top: int, left: int, height: int, width: int) -> Clip:
+    """A window of the clip; all four numbers even."""
+    luma, cb, cr = split_planes(clip)
+    y, x, h, w = top // 2, left // 2, height // 2, width // 2
+    return join_planes(
+        luma[:, top : top + height, left : left + width], cb[:, y : y + h, x : x + w], cr[:, y : y + h, x : x + w]
+    )
+
+
+def warp(picture: Rgb, matrix: npt.NDArray[np.float64], height: int, width: int) -> Rgb:
+    """`picture` seen through a (2, 3) affine that maps output to input coordinates; borders reflect."""
+    return cv2.warpAffine(
+        picture,
+        matrix,
+        (width, height),
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
+
+
+def warp_mask(
+    mask: npt.NDArray[np.float32], matrix: npt.NDArray[np.float64], height: int, width: int
+) -> npt.NDArray[np.float32]:
+    """`warp` for one float plane: linear, so that it stays in [0, 1]; zero outside."""
+    return cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+
+def bend(picture: Rgb, shift: npt.NDArray[np.float32]) -> Rgb:
+    """`picture` displaced by `shift` (h, w, 2) in pixels (x, y), enlarged smoothly to the picture's size."""
+    height, width = picture.shape[:2]
+    field_ = cv2.resize(shift, (width, height), interpolation=cv2.INTER_CUBIC)
+    x = np.arange(width, dtype=np.float32)[None] + field_[..., 0]
+    y = np.arange(height, dtype=np.float32)[:, None] + field_[..., 1]
+    return cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def shrink(picture: Rgb, factor: float) -> Rgb:
+    """`picture` made smaller by `factor` (≥ 1) with area averaging."""
+    if factor <= 1.0:
+        return picture
+    height, width = picture.shape[:2]
+    size = (max(16, round(width / factor)), max(16, round(height / factor)))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def blur_mask(mask: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
+    """A Gaussian blur of an (H, W) float32 plane."""
+    return cv2.GaussianBlur(mask, (0, 0), sigma)
+
+
+def ellipse_mask(height: int, width: int, count: int, seed: int) -> npt.NDArray[np.float32]:
+    """(height, width) float32 in [0, 1]: `count` filled ellipses of random place and size."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((height, width), np.float32)
+    for _ in range(count):
+        centre = (int(rng.uniform(0, width)), int(rng.uniform(0, height)))
+        axes = (int(rng.uniform(0.06, 0.3) * width), int(rng.uniform(0.06, 0.3) * height))
+        cv2.ellipse(mask, centre, axes, float(rng.uniform(0, 180)), 0, 360, (1.0,), -1, cv2.LINE_AA)
+    return mask
+
+
+def encode_decode(clip: Clip, encoding: Encoding, frames_per_second: int = 25) -> CodedClip:
+    """Through a real encoder and back, in memory: the same number of frames, in the same order.
+
+    Raises:
+        OutputError: the codec isn't in this build, refuses the options, or lost a frame.
+    """
+    frames, rows, width = clip.shape
+    height = rows * 2 // 3
+    buffer = io.BytesIO()
+    try:
+        with av.open(buffer, "w", format="matroska") as container:
+            stream = container.add_stream(encoding.codec, rate=frames_per_second, options=dict(encoding.options))
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.codec_context.thread_count = 1
+            for index in range(frames):
+                frame = av.VideoFrame.from_ndarray(clip[index], format="yuv420p")
+                frame.pts = index
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    except (av.error.FFmpegError, ValueError) as error:
+        raise OutputError(f"{encoding.codec} {encoding.options} failed: {error}") from error
+    decoded = decode_clip(buffer)
+    if len(decoded.pictures) != frames:
+        raise OutputError(f"{encoding.codec} {encoding.options} gave {len(decoded.pictures)} of {frames} frames back")
+    return decoded
+
+
+def decode_clip(source: Path | io.BytesIO, count: int | None = None) -> CodedClip:
+    """All frames (or the first `count`) of an 8-bit 4:2:0 stream, with the quantiser of each macroblock.
+
+    Raises:
+        InputError: the source can't be decoded.
+    """
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
+    pictures: list[Clip] = []
+    steps: list[npt.NDArray[np.uint8]] = []
+    types: list[int] = []
+    try:
+        with av.open(source if isinstance(source, io.BytesIO) else str(source)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.options = {"export_side_data": "venc_params"}
+            stream.codec_context.thread_count = 1
+            for frame in container.decode(stream):
+                if count is not None and len(pictures) >= count:
+                    break
+                pictures.append(frame.to_ndarray(format="yuv420p"))
+                shape = (-(-frame.height // BLOCK), -(-frame.width // BLOCK))
+                steps.append(_step_codes(frame, shape))
+                types.append(int(frame.pict_type) if 0 < int(frame.pict_type) < len(PICTURE_TYPES) else 0)
+    except (av.error.FFmpegError, OSError, IndexError) as error:
+        raise InputError(f"the clip can't be decoded: {error}") from error
+    if not pictures:
+        raise InputError("the clip has no frame")
+    return CodedClip(np.stack(pictures), np.stack(steps), np.array(types, np.uint8))
+
+
+def _step_codes(frame: av.VideoFrame, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Codes of a decoded frame's macroblocks. libav exports QP for H.264 and the step itself for MPEG-1, 2 and 4.
+
+    (For MPEG-2 that is quantiser_scale, the step of a coefficient whose matrix entry is 16; for MPEG-4 2 * quant.)
+    """
+    data = frame.side_data.get("VIDEO_ENC_PARAMS")
+    if data is None or int(data.codec_type) not in (_H264, _MPEG2) or data.nb_blocks != shape[0] * shape[1]:
+        return np.full(shape, UNKNOWN_STEP, np.uint8)
+    values = data.qp_map().astype(np.float64)
+    if int(data.codec_type) == _H264:
+        values = SMALLEST_STEP * np.exp2(np.maximum(values, 0.0) / 6.0)
+    return step_to_code(values)

@@ -1,0 +1,245 @@
+"""The run's self-check: what a file holds, read back packet by packet, against what it should hold."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+
+from ns_video.errors import VerificationError
+from ns_video.frame import ColorInfo
+from ns_video.media.decode import CopiedPacket, DecodeOptions, open_clip
+from ns_video.media.encode import first_frame_metadata, format_for
+from ns_video.media.libav import open_input, printable
+from ns_video.media.mux import CopyPlan, plan_copies
+from ns_video.media.probe import ClipInfo, clip_info, stream_info
+
+_CHAPTER_SLACK_SECONDS = 0.0015
+# Payloads that muxers rewrite on the way between containers: counted, not compared byte by byte.
+_REWRITTEN = frozenset({"h264", "hevc", "aac", "vvc", "av1", "opus", "mov_text", "dvb_subtitle", "webvtt", "ass", "mp3"})
+
+
+@dataclass(slots=True)
+class PacketTally:
+    """Number and hash of the packets of one stream."""
+
+    packets: int = 0
+    digest: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
+
+    def add(self, data: Any) -> None:
+        """Count one packet's payload."""
+        self.packets += 1
+        self.digest.update(data)
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What a file turned out to hold, without decoding it."""
+
+    info: ClipInfo
+    video_times: list[Fraction]
+    """Presentation times of the video's packets, sorted."""
+    video_tick: Fraction
+    tallies: dict[int, PacketTally]
+    chapters: list[tuple[Fraction, Fraction, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One way in which an output is not what it should be."""
+
+    what: str
+
+
+def read_facts(path: str | Path, *, skip: Iterable[int] = ()) -> FileFacts:
+    """Read every packet of a file. Raises InputError where it can't be opened."""
+    leave = frozenset(skip)
+    with open_input(path) as container:
+        info = clip_info(container)
+        stream = container.streams[info.video.index]
+        times: list[Fraction] = []
+        tallies: dict[int, PacketTally] = {s.index: PacketTally() for s in container.streams}
+        try:
+            for packet in container.demux():
+                if not packet.size or packet.stream_index in leave:
+                    continue
+                tallies[packet.stream_index].add(packet)
+                if packet.stream_index == stream.index and not packet.is_discard:
+                    stamp = packet.pts if packet.pts is not None else packet.dts
+                    if stamp is not None:
+                        times.append(stamp * (packet.time_base or info.video.time_base))
+        except av.FFmpegError as error:
+            raise VerificationError(f"{printable(str(path))} can't be read back: {error.strerror}", stage="verify") from error
+        chapters = [
+            (
+                c["start"] * Fraction(c["time_base"]),
+                c["end"] * Fraction(c["time_base"]),
+                str(dict(c["metadata"]).get("title", "")),
+            )
+            for c in container.chapters()
+        ]
+    return FileFacts(info, sorted(times), info.video.time_base, tallies, chapters)
+
+
+def compare_times(expected: Sequence[Fraction], tick_in: Fraction, found: FileFacts) -> list[Difference]:
+    """Frame counts and each presentation time, exact to the coarser of the two clocks; one common shift is allowed."""
+    if len(expected) != len(found.video_times):
+        return [Difference(f"{len(expected)} frames went in, {len(found.video_times)} are in the output")]
+    if not expected:
+        return []
+    wanted = sorted(expected)
+    slack = max(found.video_tick, Fraction(0)) + Fraction(1, 1_000_000)
+    shift = found.video_times[0] - wanted[0]
+    worst = max(
+        ((abs(b - a - shift), a) for a, b in zip(wanted, found.video_times)), key=lambda pair: pair[0]
+    )
+    if worst[0] > slack:
+        return [Difference(f"the frame at {float(worst[1]):.4f} s is {float(worst[0]) * 1000:.3f} ms off")]
+    if shift < -slack or (shift > slack and wanted[0] >= 0):
+        return [Difference(f"the video begins at {float(found.video_times[0]):.4f} s, not {float(wanted[0]):.4f} s")]
+    del tick_in
+    return []
+
+
+def compare_streams(
+    source: ClipInfo, copies: Iterable[CopyPlan], counted: dict[int, PacketTally], found: FileFacts
+) -> list[Difference]:
+    """Copied streams in order: kind, packets, payload, language and disposition."""
+    out: list[Difference] = []
+    others = [s for s in found.info.streams if s.index != found.info.video.index]
+    pool = list(others)
+    for copy in copies:
+        if not copy.kept:
+            continue
+        about = copy.stream
+        expected = counted.get(about.index)
+        if about.type not in ("attachment",) and not about.is_cover and expected is not None and expected.packets == 0:
+            continue  # a track without samples leaves no trace in most containers
+        match = next(
+            (
+                s
+                for s in pool
+                if (s.type == about.type or (about.is_cover and s.is_cover))
+                and (s.codec == about.codec or copy.target_codec or about.type in ("attachment", "data"))
+            ),
+            None,
+        )
+        name = f"stream {about.index} ({about.type} {about.codec})"
+        if match is None:
+            out.append(Difference(f"{name} is missing"))
+            continue
+        pool.remove(match)
+        language = dict(about.metadata).get("language")
+        if language not in (None, "und") and dict(match.metadata).get("language") != language:
+            if found.info.format not in ("avi", "flv", "nut"):
+                out.append(Difference(f"{name} lost its language {language}"))
+        if expected is None or about.is_cover or about.type == "attachment":
+            continue
+        tally = found.tallies[match.index]
+        if tally.packets != expected.packets:
+            if about.codec == "mov_text" and tally.packets > expected.packets:
+                continue  # gaps between cues are written as empty samples
+            out.append(Difference(f"{name}: {expected.packets} packets went in, {tally.packets} are in the output"))
+        elif not copy.target_codec and about.codec not in _REWRITTEN and tally.digest.digest() != expected.digest.digest():
+            out.append(Difference(f"{name}: its packets differ"))
+    del source
+    return out
+
+
+def compare_picture(
+    source: ClipInfo,
+    color: ColorInfo,
+    display_matrix: tuple[int, ...],
+    found_first: Any,
+    found: ClipInfo,
+    *,
+    holds_tags: bool,
+) -> list[Difference]:
+    """Colour tags, display matrix and sample aspect ratio of the first frame of the output."""
+    out: list[Difference] = []
+    if holds_tags:
+        names = ("matrix", "range", "primaries", "transfer")
+        for name in names:
+            was, now = getattr(color, name), getattr(found_first.color, name)
+            untagged = 0 if name == "range" else 2
+            if was != now and not (was == untagged and name == "range" and now in (0, 1)):
+                out.append(Difference(f"colour {name} was {was}, is {now}"))
+        matrix, _ = first_frame_metadata(found_first.carrier)
+        if display_matrix and matrix != display_matrix:
+            out.append(Difference("the display matrix (rotation) differs"))
+    sar_in, sar_out = source.video.sample_aspect_ratio or Fraction(1), found.video.sample_aspect_ratio or Fraction(1)
+    if holds_tags and abs(sar_in / sar_out - 1) > Fraction(1, 1000):
+        out.append(Difference(f"the sample aspect ratio was {sar_in}, is {sar_out}"))
+    return out
+
+
+def compare_chapters(source: FileFacts, found: FileFacts) -> list[Difference]:
+    """Chapters by number, time and title, where the container holds chapters."""
+    if not source.chapters or found.info.format in ("avi", "flv", "mpegts", "nut"):
+        return []
+    if len(source.chapters) != len(found.chapters):
+        return [Difference(f"{len(source.chapters)} chapters went in, {len(found.chapters)} are in the output")]
+    out: list[Difference] = []
+    for number, (a, b) in enumerate(zip(source.chapters, found.chapters), 1):
+        if abs(a[0] - b[0]) > _CHAPTER_SLACK_SECONDS or a[2] != b[2]:
+            out.append(Difference(f"chapter {number} was {a[2]!r} at {float(a[0]):.3f} s, is {b[2]!r} at {float(b[0]):.3f} s"))
+    return out
+
+
+def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -> list[Difference]:
+    """Check a finished OUTPUT against its INPUT: frames, times, streams, tags. Decodes both where `full`."""
+    with open_clip(source, DecodeOptions(deinterlace="off")) as reader:
+        expected: list[Fraction] = []
+        first = None
+        for frame in reader.frames():
+            first = first or frame
+            assert frame.pts is not None
+            expected.append(frame.pts * frame.time_base)
+        info = reader.info
+    assert first is not None
+    found = read_facts(output)
+    differences = compare_times(expected, first.time_base, found)
+    with open_clip(output, DecodeOptions(deinterlace="off")) as reader:
+        made = 0
+        found_first = None
+        for frame in reader.frames():
+            found_first = found_first or frame
+            made += 1
+            if not full:
+                break
+        if full and made != len(expected):
+            differences.append(Difference(f"{len(expected)} frames decode from the input, {made} from the output"))
+        if reader.damage_count:
+            differences.append(Difference(f"the output is damaged: {reader.damage[0].what}"))
+    container_format = format_for(str(output), None) if found.info.format else ""
+    with open_input(source) as container:
+        copies = plan_copies(container, info, container_format)
+    facts_in = read_facts(source)
+    differences += compare_streams(info, copies, facts_in.tallies, found)
+    differences += compare_chapters(facts_in, found)
+    if found_first is not None:
+        matrix, _ = first_frame_metadata(first.carrier)
+        holds = found.info.format not in ("avi", "flv", "nut", "mpegts", "asf", "yuv4mpegpipe")
+        differences += compare_picture(info, first.color, matrix if holds else (), found_first, found.info, holds_tags=holds)
+    return differences
+
+
+__all__ = [
+    "CopiedPacket",
+    "Difference",
+    "FileFacts",
+    "PacketTally",
+    "compare_chapters",
+    "compare_picture",
+    "compare_streams",
+    "compare_times",
+    "read_facts",
+    "stream_info",
+    "verify_files",
+]

@@ -1,0 +1,890 @@
+"""Restore a clip, a still or a pipe: decode → enhance → encode, then the check of what was written. Floor 4."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import ns_video
+from ns_video.device import divide_threads, peak_memory
+from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer
+from ns_video.errors import (
+    InputError,
+    Interrupted,
+    NsVideoError,
+    OutputError,
+    UsageError,
+    VerificationError,
+)
+from ns_video.flow import Aside, FlowTimes, Meters, Observer, decoded_ahead, enhanced_ahead, settle
+from ns_video.frame import Frame
+from ns_video.journal import (
+    Journal,
+    SegmentEntry,
+    file_digest,
+    source_fingerprint,
+    sync_file,
+    sync_folder,
+    work_folder,
+)
+from ns_video.media.animation import open_animation
+from ns_video.media.decode import MAX_PIXELS, ClipReader, CopiedPacket, DecodeOptions, open_clip
+from ns_video.media.encode import EncodeOptions, FrameEncoder, VideoPlan, format_for, plan_video
+from ns_video.media.libav import file_url, is_url, printable, translate_output
+from ns_video.media.mux import (
+    ClipWriter,
+    CopyPlan,
+    OutputSettings,
+    SegmentFile,
+    TimedPacket,
+    copied_packets,
+    decode_times,
+    merged,
+    plan_copies,
+    read_covers,
+    require_codec_for_nut,
+    segment_packets,
+    stream_actions,
+)
+from ns_video.media.probe import ClipInfo, still_format
+from ns_video.media.still import read_still, still_suffix, write_still
+from ns_video.media.verify import Difference, PacketTally, compare_streams, compare_times, read_facts, verify_files
+from ns_video.preset import Preset, load_preset
+from ns_video.record import Damage, ModelInfo, RunRecord, StageTimes
+from ns_video.weights import load_descriptor
+
+logger = logging.getLogger("ns_video")
+
+STALL_SECONDS = 1800.0  # no stage of a file-to-file run may be silent for longer; a pipe may wait for its writer
+_SEGMENT_PIXELS = 2e8  # about ten seconds of 480p, three of 1080p: what a kill can cost
+_SEGMENT_FRAMES = (32, 240)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOptions:
+    """Options of `restore`; names and meanings are those of the command line."""
+
+    preset: str = "auto"
+    model: str | None = None
+    strength: float | None = None
+    scale: float | None = None
+    size: tuple[int, int] | None = None
+    fit: str = "contain"
+    sharpen: float | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    tile: int | None = None
+    overlap: int | None = None
+    blend: str = "auto"
+    codec: str | None = None
+    crf: float | None = None
+    pix_fmt: str | None = None
+    encoder_options: Mapping[str, str] = field(default_factory=dict)
+    format: str | None = None
+    input_format: str | None = None
+    input_options: Mapping[str, str] = field(default_factory=dict)
+    start: float | None = None
+    """Seconds on the source's own clock."""
+    end: float | None = None
+    deinterlace: str | None = None
+    resume: bool = False
+    overwrite: bool = False
+    report: Path | None = None
+    record: Path | None = None
+    strict: bool = False
+    allow_protocols: tuple[str, ...] = ()
+    max_pixels: int = MAX_PIXELS
+    verify: str = "structure"
+    """"structure" reads the output's packets back, "full" decodes it too, "none" trusts."""
+    skip_identical: bool = True
+    skip_undamaged: bool = True
+    threads: int = 0
+    """Threads of each libav codec; 0 divides the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A run, now. `frames_total` 0: not known. `phase`: "restore", "mux" or "verify"."""
+
+    phase: str
+    frames: int
+    frames_total: int
+    seconds: float
+    limiting_stage: str = ""
+    pts_seconds: float | None = None
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of wall time so far."""
+        return self.frames / self.seconds if self.seconds > 0 else 0.0
+
+
+def restore(
+    input: str | os.PathLike[str], output: str | os.PathLike[str], *, preset: str = "auto", **options: Any
+) -> RunRecord:
+    """Restore INPUT into OUTPUT and return the run record.
+
+    Paths, or "-" for standard input and output. `options` are the fields of RestoreOptions. Raises NsVideoError;
+    a run that ends with damaged input or frames passed through returns a record whose `exit_code` is 3.
+    """
+    steps = restore_steps(os.fspath(input), os.fspath(output), RestoreOptions(preset=preset, **options))
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value
+
+
+def restore_steps(
+    input: str, output: str, options: RestoreOptions, cancel: threading.Event | None = None
+) -> Generator[Progress, None, RunRecord]:
+    """`restore` as a generator of Progress; its return value is the record. `cancel` ends it early and playable."""
+    run = _Run(input, output, options, cancel or threading.Event())
+    try:
+        if run.is_still:
+            yield from run.still()
+        elif run.is_direct:
+            yield from run.direct()
+        else:
+            yield from run.segmented()
+    except NsVideoError as error:
+        run.record.exit_code = error.exit_code
+        run.finish()
+        raise
+    return run.finish()
+
+
+def verify(input: str | os.PathLike[str], output: str | os.PathLike[str], *, full: bool = True) -> list[Difference]:
+    """Check a finished OUTPUT against its INPUT; an empty list where frames, times, streams and tags agree."""
+    source, made = Path(input), Path(output)
+    if still_format(source) is not None:
+        before, _ = read_still(source)
+        after, _ = read_still(made)
+        if (before.width, before.height) != (after.width, after.height):
+            return [Difference(f"the picture was {before.width}x{before.height}, is {after.width}x{after.height}")]
+        return []
+    return verify_files(os.fspath(input), os.fspath(output), full=full)
+
+
+class _Run:
+    """One run: its record, and the three ways to walk."""
+
+    def __init__(self, source: str, target: str, options: RestoreOptions, cancel: threading.Event) -> None:
+        self.source, self.target, self.options, self.cancel = source, target, options, cancel
+        self.began = time.perf_counter()
+        self.preset: Preset = load_preset(options.preset)
+        self.record = RunRecord(
+            version=ns_video.__version__, input=printable(source), output=printable(target), preset=self.preset.name
+        )
+        self.times, self.meters = FlowTimes(), Meters()
+        if target != "-" and is_url(target):
+            raise UsageError(f"{printable(target)}: only files and pipes are written")
+        self.target_path = Path(target)
+        kind = None if source == "-" or options.input_format else still_format(Path(source))
+        self.is_still = kind is not None and target != "-" and still_suffix(target) is not None
+        self.is_direct = (
+            source == "-" or target == "-" or self._is_special(self.target_path) or not Path(source).is_file()
+        )
+        self._check_ends()
+        self.enhancer = self._load_enhancer()
+        self.observer: Observer | None = None
+        if options.report is not None:
+            from ns_video.score import Sampler
+
+            self.observer = Sampler()
+
+    # Before anything is decoded.
+
+    @staticmethod
+    def _is_special(path: Path) -> bool:
+        """A device or named pipe: written as it is, nothing to rename."""
+        return path.exists() and not path.is_file() and not path.is_dir()
+
+    def _check_ends(self) -> None:
+        """What can be refused is refused before anything is decoded or loaded."""
+        if self.target == "-" or self._is_special(self.target_path):
+            return
+        path = self.target_path
+        if path.is_dir():
+            raise OutputError(f"{printable(path)} is a folder", stage="open", remedy="name a file, or use `ns-video batch`")
+        folder = path.parent
+        if not folder.is_dir():
+            raise OutputError(f"{printable(folder)}: no such folder", stage="open")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"{printable(folder)}: no permission to write there", stage="open")
+        if self.source != "-" and path.exists():
+            source = Path(self.source)
+            if source.exists() and (source.samefile(path)):
+                raise UsageError("INPUT and OUTPUT are the same file", remedy="choose another name for OUTPUT")
+        if path.exists() and not self.options.overwrite:
+            raise UsageError(f"{printable(path)} exists", remedy="--overwrite replaces it")
+        if not self.is_still:
+            format_for(self.target, self.options.format)
+
+    def _load_enhancer(self) -> Enhancer:
+        options, preset = self.options, self.preset
+        name = options.model or (preset.still_model if self.is_still else preset.clip_model)
+        descriptor = load_descriptor(name)
+        enhancer = Enhancer(
+            descriptor,
+            EnhanceOptions(
+                device=options.device,
+                precision=options.precision,
+                tile=options.tile,
+                overlap=options.overlap,
+                blend=options.blend,
+                strength=preset.strength if options.strength is None else options.strength,
+                scale=options.scale,
+                size=options.size,
+                fit=options.fit,
+                sharpen=preset.sharpen if options.sharpen is None else options.sharpen,
+                skip_duplicates=options.skip_identical,
+                skip_undamaged=options.skip_undamaged,
+                recheck_tables=self.is_still,
+            ),
+        )
+        self.record.model = ModelInfo(name=descriptor.name, sha256=descriptor.sha256)
+        self.record.device, self.record.precision = str(enhancer.device), enhancer.precision
+        return enhancer
+
+    # Stills.
+
+    def still(self) -> Generator[Progress]:
+        """One picture in, one out."""
+        self.record.kind = "still"
+        began = time.perf_counter()
+        frame, info = read_still(Path(self.source), max_pixels=self.options.max_pixels)
+        self.times.decode.busy_seconds = time.perf_counter() - began
+        if info.damage and self.options.strict:
+            raise InputError(info.damage[0].what, stage="decode", remedy="leave out --strict to go on past damage")
+        self.record.damage += info.damage
+        self.record.warnings += info.notes
+        began = time.perf_counter()
+        out = next(iter(self.enhancer.run([frame])))
+        if self.observer is not None:
+            self.observer.observe(frame, out.frame)
+        self.times.enhance.busy_seconds = time.perf_counter() - began
+        self._note(out)
+        if self.cancel.is_set():
+            raise Interrupted("interrupted before the picture was written")
+        began = time.perf_counter()
+        self.record.warnings += write_still(self.target_path, out.frame, info, quality=self.options.crf)
+        self.times.encode.busy_seconds = time.perf_counter() - began
+        self.record.frames_in = self.record.frames_out = 1
+        self.record.verified = "structure"
+        yield Progress("restore", 1, 1, time.perf_counter() - self.began)
+
+    # Clips.
+
+    def _decode_options(self) -> DecodeOptions:
+        options = self.options
+        deinterlace = options.deinterlace or ("off" if self.enhancer.does_nothing else self.preset.deinterlace)
+        return DecodeOptions(
+            container_format=options.input_format,
+            container_options=options.input_options,
+            allow_protocols=options.allow_protocols,
+            threads=options.threads or divide_threads(self.enhancer.device).codec,
+            quantisers=self.enhancer.descriptor.conditioning == "quantiser",
+            deinterlace=deinterlace,
+            start_seconds=options.start,
+            end_seconds=options.end,
+            strict=options.strict,
+            max_pixels=options.max_pixels,
+        )
+
+    def _open(self) -> ClipReader:
+        source = self.source
+        if source != "-" and not self.options.input_format:
+            animation = open_animation(Path(source), self._decode_options())
+            if animation is not None:
+                return animation
+        return open_clip(source, self._decode_options())
+
+    def _plan(self, info: ClipInfo, first: Frame, container_format: str) -> VideoPlan:
+        options = self.options
+        codec = options.codec
+        if codec is None and self.target == "-" and container_format == "nut":
+            codec = "rawvideo"
+        threads = options.threads or divide_threads(self.enhancer.device).codec
+        wanted = EncodeOptions(
+            codec=codec,
+            crf=options.crf,
+            pix_fmt=options.pix_fmt,
+            encoder_options=options.encoder_options,
+            threads=threads,
+            speed=self.preset.speed,
+        )
+        size = self.enhancer.output_size(first.width, first.height)
+        plan = plan_video(container_format, info.video, first, size, wanted)
+        self.record.warnings += plan.notes
+        return plan
+
+    def _total(self, info: ClipInfo) -> int:
+        video = info.video
+        if self.options.start is None and self.options.end is None and video.frames_claimed:
+            return video.frames_claimed
+        if info.duration_seconds is None:
+            return 0
+        end = info.duration_seconds if self.options.end is None else min(info.duration_seconds, self.options.end)
+        return max(0, round((end - (self.options.start or 0)) * float(video.rate)))
+
+    def _note(self, out: EnhancedFrame) -> None:
+        if out.passed_through:
+            self.record.frames_passed_through += 1
+            reason = out.reason or "it could not be restored"
+            if len(self.record.damage) < 1000:
+                self.record.damage.append(Damage(out.frame.pts_seconds, f"a frame passed through unrestored: {reason}"))
+
+    def _take_damage(self, reader: ClipReader) -> None:
+        self.record.damage += reader.damage
+        if reader.damage_count > len(reader.damage):
+            self.record.warnings.append(f"{reader.damage_count} places of damage in all")
+        self.record.warnings += [w for w in reader.warnings if w not in self.record.warnings]
+        self.record.frames_in = reader.frames_decoded
+
+    def _base(self, frame: Frame) -> int:
+        """Ticks to take from each time, so that a cut begins at 0."""
+        return 0 if self.options.start is None else round(Fraction(self.options.start) / frame.time_base)
+
+    def direct(self) -> Generator[Progress]:
+        """From or to a pipe: one walk, nothing kept on disk."""
+        container_format = format_for(self.target, self.options.format)
+        to_file = self.target != "-" and not self._is_special(self.target_path)
+        temporary = self._temporary() if to_file else None
+        shown = "standard output" if self.target == "-" else self.target
+        writer: ClipWriter | None = None
+        expected: list[Fraction] = []
+        counted: dict[int, PacketTally] = {}
+        copies: list[CopyPlan] = []
+        tick = Fraction(1)
+        try:
+            with self._open() as reader:
+                info = reader.info
+                copies = plan_copies(reader.container, info, container_format)
+                self.record.streams = stream_actions(info, copies)
+                self._warn_dropped(copies)
+                kept = [c.stream.index for c in copies if c.kept]
+                stall = None if self.source == "-" else STALL_SECONDS
+                items = (
+                    Aside(item, item.nbytes) if isinstance(item, CopiedPacket) else item for item in reader.items(kept)
+                )
+                with closing(decoded_ahead(items, self.times, self.meters, stall)) as decoded:
+                    stage = enhanced_ahead(
+                        decoded, self.enhancer, self.times, self.meters, observer=self.observer, stall_seconds=stall
+                    )
+                    with closing(stage) as enhanced:
+                        waiting: list[CopiedPacket] = []
+                        covers: dict[int, bytes] = {}
+                        encoder: FrameEncoder | None = None
+                        durations: dict[int, int] = {}
+                        base = 0
+                        for item in enhanced:
+                            began = time.perf_counter()
+                            if isinstance(item, Aside):
+                                packet: CopiedPacket = item.payload
+                                if any(c.stream.index == packet.stream_index and c.action == "attached" for c in copies):
+                                    covers.setdefault(packet.stream_index, bytes(packet.packet))
+                                    continue
+                                if not self._in_cut(packet):
+                                    continue
+                                counted.setdefault(packet.stream_index, PacketTally()).add(packet.packet)
+                                if writer is None:
+                                    waiting.append(packet)
+                                else:
+                                    writer.write_copy(packet, -Fraction(self.options.start or 0))
+                                continue
+                            frame = item.frame
+                            if writer is None:
+                                base = self._base(frame)
+                                tick = frame.time_base
+                                plan = self._plan(info, frame, container_format)
+                                target = (
+                                    file_url(temporary)
+                                    if temporary is not None
+                                    else "pipe:1"
+                                    if self.target == "-"
+                                    else file_url(self.target_path)
+                                )
+                                writer = ClipWriter(
+                                    target, shown, OutputSettings(container_format), plan, reader.container, info, copies, covers
+                                )
+                                encoder = FrameEncoder(writer.video, plan)
+                                for packet in waiting:
+                                    writer.write_copy(packet, -Fraction(self.options.start or 0))
+                                waiting.clear()
+                            assert encoder is not None and frame.pts is not None
+                            self._note(item)
+                            expected.append((frame.pts - base) * frame.time_base)
+                            if frame.duration:
+                                durations[frame.pts - base] = frame.duration
+                            self._encode_into(writer, encoder, _shifted(frame, base), durations)
+                            self.times.encode.busy_seconds += time.perf_counter() - began
+                            yield self._progress(len(expected), self._total(info), frame)
+                            if self.cancel.is_set():
+                                break
+                        if writer is None or encoder is None:
+                            raise InputError("no frame lies between --start and --end", stage="decode")
+                        self._encode_into(writer, encoder, None, durations)
+                        writer.close()
+                self._take_damage(reader)
+            self.record.frames_out = len(expected)
+            if self.cancel.is_set():
+                if temporary is not None:
+                    kept_as = _partial_name(self.target_path)
+                    temporary.replace(kept_as)
+                    raise Interrupted(f"interrupted; what is done is in {printable(kept_as)}")
+                raise Interrupted("interrupted; what is done was written")
+            if temporary is not None:
+                sync_file(temporary)
+                if self.options.verify != "none":
+                    yield Progress("verify", len(expected), len(expected), time.perf_counter() - self.began)
+                    self._self_check(temporary, info, copies, counted, expected, tick)
+                temporary.replace(self.target_path)
+                sync_folder(self.target_path.parent)
+        finally:
+            if writer is not None:
+                writer.abandon()
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+    def _in_cut(self, packet: CopiedPacket) -> bool:
+        start, end = self.options.start, self.options.end
+        if start is None and end is None:
+            return True
+        raw = packet.packet
+        stamp = raw.pts if raw.pts is not None else raw.dts
+        if stamp is None:
+            return True
+        seconds = float(stamp * raw.time_base)
+        return (start is None or seconds >= start) and (end is None or seconds < end)
+
+    def _encode_into(
+        self, writer: ClipWriter, encoder: FrameEncoder, frame: Frame | None, durations: dict[int, int]
+    ) -> None:
+        try:
+            packets = encoder.flush() if frame is None else encoder.encode(frame)
+        except (ValueError, OSError) as error:
+            seconds = None if frame is None else frame.pts_seconds
+            raise OutputError(f"the encoder failed: {error}", stage="encode", pts_seconds=seconds) from error
+        for packet in packets:
+            duration = durations.pop(packet.pts, None)
+            if duration:
+                packet.duration = duration
+            writer.write_video(packet)
+
+    def _warn_dropped(self, copies: Iterable[CopyPlan]) -> None:
+        for copy in copies:
+            if not copy.kept or copy.target_codec:
+                self.record.warnings.append(f"stream {copy.stream.index}: {copy.action}")
+
+    def _progress(self, frames: int, total: int, frame: Frame | None) -> Progress:
+        return Progress(
+            "restore",
+            frames,
+            total,
+            time.perf_counter() - self.began,
+            self.times.limiting(),
+            None if frame is None else frame.pts_seconds,
+        )
+
+    def _temporary(self) -> Path:
+        """A private name in the output's folder, with its suffix."""
+        stem = work_folder(self.target_path)
+        return stem.with_name(f"{stem.name}-{os.getpid()}{self.target_path.suffix[:16]}")
+
+    def segmented(self) -> Generator[Progress]:
+        """File to file: closed segments and a journal, then one mux."""
+        container_format = format_for(self.target, self.options.format)
+        journal = Journal(work_folder(self.target_path))
+        if journal.exists() and not (self.options.resume or self.options.overwrite):
+            raise UsageError(
+                f"an unfinished run of {printable(self.target)} is there",
+                remedy="--resume goes on with it, --overwrite begins anew",
+            )
+        journal.acquire()
+        finished = False
+        try:
+            with self._open() as reader:
+                info = reader.info
+                copies = plan_copies(reader.container, info, container_format)
+                self.record.streams = stream_actions(info, copies)
+                self._warn_dropped(copies)
+                stall = STALL_SECONDS
+                with closing(decoded_ahead(reader.frames(), self.times, self.meters, stall)) as decoded:
+                    plan = yield from self._segments(journal, info, decoded, container_format, stall)
+                    interrupted = self.cancel.is_set()
+                self._take_damage(reader)
+                if not interrupted and self.options.start is None and self.options.end is None:
+                    self.record.frames_in = reader.frames_decoded
+                jumps = list(reader.clock_jumps)
+                yield Progress("mux", self.record.frames_out, self.record.frames_out, time.perf_counter() - self.began)
+                if interrupted:
+                    self._leave_partial(journal, reader, info, copies, plan, jumps)
+                temporary = self._temporary()
+                try:
+                    counted, expected = self._mux(temporary, journal, reader, info, copies, plan, jumps, None)
+                    sync_file(temporary)
+                    if self.options.verify != "none":
+                        yield Progress("verify", len(expected), len(expected), time.perf_counter() - self.began)
+                        self._self_check(temporary, info, copies, counted, expected, plan.time_base)
+                    temporary.replace(self.target_path)
+                    sync_folder(self.target_path.parent)
+                finally:
+                    temporary.unlink(missing_ok=True)
+            finished = True
+        except (InputError, UsageError):
+            if not journal.entries:
+                finished = True  # nothing was done that could be resumed
+            raise
+        except OSError as error:
+            raise translate_output(error, self.target, "encode") from error
+        finally:
+            if finished:
+                journal.remove()
+            else:
+                journal.release()
+
+    def _fingerprint(self, plan: VideoPlan, segment_frames: int) -> dict[str, Any]:
+        options = self.enhancer.options
+        return {
+            "version": ns_video.__version__,
+            "input": source_fingerprint(Path(self.source)),
+            "model": self.record.model.sha256 or self.record.model.name,
+            "device": str(self.enhancer.device.type),
+            "precision": self.enhancer.precision,
+            "enhance options": repr((options.strength, options.scale, options.size, options.fit, options.sharpen))
+            + repr((options.tile, options.overlap, options.blend, options.skip_duplicates, options.skip_undamaged)),
+            "encoding": repr(plan),
+            "decoding": repr((self._decode_options().deinterlace, self.options.start, self.options.end)),
+            "segment length": segment_frames,
+        }
+
+    def _segments(
+        self, journal: Journal, info: ClipInfo, decoded: Generator[Frame], container_format: str, stall: float
+    ) -> Generator[Progress, None, VideoPlan]:
+        """Walk through the clip once; frames of segments that are done are decoded and left alone."""
+        first = next((f for f in decoded if f.pts is not None), None)
+        if first is None:
+            raise InputError("no frame lies between --start and --end", stage="decode")
+        plan = self._plan(info, first, container_format)
+        require_codec_for_nut(plan)
+        width, height = plan.width, plan.height
+        low, high = _SEGMENT_FRAMES
+        length = int(min(high, max(low, _SEGMENT_PIXELS // max(1, width * height))))
+        journal.begin(self._fingerprint(plan, length), resume=self.options.resume)
+        self.record.segments_resumed = len(journal.entries)
+        total = self._total(info)
+        base = self._base(first)
+        position = 0  # index of the frame in `ahead`
+        ahead: Frame | None = first
+        before: Frame | None = None
+        while ahead is not None and not self.cancel.is_set():
+            if position // length in journal.entries:
+                before, ahead, position = ahead, next(decoded, None), position + 1
+                continue
+            stop = next((n * length for n in sorted(journal.entries) if n * length > position), None)
+            stretch = _Stretch(ahead, position, stop, decoded)
+            stage = enhanced_ahead(
+                stretch.frames(),
+                self.enhancer,
+                self.times,
+                self.meters,
+                before=before,
+                start_index=position,
+                restart_every=length,
+                observer=self.observer,
+                stall_seconds=stall,
+            )
+            with closing(stage) as enhanced:
+                yield from self._write_segments(journal, plan, enhanced, position, stop, length, base, total)
+            position, ahead, before = stretch.position, stretch.ahead, stretch.before
+        self.record.frames_out = sum(e.frames for e in journal.entries.values())
+        return plan
+
+    def _write_segments(
+        self,
+        journal: Journal,
+        plan: VideoPlan,
+        enhanced: Generator[EnhancedFrame | Aside],
+        position: int,
+        stop: int | None,
+        length: int,
+        base: int,
+        total: int,
+    ) -> Generator[Progress]:
+        segment: _Segment | None = None
+        done = sum(e.frames for e in journal.entries.values())
+        try:
+            for out in enhanced:
+                if isinstance(out, Aside):
+                    continue
+                if stop is not None and position >= stop:
+                    break  # the frame behind the last one was only looked at
+                began = time.perf_counter()
+                if segment is None:
+                    segment = _Segment(journal, plan, position // length)
+                self._note(out)
+                segment.write(_shifted(out.frame, base))
+                position += 1
+                done += 1
+                if position % length == 0:
+                    segment.close()
+                    segment = None
+                self.times.encode.busy_seconds += time.perf_counter() - began
+                yield self._progress(done, total, out.frame)
+                if self.cancel.is_set():
+                    break
+            began = time.perf_counter()
+            if segment is not None and not self.cancel.is_set():
+                segment.close()
+                segment = None
+            elif segment is not None:
+                segment.close(complete=False)
+                segment = None
+            self.times.encode.busy_seconds += time.perf_counter() - began
+        finally:
+            if segment is not None:
+                segment.abandon()
+
+    def _leave_partial(
+        self,
+        journal: Journal,
+        reader: ClipReader,
+        info: ClipInfo,
+        copies: list[CopyPlan],
+        plan: VideoPlan,
+        jumps: list[float],
+    ) -> None:
+        if not journal.entries:
+            raise Interrupted("interrupted before anything was finished", remedy="run again with --resume")
+        entries = [journal.entries[n] for n in sorted(journal.entries)]
+        last = max(t for e in entries for t in e.presentation)
+        end = (last + 1) * plan.time_base
+        name = _partial_name(self.target_path)
+        self._mux(name, journal, reader, info, copies, plan, jumps, end)
+        raise Interrupted(
+            f"interrupted; what is done is playable in {printable(name)}", remedy="run again with --resume to finish"
+        )
+
+    def _mux(
+        self,
+        path: Path,
+        journal: Journal,
+        reader: ClipReader,
+        info: ClipInfo,
+        copies: list[CopyPlan],
+        plan: VideoPlan,
+        jumps: list[float],
+        end: Fraction | None,
+    ) -> tuple[dict[int, PacketTally], list[Fraction]]:
+        """All segments and all copied streams into one container."""
+        began = time.perf_counter()
+        entries = [journal.entries[n] for n in sorted(journal.entries)]
+        times = [t for e in entries for t in e.presentation]
+        stamps = decode_times(times)
+        durations = dict(pair for e in entries for pair in e.durations)
+        opening = {
+            "container_format": self.options.input_format,
+            "options": self.options.input_options,
+            "allow_protocols": self.options.allow_protocols,
+        }
+        covers = read_covers(self.source, copies, **opening)
+        counted: dict[int, PacketTally] = {}
+
+        def video() -> Generator[TimedPacket]:
+            place = 0
+            for entry in entries:
+                for packet in segment_packets(journal.folder / entry.file):
+                    packet.pts, packet.dts = times[place], stamps[place]
+                    packet.time_base = plan.time_base
+                    packet.duration = durations.get(times[place], 0)
+                    yield TimedPacket(stamps[place] * plan.time_base, packet)
+                    place += 1
+            if place != len(times):
+                raise VerificationError(f"the segments hold {place} of {len(times)} packets", stage="mux")
+
+        def damaged(what: str, seconds: float | None) -> None:
+            self.record.damage.append(Damage(seconds, what))
+
+        start = None if self.options.start is None else Fraction(self.options.start)
+        last = end if end is not None else (None if self.options.end is None else Fraction(self.options.end))
+        others = copied_packets(
+            self.source, copies, clock_jumps=jumps, start=start, end=last, on_damage=damaged, **opening
+        )
+        writer = ClipWriter(
+            file_url(path),
+            self.target,
+            OutputSettings(format_for(self.target, self.options.format)),
+            plan,
+            reader.container,
+            info,
+            copies,
+            covers,
+        )
+        try:
+            for packet, copy in merged(video(), others):
+                if packet is not None:
+                    writer.write_video(packet)
+                elif copy is not None:
+                    counted.setdefault(copy.stream_index, PacketTally()).add(copy.packet)
+                    writer.write_copy(copy)
+            writer.close()
+        finally:
+            writer.abandon()
+        self.times.encode.busy_seconds += time.perf_counter() - began
+        return counted, [t * plan.time_base for t in times]
+
+    def _self_check(
+        self,
+        path: Path,
+        info: ClipInfo,
+        copies: list[CopyPlan],
+        counted: dict[int, PacketTally],
+        expected: list[Fraction],
+        tick: Fraction,
+    ) -> None:
+        """Open what was written and compare. A mismatch keeps the file under a telling name and raises."""
+        try:
+            found = read_facts(path)
+            differences = compare_times(expected, tick, found)
+            differences += compare_streams(info, copies, counted, found)
+            if self.options.verify == "full":
+                with open_clip(path, DecodeOptions(deinterlace="off")) as reader:
+                    made = sum(1 for _ in reader.frames())
+                    if made != len(expected):
+                        differences.append(Difference(f"{len(expected)} frames went in, {made} decode"))
+        except InputError as error:
+            differences = [Difference(f"it can't be read back: {error.message}")]
+        self.record.verified = self.options.verify
+        if differences:
+            kept = self.target_path.with_name(f"{self.target_path.stem}.failed-check{self.target_path.suffix}")
+            path.replace(kept)
+            raise VerificationError(
+                f"the output is not what it should be: {'; '.join(d.what for d in differences[:5])}",
+                stage="verify",
+                remedy=f"it was kept as {printable(kept)}",
+            )
+
+    def finish(self) -> RunRecord:
+        """Complete the record, write it where it was asked for, and the report."""
+        record, stats = self.record, self.enhancer.stats
+        settle(self.times, self.meters)
+        record.stages = {"decode": self.times.decode, "enhance": self.times.enhance, "encode": self.times.encode}
+        record.limiting_stage = self.times.limiting()
+        record.seconds = time.perf_counter() - self.began
+        record.fps = record.frames_out / record.seconds if record.seconds > 0 else 0.0
+        record.frames_identical = stats.duplicates
+        record.frames_undamaged = stats.undamaged
+        if stats.without_side_information:
+            record.warnings.append(
+                f"{stats.without_side_information} frames were left as they are: this codec doesn't tell its quantisers"
+            )
+        record.fallbacks = stats.fallbacks()
+        record.precision = stats.precision
+        record.tile = stats.tile or 0
+        record.peak_memory_bytes = peak_memory()
+        if record.exit_code == 0 and (record.damage or record.frames_passed_through):
+            record.exit_code = 3
+        if record.exit_code in (0, 3) and self.options.report is not None and self.observer is not None:
+            from ns_video.report import write_run_report
+
+            write_run_report(record, self.observer, self.options.report, device=str(self.enhancer.device))  # pyright: ignore[reportArgumentType]
+        if self.options.record is not None:
+            try:
+                self.options.record.write_text(record.dumps() + "\n", encoding="utf-8")
+            except OSError as error:
+                raise OutputError(f"{self.options.record}: {error.strerror}", stage="record") from error
+        return record
+
+
+class _Stretch:
+    """A run of frames whose segments are missing, with one more frame behind it to look at."""
+
+    def __init__(self, first: Frame, position: int, stop: int | None, decoded: Generator[Frame]) -> None:
+        self.ahead: Frame | None = first
+        self.before: Frame | None = None
+        self.position = position
+        self._stop = stop
+        self._decoded = decoded
+
+    def frames(self) -> Generator[Frame]:
+        """Frames up to and with the one at `stop`; afterwards that one is `ahead`."""
+        while self.ahead is not None:
+            yield self.ahead
+            if self._stop is not None and self.position >= self._stop:
+                return
+            self.before, self.ahead = self.ahead, next(self._decoded, None)
+            self.position += 1
+
+
+class _Segment:
+    """A segment being written."""
+
+    def __init__(self, journal: Journal, plan: VideoPlan, number: int) -> None:
+        self._journal, self._number = journal, number
+        self._name = f"segment-{number:06d}.{'mkv' if plan.codec.startswith('libvpx') else 'nut'}"
+        self._file = SegmentFile(journal.folder / self._name, plan)
+        self._encoder = FrameEncoder(self._file.stream, plan)
+        self._durations: list[tuple[int, int]] = []
+        self._frames = 0
+
+    def write(self, frame: Frame) -> None:
+        assert frame.pts is not None
+        if frame.duration:
+            self._durations.append((frame.pts, frame.duration))
+        try:
+            packets = self._encoder.encode(frame)
+        except (ValueError, OSError) as error:
+            raise OutputError(f"the encoder failed: {error}", stage="encode", pts_seconds=frame.pts_seconds) from error
+        self._frames += 1
+        self._file.write(packets)
+
+    def close(self, *, complete: bool = True) -> None:
+        """Drain the encoder and note the segment; an incomplete one is noted too, but its place stays open."""
+        self._file.write(self._encoder.flush())
+        self._file.close()
+        path = self._journal.folder / self._name
+        found = sum(1 for _ in segment_packets(path))
+        if found != self._frames or len(self._file.presentation) != self._frames:
+            raise VerificationError(
+                f"segment {self._number} holds {found} of {self._frames} frames; is the disk full?", stage="encode"
+            )
+        entry = SegmentEntry(
+            number=self._number,
+            file=self._name,
+            frames=self._frames,
+            bytes=path.stat().st_size,
+            digest=file_digest(path),
+            presentation=tuple(self._file.presentation),
+            durations=tuple(self._durations),
+        )
+        if complete:
+            self._journal.add(entry)
+        else:
+            self._journal.entries[self._number] = entry  # playable in the partial file, done again by --resume
+
+    def abandon(self) -> None:
+        self._file.abandon()
+
+
+def _shifted(frame: Frame, base: int) -> Frame:
+    if base == 0 or frame.pts is None:
+        return frame
+    from dataclasses import replace
+
+    return replace(frame, pts=frame.pts - base)
+
+
+def _partial_name(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.partial{path.suffix}")
+
+
+__all__ = ["Progress", "RestoreOptions", "StageTimes", "restore", "restore_steps", "verify"]

@@ -1,0 +1,60 @@
+"""Presets: pipelines/*.toml parsed once into a frozen value. An unknown key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ns_video.errors import UsageError
+from ns_video.resources import pipelines_dir
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What a preset decides. Options given by the user come before it."""
+
+    name: str
+    title: str
+    clip_model: str
+    """The model for clips."""
+    still_model: str
+    """The model for stills."""
+    speed: str = "medium"
+    """x264/x265 preset name for encoders that have one."""
+    strength: float = 1.0
+    sharpen: float = 0.0
+    deinterlace: str = "auto"
+
+
+def preset_names() -> list[str]:
+    """The names of all presets, sorted."""
+    return sorted(path.stem for path in pipelines_dir().glob("*.toml"))
+
+
+def load_preset(name: str) -> Preset:
+    """Read a preset by name. Raises UsageError for an unknown name, key or type."""
+    path = pipelines_dir() / f"{name}.toml"
+    if Path(name).name != name or not path.is_file():
+        raise UsageError(f"there is no preset {name!r}", remedy=f"choose from {', '.join(preset_names())}")
+    return parse_preset(name, path.read_text(encoding="utf-8"))
+
+
+def parse_preset(name: str, text: str) -> Preset:
+    """A preset from its TOML text. Raises UsageError."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"preset {name!r} is not valid TOML: {error}") from error
+    kinds = {f.name: f.type for f in dataclasses.fields(Preset)}
+    for key, value in data.items():
+        if key not in kinds or key == "name":
+            raise UsageError(f"preset {name!r}: unknown key {key!r}")
+        wanted = float if kinds[key] == "float" else str
+        if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else str):
+            raise UsageError(f"preset {name!r}: {key} must be a {wanted.__name__}")
+    missing = {"title", "clip_model", "still_model"} - data.keys()
+    if missing:
+        raise UsageError(f"preset {name!r}: {', '.join(sorted(missing))} missing")
+    return Preset(name=name, **data)
