@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ MAX_INDEX = 4096
 """Layers of one sequence: a key with a larger number would have a network of that many layers built."""
 NOT_EXACT = frozenset({"ESRGAN", "RCAN"})
 """spandrel's ids of architectures whose radius is known to be unbounded or beyond any sensible tile."""
+
+ONE_BY_ONE = frozenset({"DnCNN", "DRUNet"})
+"""spandrel's ids of architectures whose noise map it makes for a batch of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,16 @@ HAT_HEADS = 6
 """Divides every width of HAT_SIZES."""
 
 
+class _Rcan(RCAN):
+    """spandrel's multiplies its input in place; this one leaves it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.clone())
+
+
 def build_rcan(config: RcanConfig) -> nn.Module:
     """RCAN, (N, 3, H, W) in [0, 1] → (N, 3, scale * H, scale * W); it takes the DIV2K mean off the input itself."""
-    return RCAN(
+    return _Rcan(
         scale=config.scale,
         n_resgroups=config.groups,
         n_resblocks=config.blocks,
@@ -97,7 +108,10 @@ class SpandrelNetwork(nn.Module):
         self._descriptor = descriptor
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._descriptor(x).clone()  # a tensor of inference mode can't be written to outside of it
+        parts = x.split(1) if str(self._descriptor.architecture.id) in ONE_BY_ONE else (x,)
+        # Copied before, because some architectures write to their input, and after, because nobody may write to a
+        # tensor of inference mode.
+        return torch.cat([self._descriptor(part.clone()) for part in parts])
 
 
 class PerChannel(nn.Module):
@@ -161,7 +175,8 @@ def load_foreign(tensors: Mapping[str, Tensor]) -> Foreign | None:
         if re.search(r"\d{19}", name):
             raise ValueError(f"'{name:.80}' is no name of a weight")
     try:
-        with _without_initialisation():
+        with _without_initialisation(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about how the architectures are written
             found = ModelLoader().load_from_state_dict(dict(tensors))
     except UnsupportedModelError:
         return None

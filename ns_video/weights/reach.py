@@ -29,11 +29,30 @@ def _spread(network: nn.Module, strip: Tensor, begin: int, block: int) -> tuple[
     return int(seen[0]) // scale, int(seen[-1]) // scale
 
 
-def measure_radius(network: nn.Module, channels: int, multiple_of: int) -> int | None:
-    """The receptive radius of `network` in input pixels, a multiple of `multiple_of`; None: unbounded or too large.
+def _holds(network: nn.Module, radius: int, channels: int, multiple_of: int) -> bool:
+    """Whether a tile cut out with `radius` around it gives what the whole strip gives there.
 
-    `network` takes (1, channels, H, W) in [0, 1], float32 on the CPU, in eval mode, and looks equally far along both
-    axes. The radius holds for tiles that are cut on multiples of `multiple_of`.
+    The tile begins at an odd multiple of `multiple_of`, so that a hidden grid is found.
+    """
+    block = 4 * multiple_of
+    begin = 3 * multiple_of
+    height = -(-HEIGHT // multiple_of) * multiple_of
+    columns = begin + 2 * radius + block + 2 * multiple_of
+    strip = torch.rand(1, channels, height, columns, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole, tile = network(strip), network(strip[..., begin : begin + 2 * radius + block])
+    scale = whole.shape[-1] // columns
+    from_tile = tile[..., radius * scale : (radius + block) * scale]
+    from_whole = whole[..., (begin + radius) * scale : (begin + radius + block) * scale]
+    return torch.allclose(from_tile, from_whole, rtol=1e-4, atol=1e-4)
+
+
+def measure_radius(network: nn.Module, channels: int, multiple_of: int) -> int | None:
+    """The receptive radius of `network` in input pixels, a multiple of `multiple_of`.
+
+    None: unbounded, too large, or tiles with it would not be exact for another reason. `network` takes
+    (1, channels, H, W) in [0, 1], float32 on the CPU, in eval mode, and looks equally far along both axes. The radius
+    holds for tiles that are cut on multiples of `multiple_of`.
     """
     parameters = sum(parameter.numel() for parameter in network.parameters())
     height = -(-HEIGHT // multiple_of) * multiple_of
@@ -45,6 +64,7 @@ def measure_radius(network: nn.Module, channels: int, multiple_of: int) -> int |
         begin = columns // 2 // multiple_of * multiple_of
         first, last = _spread(network, strip, begin, multiple_of)
         if first > 0 and last < columns - 1:
-            radius = max(begin - first, last - (begin + multiple_of - 1))
-            return -(-radius // multiple_of) * multiple_of
+            farthest = max(begin - first, last - (begin + multiple_of - 1))
+            radius = -(-farthest // multiple_of) * multiple_of
+            return radius if _holds(network, radius, channels, multiple_of) else None
     return None

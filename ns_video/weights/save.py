@@ -24,11 +24,20 @@ class Metadata:
     domain: str = "rgb"
 
 
+def _ordered(data: bytes) -> bytes:
+    """The same safetensors file with its header in a fixed order: safetensors itself shuffles the metadata."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + data[end:]
+
+
 def save_model(network: nn.Module, path: Path, metadata: Metadata, dtype: torch.dtype | None = None) -> str:
     """Write `network`'s weights and metadata to `path` (.safetensors), whole or not at all; returns the sha256.
 
-    The configuration is taken from `network.config`, a dataclass, where there is one. Weights may be stored as `dtype`
-    (torch.float16 halves the file); they are read back as float32.
+    The same weights give the same bytes. The configuration is taken from `network.config`, a dataclass, where there is
+    one. Weights may be stored as `dtype` (torch.float16 halves the file); they are read back as float32.
 
     Raises ModelError when a weight is not finite, or too large for `dtype`.
     """
@@ -47,7 +56,7 @@ def save_model(network: nn.Module, path: Path, metadata: Metadata, dtype: torch.
         "domain": metadata.domain,
         "config": json.dumps(dataclasses.asdict(config) if dataclasses.is_dataclass(config) else {}, sort_keys=True),  # pyright: ignore[reportArgumentType]  an instance, never a class
     }
-    data = safetensors.torch.save(tensors, texts)
+    data = _ordered(safetensors.torch.save(tensors, texts))
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(data)
     partial.replace(path)
