@@ -91,7 +91,7 @@ def read_clip(path: Path, start: int = 0, count: int | None = None) -> Clip:
 
 
 def _limited(frame: av.VideoFrame) -> Clip:
-    picture = frame.to_ndarray(format="yuvj420p" if frame.format.name.startswith("yuvj") else "yuv420p")
+    picture = _bytes(frame, "yuvj420p" if frame.format.name.startswith("yuvj") else "yuv420p")
     if not frame.format.name.startswith("yuvj"):
         return picture
     rows = frame.height
@@ -101,9 +101,15 @@ def _limited(frame: av.VideoFrame) -> Clip:
     return scaled
 
 
+def _bytes(frame: av.VideoFrame, pixel_format: str) -> Clip:
+    """The frame as one uint8 array; the format has 8 bits."""
+    return np.asarray(frame.to_ndarray(format=pixel_format), np.uint8)
+
+
 def rgb_to_clip(pictures: Sequence[Rgb]) -> Clip:
     """RGB pictures of one even size → a clip (BT.601, limited)."""
-    return np.stack([cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2YUV_I420) for picture in pictures])
+    converted = [cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2YUV_I420) for picture in pictures]
+    return np.stack(converted).astype(np.uint8, copy=False)
 
 
 def split_planes(clip: Clip) -> tuple[Clip, Clip, Clip]:
@@ -143,20 +149,17 @@ def crop_clip(clip: Clip, top: int, left: int, height: int, width: int) -> Clip:
 
 def warp(picture: Rgb, matrix: npt.NDArray[np.float64], height: int, width: int) -> Rgb:
     """`picture` seen through a (2, 3) affine that maps output to input coordinates; borders reflect."""
-    return cv2.warpAffine(
-        picture,
-        matrix,
-        (width, height),
-        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REFLECT_101,
-    )
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    seen = cv2.warpAffine(picture, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(seen, np.uint8)
 
 
 def warp_mask(
     mask: npt.NDArray[np.float32], matrix: npt.NDArray[np.float64], height: int, width: int
 ) -> npt.NDArray[np.float32]:
     """`warp` for one float plane: linear, so that it stays in [0, 1]; zero outside."""
-    return cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    seen = cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return np.asarray(seen, np.float32)
 
 
 def bend(picture: Rgb, shift: npt.NDArray[np.float32]) -> Rgb:
@@ -165,7 +168,7 @@ def bend(picture: Rgb, shift: npt.NDArray[np.float32]) -> Rgb:
     field_ = cv2.resize(shift, (width, height), interpolation=cv2.INTER_CUBIC)
     x = np.arange(width, dtype=np.float32)[None] + field_[..., 0]
     y = np.arange(height, dtype=np.float32)[:, None] + field_[..., 1]
-    return cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101), np.uint8)
 
 
 def shrink(picture: Rgb, factor: float) -> Rgb:
@@ -174,12 +177,12 @@ def shrink(picture: Rgb, factor: float) -> Rgb:
         return picture
     height, width = picture.shape[:2]
     size = (max(16, round(width / factor)), max(16, round(height / factor)))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def blur_mask(mask: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
     """A Gaussian blur of an (H, W) float32 plane."""
-    return cv2.GaussianBlur(mask, (0, 0), sigma)
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma), np.float32)
 
 
 def ellipse_mask(height: int, width: int, count: int, seed: int) -> npt.NDArray[np.float32]:
@@ -205,6 +208,8 @@ def encode_decode(clip: Clip, encoding: Encoding, frames_per_second: int = 25) -
     try:
         with av.open(buffer, "w", format="matroska") as container:
             stream = container.add_stream(encoding.codec, rate=frames_per_second, options=dict(encoding.options))
+            if not isinstance(stream, av.VideoStream):
+                raise OutputError(f"{encoding.codec} is no video codec")
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.codec_context.thread_count = 1
             for index in range(frames):
@@ -232,14 +237,14 @@ def decode_clip(source: Path | io.BytesIO, count: int | None = None) -> CodedCli
     steps: list[npt.NDArray[np.uint8]] = []
     types: list[int] = []
     try:
-        with av.open(source if isinstance(source, io.BytesIO) else str(source)) as container:
+        with av.open(source if isinstance(source, io.BytesIO) else str(source), "r") as container:
             stream = container.streams.video[0]
             stream.codec_context.options = {"export_side_data": "venc_params"}
             stream.codec_context.thread_count = 1
             for frame in container.decode(stream):
                 if count is not None and len(pictures) >= count:
                     break
-                pictures.append(frame.to_ndarray(format="yuv420p"))
+                pictures.append(_bytes(frame, "yuv420p"))
                 shape = (-(-frame.height // BLOCK), -(-frame.width // BLOCK))
                 steps.append(_step_codes(frame, shape))
                 types.append(int(frame.pict_type) if 0 < int(frame.pict_type) < len(PICTURE_TYPES) else 0)

@@ -1,0 +1,455 @@
+"""Trains the video models: three decoded frames and their quantiser maps → the middle frame.
+
+The pool of clips (`ns_video.training.video_clips`) is made first or grows beside the training. Resuming a training
+whose pool is complete goes on exactly where it stopped: the batch of a step depends on the seed and the step alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ns_video.conditioning import QUANTISER_PLANES
+from ns_video.errors import InputError, UsageError
+from ns_video.media.training_clips import (
+    BLOCK,
+    SMALLEST_STEP,
+    STEP_CODES_PER_OCTAVE,
+    UNKNOWN_STEP,
+    CodedClip,
+    split_planes,
+)
+from ns_video.networks.ns_restore import SIZES, NsRestore, NsRestoreConfig
+from ns_video.prefetch import prefetch
+from ns_video.training.video_clips import ClipPair, read_pair
+
+BLACK, LUMA_SPAN, NEUTRAL, CHROMA_SPAN = 16.0, 219.0, 128.0, 224.0
+"""BT.601 limited range, 8 bit."""
+_INTRA, _BIDIRECTIONAL = 1, 3  # indices into training_clips.PICTURE_TYPES
+_MIDDLING_CODE = 4 * 28  # QP 28
+_NORM_FLOOR = 0.4 / LUMA_SPAN  # a frame better than this has nothing left to learn from: rounding alone is 0.29
+
+
+@dataclass(frozen=True, slots=True)
+class VideoTraining:
+    """One training. Keys of pipelines/training/video.toml."""
+
+    cache: Path
+    """Folder of clip pairs."""
+    output: Path
+    """Folder for checkpoint and log."""
+    validation: Path | None = None
+    """Folder of held-out clip pairs."""
+    start: Path | None = None
+    """Checkpoint whose averaged weights to begin with."""
+    size: str = "small"
+    frames: int = 3
+    steps: int = 12_000
+    batch: int = 4
+    crop: int = 96
+    """Side of a crop, a multiple of 4."""
+    rate: float = 7e-4
+    """Adam's first learning rate; a cosine ends it at a hundredth."""
+    tail_share: float = 0.05
+    """The last layer's learning rate as a share of `rate`: the change it makes is a hundredth of the picture's range,
+    and at the full rate its steps drown it (measured: no gain after 400 steps)."""
+    head_gain: float = 25.0
+    """How much the fresh first layer amplifies contrast, see `centre_head`. Used once, without `start`."""
+    warm_up: int = 200
+    average: float = 0.999
+    """Decay of the averaged weights."""
+    squared_share: float = 0.3
+    """Share of squared error in the loss, the rest is absolute error."""
+    chroma_weight: float = 0.25
+    blind_share: float = 0.12
+    """Share of samples that get one rough estimate for the frame instead of the map."""
+    no_map: bool = False
+    """Study only: every sample gets one constant, so the network is blind."""
+    seed: int = 0
+    save_seconds: float = 60.0
+    validate_every: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise UsageError(f"size '{self.size}' is unknown", remedy=f"sizes are {', '.join(SIZES)}")
+        if self.crop % 4 or self.frames not in (1, 3) or self.batch < 1 or self.steps < 1:
+            raise UsageError("crop must be a multiple of 4, frames 1 or 3, batch and steps at least 1")
+
+
+def read_config(path: Path, **changes: Any) -> VideoTraining:
+    """A training from a TOML file with flat keys; folders are relative to the working directory.
+
+    Raises:
+        UsageError: the file can't be read, or a key or value is wrong.
+    """
+    try:
+        table = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} can't be read: {error}") from error
+    known = {field.name for field in dataclasses.fields(VideoTraining)}
+    table = {key: value for key, value in table.items() if key != "make"} | changes
+    if unknown := sorted(set(table) - known):
+        raise UsageError(f"{path} has unknown keys: {', '.join(unknown)}")
+    for key in ("cache", "output", "validation", "start"):
+        if table.get(key) is not None:
+            table[key] = Path(table[key])
+    try:
+        return VideoTraining(**table)
+    except TypeError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class VideoUpdate:
+    """What a training says after each step."""
+
+    step: int
+    loss: float
+    gain: float
+    """PSNR-Y of the batch's crops after less before, dB, mean over crops."""
+    seconds: float
+    validation: dict[str, float] | None = None
+    """Group of clips → mean PSNR-Y gain in dB, where validation has run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Crops, uint8 as they came from the codec. N samples, F frames."""
+
+    luma: Tensor
+    """(N, F, h, w) decoded."""
+    chroma: Tensor
+    """(N, F, 2, h/2, w/2) decoded."""
+    truth_luma: Tensor
+    """(N, 1, h, w)"""
+    truth_chroma: Tensor
+    """(N, 2, h/2, w/2)"""
+    steps: Tensor
+    """(N, 3, h, w) codes for current, previous and following frame; never UNKNOWN_STEP."""
+    types: Tensor
+    """(N,) index into PICTURE_TYPES of the current frame."""
+    damage: Tensor
+    """(N, 2) float32: root mean square and mean absolute error of the whole decoded frame's luma, in [0, 1] units."""
+
+
+def pictures_to_network(luma: Tensor, chroma: Tensor) -> Tensor:
+    """(N, F, h, w) and (N, F, 2, h/2, w/2) uint8 → (N, 3 F, h, w) float32, each frame Y, Cb, Cr in [0, 1]."""
+    y = (luma.float() - BLACK) / LUMA_SPAN
+    c = (chroma.float() - NEUTRAL) / CHROMA_SPAN + 0.5
+    c = c.repeat_interleave(2, -2).repeat_interleave(2, -1)
+    return torch.cat((y.unsqueeze(2), c), 2).flatten(1, 2)
+
+
+def side_planes(steps: Tensor, types: Tensor) -> Tensor:
+    """(N, 3, h, w) codes (current, previous, following) → (N, QUANTISER_PLANES, h, w), as `quantiser_planes` does."""
+    octaves = math.log2(SMALLEST_STEP) + steps.float() / STEP_CODES_PER_OCTAVE
+    octaves = octaves.clamp(min=0.0)
+    gate = torch.tanh((torch.exp2(octaves[:, :1]) - 1.0) / 8.0)
+    kind = types.view(-1, 1, 1, 1)
+    ones = torch.ones_like(gate)
+    planes = torch.cat((octaves / 7.0, ones * (kind == _INTRA), ones * (kind == _BIDIRECTIONAL), gate), 1)
+    assert planes.shape[1] == QUANTISER_PLANES
+    return planes
+
+
+def told_steps(coded: CodedClip) -> np.ndarray:
+    """The clip's step codes where a frame that tells nothing takes its nearest neighbour's, or a middling step."""
+    steps = np.array(coded.steps)
+    told = np.flatnonzero(steps[:, 0, 0] != UNKNOWN_STEP)
+    for t in np.flatnonzero(steps[:, 0, 0] == UNKNOWN_STEP):
+        steps[t] = steps[told[np.abs(told - t).argmin()]] if told.size else _MIDDLING_CODE
+    return steps
+
+
+class Pool:
+    """The clip pairs in a folder; looks again now and then while the folder grows."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._names: list[Path] = []
+        self._looked = -math.inf
+        self._pairs: dict[Path, tuple[ClipPair, np.ndarray]] = {}
+        self._damage: dict[tuple[Path, int], tuple[float, float]] = {}
+
+    def names(self) -> list[Path]:
+        """Raises InputError where there is no pair."""
+        if time.monotonic() - self._looked > 30.0:
+            self._names = sorted(self._folder.glob("*.npy"))
+            self._looked = time.monotonic()
+            if not self._names:
+                raise InputError(f"{self._folder} holds no clip pair")
+        return self._names
+
+    def pair(self, path: Path) -> tuple[ClipPair, np.ndarray]:
+        """A pair and its told steps."""
+        if path not in self._pairs:
+            found = read_pair(path)
+            self._pairs[path] = (found, told_steps(found.coded))
+        return self._pairs[path]
+
+    def damage(self, path: Path, t: int) -> tuple[float, float]:
+        """(root mean square, mean absolute) luma error of a decoded frame, in [0, 1] units."""
+        if (path, t) not in self._damage:
+            pair, _ = self.pair(path)
+            height = pair.truth.shape[1] * 2 // 3
+            error = (pair.truth[t, :height].astype(np.float32) - pair.coded.pictures[t, :height]) / LUMA_SPAN
+            self._damage[path, t] = float(np.sqrt((error * error).mean())), float(np.abs(error).mean())
+        return self._damage[path, t]
+
+
+def draw_batch(pool: Pool, config: VideoTraining, step: int) -> Batch:
+    """The batch of one step: depends on the pool, the seed and the step alone."""
+    rng = np.random.default_rng((config.seed, step))
+    samples = [_draw_sample(pool, config, rng) for _ in range(config.batch)]
+    stacked = [torch.from_numpy(np.stack([sample[i] for sample in samples])) for i in range(7)]
+    return Batch(*stacked)
+
+
+def _draw_sample(pool: Pool, config: VideoTraining, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    names = pool.names()
+    path = names[int(rng.integers(len(names)))]
+    pair, steps = pool.pair(path)
+    frames, height, width = len(pair.truth), pair.truth.shape[1] * 2 // 3, pair.truth.shape[2]
+    crop = min(config.crop, height, width)
+    t = int(rng.integers(frames))
+    seen = [min(max(t + d, 0), frames - 1) for d in ((-1, 0, 1) if config.frames == 3 else (0,))]
+    top, left = int(rng.integers((height - crop) // 4 + 1)) * 4, int(rng.integers((width - crop) // 4 + 1)) * 4
+    full = (slice(top, top + crop), slice(left, left + crop))
+    half = (slice(top // 2, (top + crop) // 2), slice(left // 2, (left + crop) // 2))
+    luma, cb, cr = split_planes(pair.coded.pictures)
+    true_luma, true_cb, true_cr = split_planes(pair.truth)
+    y = np.stack([luma[i][full] for i in seen])
+    c = np.stack([np.stack((cb[i][half], cr[i][half])) for i in seen])
+    truth_y = true_luma[t][full][None]
+    truth_c = np.stack((true_cb[t][half], true_cr[t][half]))
+    order = (t, max(t - 1, 0), min(t + 1, frames - 1))
+    kind = int(pair.coded.types[t])
+    if config.no_map or rng.random() < config.blind_share:
+        kind = 0
+        rough = 112.0 if config.no_map else float(steps[t].mean() + rng.normal(0, 0.3) * STEP_CODES_PER_OCTAVE)
+        q = np.full((3, crop, crop), round(min(max(rough, 0.0), UNKNOWN_STEP - 1)), np.uint8)
+    else:
+        rows, columns = np.arange(top, top + crop) // BLOCK, np.arange(left, left + crop) // BLOCK
+        q = np.stack([steps[i][np.ix_(rows, columns)] for i in order])
+    if rng.random() < 0.5:
+        y, c, truth_y, truth_c, q = (part[..., ::-1, :] for part in (y, c, truth_y, truth_c, q))
+    if rng.random() < 0.5:
+        y, c, truth_y, truth_c, q = (part[..., ::-1] for part in (y, c, truth_y, truth_c, q))
+    if rng.random() < 0.5:
+        y, c, truth_y, truth_c, q = (part.swapaxes(-1, -2) for part in (y, c, truth_y, truth_c, q))
+    damage = np.array(pool.damage(path, t), np.float32)
+    return y, c, truth_y, truth_c, q, np.array(kind, np.int64), damage
+
+
+def batch_loss(network: NsRestore, batch: Batch, config: VideoTraining) -> tuple[Tensor, Tensor]:
+    """(loss, gain): relative error of the crops, and the mean PSNR-Y gain in dB (detached).
+
+    Errors are divided by the whole frame's, so that each clip counts alike in dB, however strong its damage.
+    """
+    x = pictures_to_network(batch.luma, batch.chroma).contiguous(memory_format=torch.channels_last)
+    side = side_planes(batch.steps, batch.types)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = network(x, side)
+    y = y.float()
+    middle = (config.frames // 2) * 3
+    truth = (batch.truth_luma.float() - BLACK) / LUMA_SPAN
+    truth_chroma = (batch.truth_chroma.float() - NEUTRAL) / CHROMA_SPAN + 0.5
+    error = y[:, :1] - truth
+    chroma_error = F.avg_pool2d(y[:, 1:], 2) - truth_chroma
+    before = x[:, middle : middle + 1] - truth
+    rms, absolute = batch.damage[:, 0] + _NORM_FLOOR, batch.damage[:, 1] + _NORM_FLOOR
+    axes = (1, 2, 3)
+    share = config.squared_share
+    smooth = torch.sqrt(error * error + 1e-6)
+    loss = share * (error * error).mean(axes) / (rms * rms) + (1 - share) * smooth.mean(axes) / absolute
+    smooth = torch.sqrt(chroma_error * chroma_error + 1e-6)
+    chroma = share * (chroma_error * chroma_error).mean(axes) / (rms * rms) + (1 - share) * smooth.mean(axes) / absolute
+    with torch.no_grad():
+        gain = 10 * torch.log10(((before * before).mean(axes) + 1e-7) / ((error * error).mean(axes) + 1e-7))
+    return (loss + config.chroma_weight * chroma).mean(), gain.mean()
+
+
+def restore_luma(network: NsRestore, pair: ClipPair, steps: np.ndarray, t: int) -> np.ndarray:
+    """Frame `t` of a coded clip restored, luma as (H, W) uint8, with fp32 arithmetic."""
+    frames = len(pair.truth)
+    seen = [min(max(t + d, 0), frames - 1) for d in ((-1, 0, 1) if network.config.frames == 3 else (0,))]
+    luma, cb, cr = split_planes(pair.coded.pictures)
+    order = (t, max(t - 1, 0), min(t + 1, frames - 1))
+    q = np.stack([steps[i].repeat(BLOCK, 0).repeat(BLOCK, 1)[: luma.shape[1], : luma.shape[2]] for i in order])
+    x = pictures_to_network(
+        torch.from_numpy(np.stack([luma[i] for i in seen]))[None],
+        torch.from_numpy(np.stack([np.stack((cb[i], cr[i])) for i in seen]))[None],
+    )
+    side = side_planes(torch.from_numpy(q)[None], torch.tensor([int(pair.coded.types[t])]))
+    with torch.inference_mode():
+        y = network(x.contiguous(memory_format=torch.channels_last), side)
+    return (y[0, 0] * LUMA_SPAN + BLACK).round().clamp(0, 255).byte().numpy()
+
+
+def luma_psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """PSNR of two uint8 planes in dB, 100 where they are equal."""
+    error = float(((a.astype(np.float32) - b.astype(np.float32)) ** 2).mean())
+    return 100.0 if error == 0 else 10 * math.log10(255.0**2 / error)
+
+
+def validate(network: NsRestore, folder: Path, no_map: bool = False) -> dict[str, float]:
+    """Group (the file name's first part) → mean PSNR-Y gain in dB over three frames of each clip, and `worst`."""
+    groups: dict[str, list[float]] = {}
+    for path in sorted(folder.glob("*.npy")):
+        pair = read_pair(path)
+        height = pair.truth.shape[1] * 2 // 3
+        steps = np.full_like(told_steps(pair.coded), 112) if no_map else told_steps(pair.coded)
+        gains: list[float] = []
+        for t in np.linspace(1, len(pair.truth) - 2, 3).round().astype(int):
+            truth = pair.truth[t, :height]
+            restored = restore_luma(network, pair, steps, int(t))
+            gains.append(luma_psnr(restored, truth) - luma_psnr(pair.coded.pictures[t, :height], truth))
+        groups.setdefault(path.stem.split("-")[0], []).append(float(np.mean(gains)))
+    result = {name: float(np.mean(values)) for name, values in groups.items()}
+    result["worst"] = min(min(values) for values in groups.values())
+    return result
+
+
+@dataclass(slots=True)
+class _State:
+    """All that a checkpoint holds."""
+
+    network: NsRestore
+    averaged: NsRestore
+    optimizer: torch.optim.Adam
+    step: int = 0
+
+    def save(self, path: Path) -> None:
+        content = {
+            "config": dataclasses.asdict(self.network.config),
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+        }
+        partial = path.with_name(path.name + ".partial")
+        torch.save(content, partial)
+        partial.replace(path)
+
+    def load(self, path: Path) -> None:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        self.network.load_state_dict(content["network"])
+        self.averaged.load_state_dict(content["averaged"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.step = int(content["step"])
+
+
+def load_checkpoint(path: Path) -> NsRestore:
+    """The averaged network of a checkpoint, ready to run."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    config = dict(content["config"])
+    config["blocks"] = tuple(config["blocks"])
+    network = NsRestore(NsRestoreConfig(**config))
+    network.load_state_dict(content["averaged"])
+    return network.eval()
+
+
+def network_config(config: VideoTraining) -> NsRestoreConfig:
+    """The network that a training makes."""
+    channels, blocks = SIZES[config.size]
+    return NsRestoreConfig(
+        planes=3, frames=config.frames, side=QUANTISER_PLANES, channels=channels, blocks=blocks, gated=True
+    )
+
+
+def centre_head(network: NsRestore, gain: float) -> None:
+    """Takes the mean out of the fresh first layer's kernels, picture by picture and plane by plane, and amplifies them.
+
+    A picture's brightness is a hundred times the damage in it and tells nothing of it. Measured on 300 steps: four
+    times as far as from the usual start.
+    """
+    config = network.config
+    with torch.no_grad():
+        pixels = network.head.weight[:, : config.planes * config.frames * config.unshuffle**2]
+        shape = (config.channels, config.planes * config.frames, config.unshuffle**2, *pixels.shape[-2:])
+        parts = pixels.reshape(shape)
+        pixels.copy_((gain * (parts - parts.mean((2, 3, 4), keepdim=True))).reshape(pixels.shape))
+
+
+def learning_rate(config: VideoTraining, step: int) -> float:
+    """Linear warm-up, then a cosine from `rate` to a hundredth of it."""
+    if step < config.warm_up:
+        return config.rate * (step + 1) / config.warm_up
+    phase = (step - config.warm_up) / max(1, config.steps - config.warm_up)
+    return config.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, phase))))
+
+
+def train_video(config: VideoTraining, *, resume: bool = True) -> Iterator[VideoUpdate]:
+    """Trains to `config.steps`, one update a step; the checkpoint is `output`/checkpoint.pt.
+
+    With `resume` an unfinished training in `output` goes on; closing the iterator leaves a checkpoint.
+    Raises InputError where the pool is empty.
+    """
+    torch.manual_seed(config.seed)
+    network = NsRestore(network_config(config)).to(memory_format=torch.channels_last)
+    if config.start is None:
+        centre_head(network, config.head_gain)
+    averaged = NsRestore(network_config(config)).eval()
+    averaged.load_state_dict(network.state_dict())
+    tail = list(network.tail.parameters())
+    rest = [parameter for name, parameter in network.named_parameters() if not name.startswith("tail.")]
+    optimizer = torch.optim.Adam([{"params": rest}, {"params": tail}], lr=config.rate, betas=(0.9, 0.99))
+    state = _State(network, averaged, optimizer)
+    config.output.mkdir(parents=True, exist_ok=True)
+    checkpoint = config.output / "checkpoint.pt"
+    if resume and checkpoint.exists():
+        state.load(checkpoint)
+    elif config.start is not None:
+        begun = load_checkpoint(config.start).state_dict()
+        network.load_state_dict(begun)
+        averaged.load_state_dict(begun)
+    pool = Pool(config.cache)
+    pool.names()
+    batches = prefetch(
+        (draw_batch(pool, config, step) for step in range(state.step, config.steps)),
+        8,
+        size_of=lambda _: 1,
+        name="batches",
+    )
+    began = saved = time.monotonic()
+    try:
+        for batch in batches:
+            update = _step(state, batch, config, began)
+            if state.step % config.validate_every == 0 and config.validation is not None:
+                groups = validate(state.averaged, config.validation, config.no_map)
+                update = dataclasses.replace(update, validation=groups)
+            if time.monotonic() - saved > config.save_seconds:
+                state.save(checkpoint)
+                saved = time.monotonic()
+            yield update
+    finally:
+        batches.close()
+        state.save(checkpoint)
+
+
+def _step(state: _State, batch: Batch, config: VideoTraining, began: float) -> VideoUpdate:
+    rate = learning_rate(config, state.step)
+    for group, share in zip(state.optimizer.param_groups, (1.0, config.tail_share), strict=True):
+        group["lr"] = rate * share
+    state.optimizer.zero_grad(set_to_none=True)
+    loss, gain = batch_loss(state.network, batch, config)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+    state.optimizer.step()
+    state.step += 1
+    decay = min(config.average, state.step / (state.step + 9.0)) if config.start is None else config.average
+    with torch.no_grad():
+        for mean, value in zip(state.averaged.parameters(), state.network.parameters(), strict=True):
+            mean.lerp_(value, 1.0 - decay)
+    return VideoUpdate(state.step, float(loss.detach()), float(gain), time.monotonic() - began)

@@ -1,0 +1,225 @@
+"""Clip pairs and the video training: real codecs, tiny sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ns_video.conditioning import quantiser_planes
+from ns_video.errors import InputError, OutputError, UsageError
+from ns_video.frame import QuantiserMap
+from ns_video.media.training_clips import (
+    PICTURE_TYPES,
+    UNKNOWN_STEP,
+    Encoding,
+    code_to_step,
+    encode_decode,
+    join_planes,
+    resize_clip,
+    rgb_to_clip,
+    split_planes,
+    step_to_code,
+)
+from ns_video.training.video import (
+    Pool,
+    VideoTraining,
+    batch_loss,
+    centre_head,
+    draw_batch,
+    luma_psnr,
+    network_config,
+    pictures_to_network,
+    read_config,
+    restore_luma,
+    side_planes,
+    told_steps,
+    train_video,
+)
+from ns_video.training.video_clips import ClipMaker, ClipPair, find_sources, grow_pool, read_pair, write_pair
+
+FIXED = {"qp": "30", "x264-params": "ipratio=1:pbratio=1:b-adapt=0:bframes=2"}
+
+
+def textured(height: int, width: int, seed: int) -> np.ndarray:
+    """An RGB picture with edges and texture."""
+    rng = np.random.default_rng(seed)
+    coarse = cv2.resize(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8), (width, height), interpolation=0)
+    fine = rng.integers(-25, 26, (height, width, 1))
+    return (coarse + fine).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def moving():
+    """Ten frames that differ strongly from each other: a picture that jumps 16 pixels and brightens."""
+    picture = textured(160, 400, 1)
+    return rgb_to_clip([np.clip(picture[:128, 16 * t : 16 * t + 192] * (0.6 + 0.04 * t), 0, 255).astype(np.uint8)
+                        for t in range(10)])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pairs made from two stills by the synthetic camera."""
+    stills, folder = tmp_path_factory.mktemp("stills"), tmp_path_factory.mktemp("pool")
+    for seed in range(2):
+        cv2.imwrite(str(stills / f"still{seed}.png"), textured(300, 420, seed))
+    assert len(list(grow_pool(find_sources([], [stills]), folder, 3, seed=5))) == 3
+    return folder
+
+
+def small(pool: Path, output: Path, **changes: object) -> VideoTraining:
+    config = VideoTraining(cache=pool, output=output, size="tiny", steps=4, batch=2, crop=48, warm_up=1)
+    return dataclasses.replace(config, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def test_planes_split_and_join_without_loss(moving: np.ndarray) -> None:
+    luma, cb, cr = split_planes(moving)
+    assert luma.shape == (10, 128, 192) and cb.shape == cr.shape == (10, 64, 96)
+    assert np.array_equal(join_planes(luma, cb, cr), moving)
+    assert abs(float(resize_clip(moving, 64, 96)[:, :64].mean()) - float(luma.mean())) < 1.0
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        Encoding(options={"crf": "23", "preset": "medium", "bf": "3"}),
+        Encoding(options={"crf": "23", "preset": "ultrafast", "tune": "zerolatency"}),
+        Encoding("mpeg2video", {"qmin": "3", "qmax": "3", "bf": "2"}),
+        Encoding("mpeg4", {"qmin": "3", "qmax": "3"}),
+    ],
+    ids=["b-frames", "zerolatency", "mpeg2", "mpeg4"],
+)
+def test_decoded_frames_stay_with_their_truth(moving: np.ndarray, encoding: Encoding) -> None:
+    coded = encode_decode(moving, encoding)
+    assert coded.pictures.shape == moving.shape
+    for t in range(len(moving)):
+        scores = [luma_psnr(coded.pictures[t, :128], moving[other, :128]) for other in range(len(moving))]
+        assert int(np.argmax(scores)) == t
+
+
+def test_h264_map_is_the_requested_qp(moving: np.ndarray) -> None:
+    coded = encode_decode(moving, Encoding(options=FIXED))
+    assert set(np.unique(coded.steps)) == {4 * 30}
+    assert np.allclose(code_to_step(coded.steps), 0.625 * 2 ** (30 / 6), rtol=1e-6)
+    assert PICTURE_TYPES[coded.types[0]] == "I"
+    assert {PICTURE_TYPES[kind] for kind in coded.types[1:]} == {"P", "B"}
+
+
+def test_mpeg4_map_is_twice_the_quantiser(moving: np.ndarray) -> None:
+    coded = encode_decode(moving, Encoding("mpeg4", {"qmin": "7", "qmax": "7"}))
+    told = coded.steps[coded.steps != UNKNOWN_STEP]
+    assert told.size and set(np.unique(told)) == {int(step_to_code(np.array([14.0]))[0])}
+
+
+def test_an_encoder_that_is_not_there_is_named(moving: np.ndarray) -> None:
+    with pytest.raises(OutputError, match="libnothing"):
+        encode_decode(moving, Encoding("libnothing", {}))
+
+
+def test_pairs_survive_the_cache(moving: np.ndarray, tmp_path: Path) -> None:
+    pair = ClipPair(moving, encode_decode(moving, Encoding(options={"crf": "30"})))
+    write_pair(pair, tmp_path / "a.npy")
+    back = read_pair(tmp_path / "a.npy")
+    assert np.array_equal(back.truth, pair.truth) and np.array_equal(back.coded.pictures, pair.coded.pictures)
+    assert np.array_equal(back.coded.steps, pair.coded.steps) and np.array_equal(back.coded.types, pair.coded.types)
+    data = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "cut.npy").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError):
+        read_pair(tmp_path / "cut.npy")
+
+
+def test_the_camera_moves_and_the_seed_decides(tmp_path: Path) -> None:
+    for seed in range(3):
+        cv2.imwrite(str(tmp_path / f"still{seed}.png"), textured(300, 420, seed))
+    sources = find_sources([], [tmp_path])
+    one, again = ClipMaker(sources, 3).pair(8), ClipMaker(sources, 3).pair(8)
+    assert np.array_equal(one.truth, again.truth) and np.array_equal(one.coded.pictures, again.coded.pictures)
+    assert not np.array_equal(one.truth, ClipMaker(sources, 3).pair(9).truth)
+    moved = [ClipMaker(sources, 3).pair(index).truth for index in range(4)]
+    assert any(not np.array_equal(clip[0], clip[-1]) for clip in moved)
+
+
+def test_side_planes_are_those_of_the_restoration(moving: np.ndarray) -> None:
+    coded = encode_decode(moving, Encoding(options={"crf": "30", "x264-params": "b-adapt=0:bframes=2"}))
+    t = int(np.flatnonzero(coded.types == PICTURE_TYPES.index("B"))[0])
+    maps = [QuantiserMap(code_to_step(coded.steps[i]), 16, PICTURE_TYPES[coded.types[i]]) for i in (t - 1, t, t + 1)]
+    wanted = quantiser_planes(maps[0], maps[1], maps[2], 128, 192)
+    codes = np.stack([coded.steps[i].repeat(16, 0).repeat(16, 1) for i in (t, t - 1, t + 1)])
+    got = side_planes(torch.from_numpy(codes)[None], torch.tensor([int(coded.types[t])]))
+    assert torch.allclose(got, wanted, atol=1e-6)
+
+
+def test_network_planes_follow_the_convention(moving: np.ndarray) -> None:
+    luma, cb, cr = split_planes(moving)
+    chroma = np.stack((cb, cr), 1)
+    x = pictures_to_network(torch.from_numpy(luma[None, :3].copy()), torch.from_numpy(chroma[None, :3].copy()))
+    assert x.shape == (1, 9, 128, 192)
+    assert float(x[0, 3, 5, 7]) == pytest.approx((float(luma[1, 5, 7]) - 16) / 219)
+    assert float(x[0, 5, 10, 12]) == pytest.approx((float(cr[1, 5, 6]) - 128) / 224 + 0.5)
+
+
+def test_frames_without_a_map_take_their_neighbours() -> None:
+    steps = np.full((4, 2, 2), 40, np.uint8)
+    steps[3] = UNKNOWN_STEP
+    coded = dataclasses.replace(
+        encode_decode(np.zeros((4, 48, 32), np.uint8) + 90, Encoding(options={"qp": "20"})), steps=steps
+    )
+    assert (told_steps(coded) == 40).all()
+
+
+def test_an_untrained_network_changes_nothing(pool: Path) -> None:
+    config = VideoTraining(cache=pool, output=pool)
+    from ns_video.networks.ns_restore import NsRestore
+
+    pair = read_pair(sorted(pool.glob("*.npy"))[0])
+    network = NsRestore(network_config(config)).eval()
+    restored = restore_luma(network, pair, told_steps(pair.coded), 1)
+    assert np.array_equal(restored, np.clip(pair.coded.pictures[1, : restored.shape[0]], 0, 255))
+
+
+def test_training_on_one_batch_lowers_its_loss(pool: Path, tmp_path: Path) -> None:
+    from ns_video.networks.ns_restore import NsRestore
+
+    torch.manual_seed(0)
+    config = small(pool, tmp_path)
+    batch = draw_batch(Pool(pool), config, 0)
+    network = NsRestore(network_config(config))
+    centre_head(network, 25.0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    first = batch_loss(network, batch, config)[0].item()
+    for _ in range(12):
+        optimizer.zero_grad()
+        batch_loss(network, batch, config)[0].backward()
+        optimizer.step()
+    loss, gain = batch_loss(network, batch, config)
+    assert loss.item() < 0.999 * first and float(gain) > 0.0
+
+
+def test_a_training_goes_on_exactly_where_it_stopped(pool: Path, tmp_path: Path) -> None:
+    whole = [update.loss for update in train_video(small(pool, tmp_path / "whole"))]
+    interrupted = train_video(small(pool, tmp_path / "parts"))
+    parts = [next(interrupted).loss, next(interrupted).loss]
+    interrupted.close()  # pyright: ignore[reportAttributeAccessIssue]  a generator
+    parts += [update.loss for update in train_video(small(pool, tmp_path / "parts"))]
+    assert len(whole) == 4 and parts == whole
+    ends = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts")]
+    assert all(torch.equal(ends[0]["averaged"][key], value) for key, value in ends[1]["averaged"].items())
+
+
+def test_the_configuration_is_checked(tmp_path: Path) -> None:
+    file = tmp_path / "video.toml"
+    file.write_text('cache = "c"\noutput = "o"\nsize = "tiny"\n')
+    assert read_config(file, steps=7) == VideoTraining(cache=Path("c"), output=Path("o"), size="tiny", steps=7)
+    for wrong in ("sise = 'tiny'", "size = 'gigantic'", "crop = 7", "="):
+        file.write_text(f'cache = "c"\noutput = "o"\n{wrong}\n')
+        with pytest.raises(UsageError):
+            read_config(file)
+
+
+def test_an_empty_pool_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no clip pair"):
+        next(train_video(small(tmp_path, tmp_path / "out")))
