@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import av
 import cv2
@@ -21,18 +22,26 @@ Damage = Callable[[Rgb, float, Generator], Rgb]
 _X264_FRAMES = 5
 
 
+def _rgb(picture: Any) -> Rgb:
+    """What OpenCV gave, as what it is: (H, W, 3) uint8. Its stubs know only numbers."""
+    return picture
+
+
 def jpeg(rgb: Rgb, severity: float, rng: Generator) -> Rgb:
     """JPEG of quality 97 down to 5; 4:2:0 or 4:4:4."""
-    quality = int(round(97 - 92 * severity**0.7))
+    quality = round(97 - 92 * severity**0.7)
     sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if rng.random() < 0.7 else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
-    data = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), options)[1]
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    data: Any = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), options)[1]
+    decoded: Any = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def _moved(rgb: Rgb, x: float, y: float) -> Rgb:
     matrix = np.array([[1, 0, x], [0, 1, y]], dtype=np.float32)
-    return cv2.warpAffine(rgb, matrix, rgb.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return _rgb(
+        cv2.warpAffine(rgb, matrix, rgb.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    )
 
 
 def inter_frame(rgb: Rgb, severity: float, rng: Generator, codec: str = "libx264") -> Rgb:
@@ -42,14 +51,14 @@ def inter_frame(rgb: Rgb, severity: float, rng: Generator, codec: str = "libx264
     buffer = io.BytesIO()
     step = rng.uniform(-3, 3, 2)
     with av.open(buffer, "w", format="nut") as container:
-        stream = container.add_stream(codec, rate=25)
+        stream: Any = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = even.shape[1], even.shape[0], "yuv420p"
         stream.codec_context.thread_count = 1
         if codec == "libx264":
             preset = str(rng.choice(["ultrafast", "veryfast", "fast"]))
             stream.options = {"crf": f"{15 + 35 * severity:.1f}", "preset": preset, "x264-params": "log-level=none"}
         else:
-            quantiser = int(round(2 + 29 * severity))
+            quantiser = round(2 + 29 * severity)
             stream.options = {"qmin": str(quantiser), "qmax": str(quantiser), "flags": "+qscale"}
             stream.codec_context.qmin = stream.codec_context.qmax = quantiser
         for number in range(_X264_FRAMES):
@@ -61,7 +70,7 @@ def inter_frame(rgb: Rgb, severity: float, rng: Generator, codec: str = "libx264
         container.mux(stream.encode(None))
     buffer.seek(0)
     with av.open(buffer, "r") as container:
-        last = [frame for frame in container.decode(video=0)][-1].to_ndarray(format="rgb24")
+        last = list(container.decode(video=0))[-1].to_ndarray(format="rgb24")
     result = rgb.copy()
     result[: even.shape[0], : even.shape[1]] = last
     return result
@@ -74,24 +83,24 @@ def mpeg2(rgb: Rgb, severity: float, rng: Generator) -> Rgb:
 
 def gaussian_blur(rgb: Rgb, severity: float, rng: Generator) -> Rgb:
     """Gaussian blur, sigma 0.4–4.4."""
-    return cv2.GaussianBlur(rgb, (0, 0), 0.4 + 4.0 * severity**1.5)
+    return _rgb(cv2.GaussianBlur(rgb, (0, 0), 0.4 + 4.0 * severity**1.5))
 
 
 def motion_blur(rgb: Rgb, severity: float, rng: Generator) -> Rgb:
     """A straight smear of 2–22 px in any direction."""
     length = 2 + int(20 * severity)
-    kernel = np.zeros((length, length), np.float32)
+    kernel: Any = np.zeros((length, length), np.float32)
     kernel[length // 2] = 1
     turn = cv2.getRotationMatrix2D(((length - 1) / 2, (length - 1) / 2), float(rng.uniform(0, 180)), 1)
     kernel = cv2.warpAffine(kernel, turn, (length, length))
-    return cv2.filter2D(rgb, -1, kernel / max(float(kernel.sum()), 1e-3))
+    return _rgb(cv2.filter2D(rgb, -1, kernel / max(float(kernel.sum()), 1e-3)))
 
 
 def defocus(rgb: Rgb, severity: float, rng: Generator) -> Rgb:
     """A disc of radius 1–8 px."""
-    radius = 1 + int(round(7 * severity**1.3))
+    radius = 1 + round(7 * severity**1.3)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)).astype(np.float32)
-    return cv2.filter2D(rgb, -1, kernel / kernel.sum())
+    return _rgb(cv2.filter2D(rgb, -1, kernel / kernel.sum()))
 
 
 def noise(rgb: Rgb, severity: float, rng: Generator) -> Rgb:
@@ -107,19 +116,19 @@ def noise(rgb: Rgb, severity: float, rng: Generator) -> Rgb:
 
 def mosaic(rgb: Rgb, severity: float, rng: Generator) -> Rgb:
     """Blocks of 2–9 px: shrunk bilinear, enlarged nearest."""
-    block = 2 + int(round(7 * severity))
+    block = 2 + round(7 * severity)
     height, width = rgb.shape[:2]
-    small = cv2.resize(rgb, (max(1, width // block), max(1, height // block)), interpolation=cv2.INTER_LINEAR)
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
+    small: Any = cv2.resize(rgb, (max(1, width // block), max(1, height // block)), interpolation=cv2.INTER_LINEAR)
+    return _rgb(cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST))
 
 
 def enlarged(rgb: Rgb, severity: float, rng: Generator) -> Rgb:
     """Shrunk by 1.2–5 and enlarged again, with a resampler that may ring."""
     factor = 1.2 + 3.8 * severity
     height, width = rgb.shape[:2]
-    small = cv2.resize(rgb, (int(width / factor), int(height / factor)), interpolation=cv2.INTER_AREA)
+    small: Any = cv2.resize(rgb, (int(width / factor), int(height / factor)), interpolation=cv2.INTER_AREA)
     how = int(rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4]))
-    return cv2.resize(small, (width, height), interpolation=how)
+    return _rgb(cv2.resize(small, (width, height), interpolation=how))
 
 
 def ringing(rgb: Rgb, severity: float, rng: Generator) -> Rgb:
@@ -139,14 +148,14 @@ def over_sharpened(rgb: Rgb, severity: float, rng: Generator) -> Rgb:
     """Unsharp mask with an amount of 0.4–6."""
     soft = cv2.GaussianBlur(rgb, (0, 0), float(rng.uniform(0.7, 2.0)))
     amount = 0.4 + 5.6 * severity**1.5
-    return cv2.addWeighted(rgb, 1 + amount, soft, -amount, 0)
+    return _rgb(cv2.addWeighted(rgb, 1 + amount, soft, -amount, 0))
 
 
 def over_denoised(rgb: Rgb, severity: float, rng: Generator) -> Rgb:
     """A bilateral or median filter far beyond what the noise calls for: flat areas between edges."""
     if rng.random() < 0.6:
-        return cv2.bilateralFilter(rgb, 9, 10 + 90 * severity, 1.5 + 5 * severity)
-    return cv2.medianBlur(rgb, 3 + 2 * int(round(4 * severity)))
+        return _rgb(cv2.bilateralFilter(rgb, 9, 10 + 90 * severity, 1.5 + 5 * severity))
+    return _rgb(cv2.medianBlur(rgb, 3 + 2 * round(4 * severity)))
 
 
 def _after(first: Damage, second: Damage, share: float = 1.0) -> Damage:
@@ -160,7 +169,7 @@ def half_restored(rgb: Rgb, severity: float, rng: Generator) -> Rgb:
     """Between the picture and a damaged one: what a restoration that finds part of the way gives."""
     damaged = DAMAGES[str(rng.choice(["jpeg", "inter_frame", "mosaic", "noise", "enlarged"]))](rgb, severity, rng)
     share = float(rng.uniform(0.2, 0.8))
-    return cv2.addWeighted(rgb, share, damaged, 1 - share, 0)
+    return _rgb(cv2.addWeighted(rgb, share, damaged, 1 - share, 0))
 
 
 DAMAGES: dict[str, Damage] = {
@@ -192,4 +201,4 @@ DAMAGES: dict[str, Damage] = {
 
 def shrunk(rgb: Rgb, side: int) -> Rgb:
     """The whole picture on `side` x `side` px (area mean)."""
-    return cv2.resize(rgb, (side, side), interpolation=cv2.INTER_AREA)
+    return _rgb(cv2.resize(rgb, (side, side), interpolation=cv2.INTER_AREA))

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import av.container
-import av.error
 import numpy as np
 from av.filter import Graph
 from av.video.frame import VideoFrame
@@ -118,7 +116,10 @@ def as_video_frame(frame: Frame) -> VideoFrame:
         planes[:3] = [planes[1], planes[2], planes[0]]
     for plane, samples in zip(made.planes, planes):
         raw = np.ascontiguousarray(samples).view(np.uint8)
-        target = np.frombuffer(plane, np.uint8)[: plane.line_size * plane.height].reshape(plane.height, plane.line_size)
+        memory: Any = plane
+        target = np.frombuffer(memory, np.uint8)[: plane.line_size * plane.height].reshape(
+            plane.height, plane.line_size
+        )
         target[:, : raw.shape[1]] = raw
     if frame.color.range:
         made.color_range = frame.color.range
@@ -392,7 +393,7 @@ def audio_offsets(path: Path) -> tuple[AudioOffset, ...]:
     """
     spans: dict[int, tuple[float, float]] = {}
     with open_input(path) as container:
-        video = [s.index for s in container.streams.video if s.codec_context is not None]
+        video = [s.index for s in container.streams.video]
         audio = [s.index for s in container.streams.audio]
         if not video or not audio:
             return ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -16,7 +18,8 @@ def fitted(rgb: Rgb, longest: int) -> Rgb:
     if factor >= 1:
         return rgb
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    small: Any = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    return small
 
 
 def resized_to(rgb: Rgb, height: int, width: int) -> Rgb:
@@ -24,7 +27,9 @@ def resized_to(rgb: Rgb, height: int, width: int) -> Rgb:
     if rgb.shape[:2] == (height, width):
         return rgb
     shrinks = height * width < rgb.shape[0] * rgb.shape[1]
-    return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    made: Any = cv2.resize(rgb, (width, height), interpolation=how)
+    return made
 
 
 def webp(rgb: Rgb, quality: int) -> bytes:

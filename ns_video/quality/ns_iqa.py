@@ -1,6 +1,6 @@
 """The no-reference score `ns-iqa`: 0 (unusable) to 100 (untouched), higher is better.
 
-A picture is looked at through several views: 256-px crops at native size, cut on the codec's 8-px grid where the picture
+A picture is looked at in several views: 256-px crops at native size, cut on the codec's 8-px grid where the picture
 has most and middling detail, and the whole picture resized to 256x256 (the view of the NS-IQA network). The crops are
 judged by two judges, the NS-IQA network and a small network on `picture_statistics`, the resized view by the first.
 The target both learned is `score_of_ssim` of the luma SSIM against the undamaged picture.

@@ -6,6 +6,7 @@ measures on the 8x8 DCT; periodicity of the gradient for grids of any period. No
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -23,7 +24,7 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def _luma_and_chroma(rgb: Tensor) -> tuple[Tensor, Tensor]:
-    """BT.601 luma (N, 1, H, W) and colour differences (N, 2, H, W) on the scale 0–255, from samples rounded to 8 bit."""
+    """BT.601 luma (N, 1, H, W) and colour differences (N, 2, H, W) on the scale 0–255, of samples rounded to 8 bit."""
     levels = (rgb.clamp(0, 1) * 255.0).round()
     red, green, blue = levels[:, 0:1], levels[:, 1:2], levels[:, 2:3]
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
@@ -98,7 +99,7 @@ def _dct_basis(device: torch.device) -> tuple[Tensor, list[Tensor]]:
     radius = (torch.arange(8)[:, None] + torch.arange(8)[None]).reshape(64)
     edges = (1, 2, 3, 5, 7, 10, 15)
     return basis.to(device), [
-        torch.nonzero((radius >= low) & (radius < high))[:, 0].to(device) for low, high in zip(edges, edges[1:])
+        torch.nonzero((radius >= low) & (radius < high))[:, 0].to(device) for low, high in itertools.pairwise(edges)
     ]
 
 

@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
-from ns_video.report.run import write_run_report
+from ns_video.report.build import Built, build_clip, build_run
+from ns_video.report.document import to_json
+from ns_video.report.write import (
+    json_text,
+    write_clip_report,
+    write_csv,
+    write_index,
+    write_report,
+    write_run_report,
+)
 
-__all__ = ["write_run_report"]
+__all__ = [
+    "Built",
+    "build_clip",
+    "build_run",
+    "json_text",
+    "to_json",
+    "write_clip_report",
+    "write_csv",
+    "write_index",
+    "write_report",
+    "write_run_report",
+]

@@ -1,29 +1,79 @@
-"""The report of a restoration run."""
+"""Writing reports: HTML, JSON beside it, CSV and the index of a folder."""
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
+from ns_video.errors import InputError
+from ns_video.media.pictures import write_bytes
 from ns_video.record import RunRecord
+from ns_video.report.build import Built, build_clip, build_run
+from ns_video.report.document import to_csv, to_json
+from ns_video.report.html import IndexRow, index_row, render, render_index
 from ns_video.score import Sampler
+
+
+def json_path(html: Path) -> Path:
+    """Where the JSON of a report lies: beside it, with the suffix .json."""
+    return html.with_suffix(".json") if html.suffix.lower() != ".json" else html.with_name(html.name + ".json")
+
+
+def json_text(built: Built) -> str:
+    """The documented JSON of a report."""
+    return json.dumps(to_json(built.report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_report(built: Built, html: Path) -> Path:
+    """Write the page to `html` and its JSON beside it, each whole or not at all; returns the JSON's path.
+
+    Raises OutputError.
+    """
+    target = json_path(html)
+    write_bytes(target, json_text(built).encode("utf-8", "backslashreplace"))
+    write_bytes(html, render(built).encode("utf-8", "backslashreplace"))
+    return target
 
 
 def write_run_report(record: RunRecord, sampler: Sampler, path: Path, *, device: str = "cpu") -> Path:
     """Write the report of a finished run to `path` (HTML) and its JSON beside it; returns the JSON's path.
 
     `sampler` has observed every (input, output) frame pair of the run. Scoring happens here, on `device`, and takes no
-    more than 5 % of `record.seconds` beyond the first four frames. Raises OutputError where a file can't be written.
+    more than 5 % of `record.seconds` beyond the first few frames. Raises OutputError where a file can't be written.
     """
-    data = {
-        "clip": record.output,
-        "frames": [{"index": sample.index, "pts_seconds": sample.pts_seconds} for sample in sampler.samples],
-        "shots": [{"first_frame": shot.first_index, "pts_seconds": shot.pts_seconds} for shot in sampler.shots],
-        "run": record.to_json(),
-    }
-    json_path = path.with_suffix(".json")
-    json_path.write_text(json.dumps(data, indent=2, ensure_ascii=False), encoding="utf-8")
-    path.write_text(
-        f"<!doctype html><title>ns-video report</title><pre>{len(sampler.samples)} frames</pre>", encoding="utf-8"
-    )
-    return json_path
+    return write_report(build_run(record, sampler, device=device), path)
+
+
+def write_clip_report(clip: Path, html: Path, reference: Path | None = None, *, device: str = "cpu") -> Built:
+    """Report on a clip or still that exists, against `reference` where given. Raises InputError, OutputError."""
+    built = build_clip(clip, reference, device=device)
+    write_report(built, html)
+    return built
+
+
+def write_csv(built: Built, path: Path) -> None:
+    """Write the frames of a report as CSV. Raises OutputError."""
+    write_bytes(path, to_csv(built.report).encode("utf-8"))
+
+
+def write_index(index: Path, reports: Sequence[tuple[str, Path]]) -> None:
+    """Write one page that lists reports, given as (name, HTML path), by what they say; links are relative to the page.
+
+    Raises InputError for a report whose JSON is missing or damaged, OutputError.
+    """
+    rows: list[IndexRow] = []
+    gains: list[float] = []
+    for name, html in reports:
+        try:
+            data = cast(dict[str, Any], json.loads(json_path(html).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{json_path(html)} can't be read: {error}", stage="report") from error
+        rows.append(index_row(name, data, html, index.parent))
+        before, after = (data.get(side) or {} for side in ("before", "after"))
+        if before.get("ns_iqa") is not None and after.get("ns_iqa") is not None:
+            gains.append(after["ns_iqa"] - before["ns_iqa"])
+    summary = f"mean gain {math.fsum(gains) / len(gains):+.1f} points of ns-iqa" if gains else ""
+    write_bytes(index, render_index(rows, summary).encode("utf-8", "backslashreplace"))

@@ -25,6 +25,8 @@ log = logging.getLogger("ns_video")
 
 _CELLS = CROP // GRID
 _LADDER = (0.08, 0.35, 0.65, 1.0)
+_START, _SCALE = 55.0, 30.0
+"""The network learns (score - _START) / _SCALE, about mean 0 and deviation 1; both are folded into its last layer."""
 _SLOW = ("inter_frame", "mpeg2")
 
 
@@ -42,7 +44,7 @@ class IqaConfig:
     large_region: int = 768
     large_share: float = 0.25
     """How often the larger region is taken: it teaches the resized view how damage looks when shrunk."""
-    network_patch: int = 128
+    network_patch: int = 96
     batch_contents: int = 4
     learning_rate: float = 1.5e-3
     validation_share: float = 0.1
@@ -120,7 +122,10 @@ def _add_content(material: Material, region: Rgb, content: int, rng: Generator) 
     truth = _luma(_as_tensor([region]))
     height, width = region.shape[:2]
     corners = {
-        (int(rng.integers(0, (height - CROP) // GRID + 1)) * GRID, int(rng.integers(0, (width - CROP) // GRID + 1)) * GRID)
+        (
+            int(rng.integers(0, (height - CROP) // GRID + 1)) * GRID,
+            int(rng.integers(0, (width - CROP) // GRID + 1)) * GRID,
+        )
         for _ in range(2 if max(height, width) > 300 else 1)
     }
     for picture in variants:
@@ -188,9 +193,9 @@ def train_network(material: Material, config: IqaConfig) -> NsIqa:
         for settings in optimiser.param_groups:
             settings["lr"] = config.learning_rate * _rate(spent / limit)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            judged = network(x)
+            judged = _START + _SCALE * network(x).float()
         target = score_of_ssim(torch.tensor(targets)) / 100.0
-        loss = _order_loss(judged.float()[:, 0] / 100.0, target, torch.tensor(groups))
+        loss = _order_loss(judged[:, 0] / 100.0, target, torch.tensor(groups))
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -198,6 +203,11 @@ def train_network(material: Material, config: IqaConfig) -> NsIqa:
         step += 1
         if step % 50 == 0:
             log.info("network: step %d, %.0f s, loss %.4f", step, spent, float(loss))
+    last = network.classifier[-1]
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        last.weight.mul_(_SCALE)
+        last.bias.mul_(_SCALE).add_(_START)
     return network.eval().to(memory_format=torch.contiguous_format)
 
 
@@ -220,7 +230,9 @@ def train_head(material: Material, config: IqaConfig) -> StatisticsHead:
     while (spent := time.monotonic() - began) < limit:
         chosen = groups[torch.randperm(len(groups), generator=generator)[:24]]
         rows = torch.cat([members[int(group)] for group in chosen])
-        x = statistics[rows] + 0.05 * head.get_buffer("spread") * torch.randn(len(rows), statistics.shape[1], generator=generator)
+        x = statistics[rows] + 0.05 * head.get_buffer("spread") * torch.randn(
+            len(rows), statistics.shape[1], generator=generator
+        )
         for settings in optimiser.param_groups:
             settings["lr"] = rate * _rate(spent / limit)
         loss = _order_loss(head(x)[:, 0] / 100.0, target[rows], content[rows])

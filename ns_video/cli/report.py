@@ -1,0 +1,74 @@
+"""ns-video report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("clip", type=click.Path(path_type=Path))
+@click.option("--reference", type=click.Path(path_type=Path), metavar="REF", help="The undamaged clip or still.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="REPORT.html",
+    help="Where the page goes; REPORT.json beside it.",
+)
+@click.option("--csv", "csv_path", type=click.Path(path_type=Path), metavar="FRAMES.csv", help="Frames as CSV.")
+@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object on stdout.")
+@click.option(
+    "--fail-below", type=float, metavar="S", help="Exit 1 when the mean ns-iqa of the clip is below S (0-100)."
+)
+@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, cuda:N or mps.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    clip: Path,
+    reference: Path | None,
+    output: Path | None,
+    csv_path: Path | None,
+    as_json: bool,
+    fail_below: float | None,
+    device: str,
+) -> int:
+    """Quality report of CLIP (a clip or a still), alone or against a reference."""
+    from ns_video.cli import emit, say
+    from ns_video.errors import UsageError
+    from ns_video.report import build_clip, to_json, write_csv, write_report
+
+    if output is None and csv_path is None and not as_json:
+        raise UsageError("nothing to write", remedy="give -o REPORT.html, --csv FRAMES.csv or --json")
+    for target in (output, csv_path):
+        if target is not None and target.exists() and any(_same(target, source) for source in (clip, reference)):
+            raise UsageError(f"{target} is an input", remedy="give another name")
+    settings: dict[str, Any] = ctx.obj or {}
+    built = build_clip(clip, reference, device=_device(device))
+    if output is not None:
+        write_report(built, output)
+    if csv_path is not None:
+        write_csv(built, csv_path)
+    if as_json:
+        emit(to_json(built.report))
+    elif not settings.get("quiet"):
+        for sentence in built.report.verdict:
+            say(sentence.text)
+    score = built.report.mean()
+    if fail_below is not None and (score is None or score < fail_below):
+        say(f"ns-iqa {'unknown' if score is None else f'{score:.1f}'} is below {fail_below:g}")
+        return 1
+    return 0
+
+
+def _same(one: Path, other: Path | None) -> bool:
+    return other is not None and other.exists() and one.samefile(other)
+
+
+def _device(name: str) -> str:
+    """The torch name of a device. Raises DeviceError where this machine lacks it."""
+    from ns_video.device import pick_device
+
+    return str(pick_device(name))

@@ -1,0 +1,324 @@
+"""Reports of runs, clips, comparisons and stills: material → `Report` and the pictures to show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ns_video import __version__
+from ns_video.errors import InputError
+from ns_video.frame import RANGE_FULL, ColorInfo, Frame, PixelFormat
+from ns_video.media.metrics import (
+    Alignment,
+    Comparison,
+    FullReference,
+    FullReferenceMeter,
+    audio_offsets,
+    filter_values,
+    frames_as_coded,
+)
+from ns_video.media.pictures import read_rgb
+from ns_video.media.probe import ClipInfo, still_format
+from ns_video.quality.ssim import ms_ssim
+from ns_video.record import Damage, RunRecord
+from ns_video.report.document import (
+    CLIP,
+    COMPARISON,
+    RUN,
+    AudioEntry,
+    Cost,
+    FrameEntry,
+    FullMeans,
+    FullMeansMeter,
+    Measures,
+    Report,
+    StreamRow,
+    TemporalEntry,
+)
+from ns_video.report.pictures import PicturePacker, choose
+from ns_video.report.verdict import verdict
+from ns_video.score import Sampler, ScoredSample, Scorer, score_samples
+
+RUN_SHARE = 0.05
+"""Of a run's time that its report may cost."""
+_SCORING_SHARE = 0.6
+"""Of the time allowed, for scores; the rest is for pictures and writing."""
+_MOST_PICTURES = 6
+_LEAST_PICTURES = 2
+_MS_SSIM_FRAMES = 600
+"""MS-SSIM is taken of every frame of a clip up to this long, beyond it of the sampled frames only: it costs as much as
+all libav filters together."""
+_MOST_FRAMES = 20_000
+"""Frames of a comparison listed one by one; of a longer clip every second, fourth, ... The means are of all frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A report and what its HTML shows."""
+
+    report: Report
+    pictures: tuple[dict[str, Any], ...]
+    """Plain JSON values made by `PicturePacker.pack`."""
+
+
+def _temporal(sampler: Sampler) -> TemporalEntry:
+    series = sampler.temporal
+    return TemporalEntry(
+        flicker_before=series.flicker_before,
+        flicker_after=series.flicker_after,
+        change_flicker=series.change_flicker,
+        luma_drift=series.luma_drift,
+        cb_drift=series.cb_drift,
+        cr_drift=series.cr_drift,
+    )
+
+
+def _entry(scored: ScoredSample) -> FrameEntry:
+    sample = scored.sample
+    after = None
+    if scored.after is not None and sample.after is not None:
+        after = Measures(scored.after, filter_values(sample.after))
+    return FrameEntry(
+        index=sample.index,
+        pts_seconds=sample.pts_seconds,
+        shot=sample.shot,
+        first_of_shot=sample.first_of_shot,
+        before=Measures(scored.before, filter_values(sample.before)),
+        after=after,
+    )
+
+
+def _pictures(scored: Sequence[ScoredSample], most: int, until: float | None) -> tuple[dict[str, Any], ...]:
+    chosen = choose(scored, most)
+    packer = PicturePacker(len(chosen))
+    made: list[dict[str, Any]] = []
+    for item in chosen:
+        if until is not None and len(made) >= _LEAST_PICTURES and time.perf_counter() > until:
+            break
+        made.append(packer.pack(item))
+    return tuple(made)
+
+
+def build_run(record: RunRecord, sampler: Sampler, *, device: str = "cpu") -> Built:
+    """The report of a finished run, from the frames its sampler kept.
+
+    Takes at most RUN_SHARE of `record.seconds`, the sampler's own time included, beyond three scored frames and two
+    pictures, which are made in any case.
+    """
+    began = time.perf_counter()
+    allowed = max(0.0, RUN_SHARE * record.seconds - sampler.seconds)
+    scorer = Scorer(device)
+    left = allowed - (time.perf_counter() - began)
+    scored = score_samples(sampler.samples, scorer, budget_seconds=max(0.0, left * _SCORING_SHARE))
+    entries = tuple(_entry(item) for item in scored)
+    pictures = _pictures(scored, _MOST_PICTURES, began + allowed)
+    before = {offset.stream_index: offset for offset in _audio(record.input)}
+    places = list(before.values())
+    audio = tuple(
+        AudioEntry(offset, places[number] if number < len(places) else None)
+        for number, offset in enumerate(_audio(record.output))
+    )
+    spent = time.perf_counter() - began + sampler.seconds
+    report = Report(
+        kind=RUN,
+        version=record.version or __version__,
+        clip=record.output,
+        model_sha256=scorer.sha256,
+        frames=entries,
+        shots=sampler.shots,
+        temporal=_temporal(sampler),
+        cost=Cost(spent, spent / record.seconds if record.seconds else None, len(entries), sampler.frames),
+        audio=audio,
+        streams=tuple(StreamRow(row.index, row.type, row.codec, row.action) for row in record.streams),
+        damage=tuple(record.damage),
+        warnings=tuple(record.warnings),
+        run=record,
+    )
+    return Built(replace(report, verdict=verdict(report)), pictures)
+
+
+def _audio(name: str) -> Any:
+    path = Path(name)
+    if not path.is_file() or still_format(path) is not None:
+        return ()
+    try:
+        return audio_offsets(path)
+    except InputError:
+        return ()  # a pipe or a container that can't be read again: no offset is stated
+
+
+def build_clip(clip: Path, reference: Path | None = None, *, device: str = "cpu", limit: int | None = None) -> Built:
+    """The report of a clip or still, against a reference where there is one.
+
+    Memory is bounded: frames flow by, and the sampler's frames stay. Raises InputError.
+    """
+    began = time.perf_counter()
+    is_still = still_format(clip) is not None
+    sampler = Sampler() if limit is None else Sampler(limit)
+    if is_still:
+        material = _still(clip, reference, sampler)
+    elif reference is not None:
+        material = _compared(clip, reference, sampler)
+    else:
+        material = _alone(clip, sampler)
+    scorer = Scorer(device)
+    scored = score_samples(sampler.samples, scorer, both=False)
+    entries = {item.sample.index: _entry(item) for item in scored}
+    frames = tuple(entries.values())
+    if reference is not None:
+        frames = tuple(_with_reference(found, entries.get(found.number)) for found in material.compared)
+    report = Report(
+        kind=CLIP if reference is None else COMPARISON,
+        version=__version__,
+        clip=str(clip),
+        model_sha256=scorer.sha256,
+        frames=frames,
+        full=material.full,
+        shots=sampler.shots,
+        temporal=_temporal(sampler),
+        cost=Cost(time.perf_counter() - began, None, len(entries), sampler.frames),
+        reference=None if reference is None else str(reference),
+        alignment=material.alignment,
+        audio=() if is_still else tuple(AudioEntry(offset) for offset in _audio(str(clip))),
+        streams=material.streams,
+        damage=material.damage,
+        warnings=material.warnings,
+    )
+    pictures = _pictures(scored, _MOST_PICTURES, None)
+    report = replace(report, cost=replace(report.cost, seconds=time.perf_counter() - began))
+    return Built(replace(report, verdict=verdict(report)), pictures)
+
+
+@dataclass(slots=True)
+class _Compared:
+    """A pair of a comparison."""
+
+    number: int
+    """Of the pair; the sampler counts these."""
+    index: int
+    """Of the frame in the clip."""
+    pts_seconds: float | None
+    shot: int
+    full: FullReference
+    ms_ssim: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Material:
+    compared: tuple[_Compared, ...] = ()
+    full: FullMeans | None = None
+    alignment: Alignment | None = None
+    streams: tuple[StreamRow, ...] = ()
+    damage: tuple[Damage, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def _with_reference(found: _Compared, entry: FrameEntry | None) -> FrameEntry:
+    if entry is None:
+        entry = FrameEntry(found.index, found.pts_seconds, found.shot, first_of_shot=False)
+    return replace(entry, index=found.index, full=found.full, ms_ssim=found.ms_ssim)
+
+
+def _rows(info: ClipInfo) -> tuple[StreamRow, ...]:
+    return tuple(
+        StreamRow(s.index, s.type, s.codec, "scored" if s.index == info.video.index else "") for s in info.streams
+    )
+
+
+def _alone(clip: Path, sampler: Sampler) -> _Material:
+    with frames_as_coded(clip) as reader:
+        for frame in reader.frames():
+            sampler.observe(frame)
+        return _Material(streams=_rows(reader.info), damage=tuple(reader.damage), warnings=tuple(reader.warnings))
+
+
+def _luma(frame: Frame) -> torch.Tensor:
+    plane = frame.planes[0].astype(np.float32) / ((1 << frame.format.bit_depth) - 1)
+    if frame.format.is_rgb:
+        weights = (0.299, 0.587, 0.114)
+        plane = sum(
+            weight * samples.astype(np.float32) for weight, samples in zip(weights, frame.planes[:3])
+        ) / np.float32((1 << frame.format.bit_depth) - 1)
+    return torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))[None, None]
+
+
+def _ms_ssim(first: Frame, second: Frame) -> float | None:
+    if min(first.height, first.width) < 11 or first.format.bit_depth != second.format.bit_depth:
+        return None
+    with torch.inference_mode():
+        return float(ms_ssim(_luma(first), _luma(second)))
+
+
+def _compared(clip: Path, reference: Path, sampler: Sampler) -> _Material:
+    comparison = Comparison(clip, reference)
+    found: list[_Compared] = []
+    means, stride, number = FullMeansMeter(), 1, 0
+    for number, pair in enumerate(comparison.pairs()):
+        sampler.observe(pair.clip, pair.reference)
+        likeness = _ms_ssim(pair.clip, pair.reference) if number < _MS_SSIM_FRAMES else None
+        means.add(pair.values, likeness)
+        if number % stride == 0:
+            entry = _Compared(number, pair.index, pair.clip.pts_seconds, len(sampler.shots) - 1, pair.values, likeness)
+            found.append(entry)
+        if len(found) > _MOST_FRAMES:
+            stride *= 2
+            found = [entry for entry in found if entry.number % stride == 0]
+    if number >= _MS_SSIM_FRAMES:
+        kept = {entry.number: entry for entry in found}
+        for sample in sampler.samples:
+            if sample.index >= _MS_SSIM_FRAMES and sample.after is not None:
+                likeness = _ms_ssim(sample.before, sample.after)
+                means.add_ms_ssim(likeness)
+                if sample.index in kept:
+                    kept[sample.index].ms_ssim = likeness
+    reader = comparison.clip_reader
+    assert reader is not None
+    return _Material(
+        compared=tuple(found),
+        full=means.result(),
+        alignment=comparison.alignment,
+        streams=_rows(reader.info),
+        damage=tuple(reader.damage),
+        warnings=tuple(reader.warnings),
+    )
+
+
+def _still_frame(path: Path) -> Frame:
+    rgb = read_rgb(path)
+    planes = tuple(np.ascontiguousarray(rgb[..., channel]) for channel in range(3))
+    return Frame(
+        planes=planes,
+        width=rgb.shape[1],
+        height=rgb.shape[0],
+        format=PixelFormat("gbrp", 8, True, 3, 0, 0, False),
+        color=ColorInfo(matrix=0, range=RANGE_FULL),
+        pts=0,
+        time_base=Fraction(1, 25),
+        key_frame=True,
+        picture_type="I",
+    )
+
+
+def _still(clip: Path, reference: Path | None, sampler: Sampler) -> _Material:
+    kind = still_format(clip) or "picture"
+    rows = (StreamRow(0, "picture", kind, "scored"),)
+    frame = _still_frame(clip)
+    if reference is None:
+        sampler.observe(frame)
+        return _Material(streams=rows)
+    if still_format(reference) is None:
+        raise InputError(f"{clip.name} is a picture, the reference {reference.name} is not", stage="compare")
+    other = _still_frame(reference)
+    values = FullReferenceMeter(Fraction(25)).measure(frame, other)
+    sampler.observe(frame, other)
+    entry = _Compared(0, 0, 0.0, 0, values, _ms_ssim(frame, other))
+    means = FullMeansMeter()
+    means.add(values, entry.ms_ssim)
+    return _Material((entry,), means.result(), Alignment(0.0, 1, 1, 1, ()), streams=rows)

@@ -1,0 +1,157 @@
+"""The pictures of a report: chosen frames, packed small, and what differs between them."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ns_video.color import to_tensor
+from ns_video.frame import Frame
+from ns_video.media.pictures import Rgb
+from ns_video.media.report_pictures import fitted, resized_to, webp
+from ns_video.quality.difference import difference_map, heat, mse, psnr
+from ns_video.quality.edges import compare_edges, sobel
+from ns_video.quality.hashes import hash_similarity
+from ns_video.quality.histograms import color_statistics, histogram_correlation, histograms
+from ns_video.report.document import rounded
+from ns_video.score import ScoredSample
+
+LONGEST = 1280
+"""Longer side of a shown picture in px."""
+_MAP_LONGEST = 640
+TOTAL_BYTES = 3_000_000
+"""All pictures of a report together, before base64 (which adds a third): the file stays under 5 MB."""
+_QUALITIES = (92, 85, 75, 60)
+_EDGE_LOST, _EDGE_GAINED, _EDGE_COMMON = (230, 90, 70), (70, 150, 240), (225, 225, 225)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A frame to be shown, and why."""
+
+    why: str
+    scored: ScoredSample
+
+
+def choose(scored: Sequence[ScoredSample], most: int) -> list[Chosen]:
+    """The frames worth a look: lowest scores, largest gains, a loss if there is one; at most `most`, each once."""
+    wanted: list[Chosen] = []
+    is_pair = any(item.after is not None for item in scored)
+    by_score = sorted(scored, key=lambda item: item.before if item.after is None else item.after)
+    by_gain = sorted(scored, key=lambda item: item.gain, reverse=True)
+    losses = [item for item in reversed(by_gain) if item.gain < -1.0]
+    wanted += [Chosen("worse than before", item) for item in losses[:1]]
+    for rank in range(3):
+        if is_pair and rank < len(by_gain):
+            wanted.append(Chosen("most improved" if rank == 0 else "much improved", by_gain[rank]))
+        if rank < len(by_score):
+            wanted.append(Chosen("lowest score" if rank == 0 else "low score", by_score[rank]))
+    if not is_pair and len(by_score) > 3:
+        wanted.append(Chosen("highest score", by_score[-1]))
+    seen: set[int] = set()
+    kept: list[Chosen] = []
+    for chosen in wanted:
+        if chosen.scored.sample.index not in seen and len(kept) < most:
+            seen.add(chosen.scored.sample.index)
+            kept.append(chosen)
+    return kept
+
+
+def as_rgb(frame: Frame) -> Rgb:
+    """The frame as 8-bit RGB, by its own matrix and range. PQ and HLG are shown as coded, without tone mapping."""
+    rgb = to_tensor(frame.planes, frame.format, frame.color, "rgb")
+    return np.ascontiguousarray((rgb[0] * 255.0).round().byte().permute(1, 2, 0).numpy())
+
+
+def _uri(data: bytes) -> str:
+    return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")
+
+
+def _edge_picture(first: Rgb, second: Rgb) -> tuple[Rgb, float]:
+    compared = compare_edges(first, second)
+    drawn = np.full((*compared.common.shape, 3), 20, np.uint8)
+    drawn[compared.common], drawn[compared.lost], drawn[compared.gained] = _EDGE_COMMON, _EDGE_LOST, _EDGE_GAINED
+    return drawn, compared.kept
+
+
+class PicturePacker:
+    """Packs chosen frames one after another within `total_bytes`, with lower quality as the room gets scarce."""
+
+    def __init__(self, expected: int, total_bytes: int = TOTAL_BYTES) -> None:
+        self._left = total_bytes
+        self._expected = max(1, expected)
+
+    def _packed(self, rgb: Rgb, room: float) -> bytes:
+        data = b""
+        for quality in _QUALITIES:
+            data = webp(rgb, quality)
+            if len(data) <= room:
+                return data
+        small = rgb
+        while len(data) > room and max(small.shape[:2]) > 160:
+            small = fitted(small, max(small.shape[:2]) * 2 // 3)
+            data = webp(small, _QUALITIES[-1])
+        return data
+
+    def pack(self, chosen: Chosen) -> dict[str, Any]:
+        """One element of the HTML's `pictures`: data URIs and figures, plain JSON values."""
+        sample = chosen.scored.sample
+        room = self._left / self._expected
+        self._expected = max(1, self._expected - 1)
+        before = as_rgb(sample.before)
+        after = None if sample.after is None else as_rgb(sample.after)
+        shown = fitted(before if after is None or before.size > after.size else after, LONGEST)
+        height, width = shown.shape[:2]
+        first = resized_to(before, height, width)
+        made: dict[str, Any] = {
+            "why": chosen.why,
+            "index": sample.index,
+            "pts_seconds": rounded(sample.pts_seconds),
+            "width": width,
+            "height": height,
+            "source_size": f"{sample.before.width}×{sample.before.height}",
+            "before": rounded(chosen.scored.before, 3),
+            "after": rounded(chosen.scored.after, 3),
+            "histograms": [dataclasses.asdict(histograms(first))],
+            "colors": [dataclasses.asdict(color_statistics(first))],
+        }
+        share = 0.42 if after is not None else 0.8
+        packed = [self._packed(first, room * share)]
+        made["first"] = _uri(packed[0])
+        map_first = fitted(first, _MAP_LONGEST)
+        if after is None:
+            edges = np.repeat(np.clip(sobel(map_first), 0, 255).astype(np.uint8)[..., None], 3, 2)
+            packed.append(self._packed(edges, room * 0.2))
+            made["edges"] = _uri(packed[-1])
+            self._left -= sum(map(len, packed))
+            return made
+        second = resized_to(after, height, width)
+        packed.append(self._packed(second, room * share))
+        made["second"] = _uri(packed[-1])
+        map_second = fitted(second, _MAP_LONGEST)
+        difference = difference_map(first, second)
+        drawn, kept = _edge_picture(map_first, map_second)
+        packed.append(self._packed(fitted(heat(difference), _MAP_LONGEST), room * 0.08))
+        made["heat"] = _uri(packed[-1])
+        packed.append(self._packed(drawn, room * 0.08))
+        made["edges"] = _uri(packed[-1])
+        made["histograms"].append(dataclasses.asdict(histograms(second)))
+        made["colors"].append(dataclasses.asdict(color_statistics(second)))
+        likeness = psnr(first, second)
+        made["pair"] = {
+            "mse": rounded(mse(first, second), 3),
+            "psnr": "∞" if math.isinf(likeness) else rounded(likeness, 2),
+            "mean_difference": rounded(float(difference.mean()), 3),
+            "largest_difference": rounded(float(difference.max()), 1),
+            "edges_kept": rounded(kept, 2),
+            "histogram_correlation": rounded(histogram_correlation(histograms(first), histograms(second)), 4),
+            "hashes": dataclasses.asdict(hash_similarity(first, second)),
+        }
+        self._left -= sum(map(len, packed))
+        return made

@@ -1,0 +1,144 @@
+"""The verdict in plain words."""
+
+from __future__ import annotations
+
+import math
+
+from ns_video.report.document import COMPARISON, RUN, Report, Sentence
+
+_NOTICEABLE_GAIN = 1.5
+"""Points of ns-iqa below which a difference is called none: about its error on one clip."""
+_NOTICEABLE_FLICKER = 0.1
+_NOTICEABLE_DRIFT = 1.0
+_NOTICEABLE_OFFSET = 0.02
+"""Seconds; ITU-R BT.1359 puts the threshold of detecting early sound at 45 ms."""
+_LEVELS = (
+    (80.0, "good", "looks clean"),
+    (60.0, "plain", "shows light damage"),
+    (40.0, "plain", "shows clear damage"),
+    (-1.0, "bad", "is heavily damaged"),
+)
+
+
+def clock(seconds: float | None) -> str:
+    """A time as 1:02:03.456, 2:03.456 or 3.456 s."""
+    if seconds is None:
+        return "an unknown time"
+    sign, seconds = ("-" if seconds < 0 else ""), abs(seconds)
+    whole, minutes = math.floor(seconds), math.floor(seconds / 60)
+    if minutes == 0:
+        return f"{sign}{seconds:.3f} s"
+    rest = f"{seconds - minutes * 60:06.3f}"
+    return f"{sign}{whole // 3600}:{minutes % 60:02d}:{rest}" if minutes >= 60 else f"{sign}{minutes}:{rest}"
+
+
+def verdict(report: Report) -> tuple[Sentence, ...]:
+    """What the figures mean, most important first."""
+    made = [*_score(report)]
+    if report.kind == COMPARISON:
+        made += _likeness(report)
+    if report.kind == RUN:
+        made += _run(report)
+    made += _damage(report)
+    return tuple(made)
+
+
+def _level(score: float) -> tuple[str, str]:
+    return next((tone, words) for least, tone, words in _LEVELS if score >= least)
+
+
+def _score(report: Report) -> list[Sentence]:
+    score = report.mean()
+    what = "picture" if report.is_still else "clip"
+    if score is None:
+        return [Sentence("bad", f"No frame of the {what} could be scored.")]
+    judged = [entry for entry in report.frames if entry.judged is not None]
+    if report.kind == RUN:
+        return _gain(report, what)
+    tone, words = _level(score)
+    text = f"The {what} {words}: ns-iqa {score:.1f} of 100"
+    if len(judged) > 1:
+        worst = min(judged, key=lambda entry: entry.judged.ns_iqa if entry.judged else 0.0)
+        least = worst.judged.ns_iqa if worst.judged else 0.0
+        text += f", mean of {len(judged)} sampled frames; lowest {least:.1f} at {clock(worst.pts_seconds)}"
+    return [Sentence(tone, text + ".")]
+
+
+def _gain(report: Report, what: str) -> list[Sentence]:
+    before, after = report.mean("before"), report.mean("after")
+    if before is None or after is None:
+        return [Sentence("bad", f"No frame of the {what} could be scored.")]
+    gain = after - before
+    pairs = [(e.before.ns_iqa, e.after.ns_iqa, e.pts_seconds) for e in report.frames if e.before and e.after]
+    better = sum(1 for one, other, _ in pairs if other > one)
+    tally = f"; better in {better} of {len(pairs)} sampled frames" if len(pairs) > 1 else ""
+    figures = f"ns-iqa {before:.1f} → {after:.1f} ({gain:+.1f}){tally}"
+    if gain >= _NOTICEABLE_GAIN:
+        made = [Sentence("good", f"The {what} looks better than before: {figures}.")]
+    elif gain <= -_NOTICEABLE_GAIN:
+        made = [Sentence("bad", f"The {what} looks worse than before: {figures}.")]
+    else:
+        made = [Sentence("plain", f"No visible difference in quality: {figures}.")]
+    worst = min(pairs, key=lambda pair: pair[1] - pair[0])
+    if worst[1] - worst[0] <= -_NOTICEABLE_GAIN and len(pairs) > 1:
+        made.append(
+            Sentence(
+                "bad", f"The largest loss is at {clock(worst[2])}: {worst[0]:.1f} → {worst[1]:.1f}. Look at it below."
+            )
+        )
+    return made
+
+
+def _likeness(report: Report) -> list[Sentence]:
+    made: list[Sentence] = []
+    psnr, ssim = report.pooled("psnr_y"), report.pooled("ssim")
+    alignment = report.alignment
+    if psnr is None and report.pooled("psnr_rgb") is not None:
+        psnr = report.pooled("psnr_rgb")
+    if psnr is not None and math.isinf(psnr):
+        made.append(Sentence("good", "Clip and reference have the same luma samples in every compared frame."))
+    elif psnr is not None and ssim is not None:
+        xpsnr = report.pooled("xpsnr")
+        tail = "" if xpsnr is None else f", XPSNR {xpsnr:.2f} dB"
+        made.append(Sentence("plain", f"Against the reference: PSNR {psnr:.2f} dB, SSIM {ssim:.4f}{tail}."))
+    elif alignment is not None:
+        made.append(Sentence("bad", "No frame of the clip has a partner in the reference: nothing was compared."))
+    if alignment is not None:
+        made += [Sentence("bad", f"Mind: {problem}.") for problem in alignment.problems]
+    return made
+
+
+def _run(report: Report) -> list[Sentence]:
+    made: list[Sentence] = []
+    temporal = report.temporal
+    before, after = temporal.flicker_before.mean, temporal.flicker_after.mean
+    if before is not None and after is not None and abs(after - before) >= _NOTICEABLE_FLICKER:
+        rose = after > before
+        words = "More flicker" if rose else "Less flicker"
+        made.append(
+            Sentence("bad" if rose else "good", f"{words} than before: {before:.2f} → {after:.2f} 8-bit steps.")
+        )
+    drifts = (("luma", temporal.luma_drift), ("Cb", temporal.cb_drift), ("Cr", temporal.cr_drift))
+    for name, series in drifts:
+        if series.mean is not None and abs(series.mean) >= _NOTICEABLE_DRIFT:
+            made.append(Sentence("bad", f"Mean {name} moved by {series.mean:+.1f} 8-bit steps."))
+    for entry in report.audio:
+        if entry.before is not None:
+            moved = entry.offset.start_seconds - entry.before.start_seconds
+            if abs(moved) >= _NOTICEABLE_OFFSET:
+                index = entry.offset.stream_index
+                made.append(Sentence("bad", f"Audio stream {index} begins {moved:+.3f} s off from where it was."))
+    run = report.run
+    if run is not None and run.frames_passed_through:
+        made.append(Sentence("bad", f"{run.frames_passed_through} frames were passed through unrestored."))
+    if run is not None and run.frames_in != run.frames_out:
+        made.append(Sentence("bad", f"{run.frames_in} frames came in, {run.frames_out} went out."))
+    return made
+
+
+def _damage(report: Report) -> list[Sentence]:
+    if not report.damage:
+        return []
+    first = next((place.pts_seconds for place in report.damage if place.pts_seconds is not None), None)
+    places = "one place" if len(report.damage) == 1 else f"{len(report.damage)} places"
+    return [Sentence("bad", f"The input is damaged in {places}, the first at {clock(first)}.")]
