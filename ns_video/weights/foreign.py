@@ -73,27 +73,38 @@ class _Rcan(RCAN):
 
 def build_rcan(config: RcanConfig) -> nn.Module:
     """RCAN, (N, 3, H, W) in [0, 1] → (N, 3, scale * H, scale * W); it takes the DIV2K mean off the input itself."""
-    return _Rcan(
+    network = _Rcan(
         scale=config.scale,
         n_resgroups=config.groups,
         n_resblocks=config.blocks,
         n_feats=config.channels,
         reduction=config.reduction,
     )
+    _freeze_means(network)
+    return network
+
+
+def _freeze_means(network: nn.Module) -> None:
+    """A data set's mean is no learned value, though spandrel keeps it as one."""
+    for name, parameter in network.named_parameters():
+        if {"sub_mean", "add_mean"} & set(name.split(".")):
+            parameter.requires_grad_(False)
 
 
 def build_hat(config: HatConfig) -> nn.Module:
     """HAT, (N, 3, H, W) in [0, 1] → (N, 3, scale * H, scale * W)."""
-    return HAT(
-        embed_dim=config.dim,
-        depths=config.depths,
-        num_heads=(HAT_HEADS,) * len(config.depths),
-        window_size=config.window,
-        overlap_ratio=0.5,
-        mlp_ratio=2.0,
-        upscale=config.scale,
-        img_range=1.0,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about how it calls torch.meshgrid
+        return HAT(
+            embed_dim=config.dim,
+            depths=config.depths,
+            num_heads=(HAT_HEADS,) * len(config.depths),
+            window_size=config.window,
+            overlap_ratio=0.5,
+            mlp_ratio=2.0,
+            upscale=config.scale,
+            img_range=1.0,
+        )
 
 
 class SpandrelNetwork(nn.Module):
@@ -196,12 +207,13 @@ def load_foreign(tensors: Mapping[str, Tensor]) -> Foreign | None:
     network: nn.Module = SpandrelNetwork(found)
     if channels == (1, 1):
         network = PerChannel(network)
+    _freeze_means(network)
     precisions = {"fp32"}
     precisions |= {"fp16"} if found.supports_half else set()
     precisions |= {"bf16"} if found.supports_bfloat16 else set()
     identifier = str(found.architecture.id)
     return Foreign(
-        network=network.eval().requires_grad_(False),
+        network=network.eval(),
         architecture=identifier,
         scale=found.scale,
         multiple_of=found.size_requirements.multiple_of,

@@ -301,9 +301,10 @@ def _describe(name: str, file: WeightsFile, for_training: bool) -> Descriptor:
         raise ModelError(f"model file {file.path}: unknown domain '{domain:.40}' or conditioning '{conditioning:.40}'")
     network = traits.network
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    network.requires_grad_(for_training)
-    if isinstance(network, Nsie) and not for_training:
-        fold_batchnorm(network)
+    if not for_training:
+        network.requires_grad_(False)
+        if isinstance(network, Nsie):
+            fold_batchnorm(network)
     shared = {item.name: getattr(traits, item.name) for item in dataclasses.fields(traits)}
     return Descriptor(
         name=name,

@@ -159,6 +159,17 @@ def _checked_legacy(data: bytes) -> io.BytesIO:
     return stream
 
 
+def _checked(data: bytes) -> io.BytesIO:
+    """What PyTorch may read of `data`. Raises ValueError."""
+    if data[:4] == b"PK\x03\x04":
+        return _checked_archive(data)
+    if data[257:262] == b"ustar":
+        raise ValueError("it is a tar archive; PyTorch has not written those since 2017 and they can't be read safely")
+    if data[:1] == b"\x80":
+        return _checked_legacy(data)
+    raise ValueError("it is neither safetensors nor a PyTorch checkpoint")
+
+
 def _as_table(value: object) -> dict[object, object] | None:
     return cast(dict[object, object], value) if isinstance(value, dict) else None
 
@@ -203,19 +214,10 @@ def read_pickle(data: bytes) -> dict[str, Tensor]:
     Raises ValueError: unsafe, damaged, of another kind.
     """
     try:
-        if data[:4] == b"PK\x03\x04":
-            stream = _checked_archive(data)
-        elif data[257:262] == b"ustar":
-            raise ValueError(
-                "it is a tar archive; PyTorch has not written those since 2017 and they can't be read safely"
-            )
-        elif data[:1] == b"\x80":
-            stream = _checked_legacy(data)
-        else:
-            raise ValueError("it is neither safetensors nor a PyTorch checkpoint")
-        stream_bytes = len(stream.getbuffer())
         with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch's advice to whoever writes such files
+            warnings.simplefilter("ignore")  # advice to whoever wrote such a file
+            stream = _checked(data)
+            stream_bytes = len(stream.getbuffer())
             loaded: object = torch.load(stream, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OverflowError) as error:
         raise ValueError(str(error).partition("\n")[0] or "it is damaged") from error
