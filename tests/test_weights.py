@@ -842,7 +842,7 @@ def test_bombs_take_no_memory(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-@pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "deflated", "legacy"])
 def test_a_mutated_file_loads_or_is_a_model_error(kind: str, data: st.DataObject, tmp_path: Path) -> None:
     whole = mutants(kind)
     begin = data.draw(st.integers(0, len(whole) - 1))
@@ -893,5 +893,11 @@ def mutants(kind: str) -> bytes:
     stream, state = io.BytesIO(), {"a.weight": torch.ones(2, 3), "a.bias": torch.zeros(2)}
     if kind == "safetensors":
         return safetensors.torch.save(state, {"architecture": "none"})
-    torch.save({"state_dict": state}, stream, _use_new_zipfile_serialization=kind == "zip")
-    return stream.getvalue()
+    torch.save({"state_dict": state}, stream, _use_new_zipfile_serialization=kind != "legacy")
+    if kind != "deflated":
+        return stream.getvalue()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(stream) as archive, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out:
+        for name in archive.namelist():
+            out.writestr(name, archive.read(name))
+    return packed.getvalue()

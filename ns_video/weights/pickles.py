@@ -10,8 +10,10 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from typing import cast
 
@@ -208,6 +210,10 @@ def _numpy_scalars() -> list[Callable[..., object] | tuple[Callable[..., object]
     return [*((scalar, name) for name in names), np.dtype, *kinds]
 
 
+_DAMAGED = (pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error)
+"""What the modules that read archives and pickles raise at damage."""
+
+
 def read_pickle(data: bytes) -> dict[str, Tensor]:
     """The state dict in a PyTorch checkpoint, of either format.
 
@@ -219,7 +225,7 @@ def read_pickle(data: bytes) -> dict[str, Tensor]:
             stream = _checked(data)
             stream_bytes = len(stream.getbuffer())
             loaded: object = torch.load(stream, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OverflowError) as error:
+    except (*_DAMAGED, RuntimeError, EOFError, OverflowError, OSError) as error:
         raise ValueError(str(error).partition("\n")[0] or "it is damaged") from error
     except (LookupError, TypeError, AttributeError, AssertionError, MemoryError, NotImplementedError) as error:
         raise ValueError(f"it is damaged ({type(error).__name__}: {str(error).partition(chr(10))[0]:.100})") from error
