@@ -41,6 +41,7 @@ from ns_video.networks.ns_c import NsC, NsCConfig
 from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
 from ns_video.networks.nsie import Nsie, NsieConfig
+from ns_video.quality.ns_iqa import JudgesConfig, NsIqaJudges
 from ns_video.weights import Metadata, list_models, load_descriptor, load_weights, save_model, write_card
 from ns_video.weights.foreign import HAT_SIZES, HatConfig, RcanConfig, build_hat, build_rcan
 
@@ -195,6 +196,16 @@ def test_judges_come_back(tmp_path: Path) -> None:
             found = load_descriptor(tmp_path / name)
             assert found.architecture == "ns_c" and not found.restores and found.out_channels == 3
             assert torch.equal(found.network(x), classes(x))
+
+
+def test_the_shipped_scores_judges_come_back(tmp_path: Path) -> None:
+    judges = randomised(NsIqaJudges(NsIqa(NsIqaConfig()), JudgesConfig(network_share=0.25, resized_share=0.75)))
+    save_model(judges, tmp_path / "a.safetensors", Metadata("ns_iqa_judges"))
+    found = load_descriptor(tmp_path / "a.safetensors")
+    assert isinstance(found.network, NsIqaJudges) and not found.restores
+    assert found.network.config == JudgesConfig(network_share=0.25, resized_share=0.75)
+    x = picture(1, 3, 80, 96)
+    assert found.network.score(x) == judges.score(x)  # pyright: ignore[reportCallIssue]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -439,8 +450,7 @@ def test_an_unknown_name_names_the_known_ones(installed: Card) -> None:
 def test_every_shipped_model_loads_as_its_card_says() -> None:
     for card in list_models():
         assert load_weights(card.name).sha256 == card.sha256
-        if card.task != "score":
-            assert load_descriptor(card.name).card == card
+        assert load_descriptor(card.name).card == card
 
 
 # --- damage ---------------------------------------------------------------------------------------------------------
