@@ -140,6 +140,10 @@ def plane_views(frame: VideoFrame, fmt: PixelFormat) -> tuple[Plane, ...]:
     return tuple(views)
 
 
+class _ThreadedError(Exception):
+    """A packet could not be decoded while several threads decoded."""
+
+
 class _Quantisers:
     """Reads libav's VIDEO_ENC_PARAMS into QuantiserMaps."""
 
@@ -195,20 +199,39 @@ class ClipReader:
 
     def __init__(self, source: str | Path | IO[bytes], options: DecodeOptions | None = None) -> None:
         self.options = options or DecodeOptions()
+        self._source = source
+        # Only a file can be read again from its start; see _all_items.
+        self._threads = self.options.threads if isinstance(source, (str, Path)) and str(source) != "-" else 1
+        self._items: Generator[Frame | CopiedPacket] | None = None
+        self._begin()
+        self._open()
+
+    def _begin(self) -> None:
         self.damage: list[Damage] = []
         self.damage_count = 0
         self.warnings: list[str] = []
         self.frames_decoded = 0
         self.end_seconds: float | None = None
         """Presentation time after the last frame, once known."""
-        with captured_log() as lines:
+        self.clock_jumps: list[float] = []
+        """Seconds added to all times from each place on where the clock of the source jumped back (MPEG-TS)."""
+        self._graph: Graph | None = None
+        self._last_pts: int | None = None
+        self._last_duration = 0
+        self._held: VideoFrame | None = None
+        self._clock_offset = 0
+        self._lost_start = 0
+        self._first_geometry: tuple[int, int, str] | None = None
+        self._last_geometry: tuple[int, int, str] | None = None
+
+    def _open(self) -> None:
+        with captured_log():
             self._container = open_input(
-                source,
+                self._source,
                 container_format=self.options.container_format,
                 options=self.options.container_options,
                 allow_protocols=self.options.allow_protocols,
             )
-            self._open_log = list(lines)
         try:
             self.info: ClipInfo = clip_info(self._container)
             self._stream: VideoStream = self._container.streams[self.info.video.index]  # pyright: ignore[reportAttributeAccessIssue]
@@ -216,18 +239,7 @@ class ClipReader:
         except BaseException:
             self._container.close()
             raise
-        self._graph: Graph | None = None
-        self._items: Generator[Frame | CopiedPacket] | None = None
         self._quantisers = _Quantisers(self.info.video.codec, self.info.video.format.bit_depth)
-        self._last_pts: int | None = None
-        self._last_duration = 0
-        self._held: VideoFrame | None = None
-        self._clock_offset = 0
-        self.clock_jumps: list[float] = []
-        """Seconds added to all times from each place on where the clock of the source jumped back (MPEG-TS)."""
-        self._lost_start = 0
-        self._first_geometry: tuple[int, int, str] | None = None
-        self._last_geometry: tuple[int, int, str] | None = None
 
     def __enter__(self) -> ClipReader:
         return self
@@ -245,6 +257,13 @@ class ClipReader:
         self._container.close()
 
     @property
+    def shown(self) -> str:
+        """The source's name, safe to print."""
+        if isinstance(self._source, (str, Path)):
+            return "standard input" if str(self._source) == "-" else printable(self._source)
+        return "the input"
+
+    @property
     def container(self) -> av.container.InputContainer:
         """The libav container, for `ns_video.media` only."""
         return self._container
@@ -252,7 +271,7 @@ class ClipReader:
     def _check_header(self) -> None:
         video, context = self.info.video, self._stream.codec_context
         if context.codec_tag in ("encv", "drmi"):
-            raise InputError(f"{printable(self.info.name)} is encrypted", stage="open")
+            raise InputError(f"{self.shown} is encrypted", stage="open")
         if video.width * video.height > self.options.max_pixels:
             raise InputError(
                 f"the header claims {video.width}x{video.height} pixels, more than --max-pixels allows",
@@ -264,13 +283,13 @@ class ClipReader:
             **({"export_side_data": "venc_params"} if self.options.quantisers else {}),
         }
         context.thread_type = "AUTO"  # pyright: ignore[reportAttributeAccessIssue]
-        context.thread_count = self.options.threads
+        context.thread_count = self._threads
         self._decoder: Any = context
         if video.alpha_in_side_channel and video.codec in ("vp8", "vp9"):
             # libav's own VP8/VP9 decoders drop the alpha channel; libvpx keeps it.
             alpha = av.CodecContext.create("libvpx-vp9" if video.codec == "vp9" else "libvpx", "r")
             alpha.extradata = context.extradata
-            alpha.thread_count = self.options.threads
+            alpha.thread_count = self._threads
             self._decoder = alpha
 
     def _damaged(self, what: str, pts_seconds: float | None) -> None:
@@ -290,16 +309,36 @@ class ClipReader:
         return self._items
 
     def _all_items(self, wanted: frozenset[int]) -> Generator[Frame | CopiedPacket]:
+        given = 0
+        while True:
+            again = False
+            with captured_log() as lines:
+                try:
+                    for number, item in enumerate(self._walk(self._chosen(wanted), lines)):
+                        if number >= given:
+                            given += 1
+                            yield item
+                except _ThreadedError:
+                    again = True
+            if not again:
+                break
+            # Frame threads lose other frames around a broken packet than one thread does, and report it elsewhere.
+            # So a damaged file is read again from its start by one thread; what was given already is not given twice.
+            self._container.close()
+            self._threads = 1
+            self._begin()
+            self._open()
+        if not self.frames_decoded:
+            problem = self.damage[0].what if self.damage else "its video stream is empty"
+            raise InputError(f"{self.shown}: no decodable frame ({problem})", stage="decode")
+        self._check_length()
+
+    def _chosen(self, wanted: frozenset[int]) -> list[Any]:
         streams = [s for s in self._container.streams if s.index == self._stream.index or s.index in wanted]
         for s in self._container.streams:
             if s not in streams:
                 s.discard = av.stream.Discard.all
-        with captured_log() as lines:
-            yield from self._walk(streams, lines)
-        if not self.frames_decoded:
-            problem = self.damage[0].what if self.damage else "its video stream is empty"
-            raise InputError(f"{printable(self.info.name)}: no decodable frame ({problem})", stage="decode")
-        self._check_length()
+        return streams
 
     def frames(self) -> Generator[Frame]:
         """All frames, packets of other streams left out."""
@@ -391,15 +430,16 @@ class ClipReader:
         yield None
 
     def _decode(self, packet: Any) -> list[VideoFrame]:
-        frames: list[VideoFrame] = []
         try:
-            frames = self._decoder.decode(packet)
+            return self._decoder.decode(packet)
         except av.error.EOFError:
-            pass
+            return []
         except (av.FFmpegError, ValueError) as error:
+            if self._threads != 1:
+                raise _ThreadedError from error
             where = self._seconds(packet.pts) if packet is not None else None
             self._damaged(f"a packet can't be decoded: {getattr(error, 'strerror', None) or error}", where)
-        return frames
+            return []
 
     def _read_log(self, lines: list[tuple[int, str, str]], pts_seconds: float | None) -> None:
         if not lines:
@@ -453,7 +493,8 @@ class ClipReader:
         pts, guessed = picture.pts, False
         if pts is None:
             guessed = True
-            pts = 0 if self._last_pts is None else self._last_pts + (self._last_duration or nominal)
+            step = self._last_duration if nominal / 2 <= self._last_duration <= nominal * 2 else nominal
+            pts = 0 if self._last_pts is None else self._last_pts + step
         else:
             pts += self._clock_offset
             if self._last_pts is not None and pts <= self._last_pts:

@@ -19,6 +19,7 @@ import av.stream
 from ns_video.errors import OutputError, UsageError
 from ns_video.media.decode import CopiedPacket
 from ns_video.media.encode import VideoPlan, add_video_stream
+from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
 from ns_video.media.libav import file_url, open_input, printable, translate_output
 from ns_video.media.probe import ClipInfo, StreamInfo, codec_name
 from ns_video.record import StreamAction
@@ -145,7 +146,11 @@ class ClipWriter:
         info: ClipInfo,
         copies: Iterable[CopyPlan],
         covers: dict[int, bytes],
+        *,
+        already_encoded: bool = False,
     ) -> None:
+        """`already_encoded`: the video's packets come from segments; the stream needs no encoder of its own."""
+        self._already_encoded = already_encoded
         self.shown = shown
         self._info = info
         self._closed = False
@@ -156,6 +161,9 @@ class ClipWriter:
             options.setdefault("movflags", "+use_metadata_tags")
         if isinstance(target, str) and target.startswith("pipe:") and settings.container_format in _MOV:
             options.setdefault("movflags", "+frag_keyframe+empty_moov+default_base_moof")
+        if settings.container_format == "matroska":
+            # A block may lie before 0 (encoder delay of AAC); shifting all streams for it would move every frame.
+            options.setdefault("avoid_negative_ts", "disabled")
         try:
             self._container: Any = av.open(
                 target, "w", format=settings.container_format, container_options=options, metadata_errors="surrogateescape"
@@ -188,7 +196,10 @@ class ClipWriter:
         self._convert: dict[int, Callable[[bytes], bytes]] = {}
         for stream in source.streams:
             if stream.index == info.video.index:
-                self.video = add_video_stream(self._container, plan)
+                if self._already_encoded and needs_container_hdr(plan):
+                    self.video: Any = add_video_stream_with_hdr(self._container, plan)
+                else:
+                    self.video = add_video_stream(self._container, plan)
                 about = next(s for s in info.streams if s.index == stream.index)
                 kept = {k: v for k, v in about.metadata if not _STALE_VIDEO_TAGS.match(k)}
                 if plan.codec == "libvpx-vp9" and plan.pix_fmt.startswith("yuva"):
@@ -213,10 +224,6 @@ class ClipWriter:
             else:
                 made = _copy_stream(self._container, stream)
             self._streams[stream.index] = made
-
-    def encoder_stream(self) -> Any:
-        """The restored video stream, with its encoder open."""
-        return self.video
 
     def write_video(self, packet: Any) -> None:
         """Mux one packet of the restored stream. Takes the packet over."""

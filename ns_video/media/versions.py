@@ -1,0 +1,48 @@
+"""What libav can do here: versions, codecs, hardware. Floor 2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import av
+import cv2
+import PIL
+from av.codec.hwaccel import hwdevices_available
+
+_ENCODERS = ("libx264", "libx264rgb", "libx265", "libsvtav1", "libaom-av1", "libvpx-vp9", "ffv1", "prores_ks", "dnxhd")
+_HARDWARE_ENCODERS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc", "h264_qsv", "hevc_qsv", "h264_videotoolbox")
+_DECODERS = ("h264", "hevc", "av1", "libdav1d", "vp9", "vp8", "mpeg2video", "mpeg4", "prores", "mjpeg", "vvc")
+
+
+@dataclass(frozen=True, slots=True)
+class MediaReport:
+    """Versions and codecs of the libraries that read and write."""
+
+    versions: dict[str, str]
+    encoders: dict[str, bool]
+    """Name → built in. A hardware encoder that is built in still needs its hardware."""
+    decoders: dict[str, bool]
+    hardware: tuple[str, ...]
+    """Hardware interfaces libav was built with."""
+
+
+def media_report() -> MediaReport:
+    """Asks PyAV, OpenCV and Pillow."""
+    versions = {"PyAV": av.__version__, "OpenCV": cv2.__version__, "Pillow": PIL.__version__}
+    for name, number in sorted(av.library_versions.items()):
+        versions[name] = ".".join(str(part) for part in number)
+    encoders = {name: _has(name, "w") for name in (*_ENCODERS, *_HARDWARE_ENCODERS)}
+    return MediaReport(
+        versions=versions,
+        encoders=encoders,
+        decoders={name: _has(name, "r") for name in _DECODERS},
+        hardware=tuple(hwdevices_available()),
+    )
+
+
+def _has(name: str, mode: str) -> bool:
+    try:
+        av.Codec(name, "w" if mode == "w" else "r")
+    except ValueError:
+        return False
+    return True
