@@ -1,0 +1,160 @@
+"""ns-video bench: stage speeds alone and together on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ns_video.bench import BenchOptions, ClipBench, PictureSpeed, StageSpeed
+
+
+def _size(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
+    width, cross, height = value.lower().partition("x")
+    if not cross or not width.isdigit() or not height.isdigit() or min(int(width), int(height)) < 16:
+        raise click.BadParameter("give WIDTHxHEIGHT, 16 or more each")
+    return int(width) // 2 * 2, int(height) // 2 * 2
+
+
+def _tiles(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[int | None, ...]:
+    for value in values:
+        if value != "auto" and not value.isdigit():
+            raise click.BadParameter("give a number or auto")
+    return tuple(None if value == "auto" else int(value) for value in values)
+
+
+@click.command()
+@click.argument("clip", required=False, type=click.Path(exists=True, dir_okay=False))
+@click.option("--model", "models", multiple=True, help="What to measure; several are measured one after the other.")
+@click.option("--preset", default="fast", show_default=True, help="Whose clip model and encoder speed to take.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
+@click.option("--precision", "precisions", multiple=True, default=("auto",), show_default=True)
+@click.option("--tile", "tiles", multiple=True, default=("auto",), callback=_tiles, help="Tile side in px, or auto.")
+@click.option("--size", default="640x480", callback=_size, show_default=True, help="Of the clip made without CLIP.")
+@click.option("--seconds", type=click.FloatRange(0.2, 600), default=10.0, show_default=True, help="Per measurement.")
+@click.option("--pictures", is_flag=True, help="NS-IC's own benchmark instead: 1280x640, tile 256, overlap 128.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    clip: str | None,
+    models: tuple[str, ...],
+    preset: str,
+    device: str,
+    precisions: tuple[str, ...],
+    tiles: tuple[int | None, ...],
+    size: tuple[int, int],
+    seconds: float,
+    pictures: bool,
+    as_json: bool,
+) -> None:
+    """Measure decode, enhance and encode alone and all together, on CLIP or on a clip made on the spot."""
+    import tempfile
+    from pathlib import Path
+
+    from ns_video.bench import BenchOptions
+    from ns_video.cli import emit
+    from ns_video.media.bench_clip import RATE, make_clip
+    from ns_video.preset import load_preset
+
+    chosen = load_preset(preset)
+    options = BenchOptions(
+        models=models or (chosen.clip_model,),
+        device=device,
+        precisions=precisions,
+        tiles=tiles,
+        seconds=seconds,
+        speed=chosen.speed,
+    )
+    quiet = bool((ctx.obj or {}).get("quiet"))
+    if pictures:
+        rows = _pictures(options, quiet)
+        if as_json:
+            for row in rows:
+                emit(dataclasses.asdict(row))
+        else:
+            click.echo(_picture_table(rows))
+        return
+    with tempfile.TemporaryDirectory(prefix="ns-video-bench-") as folder:
+        path = Path(clip) if clip is not None else Path(folder) / f"made-{size[0]}x{size[1]}.mkv"
+        if clip is None:
+            _note("making a clip", quiet)
+            make_clip(path, *size, frames=10 * RATE)
+        result = _measure(path, Path(folder), options, quiet)
+    if as_json:
+        emit(dataclasses.asdict(result))
+    else:
+        click.echo(_clip_table(result))
+
+
+def _note(text: str, quiet: bool) -> None:
+    from ns_video.cli import say
+
+    if not quiet:
+        say(f"{text} …")
+
+
+def _measure(path: Any, folder: Any, options: BenchOptions, quiet: bool) -> ClipBench:
+    from ns_video.bench import measure_clip
+
+    steps = measure_clip(path, folder, options)
+    while True:
+        try:
+            _note(next(steps), quiet)
+        except StopIteration as done:
+            return done.value
+
+
+def _pictures(options: BenchOptions, quiet: bool) -> list[PictureSpeed]:
+    from ns_video.bench import measure_pictures
+
+    rows: list[PictureSpeed] = []
+    precisions = ("fp32", "auto") if options.precisions == ("auto",) else options.precisions
+    for model in options.models:
+        for row in measure_pictures(model, options.device, precisions):
+            _note(f"{row.model} {row.precision}, tile {row.tile}: {row.seconds_per_picture:.2f} s", quiet)
+            rows.append(row)
+    return rows
+
+
+def _columns(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def _speed_cells(speed: StageSpeed) -> tuple[str, ...]:
+    return f"{speed.fps:.2f}", f"{speed.megapixels_per_second:.2f}", f"{speed.cpu_ms_per_frame:.1f}"
+
+
+def _clip_table(result: ClipBench) -> str:
+    rows: list[tuple[str, ...]] = [("stage", "fps", "MP/s", "CPU ms/frame", "")]
+    rows.append(("decode alone", *_speed_cells(result.decode), ""))
+    for row in result.enhance:
+        notes = (
+            f"{row.precision}, tile {row.tile or 'whole'}, {row.gflops:.0f} GFLOP/s"
+            f" = {row.share_of_peak:.0%} of the matrix product, {row.peak_memory_bytes / 2**20:.0f} MiB"
+        )
+        rows.append((f"enhance alone, {row.model}", *_speed_cells(row.speed), notes))
+    rows.append(("encode alone", *_speed_cells(result.encode), ""))
+    for run in result.whole:
+        notes = (
+            f"{run.precision}, limited by {run.limiting_stage}, {run.share_of_slowest:.2f} of the slowest alone,"
+            f" {run.share_of_processor:.2f} of the processor time, first frame after {run.seconds_to_first_frame:.2f} s"
+        )
+        rows.append((f"all together, {run.model}", *_speed_cells(run.speed), notes))
+    rates = ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in result.peaks.matrix_gflops.items())
+    head = (
+        f"{result.clip}: {result.width}x{result.height}, {result.cores} cores\n"
+        f"{result.peaks.device}: matrix product {rates}; copy {result.peaks.copy_gbytes:.1f} GB/s"
+    )
+    return f"{head}\n{_columns(rows)}\npeak memory {result.peak_memory_bytes / 2**20:.0f} MiB"
+
+
+def _picture_table(rows: list[PictureSpeed]) -> str:
+    table: list[tuple[str, ...]] = [("model", "device", "precision", "tile", "overlap", "s/picture", "MP/s")]
+    for row in rows:
+        cells = (row.model, row.device, row.precision, str(row.tile), str(row.overlap))
+        table.append((*cells, f"{row.seconds_per_picture:.3f}", f"{row.megapixels_per_second:.3f}"))
+    return _columns(table)
