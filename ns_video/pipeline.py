@@ -728,6 +728,7 @@ class _Run:
             info,
             copies,
             covers,
+            already_encoded=True,
         )
         try:
             for packet, copy in merged(video(), others):

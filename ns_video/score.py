@@ -19,6 +19,7 @@ import torch
 from ns_video.color import to_tensor
 from ns_video.errors import ModelError
 from ns_video.frame import Frame
+from ns_video.networks.ns_iqa import NsIqa
 from ns_video.quality.ns_iqa import NsIqaJudges
 from ns_video.quality.temporal import SHOT_THRESHOLD, change_flicker, flicker, mean_change, shot_change
 from ns_video.quality.thumbnail import Thumbnail, thumbnail
@@ -275,11 +276,11 @@ SCORE_MODEL = "ns-iqa"
 
 
 class Scorer:
-    """The no-reference score `ns-iqa` of frames, on one device."""
+    """The no-reference score of frames, on one device: `ns-iqa`, or a file of NS-IC's NS-IQA network."""
 
     def __init__(self, device: str = "cpu", model: str = SCORE_MODEL) -> None:
         descriptor = load_descriptor(model)
-        if not isinstance(descriptor.network, NsIqaJudges):
+        if not isinstance(descriptor.network, NsIqaJudges | NsIqa):
             raise ModelError(f"the model {model} is a {descriptor.architecture}, not a quality score")
         self._device = torch.device(device)
         self._judges = descriptor.network.to(self._device)
@@ -288,7 +289,10 @@ class Scorer:
     def score(self, frame: Frame) -> float:
         """0 (unusable) to 100 (untouched)."""
         rgb = to_tensor(frame.planes, frame.format, frame.color, "rgb", self._device)
-        return self._judges.score(rgb)
+        if isinstance(self._judges, NsIqaJudges):
+            return self._judges.score(rgb)
+        with torch.inference_mode():
+            return min(100.0, max(0.0, float(self._judges.score(rgb))))
 
 
 @dataclass(frozen=True, slots=True)

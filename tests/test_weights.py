@@ -506,7 +506,9 @@ def test_weights_that_do_not_fit_are_named(
         ('{"gated": 1}', "unusable 'gated'"),
         ('{"scale": 0}', "is unusable"),
         ('{"frames": 2}', "is unusable"),
-        ("{}", "does not fit NsRestore"),
+        ('{"planes": 1}', "is unusable"),
+        ("{}", "reads 0 planes of side information, which the conditioning 'jpeg' does not give"),
+        ('{"side": 7}', "does not fit NsRestore"),
     ],
 )
 def test_an_unusable_configuration_is_named(tiny: Path, config: str, message: str) -> None:
@@ -517,7 +519,9 @@ def test_an_unusable_configuration_is_named(tiny: Path, config: str, message: st
         load_descriptor(tiny)
 
 
-@pytest.mark.parametrize(("key", "value"), [("domain", "cmyk"), ("conditioning", "webp")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("domain", "cmyk"), ("conditioning", "webp"), ("conditioning", "quantiser")]
+)
 def test_unknown_metadata_is_named(tiny: Path, key: str, value: str) -> None:
     with safetensors.safe_open(tiny, "pt") as file:
         metadata = file.metadata() | {key: value}
@@ -546,7 +550,7 @@ def test_a_file_cut_anywhere_is_damaged(kind: str, tmp_path: Path) -> None:
     network = randomised(NsRestore(TINY)) if kind == "safetensors" else randomised(Nsie(SMALL_NSIE))
     path = tmp_path / ("a.safetensors" if kind == "safetensors" else "a.pth")
     if kind == "safetensors":
-        save_model(network, path, Metadata("ns_restore"))
+        save_model(network, path, Metadata("ns_restore", "jpeg"))
     else:
         torch.save(network.state_dict(), path, _use_new_zipfile_serialization=kind == "zip")
     whole = path.read_bytes()

@@ -75,7 +75,7 @@ def add_video_stream_with_hdr(container: Any, plan: VideoPlan) -> Any:
     with av.open(io.BytesIO(_element(0x1A45DFA3, head) + segment)) as made:
         stream = container.add_stream_from_template(made.streams.video[0], opaque=True)
     context = stream.codec_context
-    stream.time_base = context.time_base = plan.time_base
+    stream.time_base = plan.time_base
     context.framerate = plan.rate
     context.pix_fmt = plan.pix_fmt
     if plan.sample_aspect_ratio > 0:

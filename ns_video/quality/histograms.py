@@ -99,6 +99,6 @@ def color_statistics(rgb: Rgb) -> ColorStatistics:
         deviation_rgb=(float(deviations[0]), float(deviations[1]), float(deviations[2])),
         luma_mean=float(luma.mean()),
         contrast=float(luma.std()),
-        saturation_mean=float(hue_saturation_value(rgb)[1].mean()) * 100.0,
+        saturation_mean=float(((x.max(-1) - x.min(-1)) / np.maximum(x.max(-1), 1.0)).mean()) * 100.0,
         colorfulness=spread + 0.3 * center,
     )

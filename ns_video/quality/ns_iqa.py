@@ -1,9 +1,9 @@
 """The no-reference score `ns-iqa`: 0 (unusable) to 100 (untouched), higher is better.
 
-A picture is looked at in several views: 256-px crops at native size, cut on the codec's 8-px grid where the picture
-has most and middling detail, and the whole picture resized to 256x256 (the view of the NS-IQA network). The crops are
-judged by two judges, the NS-IQA network and a small network on `picture_statistics`, the resized view by the first.
-The target both learned is `score_of_ssim` of the luma SSIM against the undamaged picture.
+A picture is looked at in several views: 256-px crops at native size, cut on the codec's 8-px grid where the picture has
+most and middling detail, and the whole picture resized to 256x256, the view of the NS-IQA network. Two small networks
+on `picture_statistics` judge them, one the crops, one the whole. What both learned to tell is `score_of_ssim` of the
+luma SSIM against the undamaged picture.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ GRID = 8
 STATISTICS = 136
 """Numbers that `picture_statistics` gives."""
 
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
-
 
 def score_of_ssim(ssim: Tensor) -> Tensor:
     """The scale of the score: 100 * (1 - sqrt(1 - SSIM)). SSIM 0.99 → 90, 0.96 → 80, 0.84 → 60, 0.64 → 40, 0 → 0."""
@@ -34,26 +31,22 @@ def score_of_ssim(ssim: Tensor) -> Tensor:
 
 
 class StatisticsHead(nn.Module):
-    """Judges `picture_statistics`: (N, 136) → (N, 1) on the scale 0–100. 19,729 trained numbers."""
+    """Judges `picture_statistics`: (N, 136) → (N, 1) on the scale 0–100. 19,425 learned values."""
 
     def __init__(self, inputs: int = STATISTICS, width: int = 96) -> None:
         super().__init__()
         self.register_buffer("center", torch.zeros(inputs))
         self.register_buffer("spread", torch.ones(inputs))
         self.layers = nn.Sequential(
-            nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 1)
+            *(nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(0.05)),
+            *(nn.Linear(width, 64), nn.ReLU(), nn.Dropout(0.05)),
+            nn.Linear(64, 1),
         )
 
     def forward(self, statistics: Tensor) -> Tensor:
         """`statistics` as `picture_statistics` gives them."""
         center, spread = self.get_buffer("center"), self.get_buffer("spread")
         return 100.0 * self.layers(((statistics - center) / spread).clamp(-5, 5))
-
-
-def normalised(rgb: Tensor) -> Tensor:
-    """RGB in [0, 1] with ImageNet's mean and deviation: what the NS-IQA network reads."""
-    mean = torch.tensor(_IMAGENET_MEAN, device=rgb.device).view(1, 3, 1, 1)
-    return (rgb - mean) / torch.tensor(_IMAGENET_DEVIATION, device=rgb.device).view(1, 3, 1, 1)
 
 
 def resized_view(rgb: Tensor) -> Tensor:
@@ -96,29 +89,24 @@ def crop_corners(rgb: Tensor, most: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class JudgesConfig:
-    """How the judges' opinions are weighed, 0–1; set by the training on pictures held out from it."""
+    """How the views are weighed; set by the training on pictures held out from it."""
 
-    network_share: float = 0.5
-    """Weight of the network beside the statistics on a crop."""
-    resized_share: float = 0.1
-    """Weight of the resized view beside the crops."""
+    whole_share: float = 0.2
+    """Weight of the whole, resized picture beside the mean of the crops, 0–1."""
 
 
 class NsIqaJudges(nn.Module):
-    """Both judges as one module: `network`, NS-IQA, (N, 3, H, W) normalised RGB → (N, 1), and `head`."""
+    """Both judges as one module: `crop` for views at native size, `whole` for the resized picture."""
 
-    def __init__(self, network: nn.Module, config: JudgesConfig | None = None) -> None:
+    def __init__(self, config: JudgesConfig | None = None) -> None:
         super().__init__()
         self.config = config or JudgesConfig()
-        self.network = network
-        self.head = StatisticsHead()
+        self.crop = StatisticsHead()
+        self.whole = StatisticsHead()
 
     def forward(self, rgb: Tensor) -> Tensor:
-        """(N,) scores, not clamped, of (N, 3, H, W) RGB in [0, 1], seen as crops at native size."""
-        judged = self.head(picture_statistics(rgb))[:, 0]
-        if self.config.network_share > 0:
-            judged = judged + (self.network(normalised(rgb))[:, 0] - judged) * self.config.network_share
-        return judged
+        """(N,) scores, not clamped, of (N, 3, H, W) RGB in [0, 1], taken as crops at native size."""
+        return self.crop(picture_statistics(rgb))[:, 0]
 
     @torch.inference_mode()
     def score(self, rgb: Tensor, *, crops: int = 4) -> float:
@@ -132,7 +120,6 @@ class NsIqaJudges(nn.Module):
             rgb = F.pad(rgb, pad, mode="replicate")
         views = [rgb[..., top : top + CROP, left : left + CROP] for top, left in crop_corners(rgb, crops)]
         score = float(torch.stack([self(view)[0] for view in views]).mean())
-        if self.config.resized_share > 0:
-            seen = float(self.network(normalised(resized_view(rgb))))
-            score += (seen - score) * self.config.resized_share
+        seen = float(self.whole(picture_statistics(resized_view(rgb))))
+        score += (seen - score) * self.config.whole_share
         return min(100.0, max(0.0, score))

@@ -48,7 +48,7 @@ from ns_video.score import Sampler, ScoredSample, Scorer, score_samples
 
 RUN_SHARE = 0.05
 """Of a run's time that its report may cost."""
-_SCORING_SHARE = 0.6
+_SCORING_SHARE = 0.5
 """Of the time allowed, for scores; the rest is for pictures and writing."""
 _MOST_PICTURES = 6
 _LEAST_PICTURES = 2

@@ -27,7 +27,8 @@ LONGEST = 1280
 _MAP_LONGEST = 640
 TOTAL_BYTES = 3_000_000
 """All pictures of a report together, before base64 (which adds a third): the file stays under 5 MB."""
-_QUALITIES = (92, 85, 75, 60)
+_QUALITIES = (92, 80, 60)
+_LEAST_SIDE = 160
 _EDGE_LOST, _EDGE_GAINED, _EDGE_COMMON = (230, 90, 70), (70, 150, 240), (225, 225, 225)
 
 
@@ -88,13 +89,13 @@ class PicturePacker:
         self._expected = max(1, expected)
 
     def _packed(self, rgb: Rgb, room: float) -> bytes:
-        data = b""
-        for quality in _QUALITIES:
-            data = webp(rgb, quality)
+        data = webp(rgb, _QUALITIES[0])
+        for quality in _QUALITIES[1:]:
             if len(data) <= room:
                 return data
+            data = webp(rgb, quality)
         small = rgb
-        while len(data) > room and max(small.shape[:2]) > 160:
+        while len(data) > room and max(small.shape[:2]) > _LEAST_SIDE:
             small = fitted(small, max(small.shape[:2]) * 2 // 3)
             data = webp(small, _QUALITIES[-1])
         return data
@@ -109,6 +110,7 @@ class PicturePacker:
         shown = fitted(before if after is None or before.size > after.size else after, LONGEST)
         height, width = shown.shape[:2]
         first = resized_to(before, height, width)
+        spread = histograms(first)
         made: dict[str, Any] = {
             "why": chosen.why,
             "index": sample.index,
@@ -118,7 +120,7 @@ class PicturePacker:
             "source_size": f"{sample.before.width}×{sample.before.height}",
             "before": rounded(chosen.scored.before, 3),
             "after": rounded(chosen.scored.after, 3),
-            "histograms": [dataclasses.asdict(histograms(first))],
+            "histograms": [dataclasses.asdict(spread)],
             "colors": [dataclasses.asdict(color_statistics(first))],
         }
         share = 0.42 if after is not None else 0.8
@@ -141,7 +143,8 @@ class PicturePacker:
         made["heat"] = _uri(packed[-1])
         packed.append(self._packed(drawn, room * 0.08))
         made["edges"] = _uri(packed[-1])
-        made["histograms"].append(dataclasses.asdict(histograms(second)))
+        spread_second = histograms(second)
+        made["histograms"].append(dataclasses.asdict(spread_second))
         made["colors"].append(dataclasses.asdict(color_statistics(second)))
         likeness = psnr(first, second)
         made["pair"] = {
@@ -150,7 +153,7 @@ class PicturePacker:
             "mean_difference": rounded(float(difference.mean()), 3),
             "largest_difference": rounded(float(difference.max()), 1),
             "edges_kept": rounded(kept, 2),
-            "histogram_correlation": rounded(histogram_correlation(histograms(first), histograms(second)), 4),
+            "histogram_correlation": rounded(histogram_correlation(spread, spread_second), 4),
             "hashes": dataclasses.asdict(hash_similarity(first, second)),
         }
         self._left -= sum(map(len, packed))

@@ -16,14 +16,17 @@ from torch import Tensor, nn
 
 from ns_video.media.iqa_material import DAMAGES, shrunk
 from ns_video.media.pictures import Rgb, list_pictures, read_rgb
-from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
-from ns_video.quality.ns_iqa import CROP, GRID, StatisticsHead, normalised, score_of_ssim
+from ns_video.networks.ns_iqa import MEAN, STD, NsIqa, NsIqaConfig
+from ns_video.quality.correlation import rank_correlation
+from ns_video.quality.ns_iqa import CROP, GRID, NsIqaJudges, StatisticsHead, score_of_ssim
 from ns_video.quality.picture_statistics import picture_statistics
 from ns_video.quality.ssim import ssim_maps
 
 log = logging.getLogger("ns_video")
 
-_CELLS = CROP // GRID
+_HEAD_CONTENTS = 24
+_SHAKE = 0.1
+"""Deviations of noise on the statistics: a picture's own numbers must not be learned by heart."""
 _LADDER = (0.08, 0.35, 0.65, 1.0)
 _START, _SCALE = 55.0, 30.0
 """The network learns (score - _START) / _SCALE, about mean 0 and deviation 1; both are folded into its last layer."""
@@ -37,8 +40,10 @@ class IqaConfig:
     folders: tuple[str, ...]
     """Folders of undamaged pictures."""
     material_minutes: float = 7.0
-    network_minutes: float = 6.0
-    head_minutes: float = 1.0
+    network_minutes: float = 0.0
+    """Of training NS-IC's NS-IQA network on the same material, for comparison."""
+    head_steps: int = 2500
+    head_rate: float = 2e-3
     region: int = 384
     """Side of the part of a picture that is damaged at once."""
     large_region: int = 768
@@ -63,6 +68,7 @@ class Material:
     views: list[Rgb] = field(default_factory=list)
     view_ssim: list[float] = field(default_factory=list)
     view_content: list[int] = field(default_factory=list)
+    view_statistics: list[Tensor] = field(default_factory=list)
     held_out: set[int] = field(default_factory=set)
     """Contents kept for validation: never trained on."""
 
@@ -134,6 +140,7 @@ def _add_content(material: Material, region: Rgb, content: int, rng: Generator) 
         material.views.append(shrunk(picture, CROP))
         material.view_ssim.append(float(full.mean()))
         material.view_content.append(content)
+        material.view_statistics.append(picture_statistics(_as_tensor([material.views[-1]]))[0].clone())
         for top, left in corners:
             part = slice(top, top + CROP), slice(left, left + CROP)
             material.crops.append(np.ascontiguousarray(picture[part]))
@@ -168,6 +175,7 @@ def train_network(material: Material, config: IqaConfig) -> NsIqa:
     for number, content in enumerate(material.view_content):
         views_of.setdefault(content, []).append(number)
     contents = [content for content in by_content if content not in material.held_out]
+    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     limit, side, step = config.network_minutes * 60, config.network_patch, 0
     began = time.monotonic()
     network.train()
@@ -189,7 +197,7 @@ def train_network(material: Material, config: IqaConfig) -> NsIqa:
                 cells = slice(top // GRID, (top + side) // GRID), slice(left // GRID, (left + side) // GRID)
                 targets.append(material.view_ssim[number] if resized else float(material.cells[number][cells].mean()))
                 groups.append(group)
-        x = normalised(_as_tensor(patches)).to(memory_format=torch.channels_last)
+        x = ((_as_tensor(patches) - mean) / deviation).to(memory_format=torch.channels_last)
         for settings in optimiser.param_groups:
             settings["lr"] = config.learning_rate * _rate(spent / limit)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -202,7 +210,7 @@ def train_network(material: Material, config: IqaConfig) -> NsIqa:
         optimiser.step()
         step += 1
         if step % 50 == 0:
-            log.info("network: step %d, %.0f s, loss %.4f", step, spent, float(loss))
+            log.info("network: step %d, %.0f s, loss %.4f", step, spent, loss.item())
     last = network.classifier[-1]
     assert isinstance(last, nn.Linear)
     with torch.no_grad():
@@ -211,35 +219,61 @@ def train_network(material: Material, config: IqaConfig) -> NsIqa:
     return network.eval().to(memory_format=torch.contiguous_format)
 
 
-def train_head(material: Material, config: IqaConfig) -> StatisticsHead:
-    """The small network on the statistics of whole crops."""
+def train_head(statistics: Tensor, ssim: Tensor, content: Tensor, config: IqaConfig) -> StatisticsHead:
+    """A small network on statistics (M, K) of views and their SSIM (M,); `content` (M,) says what belongs together."""
     torch.manual_seed(config.seed)
-    content = torch.tensor(material.crop_content)
-    kept = torch.tensor([number not in material.held_out for number in material.crop_content])
-    statistics, content = torch.stack(material.statistics)[kept], content[kept]
-    target = score_of_ssim(torch.stack(material.cells)[kept].mean((1, 2))) / 100.0
+    target = score_of_ssim(ssim) / 100.0
     head = StatisticsHead(statistics.shape[1])
     head.get_buffer("center").copy_(statistics.mean(0))
     head.get_buffer("spread").copy_(statistics.std(0).clamp(min=1e-3))
-    rate = 2e-3
-    optimiser = torch.optim.AdamW(head.parameters(), rate, weight_decay=3e-3)
-    limit, began, step = config.head_minutes * 60, time.monotonic(), 0
+    optimiser = torch.optim.AdamW(head.parameters(), config.head_rate, weight_decay=1e-2)
     groups = content.unique()
     generator = torch.Generator().manual_seed(config.seed)
     members = {int(group): torch.nonzero(content == group)[:, 0] for group in groups}
-    while (spent := time.monotonic() - began) < limit:
-        chosen = groups[torch.randperm(len(groups), generator=generator)[:24]]
+    for step in range(config.head_steps):
+        chosen = groups[torch.randperm(len(groups), generator=generator)[:_HEAD_CONTENTS]]
         rows = torch.cat([members[int(group)] for group in chosen])
-        x = statistics[rows] + 0.05 * head.get_buffer("spread") * torch.randn(
-            len(rows), statistics.shape[1], generator=generator
-        )
+        shaken = torch.randn(len(rows), statistics.shape[1], generator=generator) * head.get_buffer("spread")
         for settings in optimiser.param_groups:
-            settings["lr"] = rate * _rate(spent / limit)
-        loss = _order_loss(head(x)[:, 0] / 100.0, target[rows], content[rows])
+            settings["lr"] = config.head_rate * _rate(step / config.head_steps)
+        loss = _order_loss(head(statistics[rows] + _SHAKE * shaken)[:, 0] / 100.0, target[rows], content[rows])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        step += 1
-        if step % 500 == 0:
-            log.info("head: step %d, %.0f s, loss %.4f", step, spent, float(loss))
+        if (step + 1) % 500 == 0:
+            log.info("head: step %d, loss %.4f", step + 1, loss.item())
     return head.eval()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Trained judges and what they reach on contents held out from the training."""
+
+    judges: NsIqaJudges
+    contents: int
+    across: float
+    """Spearman correlation with SSIM over all held-out crops, whatever their content and damage."""
+    within: float
+    """Mean over held-out contents of the same, eight variants each."""
+
+
+def train_judges(material: Material, config: IqaConfig) -> Outcome:
+    """Both heads."""
+    judges = NsIqaJudges()
+    held_out = torch.tensor(sorted(material.held_out))
+    content, views = torch.tensor(material.crop_content), torch.tensor(material.view_content)
+    kept, kept_views = ~torch.isin(content, held_out), ~torch.isin(views, held_out)
+    statistics, ssim = torch.stack(material.statistics), torch.stack(material.cells).mean((1, 2))
+    judges.crop = train_head(statistics[kept], ssim[kept], content[kept], config)
+    view_statistics, view_ssim = torch.stack(material.view_statistics), torch.tensor(material.view_ssim)
+    judges.whole = train_head(view_statistics[kept_views], view_ssim[kept_views], views[kept_views], config)
+    with torch.inference_mode():
+        judged = judges.crop(statistics[~kept])[:, 0]
+    truth, belongs = ssim[~kept], content[~kept]
+    within = [rank_correlation(judged[belongs == c], truth[belongs == c]) for c in belongs.unique()]
+    return Outcome(
+        judges=judges.eval(),
+        contents=len(content.unique()),
+        across=rank_correlation(judged, truth),
+        within=float(np.mean(within)) if within else float("nan"),
+    )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ns_video.cards import CONDITIONINGS, DOMAINS, Card, find_card, list_cards
+from ns_video.conditioning import JPEG_PLANES, QUANTISER_PLANES
 from ns_video.errors import ModelError
 from ns_video.networks.deblur_study import RECEPTIVE_RADIUS, STUDY_NETWORKS, DnCnn, StudyConfig, build_study_network
 from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
@@ -33,6 +34,8 @@ MAX_CONFIG_NUMBER = 10_000
 """Of any number in a file's configuration: channels, blocks, planes."""
 MAX_BLOCKS = 256
 """Residual blocks at one level of an NsRestore."""
+SIDE_PLANES = {"none": 0, "jpeg": JPEG_PLANES, "quantiser": QUANTISER_PLANES}
+"""Conditioning → planes of side information."""
 
 Network = TypeVar("Network", bound=nn.Module)
 Config = TypeVar("Config", NsRestoreConfig, NsIqaConfig, JudgesConfig, StudyConfig)
@@ -168,10 +171,16 @@ class _Traits:
 
 def _ns_restore(file: WeightsFile) -> _Traits:
     config = _config(file, NsRestoreConfig())
-    if config.unshuffle not in (1, 2) or config.scale not in (1, 2, 4) or config.frames % 2 == 0 or config.planes < 1:
+    if config.unshuffle not in (1, 2) or config.scale not in (1, 2, 4) or config.frames % 2 == 0 or config.planes != 3:
         raise ModelError(f"model file {file.path}: its metadata 'config' is unusable: {config}")
     if max(config.blocks) > MAX_BLOCKS:
         raise ModelError(f"model file {file.path}: its metadata 'config' wants more than {MAX_BLOCKS} blocks")
+    conditioning = file.metadata.get("conditioning", "none")
+    if SIDE_PLANES.get(conditioning) != config.side:
+        raise ModelError(
+            f"model file {file.path}: its network reads {config.side} planes of side information, "
+            f"which the conditioning '{conditioning:.40}' does not give"
+        )
     network = _built(file, lambda: NsRestore(config))
     return _Traits(
         network,
@@ -200,10 +209,10 @@ def _ns_iqa(file: WeightsFile) -> _Traits:
     return _Traits(_built(file, lambda: NsIqa(config)), "ns_iqa", out_channels=1)
 
 
-def _ns_iqa_judges(file: WeightsFile) -> _Traits:
+def _ns_iqa_statistics(file: WeightsFile) -> _Traits:
     config = _config(file, JudgesConfig())
-    judges = _built(file, lambda: NsIqaJudges(NsIqa(NsIqaConfig()), config))
-    return _Traits(judges, "ns_iqa_judges", out_channels=1)
+    judges = _built(file, lambda: NsIqaJudges(config))
+    return _Traits(judges, "ns_iqa_statistics", out_channels=1)
 
 
 def _ns_c(file: WeightsFile) -> _Traits:
@@ -276,7 +285,7 @@ def _traits(file: WeightsFile) -> _Traits:
         "ns_restore": _ns_restore,
         "nsie": _nsie,
         "ns_iqa": _ns_iqa,
-        "ns_iqa_judges": _ns_iqa_judges,
+        "ns_iqa_statistics": _ns_iqa_statistics,
         "ns_c": _ns_c,
         **{name: partial(_study, name) for name in STUDY_NETWORKS},
     }
