@@ -73,6 +73,9 @@ def say(text: str) -> None:
 
 def main() -> None:
     """The console script: errors become one line on stderr and the exit code of the contract."""
+    # Read when torch loads: idle OpenMP threads sleep. Spinning, they take the cores that the codecs' threads and
+    # other programs need; on a busy machine a frame took eight times as long (docs/speed.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     code = 0
