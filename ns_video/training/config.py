@@ -1,0 +1,260 @@
+"""A training's configuration: TOML tables → frozen dataclasses. An unknown key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast, get_type_hints
+
+from ns_video.errors import UsageError
+from ns_video.media.degrade import parse_spec
+from ns_video.networks.ns_restore import SIZES
+from ns_video.training.losses import Terms, make_terms
+
+KINDS = ("jpeg", "spec")
+ARCHITECTURES = ("ns_restore", "nsie", "DeblurCNN", "DeblurCNN_RES", "DeblurSuperResCNN", "DnCNN", "EDSR_Deblur")
+SCHEDULES = ("cosine", "plateau", "constant")
+DISCRIMINATOR_LOSSES = ("ragan", "gan")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A folder of clean pictures."""
+
+    folder: str
+    """Below `data.root`."""
+    weight: float = 1.0
+    """How often its pictures are drawn, times the square root of their area."""
+    spotless: bool = True
+    """False for pictures that were compressed before: they teach nothing about fine damage (quality above 80)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """[data]: pictures and how crops are drawn from them."""
+
+    sources: tuple[Source, ...]
+    root: str = "../shared/data/train"
+    cache: str = ""
+    """Folder for decoded pictures (.npy); empty: they are kept in memory."""
+    crop: int = 96
+    """Side of a crop of the reference."""
+    batch: int = 16
+    hold_out: int = 20
+    """Every so many pictures of a folder one is kept for validation."""
+    augment: bool = True
+    """Flips and quarter turns."""
+    workers: int = 0
+    """Processes that make batches beside the training; 0: a thread."""
+    line_sharpened: float = 0.0
+    """Share of line-sharpened targets during the first 80 % of the steps (line art)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """[damage]: "jpeg" draws quality, subsampling and tables and tells the network; "spec" draws from `specs`."""
+
+    kind: str = "jpeg"
+    specs: tuple[str, ...] = ()
+    quality: tuple[int, int] = (5, 98)
+    low_quality_share: float = 0.55
+    """Share of samples at quality 5..50, the rest is even over `quality`."""
+    other_tables: float = 0.12
+    """Share with tables of other encoders' kinds."""
+    off_grid: float = 0.12
+    """Share of crops that don't begin on a block's corner."""
+    saved_twice: float = 0.05
+    """Share that is saved once more at a fine quality."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """[network]: what is trained."""
+
+    architecture: str = "ns_restore"
+    size: str = "small"
+    """Of ns_restore."""
+    start: str = ""
+    """Model name or weights file to begin with; layers of another shape begin anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """[loss]: a recipe, and weights that change it."""
+
+    recipe: str = "charbonnier"
+    terms: tuple[tuple[str, float], ...] = ()
+    """TOML table `[loss.terms]`: name = weight."""
+    vgg: str = ""
+    """File of torchvision's VGG-19 weights, for `perceptual`."""
+    discriminator: str = "ragan"
+    discriminator_rate: float = 5e-6
+    detector_rate: float = 1e-4
+    """Of the artifact detector that is trained along."""
+
+    def make(self) -> Terms:
+        """The terms with their weights."""
+        return make_terms(self.recipe, dict(self.terms))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """[schedule]: how long, and how the learning rate goes."""
+
+    steps: int = 20000
+    rate: float = 2e-3
+    least_rate: float = 1e-6
+    kind: str = "cosine"
+    warm_up: int = 300
+    patience: int = 5
+    """Plateau: validations without gain before the rate is halved."""
+    factor: float = 0.5
+    clip: float = 0.2
+    """Largest norm of the gradient; 0: not clipped."""
+    average: float = 0.999
+    """Decay of the averaged weights (EMA)."""
+    precision: str = "auto"
+    """"bf16" or "fp16" for automatic mixed precision, "fp32", or "auto"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seam:
+    """[seam]: the seam-robustness fine-tune. Patches go through the network in tiles, inside the training loop."""
+
+    tile: int = 0
+    """Side of a tile; 0: off."""
+    overlap: int = 0
+    """Total overlap of neighbouring tiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """[log]: what is kept beside the weights."""
+
+    validate_every: int = 1000
+    validation_pictures: int = 8
+    report_every: int = 20
+    save_seconds: float = 60.0
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """The whole file."""
+
+    name: str
+    output: str
+    """Folder for checkpoint, log, curves and the exported model."""
+    data: Data
+    damage: Damage = field(default_factory=Damage)
+    network: Network = field(default_factory=Network)
+    loss: Loss = field(default_factory=Loss)
+    schedule: Schedule = field(default_factory=Schedule)
+    seam: Seam = field(default_factory=Seam)
+    log: Log = field(default_factory=Log)
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def scale(self) -> int:
+        """By how much the network enlarges: what the damage's `downscale` shrinks."""
+        return parse_spec(self.damage.specs[0]).scale if self.damage.kind == "spec" else 1
+
+
+def _check(config: TrainingConfig) -> None:
+    def need(good: bool, why: str) -> None:
+        if not good:
+            raise UsageError(f"training {config.name!r}: {why}")
+
+    data, damage, schedule = config.data, config.damage, config.schedule
+    need(bool(data.sources), "data.sources is empty")
+    need(data.crop % 8 == 0 and data.crop >= 32, "data.crop must be a multiple of 8, at least 32")
+    need(data.batch >= 1 and data.workers >= 0, "data.batch must be at least 1 and data.workers at least 0")
+    need(damage.kind in KINDS, f"damage.kind is one of {', '.join(KINDS)}")
+    need((damage.kind == "spec") == bool(damage.specs), 'damage.specs belongs to damage.kind = "spec"')
+    scales = {parse_spec(text).scale for text in damage.specs}
+    need(len(scales) <= 1, "all damage.specs must shrink by the same factor")
+    need(1 <= damage.quality[0] <= damage.quality[1] <= 100, "damage.quality must be within 1..100")
+    need(config.network.architecture in ARCHITECTURES, f"network.architecture is one of {', '.join(ARCHITECTURES)}")
+    need(config.network.size in SIZES, f"network.size is one of {', '.join(SIZES)}")
+    plain = config.network.architecture == "ns_restore" or config.scale == 1
+    need(plain, f"{config.network.architecture} does not enlarge")
+    need(schedule.kind in SCHEDULES, f"schedule.kind is one of {', '.join(SCHEDULES)}")
+    need(schedule.steps >= 1 and schedule.rate > 0, "schedule.steps and schedule.rate must be positive")
+    need(schedule.precision in ("auto", "bf16", "fp16", "fp32"), "schedule.precision is auto, bf16, fp16 or fp32")
+    need(config.loss.discriminator in DISCRIMINATOR_LOSSES, "loss.discriminator is ragan or gan")
+    terms = config.loss.make()
+    need(not terms.weight("perceptual") or bool(config.loss.vgg), "the perceptual term needs loss.vgg, a weights file")
+    seam = config.seam
+    need(seam.tile == 0 or (seam.tile % 8 == 0 and seam.overlap % 8 == 0), "seam sizes must be multiples of 8")
+    need(seam.tile == 0 or 0 <= seam.overlap < seam.tile < data.crop, "seam: overlap < tile < data.crop")
+
+
+def _build(kind: type[Any], table: dict[str, Any], where: str) -> Any:
+    """A dataclass from a TOML table; nested tables and arrays of tables too."""
+    hints = get_type_hints(kind)
+    unknown = sorted(set(table) - set(hints))
+    if unknown:
+        raise UsageError(f"{where} has unknown keys: {', '.join(unknown)}", remedy=f"known are {', '.join(hints)}")
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        wanted, place = hints[key], f"{where}.{key}"
+        if dataclasses.is_dataclass(wanted):
+            if not isinstance(value, dict):
+                raise UsageError(f"{place} must be a table")
+            values[key] = _build(cast(type[Any], wanted), cast(dict[str, Any], value), place)
+        elif key == "sources":
+            rows = cast(list[Any], value) if isinstance(value, list) else []
+            if not rows or not all(isinstance(row, dict) for row in rows):
+                raise UsageError(f"{place} must be an array of tables")
+            values[key] = tuple(_build(Source, row, place) for row in rows)
+        elif key == "terms":
+            if not isinstance(value, dict):
+                raise UsageError(f"{place} must be a table of name = weight")
+            values[key] = tuple((str(name), float(weight)) for name, weight in cast(dict[str, Any], value).items())
+        else:
+            values[key] = _plain(wanted, value, place)
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _plain(wanted: Any, value: Any, place: str) -> Any:
+    if isinstance(value, list):
+        return tuple(cast(list[Any], value))
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if wanted in (int, float, str, bool) and type(value) is not wanted:
+        raise UsageError(f"{place} must be {wanted.__name__}, not {value!r:.60}")
+    return value
+
+
+def parse_config(text: str, source: str = "(text)") -> TrainingConfig:
+    """A configuration from TOML text.
+
+    Raises:
+        UsageError: it is no TOML, or a key or value is wrong.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{source} is no TOML: {error}") from error
+    return _build(TrainingConfig, table, source)
+
+
+def read_config(path: Path) -> TrainingConfig:
+    """The configuration in a file; `name` is the file's where it isn't given.
+
+    Raises:
+        UsageError: the file can't be read, or as `parse_config`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} can't be read: {error}") from error
+    return parse_config(text, str(path))

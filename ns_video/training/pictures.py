@@ -1,0 +1,226 @@
+"""Crops of clean pictures and their damaged twins. A batch depends on the configuration and the step alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ns_video.conditioning import jpeg_planes
+from ns_video.errors import InputError
+from ns_video.frame import JpegTables
+from ns_video.jpeg_tables import SUBSAMPLINGS, ijg_tables
+from ns_video.media.degrade import Degradation, degrade_still, parse_spec
+from ns_video.media.pictures import decode_jpeg, encode_jpeg, list_pictures, read_rgb
+from ns_video.training.config import Damage, Data, TrainingConfig
+
+Rgb = npt.NDArray[np.uint8]
+Random = np.random.Generator
+
+_MARGIN = 16
+"""Pixels that are degraded around a crop, so that blocks, blurs and kernels don't end at its border."""
+_FINE = 80  # IJG quality above which only spotless pictures are drawn
+_SUBSAMPLING_SHARES = {"420": 0.62, "422": 0.10, "444": 0.28}
+_SHARPENED_UNTIL = 0.8  # of the steps: plain targets after (idea of APISR, CVPR 2024)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A clean picture in memory or in the cache."""
+
+    pixels: Rgb
+    weight: float
+    spotless: bool
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One crop: (h, w, 3) uint8 damaged, (s h, s w, 3) uint8 reference, and what a file would say."""
+
+    degraded: Rgb
+    reference: Rgb
+    tables: JpegTables | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """(N, 3, h, w) and (N, 3, s h, s w) float32 in [0, 1]; `side` (N, 7, 1, 1) where the network reads tables."""
+
+    degraded: Tensor
+    reference: Tensor
+    side: Tensor | None
+
+
+class PictureSet:
+    """The pictures of a configuration, apart into those to train with and those held out."""
+
+    def __init__(self, data: Data) -> None:
+        """Raises InputError where a folder is missing or nothing is large enough for a crop."""
+        self._data = data
+        self.training: list[Picture] = []
+        self.held_out: list[Picture] = []
+        for source in data.sources:
+            folder = Path(data.root) / source.folder
+            for index, path in enumerate(list_pictures(folder)):
+                pixels = self._read(path)
+                picture = Picture(pixels, source.weight, source.spotless, f"{source.folder}/{path.stem}")
+                kept = data.hold_out > 0 and index % data.hold_out == data.hold_out // 3
+                (self.held_out if kept else self.training).append(picture)
+        least = data.crop + _MARGIN
+        self.training = [picture for picture in self.training if min(picture.pixels.shape[:2]) >= least]
+        if not self.training:
+            raise InputError(f"no training picture is at least {least} pixels wide and high")
+
+    def _read(self, path: Path) -> Rgb:
+        if not self._data.cache:
+            return read_rgb(path)
+        folder = Path(self._data.cache)
+        folder.mkdir(parents=True, exist_ok=True)
+        key = hashlib.sha256(f"{path.resolve()}:{path.stat().st_size}".encode()).hexdigest()[:24]
+        cached = folder / f"{key}.npy"
+        if not cached.exists():
+            partial = folder / f"{key}.partial.npy"
+            np.save(partial, read_rgb(path), allow_pickle=False)
+            partial.replace(cached)
+        return np.load(cached, mmap_mode="r", allow_pickle=False)
+
+    @cached_property
+    def _shares(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        areas = np.array([picture.pixels.shape[0] * picture.pixels.shape[1] for picture in self.training])
+        weights = np.sqrt(areas) * np.array([picture.weight for picture in self.training])
+        fine = weights * np.array([picture.spotless for picture in self.training])
+        if not fine.any():
+            fine = weights
+        return weights / weights.sum(), fine / fine.sum()
+
+    def draw(self, random: Random, side: int, fine: bool, augment: bool) -> Rgb:
+        """A (side, side, 3) crop of a training picture; `fine`: of a spotless one."""
+        pixels = self.training[int(random.choice(len(self.training), p=self._shares[fine]))].pixels
+        top = int(random.integers(0, pixels.shape[0] - side + 1))
+        left = int(random.integers(0, pixels.shape[1] - side + 1))
+        crop = pixels[top : top + side, left : left + side]
+        turn = int(random.integers(0, 8)) if augment else 0
+        crop = np.rot90(crop, turn & 3)
+        return np.ascontiguousarray(crop[:, ::-1] if turn & 4 else crop)
+
+
+def draw_tables(random: Random, damage: Damage, quality: int) -> JpegTables:
+    """Tables of a quality, now and then of another encoder's kind, with a random subsampling."""
+    name = str(random.choice(list(_SUBSAMPLING_SHARES), p=list(_SUBSAMPLING_SHARES.values())))
+    tables = ijg_tables(quality, SUBSAMPLINGS[name])
+    if random.random() >= damage.other_tables:
+        return tables
+    luma, chroma = tables.luma.astype(np.float64), tables.chroma.astype(np.float64)
+    kind = random.random()
+    if kind < 0.4:  # another scale for luma, chroma and the high frequencies
+        slope = (1 + 0.05 * np.add.outer(np.arange(8), np.arange(8))) ** random.normal(0, 0.5)
+        luma = luma * np.exp(random.normal(0, 0.15)) * slope
+        chroma = chroma * np.exp(random.normal(0, 0.3))
+    elif kind < 0.7:  # one table for both
+        chroma = luma.copy()
+    else:  # flat tables
+        step = float(np.clip(luma.mean() * 0.6, 1, 60))
+        luma, chroma = np.full((8, 8), step), np.full((8, 8), step * random.uniform(1, 2))
+    as_steps = [np.clip(np.rint(table), 1, 255).astype(np.uint16) for table in (luma, chroma)]
+    return JpegTables(as_steps[0], as_steps[1], tables.subsampling)
+
+
+def _jpeg_sample(pictures: PictureSet, config: TrainingConfig, random: Random) -> Sample:
+    damage, crop = config.damage, config.data.crop
+    low, high = damage.quality
+    if random.random() < damage.low_quality_share:
+        high = max(low, min(high, 50))
+    quality = int(random.integers(low, high + 1))
+    reference = pictures.draw(random, crop + _MARGIN, quality > _FINE, config.data.augment)
+    tables = draw_tables(random, damage, quality)
+    degraded = decode_jpeg(encode_jpeg(reference, tables))
+    if random.random() < damage.off_grid:
+        top, left = (int(v) for v in random.integers(0, _MARGIN + 1, 2))
+    else:
+        top, left = (int(v) * 4 for v in random.integers(0, _MARGIN // 4 + 1, 2))
+    degraded = np.ascontiguousarray(degraded[top : top + crop, left : left + crop])
+    reference = reference[top : top + crop, left : left + crop]
+    if random.random() < damage.saved_twice:
+        again = ijg_tables(int(random.integers(88, 98)), tables.subsampling)
+        degraded = decode_jpeg(encode_jpeg(degraded, again))
+    return Sample(degraded, reference, tables)
+
+
+def _spec_sample(
+    pictures: PictureSet, config: TrainingConfig, specs: tuple[Degradation, ...], random: Random
+) -> Sample:
+    crop, scale = config.data.crop, config.scale
+    reference = pictures.draw(random, crop + _MARGIN, True, config.data.augment)
+    spec = specs[int(random.integers(len(specs)))]
+    degraded = degrade_still(reference, spec, int(random.integers(2**31))).rgb
+    step = 4 * scale
+    top, left = (int(v) * step for v in random.integers(0, _MARGIN // step + 1, 2))
+    reference = reference[top : top + crop, left : left + crop]
+    small = slice(top // scale, (top + crop) // scale), slice(left // scale, (left + crop) // scale)
+    return Sample(degraded[small], reference)
+
+
+def line_sharpened(rgb: Rgb) -> Rgb:
+    """A target with crisper lines: unsharp masking only where a line is (darker than its surroundings)."""
+    picture = rgb.astype(np.float32)
+    soft = picture.copy()
+    for axis in (0, 1):  # a small binomial blur, twice
+        for _ in range(2):
+            soft = 0.5 * soft + 0.25 * (np.roll(soft, 1, axis) + np.roll(soft, -1, axis))
+    detail = picture - soft
+    line = np.clip(-detail.mean(-1, keepdims=True) / 8.0, 0, 1)
+    return np.clip(np.rint(picture + line * detail), 0, 255).astype(np.uint8)
+
+
+def _tensor(crops: list[Rgb]) -> Tensor:
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(255)
+
+
+def draw_batch(pictures: PictureSet, config: TrainingConfig, step: int, rank: int = 0) -> Batch:
+    """The batch of a step (and of a process, in a training of several)."""
+    random = np.random.default_rng((config.seed, step, rank))
+    specs = tuple(parse_spec(text) for text in config.damage.specs)
+    samples = [
+        _jpeg_sample(pictures, config, random)
+        if config.damage.kind == "jpeg"
+        else _spec_sample(pictures, config, specs, random)
+        for _ in range(config.data.batch)
+    ]
+    sharp = config.data.line_sharpened if step < _SHARPENED_UNTIL * config.schedule.steps else 0.0
+    references = [line_sharpened(s.reference) if random.random() < sharp else s.reference for s in samples]
+    side = torch.cat([jpeg_planes(sample.tables) for sample in samples]) if config.damage.kind == "jpeg" else None
+    return Batch(_tensor([sample.degraded for sample in samples]), _tensor(references), side)
+
+
+class _Steps(torch.utils.data.Dataset[Batch]):
+    """Batches by step, for torch's worker processes."""
+
+    def __init__(self, pictures: PictureSet, config: TrainingConfig, rank: int) -> None:
+        self._pictures, self._config, self._rank = pictures, config, rank
+
+    def __getitem__(self, step: int) -> Batch:
+        torch.set_num_threads(1)
+        return draw_batch(self._pictures, self._config, step, self._rank)
+
+
+def batches(pictures: PictureSet, config: TrainingConfig, first: int, rank: int = 0) -> Iterator[Batch]:
+    """The batches of steps `first` to the last, in order; made by `data.workers` processes, or here for 0."""
+    steps = range(first, config.schedule.steps)
+    if config.data.workers == 0:
+        return (draw_batch(pictures, config, step, rank) for step in steps)
+    loader: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(
+        _Steps(pictures, config, rank),
+        batch_size=None,
+        sampler=list(steps),
+        num_workers=config.data.workers,
+        prefetch_factor=4,
+    )
+    return iter(loader)

@@ -1,0 +1,693 @@
+"""The trainer of still models: a configuration in, typed updates out, exact resume. Nothing is printed here."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import itertools
+import json
+import math
+import os
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ns_video.conditioning import JPEG_PLANES, jpeg_planes
+from ns_video.device import pick_device
+from ns_video.errors import ResumeError, UsageError
+from ns_video.frame import JpegTables
+from ns_video.media.degrade import degrade_still, parse_spec
+from ns_video.media.plot import Chart, Curve, write_charts
+from ns_video.networks.deblur_study import StudyConfig, build_study_network
+from ns_video.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
+from ns_video.networks.ns_restore import SIZES, NsRestore, NsRestoreConfig
+from ns_video.networks.nsie import Nsie, NsieConfig
+from ns_video.networks.vgg_features import VggFeatures, load_vgg
+from ns_video.prefetch import prefetch
+from ns_video.training.adversarial import (
+    ArtifactDetector,
+    artifact_terms,
+    detector_loss,
+    gan_discriminator,
+    gan_generator,
+    perceptual,
+    ragan_discriminator,
+    ragan_generator,
+)
+from ns_video.training.config import TrainingConfig
+from ns_video.training.evaluate import enlarge, psnr, to_rgb, to_tensor
+from ns_video.training.losses import Terms, ssim_index
+from ns_video.training.pictures import Batch, PictureSet, batches
+from ns_video.weights import Metadata, save_model
+from ns_video.weights.load import load_weights
+
+_VALIDATION_SIDE = 256
+_VALIDATION_SPECS = ("jpeg:q=10", "jpeg:q=30", "jpeg:q=50", "jpeg:q=70", "jpeg:q=90", "jpeg:q=95,subsampling=444")
+"""Damage that a training of kind "jpeg" is validated on; one of "spec" uses its own."""
+_BATCH_BUDGET = 1 << 28  # bytes of batches made ahead
+_CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class StepUpdate:
+    """Progress, every `log.report_every` steps. Losses are means since the last report."""
+
+    step: int
+    steps: int
+    loss: float
+    rate: float
+    loader_samples_per_second: float
+    """How fast batches are made (alone)."""
+    step_samples_per_second: float
+    """How fast the network learns from them (alone)."""
+    eta_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpecScore:
+    """Held-out pictures under one damage, mean RGB PSNR in dB and SSIM."""
+
+    spec: str
+    psnr_before: float
+    psnr_after: float
+    smallest_gain: float
+    ssim_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationUpdate:
+    """Averaged weights on held-out pictures."""
+
+    step: int
+    scores: tuple[SpecScore, ...]
+
+    @property
+    def gain(self) -> float:
+        """Mean dB over the damages."""
+        return float(np.mean([score.psnr_after - score.psnr_before for score in self.scores]))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointUpdate:
+    """A checkpoint was written."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedUpdate:
+    """The training is over; `model` is the exported weights file."""
+
+    step: int
+    model: Path
+    sha256: str
+
+
+Update = StepUpdate | ValidationUpdate | CheckpointUpdate | FinishedUpdate
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """This process among those that torchrun started."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+
+def make_network(config: TrainingConfig) -> nn.Module:
+    """The network of a configuration, before any weights are loaded."""
+    name = config.network.architecture
+    if name == "nsie":
+        return Nsie(NsieConfig())
+    if name != "ns_restore":
+        return build_study_network(StudyConfig(network=name))
+    channels, blocks = SIZES[config.network.size]
+    told = config.damage.kind == "jpeg"
+    return NsRestore(
+        NsRestoreConfig(
+            side=JPEG_PLANES if told else 0,
+            channels=channels,
+            blocks=blocks,
+            unshuffle=1 if config.scale > 1 else 2,
+            scale=config.scale,
+            gated=told,
+        )
+    )
+
+
+def start_from(network: nn.Module, name_or_path: str) -> tuple[int, int]:
+    """Copies what fits from a model; returns (tensors copied, tensors of the network).
+
+    A first layer that sees fewer or other side planes takes the picture's part.
+
+    Raises:
+        ModelError: the model can't be loaded.
+    """
+    theirs = load_weights(name_or_path).tensors
+    own = network.state_dict()
+    copied = 0
+    for key, tensor in own.items():
+        there = theirs.get(key)
+        if there is None:
+            continue
+        if there.shape == tensor.shape:
+            tensor.copy_(there)
+            copied += 1
+        elif key == "head.weight" and there.shape[::2] == tensor.shape[::2] and there.shape[1] > tensor.shape[1]:
+            tensor.copy_(there[:, : tensor.shape[1]])
+            copied += 1
+    network.load_state_dict(own)
+    return copied, len(own)
+
+
+def call_network(network: nn.Module, picture: Tensor, side: Tensor | None) -> Tensor:
+    """The network with the side planes where it wants them."""
+    return network(picture) if side is None else network(picture, side)
+
+
+def tiled_forward(
+    network: nn.Module, picture: Tensor, side: Tensor | None, tile: int, overlap: int, scale: int = 1
+) -> Tensor:
+    """The network over overlapping tiles, cropped in the middle of the overlaps; gradients flow through every tile.
+
+    A loss over the result sees the seams: training on it teaches the network to make none.
+    """
+    height, width = picture.shape[-2:]
+    rows, columns = _starts(height, tile, overlap), _starts(width, tile, overlap)
+    lines: list[Tensor] = []
+    for top, (above, below) in zip(rows, _cuts(rows, tile, height)):
+        cells: list[Tensor] = []
+        for left, (before, after) in zip(columns, _cuts(columns, tile, width)):
+            part = picture[..., top : top + tile, left : left + tile]
+            planes = side
+            if side is not None and side.shape[-1] > 1:
+                planes = side[..., top : top + tile, left : left + tile]
+            out = call_network(network, part, planes)
+            y, x = (
+                slice((above - top) * scale, (below - top) * scale),
+                slice((before - left) * scale, (after - left) * scale),
+            )
+            cells.append(out[..., y, x])
+        lines.append(torch.cat(cells, -1))
+    return torch.cat(lines, -2)
+
+
+def _starts(length: int, tile: int, overlap: int) -> list[int]:
+    """Where tiles begin; the last one ends at the picture's border."""
+    if length <= tile:
+        return [0]
+    return [*range(0, length - tile, tile - overlap), length - tile]
+
+
+def _cuts(starts: list[int], tile: int, length: int) -> list[tuple[int, int]]:
+    """The part of each tile that is kept: from the middle of one overlap to the middle of the next."""
+    inner = [(one + tile + two) // 2 for one, two in itertools.pairwise(starts)]
+    edges = [0, *inner, length]
+    return list(itertools.pairwise(edges))
+
+
+def learning_rate(config: TrainingConfig, step: int, halvings: int = 0) -> float:
+    """The rate of a step: linear warm-up, then a cosine, a constant, or a constant cut at each plateau."""
+    schedule = config.schedule
+    if step < schedule.warm_up:
+        return schedule.rate * (step + 1) / schedule.warm_up
+    if schedule.kind == "cosine":
+        phase = (step - schedule.warm_up) / max(1, schedule.steps - schedule.warm_up)
+        wave = 0.5 * (1 + math.cos(math.pi * min(1.0, phase)))
+        return schedule.least_rate + (schedule.rate - schedule.least_rate) * wave
+    cut = schedule.factor**halvings if schedule.kind == "plateau" else 1.0
+    return max(schedule.least_rate, schedule.rate * cut)
+
+
+@dataclass(slots=True)
+class _Rivals:
+    """The networks that only the loss needs, with their optimisers."""
+
+    discriminator: MultiScaleDiscriminator | None = None
+    discriminator_optimizer: torch.optim.Adam | None = None
+    detector: ArtifactDetector | None = None
+    detector_optimizer: torch.optim.Adam | None = None
+    features: VggFeatures | None = None
+
+    def state(self) -> dict[str, Any]:
+        parts = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "features"
+        }
+        return {name: part.state_dict() for name, part in parts.items() if part is not None}
+
+    def load(self, state: dict[str, Any]) -> None:
+        for name, values in state.items():
+            part = getattr(self, name)
+            if part is not None:
+                part.load_state_dict(values)
+
+
+def _make_rivals(config: TrainingConfig, terms: Terms, device: torch.device) -> _Rivals:
+    rivals = _Rivals()
+    if terms.weight("adversarial"):
+        judge = MultiScaleDiscriminator(DiscriminatorConfig(sigmoid=False, norm="spectral")).to(device)
+        rivals.discriminator = judge
+        rivals.discriminator_optimizer = torch.optim.Adam(judge.parameters(), config.loss.discriminator_rate)
+    if terms.weight("artifact_cross_entropy") or terms.weight("artifact_features"):
+        rivals.detector = ArtifactDetector().to(device)
+        rivals.detector_optimizer = torch.optim.Adam(rivals.detector.parameters(), config.loss.detector_rate)
+    if terms.weight("perceptual"):
+        rivals.features = load_vgg(Path(config.loss.vgg)).to(device)
+    return rivals
+
+
+class Trainer:
+    """One training: make it, then iterate over `run()`."""
+
+    def __init__(self, config: TrainingConfig, device: str = "auto") -> None:
+        """Reads the pictures and builds the networks.
+
+        Raises:
+            InputError: pictures are missing; ModelError: a start or VGG file is unusable.
+        """
+        self.config = config
+        self.process = _find_process(device)
+        torch.manual_seed(config.seed)
+        self.network = make_network(config)
+        if config.network.start:
+            start_from(self.network, config.network.start)
+        where = self.process.device
+        self.network.to(where, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  torch's stub lacks it
+        self.averaged = make_network(config).to(where)
+        self.averaged.load_state_dict(self.network.state_dict())
+        self.averaged.eval().requires_grad_(False)
+        self.terms = config.loss.make()
+        self.rivals = _make_rivals(config, self.terms, where)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), config.schedule.rate, betas=(0.9, 0.99))
+        self.precision = _precision(config, where)
+        self.scaler = torch.amp.GradScaler(where.type, enabled=self.precision == torch.float16)
+        self.step = 0
+        self.halvings = 0
+        self.best_gain = -math.inf
+        self.waited = 0
+        self.pictures = PictureSet(config.data)
+        self.output = Path(config.output)
+        self._log = _Log(self.output) if self.process.leads else None
+        self._model: nn.Module = self.network
+        if self.process.count > 1:
+            ids = [where.index] if where.type == "cuda" else None
+            self._model = nn.parallel.DistributedDataParallel(self.network, device_ids=ids)
+
+    # Checkpoints.
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the checkpoint lies."""
+        return self.output / _CHECKPOINT
+
+    def save(self) -> CheckpointUpdate:
+        """Writes the checkpoint, whole or not at all."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        content = {
+            "config": _identity(self.config),
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rivals": self.rivals.state(),
+            "scaler": self.scaler.state_dict(),
+            "random": torch.get_rng_state(),
+            "step": self.step,
+            "halvings": self.halvings,
+            "best_gain": self.best_gain,
+            "waited": self.waited,
+        }
+        partial = self.checkpoint.with_suffix(".partial")
+        torch.save(content, partial)
+        partial.replace(self.checkpoint)
+        return CheckpointUpdate(self.step, self.checkpoint)
+
+    def resume(self) -> None:
+        """Goes on from the checkpoint exactly where it was written: batches depend on the step alone.
+
+        Raises:
+            ResumeError: there is none, it is damaged, or it belongs to another configuration.
+        """
+        if not self.checkpoint.exists():
+            raise ResumeError(f"there is no checkpoint {self.checkpoint}", remedy="train without --resume")
+        try:
+            content = torch.load(self.checkpoint, map_location=self.process.device, weights_only=True)
+        except Exception as error:  # torch.load raises whatever its unpickler meets
+            raise ResumeError(f"{self.checkpoint} can't be read: {error}") from error
+        if content["config"] != _identity(self.config):
+            raise ResumeError(f"{self.checkpoint} belongs to another configuration", remedy="choose another output")
+        self.network.load_state_dict(content["network"])
+        self.averaged.load_state_dict(content["averaged"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.rivals.load(content["rivals"])
+        self.scaler.load_state_dict(content["scaler"])
+        torch.set_rng_state(content["random"].cpu())
+        self.step, self.halvings = int(content["step"]), int(content["halvings"])
+        self.best_gain, self.waited = float(content["best_gain"]), int(content["waited"])
+        if self._log is not None:
+            self._log.cut(self.step)
+
+    def export(self) -> FinishedUpdate:
+        """Writes the averaged weights as a model file."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        path = self.output / f"{self.config.name}.safetensors"
+        told = "jpeg" if self.config.damage.kind == "jpeg" and isinstance(self.averaged, NsRestore) else "none"
+        sha256 = save_model(self.averaged, path, Metadata(self.config.network.architecture, told))
+        return FinishedUpdate(self.step, path, sha256)
+
+    # The loop.
+
+    def run(self, stop_at: int | None = None) -> Generator[Update]:
+        """Trains to `schedule.steps` (or stops at a step), yielding updates. Closing it early leaves a checkpoint."""
+        config, log = self.config, self.config.log
+        last = min(config.schedule.steps, stop_at if stop_at is not None else config.schedule.steps)
+        saved = time.monotonic()
+        meter = _Meter()
+        source = _timed(batches(self.pictures, config, self.step, self.process.rank), meter)
+        ahead = prefetch(source, _BATCH_BUDGET, size_of=_batch_bytes, name="batches")
+        try:
+            while self.step < last:
+                batch = next(ahead)
+                began = time.perf_counter()
+                loss = self._learn(batch)
+                meter.step_seconds += time.perf_counter() - began
+                meter.losses.append(loss)
+                self.step += 1
+                if self.step % log.report_every == 0:
+                    yield self._report(meter)
+                if self.process.leads and (self.step % log.validate_every == 0 or self.step == config.schedule.steps):
+                    yield self._validated()
+                if self.process.leads and time.monotonic() - saved > log.save_seconds:
+                    saved = time.monotonic()
+                    yield self.save()
+        finally:
+            ahead.close()
+            if self.process.leads:
+                self.save()
+        if self.process.leads:
+            if self._log is not None:
+                self._log.draw()
+            yield self.export()
+
+    def _report(self, meter: _Meter) -> StepUpdate:
+        config = self.config
+        samples = len(meter.losses) * config.data.batch * self.process.count
+        pace = (time.monotonic() - meter.began) / len(meter.losses)
+        update = StepUpdate(
+            step=self.step,
+            steps=config.schedule.steps,
+            loss=float(np.mean(meter.losses)),
+            rate=learning_rate(config, self.step - 1, self.halvings),
+            loader_samples_per_second=meter.loaded * config.data.batch / max(meter.loader_seconds, 1e-9),
+            step_samples_per_second=samples / max(meter.step_seconds, 1e-9),
+            eta_seconds=pace * (config.schedule.steps - self.step),
+        )
+        meter.clear()
+        if self._log is not None:
+            self._log.add(update, config.log.tensorboard)
+        return update
+
+    def _validated(self) -> ValidationUpdate:
+        update = self.validate()
+        if update.gain > self.best_gain + 1e-3:
+            self.best_gain, self.waited = update.gain, 0
+        else:
+            self.waited += 1
+            if self.config.schedule.kind == "plateau" and self.waited > self.config.schedule.patience:
+                self.halvings, self.waited = self.halvings + 1, 0
+        if self._log is not None:
+            self._log.add(update, self.config.log.tensorboard)
+        return update
+
+    def _learn(self, batch: Batch) -> float:
+        """One step; returns the loss."""
+        config, device = self.config, self.process.device
+        self.network.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, self.step, self.halvings)
+        degraded = batch.degraded.to(device, non_blocking=True, memory_format=torch.channels_last)
+        reference = batch.reference.to(device, non_blocking=True)
+        side = None if batch.side is None or not isinstance(self.network, NsRestore) else batch.side.to(device)
+        with self._autocast():
+            if config.seam.tile:
+                restored = tiled_forward(
+                    self._model, degraded, side, config.seam.tile, config.seam.overlap, config.scale
+                )
+            else:
+                restored = call_network(self._model, degraded, side)
+        restored = restored.float()
+        loss = self.terms(restored, reference) + self._network_terms(restored, reference, degraded)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        if config.schedule.clip > 0:
+            nn.utils.clip_grad_norm_(self.network.parameters(), config.schedule.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._average()
+        return float(loss.detach())
+
+    def _network_terms(self, restored: Tensor, reference: Tensor, degraded: Tensor) -> Tensor:
+        """The terms that other networks compute; teaches those networks first."""
+        rivals, weight = self.rivals, self.terms.weight
+        total = restored.new_zeros(())
+        if rivals.features is not None:
+            total = total + weight("perceptual") * perceptual(rivals.features, restored, reference)
+        judge, judge_optimizer = rivals.discriminator, rivals.discriminator_optimizer
+        if judge is not None and judge_optimizer is not None:
+            relativistic = self.config.loss.discriminator == "ragan"
+            versus = ragan_discriminator if relativistic else gan_discriminator
+            _descend(judge_optimizer, versus(judge(reference), judge(restored.detach())))
+            judge.requires_grad_(False)
+            fake = judge(restored)
+            pleased = ragan_generator(judge(reference), fake) if relativistic else gan_generator(fake)
+            judge.requires_grad_(True)
+            total = total + weight("adversarial") * pleased
+        detector, detector_optimizer = rivals.detector, rivals.detector_optimizer
+        if detector is not None and detector_optimizer is not None:
+            damaged = degraded if degraded.shape == reference.shape else restored.detach()
+            _descend(detector_optimizer, detector_loss(detector, reference, damaged.contiguous()))
+            detector.requires_grad_(False)
+            entropy, distance = artifact_terms(detector, restored, reference)
+            detector.requires_grad_(True)
+            total = total + weight("artifact_cross_entropy") * entropy + weight("artifact_features") * distance
+        return total
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.precision == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.process.device.type, dtype=self.precision)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.config.schedule.average, (1 + self.step) / (10 + self.step))
+        for ours, theirs in zip(self.averaged.parameters(), self.network.parameters()):
+            ours.lerp_(theirs, 1 - decay)
+        for ours_buffer, theirs_buffer in zip(self.averaged.buffers(), self.network.buffers()):
+            ours_buffer.copy_(theirs_buffer)
+
+    @torch.no_grad()
+    def validate(self) -> ValidationUpdate:
+        """Averaged weights on crops of held-out pictures, for each damage."""
+        config = self.config
+        kept = self.pictures.held_out or self.pictures.training
+        stride = max(1, len(kept) // max(1, config.log.validation_pictures))
+        chosen = kept[::stride][: config.log.validation_pictures]
+        specs = _VALIDATION_SPECS if config.damage.kind == "jpeg" else config.damage.specs
+        scores: list[SpecScore] = []
+        for text in specs:
+            rows: list[tuple[float, float, float]] = []
+            for picture in chosen:
+                height, width = (min(side, _VALIDATION_SIDE) // 8 * 8 for side in picture.pixels.shape[:2])
+                truth = np.ascontiguousarray(picture.pixels[:height, :width])
+                outcome = degrade_still(truth, parse_spec(text), 0)
+                restored = self._restore(outcome.rgb, outcome.jpeg)
+                before = outcome.rgb if config.scale == 1 else enlarge(outcome.rgb, config.scale)
+                similar = float(ssim_index(to_tensor(restored), to_tensor(truth)))
+                rows.append((psnr(before, truth), psnr(restored, truth), similar))
+            table = np.array(rows)
+            gains = table[:, 1] - table[:, 0]
+            scores.append(
+                SpecScore(text, table[:, 0].mean(), table[:, 1].mean(), float(gains.min()), table[:, 2].mean())
+            )
+        return ValidationUpdate(self.step, tuple(scores))
+
+    def _restore(self, rgb: np.ndarray, tables: JpegTables | None) -> np.ndarray:
+        picture = to_tensor(rgb).to(self.process.device)
+        right, down = -picture.shape[-1] % 8, -picture.shape[-2] % 8
+        height, width = rgb.shape[0] * self.config.scale, rgb.shape[1] * self.config.scale
+        padded = F.pad(picture, (0, right, 0, down), mode="replicate")
+        side = None
+        if isinstance(self.averaged, NsRestore) and self.config.damage.kind == "jpeg":
+            side = jpeg_planes(tables).to(self.process.device)
+        with self._autocast():
+            out = call_network(self.averaged, padded, side)
+        return to_rgb(out[..., :height, :width])
+
+
+def _identity(config: TrainingConfig) -> str:
+    """What must be equal for a training to be resumed: all but where things lie and how they are logged."""
+    table = dataclasses.asdict(config)
+    for key in ("output", "log"):
+        table.pop(key)
+    for key in ("root", "cache", "workers"):
+        cast(dict[str, Any], table["data"]).pop(key)
+    return json.dumps(table, sort_keys=True)
+
+
+def _descend(optimizer: torch.optim.Adam, loss: Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+def _find_process(device: str) -> _Process:
+    """From torchrun's environment; joins the process group on the first call."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        return _Process(0, 1, pick_device(device))
+    rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    on_gpu = torch.cuda.is_available() and device != "cpu"
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
+    if on_gpu:
+        torch.cuda.set_device(local)
+    return _Process(rank, count, torch.device("cuda", local) if on_gpu else torch.device("cpu"))
+
+
+def _precision(config: TrainingConfig, device: torch.device) -> torch.dtype:
+    """bf16 where the device computes in it (CUDA from 8.0, CPUs with AVX512-BF16 or AMX), else fp32; or as asked."""
+    wanted = config.schedule.precision
+    if wanted == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        fast = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    if wanted == "fp16" and device.type != "cuda":
+        raise UsageError("fp16 training needs CUDA", remedy='use schedule.precision = "bf16"')
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[wanted]
+
+
+@dataclass(slots=True)
+class _Meter:
+    """Sums since the last report; those of the loader, which runs ahead, since the beginning."""
+
+    loader_seconds: float = 0.0
+    loaded: int = 0
+    step_seconds: float = 0.0
+    losses: list[float] = field(default_factory=list[float])
+    began: float = field(default_factory=time.monotonic)
+
+    def clear(self) -> None:
+        self.step_seconds = 0.0
+        self.losses = []
+        self.began = time.monotonic()
+
+
+def _timed(source: Iterator[Batch], meter: _Meter) -> Iterator[Batch]:
+    while True:
+        began = time.perf_counter()
+        batch = next(source, None)
+        if batch is None:
+            return
+        meter.loader_seconds += time.perf_counter() - began
+        meter.loaded += 1
+        yield batch
+
+
+def _batch_bytes(batch: Batch) -> int:
+    return 4 * (batch.degraded.numel() + batch.reference.numel())
+
+
+class _Log:
+    """log.csv, curves.png and, where asked for, TensorBoard's files."""
+
+    _FIELDS = ("step", "loss", "rate", "spec", "psnr_before", "psnr_after", "smallest_gain", "ssim_after")
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writer: Any = None
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "log.csv"
+
+    def rows(self) -> list[dict[str, str]]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def _append(self, rows: list[dict[str, Any]]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = not self.path.exists()
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer: csv.DictWriter[str] = csv.DictWriter(file, self._FIELDS)
+            if fresh:
+                writer.writeheader()
+            writer.writerows(rows)
+
+    def cut(self, step: int) -> None:
+        """Takes out what was logged after the checkpoint: those steps come again."""
+        kept = [row for row in self.rows() if int(row["step"]) <= step]
+        self.path.unlink(missing_ok=True)
+        if kept:
+            self._append(list(kept))
+
+    def add(self, update: StepUpdate | ValidationUpdate, tensorboard: bool) -> None:
+        if isinstance(update, StepUpdate):
+            self._append([{"step": update.step, "loss": f"{update.loss:.7g}", "rate": f"{update.rate:.4g}"}])
+        else:
+            self._append([{"step": update.step, **dataclasses.asdict(score)} for score in update.scores])
+            self.draw()
+        if tensorboard:
+            self._to_tensorboard(update)
+
+    def draw(self) -> None:
+        """Loss and PSNR curves as curves.png."""
+        rows = self.rows()
+        losses = [(int(row["step"]), float(row["loss"])) for row in rows if row["loss"]]
+        charts: list[Chart] = []
+        if losses:
+            charts.append(Chart("loss", (Curve("training", *zip(*losses)),)))
+        specs = list(dict.fromkeys(row["spec"] for row in rows if row["spec"]))
+        curves: list[Curve] = []
+        for spec in specs:
+            points = [
+                (int(row["step"]), float(row["psnr_after"]) - float(row["psnr_before"]))
+                for row in rows
+                if row["spec"] == spec
+            ]
+            curves.append(Curve(spec, *zip(*points)))
+        if curves:
+            charts.append(Chart("PSNR gain on held-out pictures, dB", tuple(curves)))
+        if charts:
+            write_charts(self.folder / "curves.png", charts)
+
+    def _to_tensorboard(self, update: StepUpdate | ValidationUpdate) -> None:
+        if self._writer is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise UsageError("log.tensorboard needs tensorboard", remedy="pip install 'ns-video[train]'") from error
+            self._writer = SummaryWriter(str(self.folder / "tensorboard"))
+        if isinstance(update, StepUpdate):
+            self._writer.add_scalar("loss", update.loss, update.step)
+            self._writer.add_scalar("rate", update.rate, update.step)
+        else:
+            for score in update.scores:
+                self._writer.add_scalar(f"gain/{score.spec}", score.psnr_after - score.psnr_before, update.step)
+        self._writer.flush()

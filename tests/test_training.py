@@ -1,0 +1,303 @@
+"""The trainer on tiny pictures: it learns, resumes exactly, exports what loads, and refuses wrong configurations."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ns_video.errors import ResumeError, UsageError
+from ns_video.media.pictures import read_rgb, write_png
+from ns_video.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
+from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
+from ns_video.training.adversarial import (
+    ArtifactDetector,
+    artifact_terms,
+    detector_loss,
+    gan_discriminator,
+    gan_generator,
+    ragan_discriminator,
+    ragan_generator,
+)
+from ns_video.training.config import TrainingConfig, parse_config, read_config
+from ns_video.training.pictures import PictureSet, draw_batch, line_sharpened
+from ns_video.training.trainer import (
+    FinishedUpdate,
+    StepUpdate,
+    Trainer,
+    ValidationUpdate,
+    learning_rate,
+    start_from,
+    tiled_forward,
+)
+from ns_video.weights import load_descriptor
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six pictures of smooth shapes with hard edges: what JPEG damages."""
+    folder = tmp_path_factory.mktemp("pictures") / "shapes"
+    folder.mkdir()
+    y, x = np.mgrid[0:96, 0:96]
+    for index in range(6):
+        random = np.random.default_rng(index)
+        picture = np.zeros((96, 96, 3))
+        for _ in range(6):
+            a, b, c = random.normal(0, 1, 3)
+            picture += (np.sign(a * (x - 48) + b * (y - 48) + 20 * c)[..., None] + 1) * random.uniform(5, 40, 3)
+        write_png(folder / f"{index}.png", np.clip(picture, 0, 255).astype(np.uint8))
+    return folder
+
+
+def config_text(folder: Path, output: Path, extra: str = "", steps: int = 8, damage: str = 'kind = "jpeg"') -> str:
+    return f"""
+name = "trial"
+output = "{output}"
+[data]
+root = "{folder.parent}"
+sources = [{{ folder = "{folder.name}" }}]
+crop = 32
+batch = 2
+hold_out = 3
+[damage]
+{damage}
+[network]
+size = "tiny"
+[schedule]
+steps = {steps}
+warm_up = 2
+precision = "fp32"
+[log]
+validate_every = 4
+validation_pictures = 2
+report_every = 2
+{extra}
+"""
+
+
+def make(folder: Path, output: Path, **changes: object) -> TrainingConfig:
+    return parse_config(config_text(folder, output, **changes))  # pyright: ignore[reportArgumentType]
+
+
+def test_a_training_logs_exports_and_its_model_loads(picture_folder: Path, tmp_path: Path) -> None:
+    updates = list(Trainer(make(picture_folder, tmp_path / "run"), "cpu").run())
+    steps = [update for update in updates if isinstance(update, StepUpdate)]
+    assert [update.step for update in steps] == [2, 4, 6, 8]
+    assert all(u.loader_samples_per_second > 0 and u.step_samples_per_second > 0 for u in steps)
+    assert [u.step for u in updates if isinstance(u, ValidationUpdate)] == [4, 8]
+    finished = updates[-1]
+    assert isinstance(finished, FinishedUpdate)
+    descriptor = load_descriptor(finished.model)
+    assert (descriptor.conditioning, descriptor.scale, descriptor.sha256) == ("jpeg", 1, finished.sha256)
+    with (tmp_path / "run" / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sum(bool(row["loss"]) for row in rows) == 4
+    assert read_rgb(tmp_path / "run" / "curves.png").std() > 5
+
+
+def test_learning_lowers_the_loss(picture_folder: Path, tmp_path: Path) -> None:
+    config = make(picture_folder, tmp_path, steps=60, damage='kind = "spec"\nspecs = ["mosaic:p=4"]')
+    losses = [update.loss for update in Trainer(config, "cpu").run() if isinstance(update, StepUpdate)]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:3])
+
+
+def test_resume_gives_the_weights_of_an_unbroken_training(picture_folder: Path, tmp_path: Path) -> None:
+    whole = Trainer(make(picture_folder, tmp_path / "whole"), "cpu")
+    list(whole.run())
+    broken = Trainer(make(picture_folder, tmp_path / "broken"), "cpu")
+    updates = broken.run()
+    assert isinstance(next(updates), StepUpdate)
+    updates.close()  # the checkpoint is written on the way out
+    assert broken.step == 2
+    again = Trainer(make(picture_folder, tmp_path / "broken"), "cpu")
+    again.resume()
+    assert again.step == broken.step
+    list(again.run())
+    for key, tensor in whole.averaged.state_dict().items():
+        assert torch.equal(tensor, again.averaged.state_dict()[key]), key
+    for key, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[key]), key
+
+
+def test_resume_refuses_another_configuration_and_a_missing_checkpoint(picture_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ResumeError):
+        Trainer(make(picture_folder, tmp_path), "cpu").resume()
+    list(Trainer(make(picture_folder, tmp_path, steps=2), "cpu").run())
+    with pytest.raises(ResumeError, match="another configuration"):
+        Trainer(make(picture_folder, tmp_path, steps=3), "cpu").resume()
+
+
+def test_held_out_pictures_are_never_trained_on(picture_folder: Path, tmp_path: Path) -> None:
+    pictures = PictureSet(make(picture_folder, tmp_path).data)
+    kept, used = {p.name for p in pictures.held_out}, {p.name for p in pictures.training}
+    assert len(kept) == 2 and len(used) == 4 and not kept & used
+
+
+def test_a_batch_depends_on_seed_step_and_rank_alone(picture_folder: Path, tmp_path: Path) -> None:
+    config = make(picture_folder, tmp_path)
+    pictures = PictureSet(config.data)
+    first = draw_batch(pictures, config, 5)
+    assert torch.equal(first.degraded, draw_batch(PictureSet(config.data), config, 5).degraded)
+    assert not torch.equal(first.degraded, draw_batch(pictures, config, 6).degraded)
+    assert not torch.equal(first.degraded, draw_batch(pictures, config, 5, rank=1).degraded)
+    assert first.side is not None and first.side.shape == (2, 7, 1, 1)
+    assert not torch.equal(first.degraded, first.reference)
+
+
+def test_worker_processes_make_the_same_batches(picture_folder: Path, tmp_path: Path) -> None:
+    alone = Trainer(make(picture_folder, tmp_path / "a", steps=3), "cpu")
+    helped_text = config_text(picture_folder, tmp_path / "b", steps=3).replace("batch = 2", "batch = 2\nworkers = 2")
+    helped = Trainer(parse_config(helped_text), "cpu")
+    list(alone.run())
+    list(helped.run())
+    for key, tensor in alone.network.state_dict().items():
+        assert torch.equal(tensor, helped.network.state_dict()[key]), key
+
+
+def test_an_enlarging_training_pairs_crops_of_the_right_place(picture_folder: Path, tmp_path: Path) -> None:
+    config = make(picture_folder, tmp_path, damage='kind = "spec"\nspecs = ["downscale:x=2"]')
+    batch = draw_batch(PictureSet(config.data), config, 0)
+    assert batch.degraded.shape[-2:] == (16, 16) and batch.reference.shape[-2:] == (32, 32)
+    small = torch.nn.functional.avg_pool2d(batch.reference, 2)
+    shifted = small.roll(1, -1)
+    assert (small - batch.degraded).abs().mean() < 0.5 * (shifted - batch.degraded).abs().mean()
+
+
+def test_every_kind_of_loss_network_trains(picture_folder: Path, tmp_path: Path) -> None:
+    extra = """
+[loss]
+recipe = "charbonnier"
+[loss.terms]
+adversarial = 0.1
+artifact_cross_entropy = 0.1
+artifact_features = 1.0
+"""
+    text = config_text(picture_folder, tmp_path, extra, steps=2).replace("crop = 32", "crop = 96")
+    text = text.replace(f'"{picture_folder.name}"', f'"{picture_folder.name}"')
+    with pytest.raises(Exception, match="at least 112 pixels"):
+        Trainer(parse_config(text), "cpu")
+    wide = tmp_path / "wide" / "wide"
+    wide.mkdir(parents=True)
+    write_png(wide / "0.png", np.random.default_rng(0).integers(0, 255, (128, 128, 3)).astype(np.uint8))
+    text = text.replace(str(picture_folder.parent), str(wide.parent)).replace(picture_folder.name, "wide")
+    trainer = Trainer(parse_config(text.replace("hold_out = 3", "hold_out = 0")), "cpu")
+    judge, detector = trainer.rivals.discriminator, trainer.rivals.detector
+    assert judge is not None and detector is not None
+    before = [p.detach().clone() for p in (*judge.parameters(), *detector.parameters())]
+    list(trainer.run())
+    after = [*judge.parameters(), *detector.parameters()]
+    assert any(not torch.equal(one, two) for one, two in zip(before, after))
+    again = Trainer(trainer.config, "cpu")
+    again.resume()
+    assert again.rivals.discriminator is not None
+    for one, two in zip(judge.parameters(), again.rivals.discriminator.parameters()):
+        assert torch.equal(one, two)
+
+
+def test_relativistic_losses_prefer_what_looks_real() -> None:
+    high, low = [torch.full((2, 1, 4, 4), 3.0)], [torch.full((2, 1, 4, 4), -3.0)]
+    assert ragan_generator(low, high) < ragan_generator(high, low)
+    assert ragan_discriminator(high, low) < ragan_discriminator(low, high)
+    assert gan_generator(high) < gan_generator(low)
+    assert gan_discriminator(high, low) < gan_discriminator(low, high)
+    judge = MultiScaleDiscriminator(DiscriminatorConfig(sigmoid=False))
+    assert len(judge(torch.rand(1, 3, 96, 96))) == 3
+
+
+def test_an_artifact_detector_learns_and_its_terms_vanish_on_equal_pictures() -> None:
+    torch.manual_seed(0)
+    detector = ArtifactDetector(8)
+    clean, damaged = torch.rand(4, 3, 32, 32), torch.rand(4, 3, 8, 8).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    optimizer = torch.optim.Adam(detector.parameters(), 3e-3)
+    losses: list[float] = []
+    for _ in range(30):
+        loss = detector_loss(detector, clean, damaged)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    assert artifact_terms(detector, clean, clean)[1] == 0
+    assert artifact_terms(detector, damaged, clean)[0] > artifact_terms(detector, clean, clean)[0]
+
+
+def test_tiles_inside_the_loop_equal_the_whole_where_the_overlap_covers_the_network() -> None:
+    torch.manual_seed(1)
+    network = NsRestore(NsRestoreConfig(channels=8, blocks=(0, 1, 0)))
+    torch.nn.init.normal_(network.tail.weight, std=0.1)
+    picture = torch.rand(1, 3, 96, 96)
+    overlap = 2 * network.receptive_radius
+    whole, tiled = network(picture), tiled_forward(network, picture, None, 64, overlap)
+    assert torch.allclose(whole, tiled, atol=1e-5)
+    assert not torch.allclose(whole, tiled_forward(network, picture, None, 64, 0), atol=1e-4)
+
+
+def test_a_seam_training_runs(picture_folder: Path, tmp_path: Path) -> None:
+    text = config_text(picture_folder, tmp_path, "[seam]\ntile = 32\noverlap = 8\n", steps=2)
+    updates = list(Trainer(parse_config(text.replace("crop = 32", "crop = 64")), "cpu").run())
+    assert isinstance(updates[-1], FinishedUpdate)
+
+
+def test_rates_follow_the_schedule(picture_folder: Path, tmp_path: Path) -> None:
+    cosine = make(picture_folder, tmp_path, steps=100)
+    rates = [learning_rate(cosine, step) for step in range(100)]
+    assert rates[0] < rates[1] and max(rates) == rates[2] and rates == [*rates[:2], *sorted(rates[2:], reverse=True)]
+    text = config_text(picture_folder, tmp_path).replace("warm_up = 2", 'warm_up = 2\nkind = "plateau"')
+    plateau = parse_config(text)
+    assert learning_rate(plateau, 50, halvings=2) == pytest.approx(plateau.schedule.rate / 4)
+
+
+def test_a_start_model_gives_its_layers(picture_folder: Path, tmp_path: Path) -> None:
+    list(Trainer(make(picture_folder, tmp_path / "one", steps=4), "cpu").run())
+    network = NsRestore(NsRestoreConfig(channels=24, blocks=(0, 2, 0)))
+    copied, total = start_from(network, str(tmp_path / "one" / "trial.safetensors"))
+    assert copied == total  # the head takes the picture's part of a head that also sees tables
+    theirs = load_descriptor(tmp_path / "one" / "trial.safetensors").network.state_dict()
+    assert torch.equal(network.state_dict()["body.0.conv1.weight"], theirs["body.0.conv1.weight"])
+    assert torch.equal(network.state_dict()["head.weight"], theirs["head.weight"][:, :12])
+
+
+def test_line_sharpening_darkens_lines_and_leaves_flat_places() -> None:
+    picture = np.full((32, 32, 3), 200, np.uint8)
+    picture[:, 15:17] = 120
+    sharp = line_sharpened(picture)
+    assert sharp[10, 15, 0] < 120 and (sharp[:, :8] == 200).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("crop = 32", "crop = 33"), "multiple of 8"),
+        (('size = "tiny"', 'size = "huge"'), "network.size"),
+        (("warm_up = 2", "warm = 2"), "unknown keys: warm"),
+        (("steps = 8", 'steps = "8"'), "must be int"),
+        (('kind = "jpeg"', 'kind = "spec"'), "damage.specs"),
+        (('kind = "jpeg"', 'kind = "spec"\nspecs = ["nothing"]'), "unknown degradation"),
+        (("[network]", '[loss]\nrecipe = "none"\n[network]'), "unknown loss recipe"),
+        (("[network]", '[loss]\nrecipe = "hat-full"\n[network]'), "loss.vgg"),
+    ],
+)
+def test_wrong_configurations_are_named(
+    picture_folder: Path, tmp_path: Path, change: tuple[str, str], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse_config(config_text(picture_folder, tmp_path).replace(*change))
+
+
+def test_the_shipped_configurations_are_sound() -> None:
+    folder = Path(__file__).parent.parent / "pipelines" / "training"
+    names = {path.stem for path in folder.glob("*.toml") if "cache" not in path.read_text().split("[data]")[0]}
+    for name in ("photo", "anime", "mosaic", "deblur", "upscale2x", "fast-photo", "seam-robust", "study-dncnn"):
+        assert name in names
+        assert read_config(folder / f"{name}.toml").name == name
