@@ -41,7 +41,7 @@ from ns_video.networks.ns_c import NsC, NsCConfig
 from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
 from ns_video.networks.nsie import Nsie, NsieConfig
-from ns_video.quality.ns_iqa import JudgesConfig, NsIqaJudges
+from ns_video.quality.ns_iqa import NsIqaJudges
 from ns_video.weights import Metadata, list_models, load_descriptor, load_weights, save_model, write_card
 from ns_video.weights.foreign import HAT_SIZES, HatConfig, RcanConfig, build_hat, build_rcan
 
@@ -199,13 +199,13 @@ def test_judges_come_back(tmp_path: Path) -> None:
 
 
 def test_the_shipped_scores_judges_come_back(tmp_path: Path) -> None:
-    judges = randomised(NsIqaJudges(NsIqa(NsIqaConfig()), JudgesConfig(network_share=0.25, resized_share=0.75)))
-    save_model(judges, tmp_path / "a.safetensors", Metadata("ns_iqa_judges"))
+    judges = NsIqaJudges()
+    save_model(judges, tmp_path / "a.safetensors", Metadata("ns_iqa_statistics"))
     found = load_descriptor(tmp_path / "a.safetensors")
     assert isinstance(found.network, NsIqaJudges) and not found.restores
-    assert found.network.config == JudgesConfig(network_share=0.25, resized_share=0.75)
-    x = picture(1, 3, 80, 96)
-    assert found.network.score(x) == judges.score(x)  # pyright: ignore[reportCallIssue]
+    assert found.network.config == judges.config
+    assert not any(tensor.is_meta for tensor in (*found.network.parameters(), *found.network.buffers()))
+    assert found.network.score(picture(1, 3, 80, 96)) == judges.eval().score(picture(1, 3, 80, 96))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,13 +241,17 @@ FOREIGN = [
 ]
 
 
-def lively(network: nn.Module) -> nn.Module:
-    """`network` as its authors initialise it, less the zeros that would hide a part of it."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.rand(parameter.shape, generator=generator) * 0.02 - 0.01)
+def lively(build: Callable[[], nn.Module]) -> nn.Module:
+    """A network as its authors initialise it, less the zeros that would hide a part of it, its result away from 0."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = build()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(torch.rand(parameter.shape) * 0.02 - 0.01)
+                    if parameter.shape == (3,):
+                        parameter.fill_(0.5)
     return network.eval()
 
 
@@ -258,7 +262,7 @@ def lively(network: nn.Module) -> nn.Module:
     ids=lambda value: value if isinstance(value, str) else f"{value.architecture}-x{value.scale}",
 )
 def test_foreign_architectures_come_back(case: ForeignCase, suffix: str, tmp_path: Path) -> None:
-    network = lively(case.build())
+    network = lively(case.build)
     path = tmp_path / f"foreign{suffix}"
     if suffix == ".pth":
         torch.save({"params_ema": network.state_dict(), "params": {"body": torch.zeros(1)}}, path)
@@ -276,7 +280,7 @@ def test_foreign_architectures_come_back(case: ForeignCase, suffix: str, tmp_pat
         expected = (raw[0] if isinstance(raw, tuple) else raw).clamp(0, 1)
         result = copy.deepcopy(found.network)(x)
         assert torch.equal(x, picture(2, 3, 64, 64)), "the input was written to"
-        assert torch.allclose(result, expected, atol=1e-4)
+        assert (result - expected).abs().max() < 1e-3 * expected.std()
         result += 1  # a caller may write to what it was given
         assert found.network(picture(1, 3, 33, 41)).shape == (1, 3, 33 * case.scale, 41 * case.scale)
     assert expected.std() > 1e-3
@@ -286,7 +290,7 @@ def test_foreign_architectures_come_back(case: ForeignCase, suffix: str, tmp_pat
     "case", [case for case in FOREIGN if case.halo], ids=lambda case: f"{case.architecture}-{case.halo}"
 )
 def test_tiles_with_the_measured_halo_are_exact(case: ForeignCase, tmp_path: Path) -> None:
-    torch.save(lively(case.build()).state_dict(), tmp_path / "a.pth")
+    torch.save(lively(case.build).state_dict(), tmp_path / "a.pth")
     found = load_descriptor(tmp_path / "a.pth")
     h, s, m = found.halo, found.scale, found.multiple_of
     begin, end = 3 * m + h, 3 * m + h + 4 * m
