@@ -1,0 +1,259 @@
+"""Full-reference and no-reference figures, against the ffmpeg program and against damage that is known."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from ns_video.errors import InputError
+from ns_video.frame import Frame
+from ns_video.media.metrics import Comparison, FullReference, audio_offsets, filter_values, frames_as_coded
+from ns_video.report.document import FullMeansMeter
+
+WIDTH, HEIGHT, FRAMES = 256, 128, 12  # chroma rows of 128: the ffmpeg program's x86 SSIM is wrong below 16 px steps
+
+
+def scene(number: int) -> np.ndarray:
+    """(HEIGHT, WIDTH, 3) uint8: texture and a disc that move on by 3 px a frame."""
+    rng = np.random.default_rng(5)
+    texture = cv2.GaussianBlur(rng.integers(0, 256, (HEIGHT, WIDTH * 2, 3)).astype(np.uint8), (0, 0), 1.5)
+    picture = np.ascontiguousarray(texture[:, 3 * number : 3 * number + WIDTH])
+    cv2.circle(picture, (40 + 5 * number, 64), 24, (200, 60, 30), -1)
+    return picture
+
+
+def write_clip(
+    path: Path,
+    pictures: list[np.ndarray],
+    *,
+    codec: str = "ffv1",
+    fmt: str = "yuv420p",
+    pts: list[int] | None = None,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """A clip of these pictures; `pts` in 1/1000 s, 40 ms apart by default."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], fmt
+        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.time_base = Fraction(1, 1000)
+        for number, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=fmt)
+            frame.pts, frame.time_base = pts[number] if pts else 40 * number, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("metrics")
+
+
+@pytest.fixture(scope="module")
+def pair(folder: Path) -> tuple[Path, Path]:
+    """An x264 clip and its lossless reference, 8 bit."""
+    pictures = [scene(number) for number in range(FRAMES)]
+    reference = write_clip(folder / "reference.mkv", pictures)
+    return write_clip(folder / "clip.mkv", pictures, codec="libx264", options={"crf": "32"}), reference
+
+
+def ffmpeg(*arguments: str) -> str:
+    program = shutil.which("ffmpeg")
+    assert program, "this test compares with the ffmpeg program: install ffmpeg (.ci/run does)"
+    # -cpuflags 0: the plain C code. ffmpeg 5.1's SIMD sums SSIM's last columns twice for some widths.
+    done = subprocess.run([program, "-hide_banner", "-cpuflags", "0", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def compared(clip: Path, reference: Path) -> tuple[list[FullReference], Comparison]:
+    comparison = Comparison(clip, reference)
+    return [pair.values for pair in comparison.pairs()], comparison
+
+
+@pytest.mark.parametrize("depth", [8, 10])
+def test_psnr_and_ssim_equal_the_ffmpeg_programs(folder: Path, depth: int) -> None:
+    fmt = "yuv420p" if depth == 8 else "yuv420p10le"
+    pictures = [scene(number) for number in range(FRAMES)]
+    reference = write_clip(folder / f"r{depth}.mkv", pictures, fmt=fmt)
+    clip = write_clip(folder / f"c{depth}.mkv", pictures, codec="libx264", fmt=fmt, options={"crf": "30"})
+    values, _ = compared(clip, reference)
+    stats = folder / f"psnr{depth}.txt", folder / f"ssim{depth}.txt"
+    graph = f"[0:v]split[a][b];[1:v]split[c][d];[a][c]psnr=stats_file={stats[0]}[x];[b][d]ssim=stats_file={stats[1]}[y]"
+    summary = ffmpeg(
+        "-i", str(clip), "-i", str(reference), "-lavfi", graph, "-map", "[x]", "-map", "[y]", "-f", "null", "-"
+    )
+    lines = stats[0].read_text().splitlines()
+    assert len(lines) == len(values) == FRAMES
+    for value, line in zip(values, lines):
+        said = dict(re.findall(r"(psnr_[yuv]):(\S+)", line))
+        for plane in "yuv":
+            assert f"{getattr(value, f'psnr_{plane}'):.2f}" == said[f"psnr_{plane}"]
+    for value, line in zip(values, stats[1].read_text().splitlines()):
+        said = dict(re.findall(r"(\w+):([\d.]+)", line))
+        assert f"{value.ssim:.6f}" == said["All"]
+        assert f"{value.ssim_y:.6f}" == said["Y"]
+    meter = FullMeansMeter()
+    for value in values:
+        meter.add(value, None)
+    total = meter.result()
+    printed = dict(re.findall(r"\b([yuv]):([\d.]+)", next(t for t in summary.splitlines() if "] PSNR" in t)))
+    for plane in "yuv":
+        assert getattr(total, f"psnr_{plane}") == pytest.approx(float(printed[plane]), abs=2e-6)
+    overall = re.search(r"SSIM .*All:([\d.]+)", summary)
+    assert overall and total.ssim == pytest.approx(float(overall[1]), abs=2e-6)
+
+
+def test_xpsnr_equals_the_filter_run_alone(pair: tuple[Path, Path]) -> None:
+    """The ffmpeg program of most systems has no xpsnr: the same libav filter in a graph of its own is the check."""
+    values, _ = compared(*pair)
+    graph = av.filter.Graph()
+    with av.open(str(pair[0])) as clip, av.open(str(pair[1])) as reference:
+        ends = [graph.add_buffer(template=c.streams.video[0]) for c in (clip, reference)]
+        meter, sink = graph.add("xpsnr"), graph.add("buffersink")
+        ends[0].link_to(meter, 0, 0)
+        ends[1].link_to(meter, 0, 1)
+        meter.link_to(sink)
+        graph.configure()
+        for value, first, second in zip(values, clip.decode(video=0), reference.decode(video=0)):
+            ends[0].push(first)
+            ends[1].push(second)
+            found = dict(sink.pull().metadata)
+            assert value.xpsnr == float(found["lavfi.xpsnr.xpsnr.y"])
+            assert value.xpsnr_u == float(found["lavfi.xpsnr.xpsnr.u"])
+
+
+def test_rgb_psnr_is_that_of_converted_pictures(pair: tuple[Path, Path]) -> None:
+    values, _ = compared(*pair)
+    with av.open(str(pair[0])) as clip, av.open(str(pair[1])) as reference:
+        for value, first, second in zip(values, clip.decode(video=0), reference.decode(video=0)):
+            one, other = (f.to_ndarray(format="rgb24").astype(float) for f in (first, second))
+            expected = 10 * np.log10(255**2 / ((one - other) ** 2).mean())
+            assert value.psnr_rgb == pytest.approx(expected, abs=0.05)
+
+
+def test_a_clip_equals_itself(pair: tuple[Path, Path]) -> None:
+    values, comparison = compared(pair[1], pair[1])
+    assert all(value.psnr_y == float("inf") and value.ssim == 1.0 for value in values)
+    assert comparison.alignment and comparison.alignment.problems == ()
+
+
+def test_a_reference_that_begins_later_is_shifted_back_and_said(folder: Path, pair: tuple[Path, Path]) -> None:
+    late = write_clip(
+        folder / "late.mkv", [scene(n) for n in range(FRAMES)], pts=[2000 + 40 * n for n in range(FRAMES)]
+    )
+    values, comparison = compared(pair[0], late)
+    straight, _ = compared(*pair)
+    assert comparison.alignment
+    assert comparison.alignment.offset_seconds == pytest.approx(2.0, abs=0.002)
+    assert any("2.000 s later" in problem for problem in comparison.alignment.problems)
+    assert [value.psnr_y for value in values] == [value.psnr_y for value in straight]
+
+
+def test_a_reference_whose_pictures_are_two_frames_off_is_noticed(folder: Path, pair: tuple[Path, Path]) -> None:
+    shifted = write_clip(folder / "shifted.mkv", [scene(n + 2) for n in range(FRAMES)])
+    values, comparison = compared(pair[0], shifted)
+    assert comparison.alignment
+    assert comparison.alignment.offset_seconds == pytest.approx(-0.08, abs=0.002)
+    assert comparison.alignment.compared == len(values) == FRAMES - 2
+    assert min(value.psnr_y or 0 for value in values) > 25  # two frames off, the moving texture is below 20 dB
+    assert len(comparison.alignment.problems) == 3
+
+
+def test_a_shorter_reference_is_counted_not_averaged(folder: Path, pair: tuple[Path, Path]) -> None:
+    short = write_clip(folder / "short.mkv", [scene(number) for number in range(5)])
+    values, comparison = compared(pair[0], short)
+    assert comparison.alignment and len(values) == comparison.alignment.compared == 5
+    assert comparison.alignment.clip_frames == FRAMES
+    assert any("7 frames of the clip have no partner" in problem for problem in comparison.alignment.problems)
+
+
+def test_a_reference_of_another_rate_is_noticed(folder: Path, pair: tuple[Path, Path]) -> None:
+    pictures = [scene(number // 2) for number in range(2 * FRAMES)]
+    double = write_clip(folder / "double.mkv", pictures, pts=[20 * number for number in range(2 * FRAMES)])
+    values, comparison = compared(pair[0], double)
+    assert len(values) == FRAMES and comparison.alignment
+    assert comparison.alignment.reference_frames == 2 * FRAMES
+    assert any("12 frames of the reference" in problem for problem in comparison.alignment.problems)
+
+
+def test_a_missing_frame_in_the_middle_leaves_the_others_aligned(folder: Path, pair: tuple[Path, Path]) -> None:
+    kept = [number for number in range(FRAMES) if number != 6]
+    holed = write_clip(folder / "holed.mkv", [scene(n) for n in kept], pts=[40 * n for n in kept])
+    values, comparison = compared(pair[0], holed)
+    straight, _ = compared(*pair)
+    assert [v.psnr_y for v in values] == [straight[number].psnr_y for number in kept]
+    assert comparison.alignment and "0.240 s" in comparison.alignment.problems[0]
+
+
+def test_another_size_is_refused(folder: Path, pair: tuple[Path, Path]) -> None:
+    small = write_clip(folder / "small.mkv", [np.ascontiguousarray(scene(n)[:64, :64]) for n in range(3)])
+    with pytest.raises(InputError, match="64x64"):
+        compared(pair[0], small)
+
+
+def first_frame(path: Path) -> Frame:
+    with frames_as_coded(path) as reader:
+        frames = reader.frames()
+        frame = next(frames)
+        frames.close()
+        return frame
+
+
+def test_filters_see_blocks_and_blur(folder: Path) -> None:
+    plain = scene(0)
+    blocky = cv2.resize(cv2.resize(plain, (WIDTH // 8, HEIGHT // 8)), (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST)
+    soft = cv2.GaussianBlur(plain, (0, 0), 4)
+    made = {
+        name: filter_values(first_frame(write_clip(folder / f"{name}.mkv", [picture] * 2)))
+        for name, picture in (("plain", plain), ("blocky", blocky), ("soft", soft))
+    }
+    assert made["blocky"].block > 2 * made["plain"].block
+    assert made["soft"].blur is None or made["soft"].blur > made["plain"].blur
+    assert made["soft"].spatial_information < made["plain"].spatial_information
+    assert 16 <= made["plain"].luma_low <= made["plain"].luma_mean <= made["plain"].luma_high <= 235
+
+
+@pytest.mark.parametrize("fmt", ["yuv422p10le", "yuv444p", "gray", "gbrp", "gbrp10le"])
+def test_every_kind_of_format_is_measured(folder: Path, fmt: str) -> None:
+    pictures = [scene(number) for number in range(3)]
+    damaged = [cv2.GaussianBlur(picture, (0, 0), 1.0) for picture in pictures]
+    codec = "utvideo" if fmt == "gbrp" else "ffv1"  # ffv1 has no 8-bit gbrp
+    clip = write_clip(folder / f"d_{fmt}.mkv", damaged, codec=codec, fmt=fmt)
+    values, _ = compared(clip, write_clip(folder / f"t_{fmt}.mkv", pictures, codec=codec, fmt=fmt))
+    assert len(values) == 3
+    for value in values:
+        assert value.psnr_y is not None and 15 < value.psnr_y < 45
+        assert 0.3 < value.ssim < 1.0
+    assert filter_values(first_frame(clip)).entropy > 4
+
+
+def test_audio_offsets_are_those_that_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "sound.mkv"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("ffv1", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+        audio = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for number in range(25):
+            frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24").reformat(
+                format="yuv420p"
+            )
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(video.encode(frame))
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 320), np.int16), format="s16", layout="mono")
+            sound.sample_rate, sound.pts, sound.time_base = 8000, 320 * number + 2000, Fraction(1, 8000)
+            container.mux(audio.encode(sound))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+    (found,) = audio_offsets(path)
+    assert found.start_seconds == pytest.approx(0.25, abs=0.002)
+    assert found.end_seconds == pytest.approx(0.25, abs=0.045)
