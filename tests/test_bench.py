@@ -1,0 +1,124 @@
+"""bench and doctor: figures that hang together, JSON a script can read, results on stdout and progress on stderr."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from ns_video.bench import BenchOptions, gflop_per_pixel, measure_clip, measure_peaks, measure_pictures
+from ns_video.errors import InputError
+from ns_video.media.bench_clip import make_clip
+from ns_video.media.decode import DecodeOptions, open_clip
+from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
+from ns_video.weights import Metadata, load_descriptor, save_model
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "made.mkv"
+    make_clip(path, 96, 64, 12)
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    network = NsRestore(NsRestoreConfig(frames=3, side=6, gated=True, channels=8, blocks=(0, 1, 0)))
+    nn.init.normal_(network.tail.weight, std=0.05)
+    save_model(network, path, Metadata("ns_restore", "quantiser", "ycbcr"))
+    return path
+
+
+def test_the_made_clip_has_quantisers_and_movement(clip: Path) -> None:
+    with open_clip(clip, DecodeOptions(quantisers=True)) as reader:
+        frames = list(reader.frames())
+    assert len(frames) == 12 and (frames[0].width, frames[0].height) == (96, 64)
+    assert all(frame.quantiser is not None for frame in frames)
+    assert any((frames[5].planes[0] != frames[6].planes[0]).ravel())
+
+
+def test_work_is_counted_by_hand() -> None:
+    """A 3 × 3 convolution from 3 to 3 channels: 2 * 81 operations a pixel."""
+    descriptor = load_descriptor("identity")
+    assert gflop_per_pixel(descriptor) == 0.0
+    network = nn.Conv2d(3, 3, 3, padding=1, bias=False)
+    assert gflop_per_pixel(dataclasses.replace(descriptor, network=network)) == pytest.approx(162e-9)
+
+
+def test_stages_alone_and_together(clip: Path, weights: Path, tmp_path: Path) -> None:
+    options = BenchOptions(
+        models=("identity", str(weights)),
+        device="cpu",
+        precisions=("fp32",),
+        tiles=(None,),
+        seconds=0.2,
+        speed="ultrafast",
+    )
+    steps = measure_clip(clip, tmp_path, options)
+    said: list[str] = []
+    while True:
+        try:
+            said.append(next(steps))
+        except StopIteration as done:
+            result = done.value
+            break
+    assert [row.model for row in result.enhance] == ["identity", str(weights)]
+    identity, network = result.enhance
+    assert identity.gflops == 0.0 and network.gflops > 0.0
+    assert network.share_of_peak == pytest.approx(network.gflops / result.peaks.matrix_gflops["fp32"])
+    assert identity.speed.fps > network.speed.fps
+    for speed in (result.decode, result.encode, *(run.speed for run in result.whole)):
+        assert speed.fps == pytest.approx(speed.frames / speed.seconds)
+        assert speed.megapixels_per_second == pytest.approx(speed.fps * 96 * 64 / 1e6)
+    assert len(result.whole) == 2 and result.whole[1].speed.frames == 12
+    assert 0 < result.whole[1].seconds_to_first_frame < result.whole[1].speed.seconds
+    assert len(said) >= 6 and list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_too_short_is_refused(tmp_path: Path) -> None:
+    make_clip(tmp_path / "short.mkv", 64, 48, 2)
+    with pytest.raises(InputError, match="too few"):
+        list(measure_clip(tmp_path / "short.mkv", tmp_path, BenchOptions(models=("identity",), seconds=0.2)))
+
+
+def test_ns_ics_protocol(weights: Path) -> None:
+    rows = list(measure_pictures(str(weights), "cpu", ("fp32",), ((256, 128), (512, 128)), repeats=1))
+    assert [(row.tile, row.overlap) for row in rows] == [(256, 128), (512, 128)]
+    for row in rows:
+        assert row.megapixels_per_second == pytest.approx(1280 * 640 / 1e6 / row.seconds_per_picture)
+
+
+def test_peaks_are_plausible() -> None:
+    peaks = measure_peaks(torch.device("cpu"), ("fp32",))
+    assert 0.1 < peaks.matrix_gflops["fp32"] < 1e5 and 0.01 < peaks.copy_gbytes < 1e4
+
+
+def test_the_bench_command(clip: Path, weights: Path) -> None:
+    from ns_video.cli.bench import command
+
+    arguments = [str(clip), "--model", str(weights), "--device", "cpu", "--seconds", "0.2"]
+    text = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert text.exit_code == 0
+    assert "decode alone" in text.stdout and "all together" in text.stdout and "decoding" in text.stderr
+    shown = CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False)
+    result = json.loads(shown.stdout)
+    assert result["width"] == 96 and result["whole"][0]["speed"]["fps"] > 0
+    wrong = CliRunner().invoke(command, ["--size", "big"])
+    assert wrong.exit_code == 2
+
+
+def test_the_doctor_command() -> None:
+    from ns_video.cli.doctor import command
+
+    text = CliRunner().invoke(command, [], catch_exceptions=False)
+    assert text.exit_code == 0 and "device cpu" in text.stdout and "PyAV" in text.stdout
+    seen = json.loads(CliRunner().invoke(command, ["--json"], catch_exceptions=False).stdout)
+    assert seen["devices"][0]["precisions"]["fp32"] == "works"
+    assert seen["media"]["encoders"]["libx264"] is True
+    assert "h264" in seen["media"]["decoders"]
