@@ -1,16 +1,20 @@
-"""`ns-video train`: trains a still model from a configuration."""
+"""`ns-video train`: trains a model for stills or clips from a configuration."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ns_video.errors import UsageError
+
 if TYPE_CHECKING:
     from ns_video.training.trainer import Update, ValidationUpdate
+    from ns_video.training.video import VideoUpdate
 
 
 @click.command(name="train")
@@ -23,7 +27,8 @@ def command(config: Path, resume: bool, device: str, threads: int, as_json: bool
     """Train the model that the file CONFIG describes (see pipelines/training/).
 
     The output folder gets the checkpoint (every minute), log.csv, curves.png and at the end the model as
-    .safetensors. With torchrun each process takes its own GPU and its own part of the samples.
+    .safetensors. With torchrun each process takes its own GPU and its own part of the samples. A configuration with a
+    `cache` of coded clips trains a model for clips; the clips are made first.
     """
     import torch
     from tqdm import tqdm
@@ -33,6 +38,9 @@ def command(config: Path, resume: bool, device: str, threads: int, as_json: bool
 
     if threads > 0:
         torch.set_num_threads(threads)
+    if _is_for_clips(config):
+        _train_video(config, resume, as_json)
+        return
     trainer = Trainer(read_config(config), device)
     if resume:
         trainer.resume()
@@ -52,6 +60,46 @@ def command(config: Path, resume: bool, device: str, threads: int, as_json: bool
                 bar.write(_validation_text(update))
             elif isinstance(update, FinishedUpdate):
                 click.echo(f"{update.model}")
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} can't be read: {error}") from error
+
+
+def _is_for_clips(path: Path) -> bool:
+    return "cache" in _table(path)
+
+
+def _train_video(path: Path, resume: bool, as_json: bool) -> None:
+    """Makes the pool of coded clips where `[make]` asks for one, then trains."""
+    from tqdm import tqdm
+
+    from ns_video.training.video import read_config, train_video
+    from ns_video.training.video_clips import find_sources, grow_pool
+
+    settings = read_config(path)
+    make = _table(path).get("make")
+    if make is not None:
+        folders = [[Path(folder) for folder in make.get(key, [])] for key in ("clips", "pictures")]
+        pool = grow_pool(find_sources(*folders), settings.cache, int(make["count"]), int(make.get("seed", 0)))
+        for _ in tqdm(pool, desc="coded clips", unit="clip", disable=True if as_json else None):
+            pass
+    with tqdm(total=settings.steps, unit="step", disable=True if as_json else None) as bar:
+        for update in train_video(settings, resume=resume):
+            bar.update(update.step - bar.n)
+            bar.set_postfix_str(f"loss {update.loss:.4f}, gain {update.gain:+.3f} dB")
+            if as_json:
+                click.echo(json.dumps(dataclasses.asdict(update)))
+            elif update.validation is not None:
+                bar.write(_groups_text(update))
+
+
+def _groups_text(update: VideoUpdate) -> str:
+    groups = (update.validation or {}).items()
+    return f"step {update.step}: " + ", ".join(f"{name} {gain:+.3f}" for name, gain in groups) + " dB PSNR-Y"
 
 
 def _record(update: Update) -> dict[str, object]:
