@@ -95,7 +95,10 @@ def main() -> int:
             if before[2] != after[2]:
                 found += [f"{k}: {v} -> {after[2][k]}" for k, v in before[2].items() if after[2][k] != v]
             bad += any(not text.startswith("(") for text in found)
-            print(f"{path.name:40} exit {done.returncode} {len(after[0])} frames  {'; '.join(found) or 'identical'}", end="")
+            print(
+                f"{path.name:40} exit {done.returncode} {len(after[0])} frames  {'; '.join(found) or 'identical'}",
+                end="",
+            )
             print(f"   {' | '.join(lines[1:])[:200]}", flush=True)
     print(f"{bad} clips differ")
     return 1 if bad else 0

@@ -29,13 +29,14 @@ from ns_video.errors import (
     VerificationError,
 )
 from ns_video.record import RunRecord
+from ns_video.version import __version__
 
 if TYPE_CHECKING:
     from ns_video.enhance import Enhancer
     from ns_video.enhance import load_enhancer as load_model
     from ns_video.pipeline import restore, verify
 
-__version__ = "0.1.0"
+
 
 __all__ = [
     "DamageError",

@@ -113,7 +113,7 @@ def enhanced_ahead(
     def stage() -> Generator[EnhancedFrame | Aside]:
         waiting_frames: deque[Frame] = deque()
         asides: deque[tuple[int, Aside]] = deque()
-        entered = left = 0
+        entered = 0
 
         def frames_only() -> Generator[Frame]:
             nonlocal entered
@@ -126,13 +126,12 @@ def enhanced_ahead(
                     yield item
 
         running = enhancer.run(frames_only(), before=before, start_index=start_index, restart_every=restart_every)
-        for out in running:
+        for left, out in enumerate(running):
             source = waiting_frames.popleft()
             while asides and asides[0][0] <= left:
                 yield asides.popleft()[1]
             if observer is not None:
                 observer.observe(source, out.frame)
-            left += 1
             yield out
         while asides:
             yield asides.popleft()[1]

@@ -103,7 +103,10 @@ class Journal:
         return self.path.exists()
 
     def acquire(self) -> None:
-        """Make the folder and lock it. Raises OutputError where it can't be made, UsageError where another run holds it."""
+        """Make the folder and lock it.
+
+        Raises OutputError where it can't be made, UsageError where another run holds it.
+        """
         try:
             self.folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
@@ -121,10 +124,12 @@ class Journal:
         except OSError as error:
             self._lock.close()
             self._lock = None
-            raise UsageError("another run is writing this output", remedy="wait for it, or choose another OUTPUT") from error
+            raise UsageError(
+                "another run is writing this output", remedy="wait for it, or choose another OUTPUT"
+            ) from error
 
     def begin(self, fingerprint: dict[str, Any], *, resume: bool) -> None:
-        """Start anew, or go on where `fingerprint` is the one of the unfinished run. Raises ResumeError where it isn't."""
+        """Start anew, or go on where `fingerprint` is that of the unfinished run. Raises ResumeError where it isn't."""
         if resume and self.exists():
             self._read(fingerprint)
             return
@@ -175,7 +180,9 @@ class Journal:
     def _is_whole(self, entry: SegmentEntry) -> bool:
         path = self.folder / entry.file
         try:
-            return path.parent == self.folder and path.stat().st_size == entry.bytes and file_digest(path) == entry.digest
+            return (
+                path.parent == self.folder and path.stat().st_size == entry.bytes and file_digest(path) == entry.digest
+            )
         except OSError:
             return False
 

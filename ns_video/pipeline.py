@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import ns_video
+from ns_video.version import __version__
 from ns_video.device import divide_threads, peak_memory
 from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer
 from ns_video.errors import (
@@ -182,7 +182,7 @@ class _Run:
         self.began = time.perf_counter()
         self.preset: Preset = load_preset(options.preset)
         self.record = RunRecord(
-            version=ns_video.__version__, input=printable(source), output=printable(target), preset=self.preset.name
+            version=__version__, input=printable(source), output=printable(target), preset=self.preset.name
         )
         self.times, self.meters = FlowTimes(), Meters()
         if target != "-" and is_url(target):
@@ -214,7 +214,9 @@ class _Run:
             return
         path = self.target_path
         if path.is_dir():
-            raise OutputError(f"{printable(path)} is a folder", stage="open", remedy="name a file, or use `ns-video batch`")
+            raise OutputError(
+                f"{printable(path)} is a folder", stage="open", remedy="name a file, or use `ns-video batch`"
+            )
         folder = path.parent
         if not folder.is_dir():
             raise OutputError(f"{printable(folder)}: no such folder", stage="open")
@@ -390,16 +392,17 @@ class _Run:
                             began = time.perf_counter()
                             if isinstance(item, Aside):
                                 packet: CopiedPacket = item.payload
-                                if any(c.stream.index == packet.stream_index and c.action == "attached" for c in copies):
+                                if any(
+                                    c.stream.index == packet.stream_index and c.action == "attached" for c in copies
+                                ):
                                     covers.setdefault(packet.stream_index, bytes(packet.packet))
                                     continue
                                 if not self._in_cut(packet):
                                     continue
-                                counted.setdefault(packet.stream_index, PacketTally()).add(packet.packet)
                                 if writer is None:
                                     waiting.append(packet)
                                 else:
-                                    writer.write_copy(packet, -Fraction(self.options.start or 0))
+                                    self._copy(writer, packet, counted)
                                 continue
                             frame = item.frame
                             if writer is None:
@@ -414,11 +417,18 @@ class _Run:
                                     else file_url(self.target_path)
                                 )
                                 writer = ClipWriter(
-                                    target, shown, OutputSettings(container_format), plan, reader.container, info, copies, covers
+                                    target,
+                                    shown,
+                                    OutputSettings(container_format),
+                                    plan,
+                                    reader.container,
+                                    info,
+                                    copies,
+                                    covers,
                                 )
                                 encoder = FrameEncoder(writer.video, plan)
                                 for packet in waiting:
-                                    writer.write_copy(packet, -Fraction(self.options.start or 0))
+                                    self._copy(writer, packet, counted)
                                 waiting.clear()
                             assert encoder is not None and frame.pts is not None
                             self._note(item)
@@ -454,6 +464,11 @@ class _Run:
                 writer.abandon()
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
+
+    def _copy(self, writer: ClipWriter, packet: CopiedPacket, counted: dict[int, PacketTally]) -> None:
+        payload = bytes(packet.packet)
+        if writer.write_copy(packet, -Fraction(self.options.start or 0)):
+            counted.setdefault(packet.stream_index, PacketTally()).add(payload)
 
     def _in_cut(self, packet: CopiedPacket) -> bool:
         start, end = self.options.start, self.options.end
@@ -555,7 +570,7 @@ class _Run:
     def _fingerprint(self, plan: VideoPlan, segment_frames: int) -> dict[str, Any]:
         options = self.enhancer.options
         return {
-            "version": ns_video.__version__,
+            "version": __version__,
             "input": source_fingerprint(Path(self.source)),
             "model": self.record.model.sha256 or self.record.model.name,
             "device": str(self.enhancer.device.type),
@@ -735,8 +750,9 @@ class _Run:
                 if packet is not None:
                     writer.write_video(packet)
                 elif copy is not None:
-                    counted.setdefault(copy.stream_index, PacketTally()).add(copy.packet)
-                    writer.write_copy(copy)
+                    payload = bytes(copy.packet)
+                    if writer.write_copy(copy):
+                        counted.setdefault(copy.stream_index, PacketTally()).add(payload)
             writer.close()
         finally:
             writer.abandon()

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-import ns_video
+from ns_video.version import __version__
 from ns_video.errors import NsVideoError
 
 _COMMANDS = {
@@ -47,7 +47,7 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(ns_video.__version__, prog_name="ns-video")
+@click.version_option(__version__, prog_name="ns-video")
 @click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")

@@ -14,10 +14,25 @@ from ns_video.errors import InputError, Interrupted, NsVideoError, UsageError
 
 _STILL_FORMATS = {"png": ".png", "jpeg": ".jpg", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
 _CLIP_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .vob .flv .wmv .asf .mxf .3gp .ogv .gif .apng .nut .y4m"
-    " .264 .h264 .265 .h265 .hevc .ivf".split()
+    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".flv", ".wmv")
+    + (
+        ".asf",
+        ".mxf",
+        ".3gp",
+        ".ogv",
+        ".gif",
+        ".apng",
+        ".nut",
+        ".y4m",
+        ".264",
+        ".h264",
+        ".265",
+        ".h265",
+        ".hevc",
+        ".ivf",
+    )
 )
-_STILL_SUFFIXES = frozenset(".jpg .jpeg .jpe .png .webp .tif .tiff .bmp".split())
+_STILL_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp"])
 
 
 def _target(source: Path, folder: Path, out: Path, still_format: str) -> Path:

@@ -79,9 +79,7 @@ def restore_options(function: Any) -> Any:
         click.option("--overlap", default="auto", callback=_number_or_auto, help="Total overlap in px."),
         click.option(
             "--blend",
-            type=click.Choice(
-                ["auto", "crop", "gaussian", "improved-gaussian", "linear", "cosine", "poisson"]
-            ),
+            type=click.Choice(["auto", "crop", "gaussian", "improved-gaussian", "linear", "cosine", "poisson"]),
             default="auto",
             show_default=True,
         ),
@@ -192,7 +190,9 @@ class ProgressShown:
             self._bar.close()
 
 
-def run_one(source: str, target: str, options: RestoreOptions, style: str, quiet: bool, cancel: threading.Event) -> RunRecord:
+def run_one(
+    source: str, target: str, options: RestoreOptions, style: str, quiet: bool, cancel: threading.Event
+) -> RunRecord:
     """One restoration with its progress shown."""
     from ns_video.pipeline import restore_steps
 

@@ -10,11 +10,12 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from ns_video.errors import InputError
+from ns_video.errors import DamageError, InputError
 from ns_video.media.decode import ClipReader, DecodeOptions
 from ns_video.media.libav import check_input_file, printable
+from ns_video.record import Damage
 
 _TICK = Fraction(1, 1000)  # WebP states durations in milliseconds
 _MAX_BYTES = 1 << 30
@@ -28,6 +29,7 @@ def open_animation(path: Path, options: DecodeOptions) -> ClipReader | None:
     if head[:4] != b"RIFF" or head[8:16] != b"WEBPVP8X" or not head[20] & 2:
         return None
     buffer = io.BytesIO()
+    damage: Damage | None = None
     try:
         with Image.open(path) as image, av.open(buffer, "w", format="nut") as container:
             if image.width * image.height > options.max_pixels:
@@ -38,15 +40,31 @@ def open_animation(path: Path, options: DecodeOptions) -> ClipReader | None:
             stream.time_base = stream.codec_context.time_base = _TICK
             pts = 0
             for index in range(getattr(image, "n_frames", 1)):
-                image.seek(index)
-                picture = VideoFrame.from_ndarray(np.asarray(image.convert("RGBA")), format="rgba").reformat(format="bgra")
+                try:
+                    image.seek(index)
+                    samples = np.asarray(image.convert("RGBA"))
+                except Exception as error:  # Pillow's readers raise whatever their parsing runs into
+                    if not index:
+                        raise
+                    damage = Damage(pts * float(_TICK), f"the animation is damaged: {printable(str(error))}")
+                    break
+                picture = VideoFrame.from_ndarray(samples, format="rgba").reformat(format="bgra")
                 picture.pts, picture.time_base = pts, _TICK
                 container.mux(stream.encode(picture))
                 pts += max(1, int(image.info.get("duration", 40)))
                 if buffer.tell() > _MAX_BYTES:
                     raise InputError("the animation is too long to be held in memory", stage="decode")
             container.mux(stream.encode(None))
-    except (UnidentifiedImageError, OSError, ValueError, EOFError) as error:
-        raise InputError(f"{printable(path)} is not an animation that can be read: {error}", stage="open") from error
+    except InputError:
+        raise
+    except Exception as error:
+        what = f"{printable(path)} is not an animation that can be read: {printable(str(error))}"
+        raise InputError(what, stage="open") from error
+    if damage is not None and options.strict:
+        raise DamageError(damage.what, stage="decode", pts_seconds=damage.pts_seconds)
     buffer.seek(0)
-    return ClipReader(buffer, options)
+    reader = ClipReader(buffer, options)
+    if damage is not None:
+        reader.damage.append(damage)
+        reader.damage_count += 1
+    return reader

@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 
 from ns_video.errors import DamageError, InputError
 from ns_video.frame import ColorInfo, Frame, PixelFormat, Plane, QuantiserMap
-from ns_video.media.libav import captured_log, open_input, printable
+from ns_video.media.libav import at_rest, captured_log, open_input, printable
 from ns_video.media.probe import ClipInfo, clip_info, pixel_format
 from ns_video.record import Damage
 
@@ -250,10 +250,19 @@ class ClipReader:
         self.close()
 
     def close(self) -> None:
-        """Close the container. Harmless when closed already."""
-        if self._items is not None and not self._items.gi_running:
+        """Close the container. Harmless when closed already.
+
+        A container that a thread which stands still is reading from is left alone: closing it would crash.
+        """
+        if self._items is not None:
+            if self._items.gi_running:
+                return
             self._items.close()
+        self._release()
+
+    def _release(self) -> None:
         self._graph = None
+        at_rest(self._decoder)
         self._container.close()
 
     @property
@@ -324,7 +333,7 @@ class ClipReader:
                 break
             # Frame threads lose other frames around a broken packet than one thread does, and report it elsewhere.
             # So a damaged file is read again from its start by one thread; what was given already is not given twice.
-            self._container.close()
+            self._release()
             self._threads = 1
             self._begin()
             self._open()
@@ -444,7 +453,9 @@ class ClipReader:
     def _read_log(self, lines: list[tuple[int, str, str]], pts_seconds: float | None) -> None:
         if not lines:
             return
-        new, lines[:] = list(lines), []
+        count = len(lines)  # libav's threads may add to the list meanwhile
+        new = lines[:count]
+        del lines[:count]
         for level, who, text in new:
             text = text.strip()
             if level <= av.logging.ERROR and text and not _HARMLESS.search(text):

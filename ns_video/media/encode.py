@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 
 from ns_video.errors import UsageError
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, ColorInfo, Frame, PixelFormat
-from ns_video.media.decode import plane_views, planar_name
+from ns_video.media.decode import planar_name, plane_views
 from ns_video.media.probe import VideoInfo, pixel_format
 
 # Container formats by file name where libav's own guess is another one, or none.
@@ -150,7 +150,8 @@ def format_for(path: str, container_format: str | None = None) -> str:
         known = ContainerFormat(name, "w")
     except ValueError:
         raise UsageError(
-            f"no container is known by the name {name!r}", remedy="give OUTPUT a suffix such as .mkv or .mp4, or --format"
+            f"no container is known by the name {name!r}",
+            remedy="give OUTPUT a suffix such as .mkv or .mp4, or --format",
         ) from None
     if not known.is_output:
         raise UsageError(f"{name!r} can be read but not written", remedy="--format matroska")
@@ -262,7 +263,9 @@ def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: 
     if fmt.bit_depth > 12 and container_format in ("matroska", "nut", "avi"):
         return "ffv1"
     if (fmt.bit_depth > 8 or fmt.is_rgb) and container_format in _HEVC_FORMATS:
-        return "libx265" if min(width, height) >= 16 else "ffv1" if container_format in ("matroska", "nut") else "libx264"
+        return (
+            "libx265" if min(width, height) >= 16 else "ffv1" if container_format in ("matroska", "nut") else "libx264"
+        )
     odd = (fmt.chroma_shift_x and width % 2) or (fmt.chroma_shift_y and height % 2)
     if odd and container_format in ("mp4", "matroska", "nut"):
         return "libvpx-vp9"  # libx264 and libx265 refuse odd sides with subsampled chroma
@@ -274,7 +277,11 @@ def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: 
 def _choose_pix_fmt(encoder: Any, codec: str, fmt: PixelFormat, width: int, height: int) -> str:
     offered = [f.name for f in (encoder.video_formats or [])]
     if not offered or fmt.name in offered:
-        if codec in ("libx264", "libx265") and fmt.chroma_shift_x and (width % 2 or (fmt.chroma_shift_y and height % 2)):
+        if (
+            codec in ("libx264", "libx265")
+            and fmt.chroma_shift_x
+            and (width % 2 or (fmt.chroma_shift_y and height % 2))
+        ):
             return "yuv444p" if fmt.bit_depth == 8 else "yuv444p10le"
         return fmt.name
     if fmt.name.startswith("yuvj") and "yuv" + fmt.name[4:] in offered:
@@ -503,6 +510,6 @@ __all__ = [
     "encoded",
     "first_frame_metadata",
     "format_for",
-    "planar_name",
     "plan_video",
+    "planar_name",
 ]

@@ -1,7 +1,7 @@
 """HDR metadata for codecs whose bitstream can't carry it (FFV1, VP9).
 
-PyAV lets nobody set a stream's side data, but copies it from a template stream. So the template is made: the header of a
-Matroska file with the wanted Colour element (RFC 9559, 5.1.4.1.28), read back by libav from memory.
+PyAV lets nobody set a stream's side data, but copies it from a template stream. So the template is made: the header of
+a Matroska file with the wanted Colour element (RFC 9559, 5.1.4.1.28), read back by libav from memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ _CODEC_IDS = {"ffv1": "V_FFV1", "libvpx-vp9": "V_VP9"}
 
 def needs_container_hdr(plan: VideoPlan) -> bool:
     """Whether the metadata of `plan` would be lost with the encoder alone."""
-    return plan.hdr is not None and plan.codec in _CODEC_IDS and plan.container_format in ("matroska", "webm", "mp4", "mov")
+    return (
+        plan.hdr is not None
+        and plan.codec in _CODEC_IDS
+        and plan.container_format in ("matroska", "webm", "mp4", "mov")
+    )
 
 
 def _element(identifier: int, body: bytes) -> bytes:

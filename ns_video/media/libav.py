@@ -105,7 +105,8 @@ def open_input(
             protocol = name.partition("://")[0].lower()
             if protocol not in allow_protocols:
                 raise UsageError(
-                    f"{printable(name)}: the protocol {protocol!r} is not allowed", remedy=f"--allow-protocol {protocol}"
+                    f"{printable(name)}: the protocol {protocol!r} is not allowed",
+                    remedy=f"--allow-protocol {protocol}",
                 )
             target = name
         else:
@@ -144,7 +145,9 @@ def _input_error(error: Exception, name: str, *, is_pipe: bool) -> NsVideoError:
                 remedy="give the file itself, or remux with `-movflags +faststart`",
             )
         if _looks_encrypted(name):
-            return InputError(f"{shown} is encrypted (Common Encryption); it can't be decoded without its key", stage="open")
+            return InputError(
+                f"{shown} is encrypted (Common Encryption); it can't be decoded without its key", stage="open"
+            )
         return InputError(f"{shown} is not a media file that libav recognises, or its header is damaged", stage="open")
     if isinstance(error, (av.error.EOFError, EOFError)):
         return InputError(f"{shown} ends before any media begins", stage="open")
@@ -182,6 +185,7 @@ def translate_output(error: Exception, path: str, stage: str) -> NsVideoError:
 
 _log_lock = threading.Lock()
 _captures = 0
+_shared: Any = None  # the one Capture of all blocks that are open now
 
 
 def _silence() -> None:
@@ -193,22 +197,45 @@ atexit.register(_silence)
 
 @contextmanager
 def captured_log() -> Generator[list[tuple[int, str, str]]]:
-    """libav's error lines as (level, who, text), from all threads, while the block runs.
+    """libav's error lines as (level, who, text), from all threads that didn't `mute`, while the block runs.
 
-    libav reports a file that was cut short nowhere else. Leave the block before closing a container: libav's threads
-    need the interpreter's lock to log, and closing waits for those threads.
+    libav reports a file that was cut short nowhere else. Blocks that overlap, in any order and from any threads, share
+    one list: who takes a line out of it has seen it. (PyAV's own captures are a stack: a block that ends before one
+    that was opened after it would take that one's list along.)
+
+    Whoever closes a decoder calls `at_rest` first: its threads need the interpreter's lock to log, and PyAV frees
+    a decoder, which waits for those threads, while it holds that lock.
     """
-    global _captures
+    global _captures, _shared
     with _log_lock:
         _captures += 1
         if _captures == 1:
             av.logging.set_level(av.logging.ERROR)
             av.logging.set_skip_repeated(False)
+            _shared = av.logging.Capture(local=False)
+            _shared.__enter__()
+        lines = _shared.logs
     try:
-        with av.logging.Capture(local=False) as lines:
-            yield lines
+        yield lines
     finally:
         with _log_lock:
             _captures -= 1
             if _captures == 0:
+                _shared.__exit__(None, None, None)
+                _shared = None
                 _silence()
+
+
+@contextmanager
+def muted_log() -> Generator[None]:
+    """What libav says in this thread while the block runs is no news of the input: encoders, muxers, trials."""
+    with av.logging.Capture(local=True):
+        yield
+
+
+def at_rest(context: Any) -> None:
+    """Wait until no thread of a decoder works, without holding the interpreter's lock. Harmless for a closed one."""
+    try:
+        context.flush_buffers()
+    except (av.FFmpegError, ValueError, AttributeError):
+        return

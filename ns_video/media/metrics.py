@@ -21,6 +21,7 @@ from av.video.frame import VideoFrame
 
 from ns_video.errors import InputError
 from ns_video.frame import Frame
+from ns_video.media.animation import open_animation
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
 from ns_video.media.libav import open_input
 from ns_video.quality.temporal import mean_change
@@ -280,7 +281,7 @@ class Comparison:
     def pairs(self) -> Generator[Pair]:
         """All pairs in order."""
         with ExitStack() as stack:
-            clip, reference = (stack.enter_context(open_clip(path, _AS_CODED)) for path in self._paths)
+            clip, reference = (stack.enter_context(frames_as_coded(path)) for path in self._paths)
             self.clip_reader = clip
             meter = FullReferenceMeter(clip.info.video.rate)
             counts = [0, 0, 0]
@@ -347,7 +348,7 @@ _AS_CODED = DecodeOptions(deinterlace="off")
 
 
 def _first_thumbnails(path: Path) -> list[tuple[float, Thumbnail]]:
-    with open_clip(path, _AS_CODED) as reader:
+    with frames_as_coded(path) as reader:
         frames = reader.frames()
         found = [(frame.pts_seconds or 0.0, thumbnail(frame)) for _, frame in zip(range(_LOOKED_AT), frames)]
         frames.close()
@@ -418,8 +419,5 @@ def audio_offsets(path: Path) -> tuple[AudioOffset, ...]:
 
 
 def frames_as_coded(path: Path) -> ClipReader:
-    """A reader of a clip's frames as its decoder gives them (no deinterlacing); a context manager."""
-    try:
-        return open_clip(path, _AS_CODED)
-    except InputError as error:
-        raise InputError(error.message, stage="report", remedy=error.remedy) from error
+    """A reader of a clip's frames as its decoder gives them (no deinterlacing); a context manager. Raises InputError."""
+    return open_animation(path, _AS_CODED) or open_clip(path, _AS_CODED)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ns_video.media.decode import CopiedPacket
 from ns_video.media.encode import VideoPlan, add_video_stream
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
 from ns_video.media.libav import file_url, open_input, printable, translate_output
+from ns_video.media.matroska_header import write_sample_aspect_ratio
 from ns_video.media.probe import ClipInfo, StreamInfo, codec_name
 from ns_video.record import StreamAction
 
@@ -29,10 +31,15 @@ _MOV = frozenset({"mp4", "mov", "3gp"})
 _VIDEO_ONLY = frozenset({"yuv4mpegpipe", "rawvideo", "h264", "hevc", "ivf", "gif", "apng", "webp"})
 _TEXT_SUBTITLES = frozenset({"subrip", "srt", "text", "mov_text", "webvtt", "ass", "ssa"})
 _TEXT_TARGET = {"mp4": "mov_text", "mov": "mov_text", "3gp": "mov_text", "matroska": "subrip", "webm": "webvtt"}
-_COVER_MIME = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png"), "bmp": ("cover.bmp", "image/bmp")}
+_COVER_MIME = {
+    "mjpeg": ("cover.jpg", "image/jpeg"),
+    "png": ("cover.png", "image/png"),
+    "bmp": ("cover.bmp", "image/bmp"),
+}
 _STALE_VIDEO_TAGS = re.compile(
     r"^(encoder|BPS|NUMBER_OF_FRAMES|NUMBER_OF_BYTES|_STATISTICS.*|DURATION|alpha_mode)(-\w+)?$", re.I
 )
+_PRIMING_SECONDS = 0.25  # encoder delay of audio; what begins earlier still is shifted by libav, all streams alike
 _ONE_RAW_TAG = b"\\N"
 
 
@@ -161,12 +168,21 @@ class ClipWriter:
             options.setdefault("movflags", "+use_metadata_tags")
         if isinstance(target, str) and target.startswith("pipe:") and settings.container_format in _MOV:
             options.setdefault("movflags", "+frag_keyframe+empty_moov+default_base_moof")
-        if settings.container_format == "matroska":
+        self._ratio: tuple[Path, Fraction] | None = None
+        if settings.container_format in _MATROSKA:
+            options.setdefault("write_crc32", "0")  # the header is completed after the file is closed
+            if plan.sample_aspect_ratio not in (0, 1) and isinstance(target, str) and target.startswith("file:"):
+                self._ratio = (Path(target.removeprefix("file:")), plan.sample_aspect_ratio)
+        if settings.container_format == "matroska" and (info.start_seconds or 0.0) > -_PRIMING_SECONDS:
             # A block may lie before 0 (encoder delay of AAC); shifting all streams for it would move every frame.
             options.setdefault("avoid_negative_ts", "disabled")
         try:
             self._container: Any = av.open(
-                target, "w", format=settings.container_format, container_options=options, metadata_errors="surrogateescape"
+                target,
+                "w",
+                format=settings.container_format,
+                container_options=options,
+                metadata_errors="surrogateescape",
             )
         except (av.FFmpegError, OSError, ValueError) as error:
             raise translate_output(error, shown, "open") from error
@@ -183,7 +199,7 @@ class ClipWriter:
                 raise translate_output(error, shown, "open") from error
             text = getattr(error, "strerror", None) or str(error)
             raise OutputError(
-                f"{printable(shown)}: {settings.container_format} with {plan.codec} ({plan.pix_fmt}) is refused: {text}",
+                f"{printable(shown)}: {settings.container_format} refuses {plan.codec} ({plan.pix_fmt}): {text}",
                 stage="open",
                 remedy="choose another --codec, --pix-fmt or container",
             ) from error
@@ -230,15 +246,21 @@ class ClipWriter:
         packet.stream = self.video
         self._mux(packet)
 
-    def write_copy(self, item: CopiedPacket, offset: Fraction = Fraction(0)) -> None:
-        """Mux one copied packet, `offset` seconds later than it says. Takes the packet over."""
+    def write_copy(self, item: CopiedPacket, offset: Fraction = Fraction(0)) -> bool:
+        """Mux one copied packet, `offset` seconds later than it says. Takes the packet over.
+
+        False where nothing is to be written: no such stream, or the empty sample with which mov_text fills gaps.
+        """
         target = self._streams.get(item.stream_index)
         if target is None:
-            return
+            return False
         packet = item.packet
         convert = self._convert.get(item.stream_index)
         if convert is not None:
-            made = av.Packet(convert(bytes(packet)))
+            text = convert(bytes(packet))
+            if not text.strip():
+                return False
+            made = av.Packet(text)
             made.pts, made.dts = packet.pts, packet.pts
             made.time_base, made.duration = packet.time_base, packet.duration
             packet = made
@@ -250,6 +272,7 @@ class ClipWriter:
             packet.dts = packet.pts
         packet.stream = target
         self._mux(packet)
+        return True
 
     def _mux(self, packet: Any) -> None:
         try:
@@ -264,6 +287,8 @@ class ClipWriter:
         self._closed = True
         try:
             self._container.close()
+            if self._ratio is not None:
+                write_sample_aspect_ratio(*self._ratio)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise translate_output(error, self.shown, "encode") from error
 
@@ -408,7 +433,7 @@ def decode_times(presentation: list[int]) -> list[int]:
     ordered = sorted(presentation)
     rank = {pts: place for place, pts in enumerate(ordered)}
     depth = max((place - rank[pts] for place, pts in enumerate(presentation)), default=0)
-    gap = min((b - a for a, b in zip(ordered, ordered[1:])), default=1)
+    gap = min((b - a for a, b in pairwise(ordered)), default=1)
     return [ordered[i - depth] if i >= depth else ordered[0] - (depth - i) * max(1, gap) for i in range(len(ordered))]
 
 

@@ -125,9 +125,14 @@ def choose_video(container: av.container.InputContainer) -> VideoStream:
     if not candidates:
         undecodable = [s for s in container.streams.video if s.codec_context is None]
         if undecodable:
-            raise InputError(f"{printable(container.name.removeprefix('file:'))}: no decoder for its video stream", stage="open")
+            raise InputError(
+                f"{printable(container.name.removeprefix('file:'))}: no decoder for its video stream", stage="open"
+            )
         kinds = sorted({s.type for s in container.streams}) or ["no"]
-        raise InputError(f"{printable(container.name.removeprefix('file:'))} has no video stream ({', '.join(kinds)} only)", stage="open")
+        raise InputError(
+            f"{printable(container.name.removeprefix('file:'))} has no video stream ({', '.join(kinds)} only)",
+            stage="open",
+        )
 
     marked = [s for s in candidates if int(s.disposition) & int(av.stream.Disposition.default)]
     return (marked or list(candidates))[0]
@@ -201,7 +206,7 @@ _STILL_MAGIC: tuple[tuple[bytes, str], ...] = (
 
 
 def still_format(path: Path) -> str | None:
-    """"JPEG", "PNG", "WebP", "TIFF" or "BMP" where the file is one picture; None for a clip (animations are clips)."""
+    """ "JPEG", "PNG", "WebP", "TIFF" or "BMP" where the file is one picture; None for a clip (animations are clips)."""
     try:
         with path.open("rb") as file:
             head = file.read(1 << 16)

@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageCms, JpegImagePlugin
 
 from ns_video.errors import InputError, OutputError, UsageError
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, ColorInfo, Frame, JpegTables, PixelFormat
@@ -91,8 +91,9 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(path)
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError, SyntaxError) as error:
-        raise InputError(f"{printable(path)} is not a picture that can be read: {error}", stage="open") from error
+    except Exception as error:  # Pillow's readers raise whatever their parsing runs into
+        what = f"{printable(path)} is not a picture that can be read: {_said(error)}"
+        raise InputError(what, stage="open") from error
     with image:
         if image.width * image.height > max_pixels:
             raise InputError(
@@ -101,21 +102,24 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
                 remedy=f"--max-pixels {image.width * image.height}",
             )
         kind = image.format or "?"
-        exif = image.info.get("exif") or (image.getexif().tobytes() if image.getexif() else b"")
+        exif = _exif_of(image, notes)
         icc = image.info.get("icc_profile") or b""
         xmp = image.info.get("xmp") or b""
         dpi = image.info.get("dpi")
-        tables = jpeg_tables_of(image)
-        if getattr(image, "n_frames", 1) > 1:
-            notes.append(f"only the first of {getattr(image, 'n_frames', 1)} pictures is restored")
-        samples = _deep_samples(path, image, kind)
-        if samples is None:
-            try:
+        try:
+            tables = jpeg_tables_of(image)
+            if getattr(image, "n_frames", 1) > 1:
+                notes.append(f"only the first of {getattr(image, 'n_frames', 1)} pictures is restored")
+            samples = _deep_samples(path, image, kind)
+            if samples is None:
                 samples = _load(image, notes, bytes(icc))
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                samples = _load_damaged(image, error, path, damage)
-            if image.mode == "CMYK":
-                icc = b""
+        except InputError:
+            raise
+        except Exception as error:
+            tables = None
+            samples = _load_damaged(image, error, path, damage)
+        if image.mode == "CMYK":
+            icc = b""
     wide = samples.dtype == np.uint16
     planes = tuple(np.ascontiguousarray(samples[..., i]) for i in range(samples.shape[2]))
     gray = len(planes) == 1
@@ -137,6 +141,18 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
     )
     info = StillInfo(kind, bytes(exif), bytes(icc), bytes(xmp), dpi, tuple(notes), tuple(damage))
     return frame, info
+
+
+def _exif_of(image: Image.Image, notes: list[str]) -> bytes:
+    try:
+        return image.info.get("exif") or (image.getexif().tobytes() if image.getexif() else b"")
+    except Exception:  # a directory that points nowhere; a PNG is read to its end for it
+        notes.append("its EXIF data is damaged and left out")
+        return b""
+
+
+def _said(error: Exception) -> str:
+    return printable(str(error) or type(error).__name__)
 
 
 def _deep_samples(path: Path, image: Image.Image, kind: str) -> npt.NDArray[Any] | None:
@@ -199,12 +215,12 @@ def _load_damaged(image: Image.Image, error: Exception, path: Path, damage: list
             warnings.simplefilter("ignore")
             with Image.open(path) as again:
                 array = np.asarray(again.convert(_gray_or_rgb(again.mode)))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as worse:
-        raise InputError(f"{printable(path)} is damaged: {worse}", stage="decode") from worse
+    except Exception as worse:
+        raise InputError(f"{printable(path)} is damaged: {_said(worse)}", stage="decode") from worse
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = kept
     del image
-    damage.append(Damage(0.0, f"the picture is damaged: {error}"))
+    damage.append(Damage(0.0, f"the picture is damaged: {_said(error)}"))
     return array if array.ndim == 3 else array[..., None]
 
 
@@ -224,7 +240,11 @@ def write_still(path: Path, frame: Frame, info: StillInfo, *, quality: float | N
     if samples.shape[2] == 4 and kind in ("JPEG", "BMP"):
         notes.append(f"{kind} can't hold the alpha channel; it is left out")
         samples = samples[..., :3]
-    data = _encode_deep(samples, kind, info, notes) if samples.dtype == np.uint16 else _encode(samples, kind, info, quality)
+    data = (
+        _encode_deep(samples, kind, info, notes)
+        if samples.dtype == np.uint16
+        else _encode(samples, kind, info, quality)
+    )
     if kind == "BMP" and (info.icc or info.exif):
         notes.append("BMP holds no EXIF and no ICC profile")
     try:

@@ -18,11 +18,13 @@ from ns_video.media.decode import CopiedPacket, DecodeOptions, open_clip
 from ns_video.media.encode import first_frame_metadata, format_for
 from ns_video.media.libav import open_input, printable
 from ns_video.media.mux import CopyPlan, plan_copies
-from ns_video.media.probe import ClipInfo, clip_info, stream_info
+from ns_video.media.probe import ClipInfo, StreamInfo, clip_info, stream_info
 
 _CHAPTER_SLACK_SECONDS = 0.0015
 # Payloads that muxers rewrite on the way between containers: counted, not compared byte by byte.
-_REWRITTEN = frozenset({"h264", "hevc", "aac", "vvc", "av1", "opus", "mov_text", "dvb_subtitle", "webvtt", "ass", "mp3"})
+_REWRITTEN = frozenset(
+    {"h264", "hevc", "aac", "vvc", "av1", "opus", "mov_text", "dvb_subtitle", "webvtt", "ass", "mp3"}
+)
 
 
 @dataclass(slots=True)
@@ -75,7 +77,9 @@ def read_facts(path: str | Path, *, skip: Iterable[int] = ()) -> FileFacts:
                     if stamp is not None:
                         times.append(stamp * (packet.time_base or info.video.time_base))
         except av.FFmpegError as error:
-            raise VerificationError(f"{printable(str(path))} can't be read back: {error.strerror}", stage="verify") from error
+            raise VerificationError(
+                f"{printable(str(path))} can't be read back: {error.strerror}", stage="verify"
+            ) from error
         chapters = [
             (
                 c["start"] * Fraction(c["time_base"]),
@@ -96,9 +100,7 @@ def compare_times(expected: Sequence[Fraction], tick_in: Fraction, found: FileFa
     wanted = sorted(expected)
     slack = max(found.video_tick, Fraction(0)) + Fraction(1, 1_000_000)
     shift = found.video_times[0] - wanted[0]
-    worst = max(
-        ((abs(b - a - shift), a) for a, b in zip(wanted, found.video_times)), key=lambda pair: pair[0]
-    )
+    worst = max(((abs(b - a - shift), a) for a, b in zip(wanted, found.video_times)), key=lambda pair: pair[0])
     if worst[0] > slack:
         return [Difference(f"the frame at {float(worst[1]):.4f} s is {float(worst[0]) * 1000:.3f} ms off")]
     if shift < -slack or (shift > slack and wanted[0] >= 0):
@@ -119,14 +121,15 @@ def compare_streams(
             continue
         about = copy.stream
         expected = counted.get(about.index)
-        if about.type not in ("attachment",) and not about.is_cover and expected is not None and expected.packets == 0:
+        carries = about.type == "attachment" or about.is_cover
+        if not carries and (expected is None or expected.packets == 0):
             continue  # a track without samples leaves no trace in most containers
         match = next(
             (
                 s
                 for s in pool
                 if (s.type == about.type or (about.is_cover and s.is_cover))
-                and (s.codec == about.codec or copy.target_codec or about.type in ("attachment", "data"))
+                and (_family(s) == _family(about) or copy.target_codec or about.type in ("attachment", "data"))
             ),
             None,
         )
@@ -136,9 +139,9 @@ def compare_streams(
             continue
         pool.remove(match)
         language = dict(about.metadata).get("language")
-        if language not in (None, "und") and dict(match.metadata).get("language") != language:
-            if found.info.format not in ("avi", "flv", "nut"):
-                out.append(Difference(f"{name} lost its language {language}"))
+        lost = language not in (None, "und") and dict(match.metadata).get("language") != language
+        if lost and found.info.format not in ("avi", "flv", "nut"):
+            out.append(Difference(f"{name} lost its language {language}"))
         if expected is None or about.is_cover or about.type == "attachment":
             continue
         tally = found.tallies[match.index]
@@ -146,10 +149,19 @@ def compare_streams(
             if about.codec == "mov_text" and tally.packets > expected.packets:
                 continue  # gaps between cues are written as empty samples
             out.append(Difference(f"{name}: {expected.packets} packets went in, {tally.packets} are in the output"))
-        elif not copy.target_codec and about.codec not in _REWRITTEN and tally.digest.digest() != expected.digest.digest():
+        elif (
+            not copy.target_codec
+            and about.codec not in _REWRITTEN
+            and tally.digest.digest() != expected.digest.digest()
+        ):
             out.append(Difference(f"{name}: its packets differ"))
     del source
     return out
+
+
+def _family(stream: StreamInfo) -> str:
+    """The codec, with the layers of MPEG audio as one: mp4 has a single code for all of them."""
+    return "mpeg audio" if stream.codec in ("mp1", "mp2", "mp3") else stream.codec
 
 
 def compare_picture(
@@ -188,7 +200,9 @@ def compare_chapters(source: FileFacts, found: FileFacts) -> list[Difference]:
     out: list[Difference] = []
     for number, (a, b) in enumerate(zip(source.chapters, found.chapters), 1):
         if abs(a[0] - b[0]) > _CHAPTER_SLACK_SECONDS or a[2] != b[2]:
-            out.append(Difference(f"chapter {number} was {a[2]!r} at {float(a[0]):.3f} s, is {b[2]!r} at {float(b[0]):.3f} s"))
+            out.append(
+                Difference(f"chapter {number} was {a[2]!r} at {float(a[0]):.3f} s, is {b[2]!r} at {float(b[0]):.3f} s")
+            )
     return out
 
 
@@ -226,7 +240,9 @@ def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -
     if found_first is not None:
         matrix, _ = first_frame_metadata(first.carrier)
         holds = found.info.format not in ("avi", "flv", "nut", "mpegts", "asf", "yuv4mpegpipe")
-        differences += compare_picture(info, first.color, matrix if holds else (), found_first, found.info, holds_tags=holds)
+        differences += compare_picture(
+            info, first.color, matrix if holds else (), found_first, found.info, holds_tags=holds
+        )
     return differences
 
 

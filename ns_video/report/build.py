@@ -14,7 +14,7 @@ import torch
 
 from ns_video import __version__
 from ns_video.errors import InputError
-from ns_video.frame import RANGE_FULL, ColorInfo, Frame, PixelFormat
+from ns_video.frame import Frame
 from ns_video.media.metrics import (
     Alignment,
     Comparison,
@@ -24,8 +24,8 @@ from ns_video.media.metrics import (
     filter_values,
     frames_as_coded,
 )
-from ns_video.media.pictures import read_rgb
 from ns_video.media.probe import ClipInfo, still_format
+from ns_video.media.still import read_still
 from ns_video.quality.ssim import ms_ssim
 from ns_video.record import Damage, RunRecord
 from ns_video.report.document import (
@@ -55,6 +55,7 @@ _LEAST_PICTURES = 2
 _MS_SSIM_FRAMES = 600
 """MS-SSIM is taken of every frame of a clip up to this long, beyond it of the sampled frames only: it costs as much as
 all libav filters together."""
+_LEAST_SSIM_SIDE = 11
 _MOST_FRAMES = 20_000
 """Frames of a comparison listed one by one; of a longer clip every second, fourth, ... The means are of all frames."""
 
@@ -250,7 +251,7 @@ def _luma(frame: Frame) -> torch.Tensor:
 
 
 def _ms_ssim(first: Frame, second: Frame) -> float | None:
-    if min(first.height, first.width) < 11 or first.format.bit_depth != second.format.bit_depth:
+    if min(first.height, first.width) < _LEAST_SSIM_SIDE:
         return None
     with torch.inference_mode():
         return float(ms_ssim(_luma(first), _luma(second)))
@@ -290,35 +291,20 @@ def _compared(clip: Path, reference: Path, sampler: Sampler) -> _Material:
     )
 
 
-def _still_frame(path: Path) -> Frame:
-    rgb = read_rgb(path)
-    planes = tuple(np.ascontiguousarray(rgb[..., channel]) for channel in range(3))
-    return Frame(
-        planes=planes,
-        width=rgb.shape[1],
-        height=rgb.shape[0],
-        format=PixelFormat("gbrp", 8, True, 3, 0, 0, False),
-        color=ColorInfo(matrix=0, range=RANGE_FULL),
-        pts=0,
-        time_base=Fraction(1, 25),
-        key_frame=True,
-        picture_type="I",
-    )
-
-
 def _still(clip: Path, reference: Path | None, sampler: Sampler) -> _Material:
     kind = still_format(clip) or "picture"
     rows = (StreamRow(0, "picture", kind, "scored"),)
-    frame = _still_frame(clip)
+    frame, about = read_still(clip)
+    damage, notes = tuple(about.damage), tuple(about.notes)
     if reference is None:
         sampler.observe(frame)
-        return _Material(streams=rows)
+        return _Material(streams=rows, damage=damage, warnings=notes)
     if still_format(reference) is None:
         raise InputError(f"{clip.name} is a picture, the reference {reference.name} is not", stage="compare")
-    other = _still_frame(reference)
+    other, _ = read_still(reference)
     values = FullReferenceMeter(Fraction(25)).measure(frame, other)
     sampler.observe(frame, other)
     entry = _Compared(0, 0, 0.0, 0, values, _ms_ssim(frame, other))
     means = FullMeansMeter()
     means.add(values, entry.ms_ssim)
-    return _Material((entry,), means.result(), Alignment(0.0, 1, 1, 1, ()), streams=rows)
+    return _Material((entry,), means.result(), Alignment(0.0, 1, 1, 1, ()), rows, damage, notes)

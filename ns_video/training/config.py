@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_type_hints
@@ -14,7 +16,11 @@ from ns_video.networks.ns_restore import SIZES
 from ns_video.training.losses import Terms, make_terms
 
 KINDS = ("jpeg", "spec")
-ARCHITECTURES = ("ns_restore", "nsie", "DeblurCNN", "DeblurCNN_RES", "DeblurSuperResCNN", "DnCNN", "EDSR_Deblur")
+STUDY = ("DeblurCNN", "DeblurCNN_RES", "DeblurSuperResCNN", "DnCNN", "EDSR_Deblur")
+ENLARGING = ("ns_restore", "rcan", "hat")
+ARCHITECTURES = (*ENLARGING, "nsie", *STUDY)
+HAT_SIZES = ("small", "base", "medium", "large")
+_RCAN_SIZE = re.compile(r"[1-9]\d?x[1-9]\d?x[1-9]\d{0,2}")
 SCHEDULES = ("cosine", "plateau", "constant")
 DISCRIMINATOR_LOSSES = ("ragan", "gan")
 
@@ -75,7 +81,8 @@ class Network:
 
     architecture: str = "ns_restore"
     size: str = "small"
-    """Of ns_restore."""
+    """Of ns_restore (tiny, small, medium, large) and hat (small, base, medium, large); of rcan groups x blocks x
+    channels, "10x20x64" in the paper; the others have one."""
     start: str = ""
     """Model name or weights file to begin with; layers of another shape begin anew."""
 
@@ -180,9 +187,7 @@ def _check(config: TrainingConfig) -> None:
     need(len(scales) <= 1, "all damage.specs must shrink by the same factor")
     need(1 <= damage.quality[0] <= damage.quality[1] <= 100, "damage.quality must be within 1..100")
     need(config.network.architecture in ARCHITECTURES, f"network.architecture is one of {', '.join(ARCHITECTURES)}")
-    need(config.network.size in SIZES, f"network.size is one of {', '.join(SIZES)}")
-    plain = config.network.architecture == "ns_restore" or config.scale == 1
-    need(plain, f"{config.network.architecture} does not enlarge")
+    _check_size(config, need)
     need(schedule.kind in SCHEDULES, f"schedule.kind is one of {', '.join(SCHEDULES)}")
     need(schedule.steps >= 1 and schedule.rate > 0, "schedule.steps and schedule.rate must be positive")
     need(schedule.precision in ("auto", "bf16", "fp16", "fp32"), "schedule.precision is auto, bf16, fp16 or fp32")
@@ -192,6 +197,19 @@ def _check(config: TrainingConfig) -> None:
     seam = config.seam
     need(seam.tile == 0 or (seam.tile % 8 == 0 and seam.overlap % 8 == 0), "seam sizes must be multiples of 8")
     need(seam.tile == 0 or 0 <= seam.overlap < seam.tile < data.crop, "seam: overlap < tile < data.crop")
+
+
+def _check_size(config: TrainingConfig, need: Callable[[bool, str], None]) -> None:
+    name, size = config.network.architecture, config.network.size
+    if name == "ns_restore":
+        need(size in SIZES, f"network.size is one of {', '.join(SIZES)}")
+    elif name == "hat":
+        need(size in HAT_SIZES, f"network.size is one of {', '.join(HAT_SIZES)}")
+    elif name == "rcan":
+        need(bool(_RCAN_SIZE.fullmatch(size)), "network.size is groups x blocks x channels, for example 5x3x32")
+    enlarges = config.scale > 1
+    need(name in ENLARGING or not enlarges, f"{name} does not enlarge")
+    need(name not in ("rcan", "hat") or enlarges, f"{name} enlarges: damage.specs must hold downscale:x=2 or more")
 
 
 def _build(kind: type[Any], table: dict[str, Any], where: str) -> Any:

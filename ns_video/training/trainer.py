@@ -47,6 +47,7 @@ from ns_video.training.evaluate import enlarge, psnr, to_rgb, to_tensor
 from ns_video.training.losses import Terms, ssim_index
 from ns_video.training.pictures import Batch, PictureSet, batches
 from ns_video.weights import Metadata, save_model
+from ns_video.weights.foreign import HAT_SIZES, RcanConfig, build_hat, build_rcan
 from ns_video.weights.load import load_weights
 
 _VALIDATION_SIDE = 256
@@ -133,6 +134,11 @@ def make_network(config: TrainingConfig) -> nn.Module:
     name = config.network.architecture
     if name == "nsie":
         return Nsie(NsieConfig())
+    if name == "rcan":
+        groups, blocks, channels = (int(part) for part in config.network.size.split("x"))
+        return build_rcan(RcanConfig(groups, blocks, channels, config.scale))
+    if name == "hat":
+        return build_hat(dataclasses.replace(HAT_SIZES[config.network.size], scale=config.scale))
     if name != "ns_restore":
         return build_study_network(StudyConfig(network=name))
     channels, blocks = SIZES[config.network.size]

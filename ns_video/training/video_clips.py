@@ -30,6 +30,7 @@ from ns_video.media.training_clips import (
     read_clip,
     resize_clip,
     rgb_to_clip,
+    sharpen_clip,
     shrink,
     warp,
     warp_mask,
@@ -104,7 +105,14 @@ class ClipMaker:
         height, width = ((192, 256), (224, 288), (192, 320), (256, 256), (256, 320), (224, 384))[int(rng.integers(6))]
         if self._real and (not self._pictures or rng.random() < self._sources.real_share):
             return self._cut(frames, height, width)
-        return _camera(self._draw, rng, frames, height, width)
+        if rng.random() < 0.4:  # a camera of more pixels, reduced: as crisp as a real clip that was made smaller
+            clip = _camera(self._draw, rng, frames, 2 * height, 2 * width)
+            clip = resize_clip(clip, height, width, crisp=rng.random() < 0.3)
+        else:
+            clip = _camera(self._draw, rng, frames, height, width)
+        if rng.random() < 0.3:
+            clip = sharpen_clip(clip, float(rng.uniform(0.3, 1.6)))
+        return clip
 
     def pair(self, index: int) -> ClipPair:
         """A clean clip and its coded twin, frame by frame."""
@@ -136,7 +144,9 @@ class ClipMaker:
         top, left = int(rng.integers((rows - h) // 2 + 1)) * 2, int(rng.integers((columns - w) // 2 + 1)) * 2
         clip = crop_clip(clip, top, left, h, w)
         if (h, w) != (height, width):
-            clip = resize_clip(clip, height, width)
+            clip = resize_clip(clip, height, width, crisp=rng.random() < 0.4)
+        if rng.random() < 0.35:
+            clip = sharpen_clip(clip, float(rng.uniform(0.3, 1.6)))
         if rng.random() < 0.3:
             clip = clip[::-1]
         return _grain(np.ascontiguousarray(clip), rng, 0.1)

@@ -1,0 +1,144 @@
+"""DisplayWidth and DisplayHeight of a finished Matroska file (RFC 9559, 5.1.4.1.28.12).
+
+libav's muxer writes them from a field that PyAV sets for nobody, so the sample aspect ratio of codecs whose bitstream
+libav's demuxer doesn't ask (FFV1, VP9) would be lost. The place is taken from the padding that libav leaves before the
+header: nothing behind the header moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+_HEAD_BYTES = 4 << 20
+_SEGMENT, _SEEK_HEAD, _SEEK, _SEEK_POSITION = 0x18538067, 0x114D9B74, 0x4DBB, 0x53AC
+_VOID, _TRACKS, _TRACK, _TRACK_TYPE, _VIDEO = 0xEC, 0x1654AE6B, 0xAE, 0x83, 0xE0
+_PIXEL_WIDTH, _PIXEL_HEIGHT, _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT, _CRC = 0xB0, 0xBA, 0x54B0, 0x54BA, 0x54B2, 0xBF
+
+
+@dataclass(frozen=True, slots=True)
+class _Element:
+    identifier: int
+    start: int
+    body: int
+    end: int
+
+
+def _children(data: bytes, start: int, end: int) -> list[_Element]:
+    """The elements between two offsets; stops where the data does."""
+    out: list[_Element] = []
+    while start < end:
+        if data[start] == 0:
+            break
+        id_width = 9 - data[start].bit_length()
+        identifier = int.from_bytes(data[start : start + id_width], "big")
+        place = start + id_width
+        if place >= len(data) or data[place] == 0:
+            break
+        width = 9 - data[place].bit_length()
+        size = int.from_bytes(data[place : place + width], "big") & ((1 << 7 * width) - 1)
+        body = place + width
+        stop = end if size == (1 << 7 * width) - 1 else body + size
+        out.append(_Element(identifier, start, body, stop))
+        start = stop
+    return out
+
+
+def _written(identifier: int, body: bytes) -> bytes:
+    name = identifier.to_bytes((identifier.bit_length() + 7) // 8, "big")
+    width = next(w for w in range(1, 9) if len(body) < (1 << 7 * w) - 1)
+    return name + (len(body) | 1 << 7 * width).to_bytes(width, "big") + body
+
+
+def _void(length: int) -> bytes:
+    """A Void element of exactly `length` ≥ 2 bytes."""
+    if length < 9:
+        return bytes([_VOID, 0x80 | (length - 2)]) + bytes(length - 2)
+    return bytes([_VOID]) + (length - 9 | 1 << 56).to_bytes(8, "big") + bytes(length - 9)
+
+
+def _number(data: bytes, element: _Element) -> int:
+    return int.from_bytes(data[element.body : element.end], "big")
+
+
+def display_size(width: int, height: int, ratio: Fraction) -> tuple[int, int]:
+    """The display size that holds a sample aspect ratio most exactly: one side stays, or both grow."""
+    exact = width * ratio
+    factor = exact.denominator
+    if factor * max(exact.numerator // factor, height) < 1 << 31:
+        return exact.numerator, height * factor
+    return max(1, round(exact)), height
+
+
+def write_sample_aspect_ratio(path: Path, ratio: Fraction, video_number: int = 0) -> bool:
+    """Give the `video_number`-th video track of a closed Matroska file a sample aspect ratio, in place.
+
+    False, and the file as it was, where its header has no room; True also where it states the ratio already.
+    Raises OSError.
+    """
+    with path.open("r+b") as file:
+        data = file.read(_HEAD_BYTES)
+        segment = next((e for e in _children(data, 0, len(data)) if e.identifier == _SEGMENT), None)
+        if segment is None:
+            return False
+        top = _children(data, segment.body, min(len(data), segment.end))
+        tracks = next((e for e in top if e.identifier == _TRACKS and e.end <= len(data)), None)
+        if tracks is None:
+            return False
+        rebuilt = _with_display_size(data, tracks, ratio, video_number)
+        if rebuilt is None:
+            return True
+        growth = len(rebuilt) - (tracks.end - tracks.start)
+        void = next((e for e in top if e.identifier == _VOID and e.end <= tracks.start), None)
+        if void is None or void.end - void.start - growth < 2:
+            return False
+        seek_head = next((e for e in top if e.identifier == _SEEK_HEAD), None)
+        moved = _void(void.end - void.start - growth) + data[void.end : tracks.start] + rebuilt
+        patched = bytearray(data[: tracks.end])
+        patched[void.start : tracks.end] = moved
+        if seek_head is not None and seek_head.end <= void.start:
+            for seek in _children(data, seek_head.body, seek_head.end):
+                for entry in _children(data, seek.body, seek.end) if seek.identifier == _SEEK else []:
+                    target = _number(data, entry) + segment.body
+                    if entry.identifier == _SEEK_POSITION and void.end <= target <= tracks.start:
+                        value = target - segment.body - growth
+                        patched[entry.body : entry.end] = value.to_bytes(entry.end - entry.body, "big")
+        file.seek(0)
+        file.write(patched)
+    return True
+
+
+def _with_display_size(data: bytes, tracks: _Element, ratio: Fraction, video_number: int) -> bytes | None:
+    """The Tracks element written anew; None where it holds display sizes already."""
+    body, seen = b"", 0
+    for track in _children(data, tracks.body, tracks.end):
+        parts = _children(data, track.body, track.end)
+        kind = next((_number(data, e) for e in parts if e.identifier == _TRACK_TYPE), 0)
+        if track.identifier != _TRACK or kind != 1:
+            body += b"" if track.identifier == _CRC else data[track.start : track.end]
+            continue
+        if seen == video_number:
+            inside = b""
+            for part in parts:
+                if part.identifier != _VIDEO:
+                    inside += data[part.start : part.end]
+                    continue
+                fields = _children(data, part.body, part.end)
+                if any(f.identifier in (_DISPLAY_WIDTH, _DISPLAY_HEIGHT) for f in fields):
+                    return None
+                width, height = (
+                    next(_number(data, f) for f in fields if f.identifier == wanted)
+                    for wanted in (_PIXEL_WIDTH, _PIXEL_HEIGHT)
+                )
+                shown = display_size(width, height, ratio)
+                added = _written(_DISPLAY_WIDTH, shown[0].to_bytes(4, "big"))
+                added += _written(_DISPLAY_HEIGHT, shown[1].to_bytes(4, "big"))
+                # libav says "unknown unit" where it was told no ratio.
+                kept = b"".join(data[f.start : f.end] for f in fields if f.identifier not in (_DISPLAY_UNIT, _CRC))
+                inside += _written(_VIDEO, kept + added)
+            body += _written(_TRACK, inside)
+        else:
+            body += data[track.start : track.end]
+        seen += 1
+    return _written(_TRACKS, body)

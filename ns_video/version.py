@@ -1,0 +1,3 @@
+"""The version, once. Floor 0."""
+
+__version__ = "0.1.0"
