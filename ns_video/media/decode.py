@@ -329,6 +329,8 @@ class ClipReader:
                             yield item
                 except _ThreadedError:
                     again = True
+                finally:
+                    at_rest(self._decoder)  # no thread of the decoder is about to log when the capture ends
             if not again:
                 break
             # Frame threads lose other frames around a broken packet than one thread does, and report it elsewhere.

@@ -276,6 +276,8 @@ def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: 
 
 def _choose_pix_fmt(encoder: Any, codec: str, fmt: PixelFormat, width: int, height: int) -> str:
     offered = [f.name for f in (encoder.video_formats or [])]
+    if codec == "libx265":
+        offered = [name for name in offered if not pixel_format(name).has_alpha]  # listed, but few builds encode it
     if not offered or fmt.name in offered:
         if (
             codec in ("libx264", "libx265")

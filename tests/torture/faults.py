@@ -1,0 +1,90 @@
+"""Faults and delays that a run can be given at named places."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def inject(tunings: Mapping[str, Any]) -> None:
+    """Apply `tunings` to the code of this process.
+
+    segment_frames: frames of a segment. frame_delay: seconds spent on each frame by the encoder.
+    stall_seconds: the watchdog's patience. decode_stalls_after, enhance_stalls_after,
+    encode_stalls_after: frames after which that stage
+    stands still. fail: {"place": ..., "after": calls, "error": name of an errno or an exception}; places are the keys of
+    `_places`.
+    """
+    from ns_video import pipeline
+
+    if "segment_frames" in tunings:
+        count = int(tunings["segment_frames"])
+        pipeline._SEGMENT_FRAMES = (count, count)
+    if "stall_seconds" in tunings:
+        pipeline.STALL_SECONDS = float(tunings["stall_seconds"])
+    if "frame_delay" in tunings:
+        _before("encode", lambda _: time.sleep(float(tunings["frame_delay"])))
+    if "decode_stalls_after" in tunings:
+        _before("decode", _after(int(tunings["decode_stalls_after"]), lambda: time.sleep(3600)))
+    if "enhance_stalls_after" in tunings:
+        _before("enhance", _after(int(tunings["enhance_stalls_after"]), lambda: time.sleep(3600)))
+    if "encode_stalls_after" in tunings:
+        _before("encode", _after(int(tunings["encode_stalls_after"]), lambda: time.sleep(3600)))
+    if "fail" in tunings:
+        fault = tunings["fail"]
+        _before(fault["place"], _after(int(fault["after"]), lambda: _raise(fault["error"])))
+
+
+def _raise(name: str) -> None:
+    number = getattr(errno, name, None)
+    if number is not None:
+        raise OSError(number, os.strerror(number))
+    import builtins
+
+    raise getattr(builtins, name)("injected")
+
+
+def _after(count: int, act: Callable[[], None]) -> Callable[[int], None]:
+    def check(calls: int) -> None:
+        if calls > count:
+            act()
+
+    return check
+
+
+def _places() -> dict[str, tuple[Any, str]]:
+    """Where a fault can be put: the object and the name of the function that is called there."""
+    from ns_video import journal, pipeline
+    from ns_video.enhance import Enhancer
+    from ns_video.media import decode, encode, mux
+
+    return {
+        "decode": (decode.ClipReader, "_wrap"),
+        "enhance": (Enhancer, "_begin"),
+        "encode": (encode.FrameEncoder, "encode"),
+        "flush": (encode.FrameEncoder, "flush"),
+        "segment": (mux.SegmentFile, "write"),
+        "segment close": (mux.SegmentFile, "close"),
+        "journal": (journal.Journal, "_append"),
+        "mux": (mux.ClipWriter, "_mux"),
+        "mux close": (mux.ClipWriter, "close"),
+        "sync": (pipeline, "sync_file"),
+        "verify": (pipeline, "read_facts"),
+    }
+
+
+def _before(place: str, check: Callable[[int], None]) -> None:
+    owner, name = _places()[place]
+    original = getattr(owner, name)
+    calls = 0
+
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        check(calls)
+        return original(*arguments, **named)
+
+    setattr(owner, name, wrapped)
