@@ -4,9 +4,9 @@
     python benchmarks/peers.py filters REFERENCE --crf 33        # speed and PSNR-Y on a coded clip
 
 `loop` is built from the description of Real-ESRGAN's script, not from its code: a decoder process writes BGR frames
-into a pipe; each is read into numpy, made fp32 RGB in [0, 1], cut into padded tiles, run, clamped on the CPU, made 8-bit
-BGR and written into the pipe of an encoder; one step after the other. Both sides run in turn, `--rounds` times, and
-the ratio of the medians is printed. Idle OpenMP threads sleep on both sides. Needs the ffmpeg program.
+into a pipe; each is read into numpy, made fp32 RGB in [0, 1], cut into padded tiles, run, clamped on the CPU, made
+8-bit BGR and written into the pipe of an encoder process; one step after the other. Both sides run in turn, `--rounds`
+times, and the ratio of the medians is printed. Idle OpenMP threads sleep on both sides. Needs the ffmpeg program.
 """
 
 from __future__ import annotations
