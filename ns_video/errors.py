@@ -1,20 +1,22 @@
 """The exception tree. Everything the package raises on purpose derives from NsVideoError.
 
-    NsVideoError                 exit 1
-    ├── UsageError               exit 2   wrong option, preset, size, input == output, output exists
-    ├── InputError               exit 1   the input can't be opened or holds nothing to restore
-    │   └── DamageError          exit 1   the input is damaged and --strict was given
-    ├── OutputError              exit 1   the output can't be written
-    │   └── DownstreamClosed     exit 141 the reader of our pipe went away (a quiet end)
-    ├── ModelError               exit 1   a model is unknown, unsafe, damaged or of unknown architecture
-    ├── DeviceError              exit 1   a device or precision that this machine doesn't have, or that failed
-    ├── VerificationError        exit 1   the output is not what the input promised
-    ├── ResumeError              exit 1   an unfinished run doesn't belong to this input or these options
-    ├── StallError               exit 1   a stage stopped moving
-    └── Interrupted              exit 130 SIGINT or SIGTERM; what is done is playable
+NsVideoError                 exit 1
+├── UsageError               exit 2   wrong option, preset, size, input == output, output exists
+├── InputError               exit 1   the input can't be opened or holds nothing to restore
+│   └── DamageError          exit 1   the input is damaged and --strict was given
+├── OutputError              exit 1   the output can't be written
+│   └── DownstreamClosed     exit 141 the reader of our pipe went away (a quiet end)
+├── ModelError               exit 1   a model is unknown, unsafe, damaged or of unknown architecture
+├── DeviceError              exit 1   a device or precision that this machine doesn't have, or that failed
+├── VerificationError        exit 1   the output is not what the input promised
+├── ResumeError              exit 1   an unfinished run doesn't belong to this input or these options
+├── StallError               exit 1   a stage stopped moving
+└── Interrupted              exit 130 SIGINT or SIGTERM; what is done is playable
 """
 
 from __future__ import annotations
+
+import os
 
 __all__ = [
     "DamageError",
@@ -29,7 +31,15 @@ __all__ = [
     "StallError",
     "UsageError",
     "VerificationError",
+    "printable",
 ]
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    """A name from outside that is safe to show: control, bidirectional and undecodable characters are escaped."""
+    text = os.fspath(name)
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogateescape").decode() for c in text)
+    return shown.encode("utf-8", "backslashreplace").decode()
 
 
 class NsVideoError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -83,9 +84,13 @@ def size_of(item: Any) -> int:
 
 
 def decoded_ahead(
-    items: Iterable[Item], times: FlowTimes, meters: Meters, stall_seconds: float | None
+    items: Iterable[Item],
+    times: FlowTimes,
+    meters: Meters,
+    stall_seconds: float | None,
+    stop: threading.Event | None = None,
 ) -> Generator[Item]:
-    """The decode stage in its own thread."""
+    """The decode stage in its own thread. `stop`: see prefetch."""
     return prefetch(
         timed(items, times.decode),
         QUEUE_BYTES,
@@ -93,6 +98,7 @@ def decoded_ahead(
         name="decode",
         meter=meters.decoded,
         stall_seconds=stall_seconds,
+        stop=stop,
     )
 
 
@@ -107,6 +113,7 @@ def enhanced_ahead(
     restart_every: int | None = None,
     observer: Observer | None = None,
     stall_seconds: float | None = None,
+    stop: threading.Event | None = None,
 ) -> Generator[EnhancedFrame | Aside]:
     """The enhance stage in its own thread: Frames become EnhancedFrames, Asides keep their place between them."""
 
@@ -142,7 +149,9 @@ def enhanced_ahead(
         size_of=size_of,
         name="enhance",
         meter=meters.enhanced,
-        stall_seconds=stall_seconds,
+        # Longer than the stage before waits, so that the stage that stands still is the one that is named.
+        stall_seconds=None if stall_seconds is None else stall_seconds * 1.25 + 1,
+        stop=stop,
     )
 
 

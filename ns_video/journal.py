@@ -12,11 +12,13 @@ import hashlib
 import json
 import os
 import shutil
+import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ns_video.errors import OutputError, ResumeError, UsageError
+from ns_video.errors import OutputError, ResumeError, UsageError, printable
 
 _FORMAT = 1
 _SAMPLE_BYTES = 1 << 20  # of the beginning, middle and end of the input
@@ -109,12 +111,10 @@ class Journal:
         """
         try:
             self.folder.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{self.folder.parent}: {error.strerror}", stage="open") from error
-        try:
+            self._check_private()
             self._lock = (self.folder / "lock").open("a+b")
         except OSError as error:
-            raise OutputError(f"{self.folder}: {error.strerror}", stage="open") from error
+            raise OutputError(f"{printable(self.folder)}: {error.strerror}", stage="open") from error
         try:
             import fcntl
 
@@ -128,24 +128,40 @@ class Journal:
                 "another run is writing this output", remedy="wait for it, or choose another OUTPUT"
             ) from error
 
+    def _check_private(self) -> None:
+        """A folder of this name that somebody else laid out, or a link to elsewhere, is not worked in."""
+        status = self.folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "geteuid") and status.st_uid != os.geteuid()):
+            raise OutputError(
+                f"{printable(self.folder)} is not a folder of yours",
+                stage="open",
+                remedy="remove it, or choose another OUTPUT",
+            )
+
     def begin(self, fingerprint: dict[str, Any], *, resume: bool) -> None:
         """Start anew, or go on where `fingerprint` is that of the unfinished run. Raises ResumeError where it isn't."""
         if resume and self.exists():
             self._read(fingerprint)
             return
+        self.clear()
+        self._append({"format": _FORMAT, "fingerprint": fingerprint})
+
+    def clear(self) -> None:
+        """Remove all that an earlier run left; the lock stays."""
+        self.entries.clear()
+        self.path.unlink(missing_ok=True)  # first: segments without a journal are nothing, the reverse is a lie
         for path in self.folder.iterdir():
             if path.name != "lock":
-                path.unlink()
-        self._append({"format": _FORMAT, "fingerprint": fingerprint})
+                _remove(path)
 
     def _read(self, fingerprint: dict[str, Any]) -> None:
         rows: list[dict[str, Any]] = []
         for line in self.path.read_bytes().splitlines():
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # torn by a power cut: that segment is done again
-            if isinstance(row, dict):
+            if isinstance(row, dict) and row.pop("check", None) == _check(row):
                 rows.append(row)
         head = rows[0] if rows and "fingerprint" in rows[0] else None
         if head is None:
@@ -167,14 +183,17 @@ class Journal:
         good = {e.file for e in self.entries.values()} | {"lock", self.path.name}
         for path in self.folder.iterdir():
             if path.name not in good:
-                path.unlink()
+                _remove(path)
         # Rewritten, so that a torn last line never has another appended to it.
         fresh = self.path.with_suffix(".new")
-        lines = [json.dumps({"format": _FORMAT, "fingerprint": fingerprint})]
-        lines += [json.dumps(dataclasses.asdict(self.entries[n])) for n in sorted(self.entries)]
-        fresh.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        sync_file(fresh)
-        fresh.replace(self.path)
+        lines = [_line({"format": _FORMAT, "fingerprint": fingerprint})]
+        lines += [_line(dataclasses.asdict(self.entries[n])) for n in sorted(self.entries)]
+        try:
+            fresh.write_bytes(b"".join(lines))
+            sync_file(fresh)
+            fresh.replace(self.path)
+        except OSError as error:
+            raise self._unwritable(error) from error
         sync_folder(self.folder)
 
     def _is_whole(self, entry: SegmentEntry) -> bool:
@@ -195,13 +214,18 @@ class Journal:
     def _append(self, row: dict[str, Any]) -> None:
         try:
             with self.path.open("ab") as file:
-                file.write(json.dumps(row).encode() + b"\n")
+                file.write(_line(row))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise OutputError(
-                f"{self.path}: {error.strerror}", stage="encode", remedy="free some space and run again with --resume"
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"{printable(self.path)}: {error.strerror}",
+            stage="encode",
+            remedy="free some space and run again with --resume",
+        )
 
     def release(self) -> None:
         """Unlock; what is there stays for --resume."""
@@ -211,8 +235,28 @@ class Journal:
 
     def remove(self) -> None:
         """The work is done: remove the folder."""
+        with suppress(OSError):
+            self.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.release()
+
+
+def _remove(path: Path) -> None:
+    """A file, a link or a folder that has no business here."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _check(row: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(row, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    """One line of the journal, with a checksum: what a dying disk made of it is not believed."""
+    plain = json.loads(json.dumps(row))
+    return json.dumps({**plain, "check": _check(plain)}).encode() + b"\n"
 
 
 def _entry(row: dict[str, Any]) -> SegmentEntry | None:
@@ -220,7 +264,7 @@ def _entry(row: dict[str, Any]) -> SegmentEntry | None:
         name = str(row["file"])
         if Path(name).name != name or name.startswith("."):
             return None
-        return SegmentEntry(
+        entry = SegmentEntry(
             number=int(row["number"]),
             file=name,
             frames=int(row["frames"]),
@@ -230,5 +274,6 @@ def _entry(row: dict[str, Any]) -> SegmentEntry | None:
             durations=tuple((int(a), int(b)) for a, b in row["durations"]),
             counts={str(k): int(v) for k, v in dict(row.get("counts", {})).items()},
         )
-    except (KeyError, TypeError, ValueError):
+        return entry if 0 < entry.frames == len(set(entry.presentation)) else None
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None

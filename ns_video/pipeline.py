@@ -13,7 +13,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ns_video.version import __version__
 from ns_video.device import divide_threads, peak_memory
 from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer
 from ns_video.errors import (
@@ -59,6 +58,7 @@ from ns_video.media.still import read_still, still_suffix, write_still
 from ns_video.media.verify import Difference, PacketTally, compare_streams, compare_times, read_facts, verify_files
 from ns_video.preset import Preset, load_preset
 from ns_video.record import Damage, ModelInfo, RunRecord, StageTimes
+from ns_video.version import __version__
 from ns_video.weights import load_descriptor
 
 logger = logging.getLogger("ns_video")
@@ -66,6 +66,7 @@ logger = logging.getLogger("ns_video")
 STALL_SECONDS = 1800.0  # no stage of a file-to-file run may be silent for longer; a pipe may wait for its writer
 _SEGMENT_PIXELS = 2e8  # about ten seconds of 480p, three of 1080p: what a kill can cost
 _SEGMENT_FRAMES = (32, 240)
+_NAME_BYTES = 255  # of a file name, on every file system in use
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +195,7 @@ class _Run:
             source == "-" or target == "-" or self._is_special(self.target_path) or not Path(source).is_file()
         )
         self._check_ends()
+        self._check_beside()
         self.enhancer = self._load_enhancer()
         self.observer: Observer | None = None
         if options.report is not None:
@@ -226,10 +228,24 @@ class _Run:
             source = Path(self.source)
             if source.exists() and (source.samefile(path)):
                 raise UsageError("INPUT and OUTPUT are the same file", remedy="choose another name for OUTPUT")
-        if path.exists() and not self.options.overwrite:
+        unfinished = self.options.resume and Journal(work_folder(path)).exists()
+        if path.exists() and not self.options.overwrite and not unfinished:
             raise UsageError(f"{printable(path)} exists", remedy="--overwrite replaces it")
         if not self.is_still:
             format_for(self.target, self.options.format)
+
+    def _check_beside(self) -> None:
+        """Report and record: in a folder that takes them, and neither is the input or the output."""
+        for path in (self.options.report, self.options.record):
+            if path is None:
+                continue
+            if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+                raise OutputError(f"{printable(path)} can't be written there", stage="open")
+            for other in (self.source, self.target):
+                if other != "-" and (
+                    path == Path(other) or (path.exists() and os.path.lexists(other) and _same(path, other))
+                ):
+                    raise UsageError(f"{printable(path)} is the input or the output itself")
 
     def _load_enhancer(self) -> Enhancer:
         options, preset = self.options, self.preset
@@ -345,6 +361,15 @@ class _Run:
             if len(self.record.damage) < 1000:
                 self.record.damage.append(Damage(out.frame.pts_seconds, f"a frame passed through unrestored: {reason}"))
 
+    def _take_passed(self, journal: Journal) -> None:
+        """What the run that is resumed could not restore is told by this one."""
+        passed = sum(e.counts.get("passed_through", 0) for e in journal.entries.values())
+        if passed:
+            self.record.frames_passed_through += passed
+            self.record.damage.append(
+                Damage(None, f"{passed} frames passed through unrestored before the run was resumed")
+            )
+
     def _take_damage(self, reader: ClipReader) -> None:
         self.record.damage += reader.damage
         if reader.damage_count > len(reader.damage):
@@ -360,7 +385,10 @@ class _Run:
         """From or to a pipe: one walk, nothing kept on disk."""
         container_format = format_for(self.target, self.options.format)
         to_file = self.target != "-" and not self._is_special(self.target_path)
-        temporary = self._temporary() if to_file else None
+        journal = self._claim() if to_file else None
+        if journal is not None:
+            journal.clear()
+        temporary = None if journal is None else self._temporary(journal)
         shown = "standard output" if self.target == "-" else self.target
         writer: ClipWriter | None = None
         expected: list[Fraction] = []
@@ -374,13 +402,20 @@ class _Run:
                 self.record.streams = stream_actions(info, copies)
                 self._warn_dropped(copies)
                 kept = [c.stream.index for c in copies if c.kept]
-                stall = None if self.source == "-" else STALL_SECONDS
+                patient = not Path(self.source).is_file()
+                stall, stop = (None, self.cancel) if patient else (STALL_SECONDS, None)
                 items = (
                     Aside(item, item.nbytes) if isinstance(item, CopiedPacket) else item for item in reader.items(kept)
                 )
-                with closing(decoded_ahead(items, self.times, self.meters, stall)) as decoded:
+                with closing(decoded_ahead(items, self.times, self.meters, stall, stop)) as decoded:
                     stage = enhanced_ahead(
-                        decoded, self.enhancer, self.times, self.meters, observer=self.observer, stall_seconds=stall
+                        decoded,
+                        self.enhancer,
+                        self.times,
+                        self.meters,
+                        observer=self.observer,
+                        stall_seconds=stall,
+                        stop=stop,
                     )
                     with closing(stage) as enhanced:
                         waiting: list[CopiedPacket] = []
@@ -441,6 +476,8 @@ class _Run:
                             if self.cancel.is_set():
                                 break
                         if writer is None or encoder is None:
+                            if self.cancel.is_set():
+                                raise Interrupted("interrupted before anything was finished")
                             raise InputError("no frame lies between --start and --end", stage="decode")
                         self._encode_into(writer, encoder, None, durations)
                         writer.close()
@@ -462,8 +499,19 @@ class _Run:
         finally:
             if writer is not None:
                 writer.abandon()
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
+            if journal is not None:
+                journal.remove()
+
+    def _claim(self) -> Journal:
+        """The private folder beside OUTPUT, locked. Raises UsageError where a run is going on, or left work undone."""
+        journal = Journal(work_folder(self.target_path))
+        if journal.exists() and not (self.options.resume or self.options.overwrite):
+            raise UsageError(
+                f"an unfinished run of {printable(self.target)} is there",
+                remedy="--resume goes on with it, --overwrite begins anew",
+            )
+        journal.acquire()
+        return journal
 
     def _copy(self, writer: ClipWriter, packet: CopiedPacket, counted: dict[int, PacketTally]) -> None:
         payload = bytes(packet.packet)
@@ -510,21 +558,15 @@ class _Run:
             None if frame is None else frame.pts_seconds,
         )
 
-    def _temporary(self) -> Path:
-        """A private name in the output's folder, with its suffix."""
-        stem = work_folder(self.target_path)
-        return stem.with_name(f"{stem.name}-{os.getpid()}{self.target_path.suffix[:16]}")
+    def _temporary(self, journal: Journal) -> Path:
+        """Where OUTPUT is written before it is renamed: in the private folder, with its suffix."""
+        return journal.folder / f"whole{self.target_path.suffix[:16]}"
 
     def segmented(self) -> Generator[Progress]:
         """File to file: closed segments and a journal, then one mux."""
         container_format = format_for(self.target, self.options.format)
-        journal = Journal(work_folder(self.target_path))
-        if journal.exists() and not (self.options.resume or self.options.overwrite):
-            raise UsageError(
-                f"an unfinished run of {printable(self.target)} is there",
-                remedy="--resume goes on with it, --overwrite begins anew",
-            )
-        journal.acquire()
+        journal = self._claim()
+        resumable = journal.exists()
         finished = False
         try:
             with self._open() as reader:
@@ -543,7 +585,7 @@ class _Run:
                 yield Progress("mux", self.record.frames_out, self.record.frames_out, time.perf_counter() - self.began)
                 if interrupted:
                     self._leave_partial(journal, reader, info, copies, plan, jumps)
-                temporary = self._temporary()
+                temporary = self._temporary(journal)
                 try:
                     counted, expected = self._mux(temporary, journal, reader, info, copies, plan, jumps, None)
                     sync_file(temporary)
@@ -556,7 +598,7 @@ class _Run:
                     temporary.unlink(missing_ok=True)
             finished = True
         except (InputError, UsageError):
-            if not journal.entries:
+            if not journal.entries and not resumable:
                 finished = True  # nothing was done that could be resumed
             raise
         except OSError as error:
@@ -596,6 +638,7 @@ class _Run:
         length = int(min(high, max(low, _SEGMENT_PIXELS // max(1, width * height))))
         journal.begin(self._fingerprint(plan, length), resume=self.options.resume)
         self.record.segments_resumed = len(journal.entries)
+        self._take_passed(journal)
         total = self._total(info)
         base = self._base(first)
         position = 0  # index of the frame in `ahead`
@@ -647,7 +690,7 @@ class _Run:
                 if segment is None:
                     segment = _Segment(journal, plan, position // length)
                 self._note(out)
-                segment.write(_shifted(out.frame, base))
+                segment.write(_shifted(out.frame, base), passed_through=out.passed_through)
                 position += 1
                 done += 1
                 if position % length == 0:
@@ -684,7 +727,9 @@ class _Run:
         last = max(t for e in entries for t in e.presentation)
         end = (last + 1) * plan.time_base
         name = _partial_name(self.target_path)
-        self._mux(name, journal, reader, info, copies, plan, jumps, end)
+        temporary = self._temporary(journal)
+        self._mux(temporary, journal, reader, info, copies, plan, jumps, end)
+        temporary.replace(name)
         raise Interrupted(
             f"interrupted; what is done is playable in {printable(name)}", remedy="run again with --resume to finish"
         )
@@ -782,7 +827,7 @@ class _Run:
             differences = [Difference(f"it can't be read back: {error.message}")]
         self.record.verified = self.options.verify
         if differences:
-            kept = self.target_path.with_name(f"{self.target_path.stem}.failed-check{self.target_path.suffix}")
+            kept = _beside(self.target_path, "failed-check")
             path.replace(kept)
             raise VerificationError(
                 f"the output is not what it should be: {'; '.join(d.what for d in differences[:5])}",
@@ -852,9 +897,11 @@ class _Segment:
         self._encoder = FrameEncoder(self._file.stream, plan)
         self._durations: list[tuple[int, int]] = []
         self._frames = 0
+        self._passed = 0
 
-    def write(self, frame: Frame) -> None:
+    def write(self, frame: Frame, *, passed_through: bool = False) -> None:
         assert frame.pts is not None
+        self._passed += passed_through
         if frame.duration:
             self._durations.append((frame.pts, frame.duration))
         try:
@@ -882,6 +929,7 @@ class _Segment:
             digest=file_digest(path),
             presentation=tuple(self._file.presentation),
             durations=tuple(self._durations),
+            counts={"passed_through": self._passed},
         )
         if complete:
             self._journal.add(entry)
@@ -900,8 +948,22 @@ def _shifted(frame: Frame, base: int) -> Frame:
     return replace(frame, pts=frame.pts - base)
 
 
+def _beside(path: Path, word: str) -> Path:
+    """`clip.mp4` → `clip.WORD.mp4`, shortened to what a file system takes."""
+    end = f".{word}{path.suffix}".encode("utf-8", "surrogateescape")
+    stem = path.stem.encode("utf-8", "surrogateescape")[: max(1, _NAME_BYTES - len(end))]
+    return path.with_name((stem.decode("utf-8", "ignore") or "output") + end.decode("utf-8", "surrogateescape"))
+
+
 def _partial_name(path: Path) -> Path:
-    return path.with_name(f"{path.stem}.partial{path.suffix}")
+    return _beside(path, "partial")
+
+
+def _same(path: Path, other: str) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
 
 
 __all__ = ["Progress", "RestoreOptions", "StageTimes", "restore", "restore_steps", "verify"]

@@ -14,6 +14,7 @@ from ns_video.errors import StallError
 Item = TypeVar("Item")
 
 _STOP_JOIN_SECONDS = 30.0  # a libav call that decodes or encodes one frame ends far sooner
+_STOP_POLL_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ def prefetch(
     name: str = "prefetch",
     meter: PrefetchMeter | None = None,
     stall_seconds: float | None = None,
+    stop: threading.Event | None = None,
 ) -> Generator[Item]:
     """Run `items` in a thread, at most `budget_bytes` ahead of the consumer.
 
@@ -41,6 +43,9 @@ def prefetch(
     worker's exception is re-raised at the consumer, after the items made before it, with the worker's traceback.
     A consumer that stops early (close, exception, garbage collection) ends the worker, closes the upstream
     generator in the worker's thread and joins it. Prefetches nest.
+
+    `stop` is for sources that may wait forever: once it is set, a consumer that finds nothing for a second ends as if
+    the items had ended.
 
     Raises whatever `items` raises, and StallError where nothing came for `stall_seconds`.
     """
@@ -81,6 +86,7 @@ def prefetch(
                 state["done"] = True
                 condition.notify_all()
 
+    stalled = False
     worker = threading.Thread(target=work, name=name, daemon=True)
     worker.start()
     try:
@@ -88,7 +94,13 @@ def prefetch(
             with condition:
                 began = time.perf_counter()
                 while not queue and not state["done"]:
-                    if not condition.wait(stall_seconds) and not queue and not state["done"]:
+                    patience = stall_seconds if stop is None else _STOP_POLL_SECONDS
+                    if condition.wait(patience) or queue or state["done"]:
+                        continue
+                    if stop is not None and stop.is_set():
+                        state["done"] = True
+                    elif stall_seconds is not None and time.perf_counter() - began >= stall_seconds:
+                        stalled = True
                         raise StallError(f"nothing came for {stall_seconds:.0f} s", stage=name)
                 seen.consumer_waiting_seconds += time.perf_counter() - began
                 if not queue:
@@ -105,4 +117,4 @@ def prefetch(
             state["stop"] = True
             queue.clear()
             condition.notify_all()
-        worker.join(_STOP_JOIN_SECONDS)
+        worker.join(_STOP_POLL_SECONDS if stalled or (stop is not None and stop.is_set()) else _STOP_JOIN_SECONDS)

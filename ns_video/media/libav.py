@@ -17,7 +17,7 @@ import av.container
 import av.error
 import av.logging
 
-from ns_video.errors import DownstreamClosed, InputError, NsVideoError, OutputError, UsageError
+from ns_video.errors import DownstreamClosed, InputError, NsVideoError, OutputError, UsageError, printable
 
 # Demuxers that read one file or pipe and nothing else. Left out on purpose: concat, hls, dash, image2, lavfi, rtp, sdp
 # and every other demuxer that opens what a file names (libavformat's format_whitelist).
@@ -72,13 +72,6 @@ def check_input_file(path: Path) -> None:
         raise InputError(
             f"{printable(path)} is a git-lfs pointer, not the file itself", stage="open", remedy="run `git lfs pull`"
         )
-
-
-def printable(name: str | os.PathLike[str]) -> str:
-    """A file name that is safe to show: control, bidirectional and undecodable characters are escaped."""
-    text = os.fspath(name)
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogateescape").decode() for c in text)
-    return shown.encode("utf-8", "backslashreplace").decode()
 
 
 def open_input(

@@ -14,7 +14,6 @@ from typing import Any
 
 import av
 import av.container
-import av.error
 import av.stream
 
 from ns_video.errors import OutputError, UsageError
@@ -40,6 +39,7 @@ _STALE_VIDEO_TAGS = re.compile(
     r"^(encoder|BPS|NUMBER_OF_FRAMES|NUMBER_OF_BYTES|_STATISTICS.*|DURATION|alpha_mode)(-\w+)?$", re.I
 )
 _PRIMING_SECONDS = 0.25  # encoder delay of audio; what begins earlier still is shifted by libav, all streams alike
+_LARGEST_TIMESCALE = 1_000_000  # of a movie header whose 32 bits of duration still hold an hour
 _ONE_RAW_TAG = b"\\N"
 
 
@@ -166,6 +166,10 @@ class ClipWriter:
         metadata = dict(info.metadata)
         if settings.container_format in _MOV and any(key.startswith("com.") for key in metadata):
             options.setdefault("movflags", "+use_metadata_tags")
+        if settings.container_format in _MOV:
+            # Start offsets are written in ticks of the movie; its default of 1 ms would move what begins between two.
+            ticks = plan.time_base.denominator
+            options.setdefault("movie_timescale", str(min(_LARGEST_TIMESCALE, ticks * max(1, -(-1000 // ticks)))))
         if isinstance(target, str) and target.startswith("pipe:") and settings.container_format in _MOV:
             options.setdefault("movflags", "+frag_keyframe+empty_moov+default_base_moof")
         self._ratio: tuple[Path, Fraction] | None = None
