@@ -66,6 +66,7 @@ logger = logging.getLogger("ns_video")
 STALL_SECONDS = 1800.0  # no stage of a file-to-file run may be silent for longer; a pipe may wait for its writer
 _SEGMENT_PIXELS = 2e8  # about ten seconds of 480p, three of 1080p: what a kill can cost
 _SEGMENT_FRAMES = (32, 240)
+_SHOWN_EVERY = 100  # frames of finished segments that are only decoded
 _NAME_BYTES = 255  # of a file name, on every file system in use
 
 
@@ -647,6 +648,8 @@ class _Run:
         while ahead is not None and not self.cancel.is_set():
             if position // length in journal.entries:
                 before, ahead, position = ahead, next(decoded, None), position + 1
+                if position % _SHOWN_EVERY == 0:
+                    yield self._progress(position, total, before)
                 continue
             stop = next((n * length for n in sorted(journal.entries) if n * length > position), None)
             stretch = _Stretch(ahead, position, stop, decoded)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from ns_video.record import RunRecord
 
 _JSON_PROGRESS_SECONDS = 0.5
+_SAME_PRESS_SECONDS = 0.3  # a signal to the group and one from the shell are one wish
 
 
 def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
@@ -125,23 +129,68 @@ def options_from(values: dict[str, Any]) -> RestoreOptions:
 
 @contextmanager
 def interruptible() -> Generator[threading.Event]:
-    """SIGINT, SIGTERM and SIGHUP set the event; a second one ends the program at once."""
-    import os
+    """SIGINT, SIGTERM and SIGHUP set the event; a second one ends the program at once.
 
+    A thread of its own waits for them: the main one may be inside a call of libav that returns when a pipe's writer
+    pleases, and Python runs signal handlers only between calls.
+    """
     cancel = threading.Event()
-
-    def handle(*_: object) -> None:
-        if cancel.is_set():
-            os._exit(130)
-        cancel.set()
-
     names = [s for s in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, s)]
-    before = {name: signal.signal(getattr(signal, name), handle) for name in names}
+    numbers = {int(getattr(signal, name)) for name in names}
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+
+    def watch() -> None:
+        first = 0.0
+        while received := reading.recv(64):
+            for number in numbers.intersection(received):
+                if not cancel.is_set():
+                    cancel.set()
+                    first = time.monotonic()
+                elif time.monotonic() - first > _SAME_PRESS_SECONDS:
+                    os.write(2, b"error: interrupted at once\n")
+                    os._exit(130)
+                del number
+
+    threading.Thread(target=watch, name="signals", daemon=True).start()
+    wakeup = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    before = {name: signal.signal(getattr(signal, name), lambda *_: None) for name in names}
     try:
         yield cancel
     finally:
         for name, old in before.items():
             signal.signal(getattr(signal, name), old)
+        signal.set_wakeup_fd(wakeup)
+        writing.close()
+
+
+@contextmanager
+def watched(source: str, target: str) -> Generator[Callable[[Progress], None]]:
+    """Ends a file-to-file run whose encoder stands still; the other stages' queues raise StallError before.
+
+    A thread inside an encoder can't be stopped, so the program ends; --resume goes on. Yields what is to be told of
+    each update. Runs from or to a pipe may wait for its other end as long as they want.
+    """
+    from ns_video import pipeline
+
+    patience = pipeline.STALL_SECONDS * 1.5 + 5
+    beat, ended = [time.monotonic()], threading.Event()
+
+    def seen(update: Progress) -> None:
+        beat[0] = time.monotonic() if update.phase == "restore" else float("inf")
+
+    def watch() -> None:
+        while not ended.wait(min(10.0, patience / 4)):
+            if time.monotonic() - beat[0] > patience:
+                os.write(2, f"error: encode: nothing came for {patience:.0f} s (run again with --resume)\n".encode())
+                os._exit(1)
+
+    if target != "-" and Path(source).is_file() and (not Path(target).exists() or Path(target).is_file()):
+        threading.Thread(target=watch, name="watchdog", daemon=True).start()
+    try:
+        yield seen
+    finally:
+        ended.set()
 
 
 class ProgressShown:
@@ -198,12 +247,15 @@ def run_one(
 
     shown = ProgressShown(style, quiet, Path(source).name[:24] if source != "-" else "stdin")
     try:
-        steps = restore_steps(source, target, options, cancel)
-        while True:
-            try:
-                shown.show(next(steps))
-            except StopIteration as done:
-                return done.value
+        with watched(source, target) as seen:
+            steps = restore_steps(source, target, options, cancel)
+            while True:
+                try:
+                    update = next(steps)
+                except StopIteration as done:
+                    return done.value
+                seen(update)
+                shown.show(update)
     finally:
         shown.close()
 
