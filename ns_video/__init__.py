@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from ns_video.pipeline import restore, verify
 
 
-
 __all__ = [
     "DamageError",
     "DeviceError",

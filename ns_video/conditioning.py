@@ -67,6 +67,7 @@ def _fill(target: Tensor, blocks: Tensor, block: int) -> None:
         return
     height, width = target.shape
     rows, columns = -(-height // block), -(-width // block)
+    blocks = blocks.to(target.device)
     down, right = max(0, rows - blocks.shape[-2]), max(0, columns - blocks.shape[-1])
     if down or right:
         blocks = F.pad(blocks, (0, right, 0, down), mode="replicate")
@@ -75,13 +76,18 @@ def _fill(target: Tensor, blocks: Tensor, block: int) -> None:
 
 
 def quantiser_planes(
-    previous: QuantiserMap | None, current: QuantiserMap | None, following: QuantiserMap | None, height: int, width: int
+    previous: QuantiserMap | None,
+    current: QuantiserMap | None,
+    following: QuantiserMap | None,
+    height: int,
+    width: int,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
-    """(1, QUANTISER_PLANES, H, W) float32 for a frame and its neighbours in presentation order.
+    """(1, QUANTISER_PLANES, H, W) float32 on `device` for a frame and its neighbours in presentation order.
 
     `current` None means "no damage": the gate is closed. The gate is tanh((step - 1) / 8) of the current frame.
     """
-    planes = torch.zeros(1, QUANTISER_PLANES, height, width)
+    planes = torch.zeros(1, QUANTISER_PLANES, height, width, device=device)  # only blocks travel to a GPU, not pixels
     if current is None:
         return planes
     step = _blocks(current)

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ns_video import color, tile
+import ns_video.color as color
+import ns_video.tile as tile
 from ns_video.conditioning import jpeg_planes, quantiser_planes
 from ns_video.device import PRECISIONS, available_memory, choose_precision, pick_device
 from ns_video.errors import ModelError, UsageError
@@ -159,6 +160,7 @@ class Enhancer:
         self._networks: dict[str, nn.Module] = {}
         self._bytes_per_pixel: float | None = None
         self._tile_limit: int | None = None
+        self._automatic: dict[tuple[int, int], int | None] = {}
         if self.does_nothing:
             self.precision = "fp32"
         else:
@@ -398,8 +400,7 @@ class Enhancer:
         if self.options.skip_undamaged and _is_undamaged(current):
             return None, "undamaged"
         maps = [None if held is None else held.frame.quantiser for held in (around.previous, around.following)]
-        planes = quantiser_planes(maps[0] or current, current, maps[1] or current, height, width)
-        return planes.to(self.device), None
+        return quantiser_planes(maps[0] or current, current, maps[1] or current, height, width, self.device), None
 
     def _closed(self, height: int, width: int) -> Tensor | None:
         """Planes that say "no damage": an enlarging network only enlarges."""
@@ -407,7 +408,7 @@ class Enhancer:
             return jpeg_planes(None).to(self.device)
         if self.descriptor.conditioning == "quantiser":
             size = tile.padded_size(height, width, self.descriptor.multiple_of)
-            return quantiser_planes(None, None, None, *size).to(self.device)
+            return quantiser_planes(None, None, None, *size, self.device)
         return None
 
     def _side_planes(self, side: Side, rgb: Tensor) -> Tensor | None:
@@ -421,7 +422,7 @@ class Enhancer:
             return None if tables is None else jpeg_planes(tables).to(self.device)
         if wanted == "quantiser" and isinstance(side, QuantiserMap):
             height, width = tile.padded_size(rgb.shape[-2], rgb.shape[-1], self.descriptor.multiple_of)
-            return quantiser_planes(side, side, side, height, width).to(self.device)
+            return quantiser_planes(side, side, side, height, width, self.device)
         return None
 
     # The network over tiles.
@@ -495,7 +496,12 @@ class Enhancer:
             overlap = 2 * descriptor.halo if exact else WINDOW_OVERLAP
         side = options.tile
         if side is None:
-            side = self._automatic_tile(height, width, overlap) if exact else WINDOW_TILE
+            if not exact:
+                side = WINDOW_TILE
+            else:
+                if (height, width) not in self._automatic:
+                    self._automatic[height, width] = self._automatic_tile(height, width, overlap)
+                side = self._automatic[height, width]
         if self._tile_limit is not None:
             side = self._tile_limit if side is None else min(side, self._tile_limit)
         self.stats.tile = None if side is None or side >= max(height, width) else side

@@ -76,11 +76,15 @@ def main() -> None:
     # Read when torch loads: idle OpenMP threads sleep. Spinning, they take the cores that the codecs' threads and
     # other programs need; on a busy machine a frame took eight times as long (docs/speed.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    arguments = sys.argv[1:]
+    _leave(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """One command; its exit code. What goes wrong is one line on stderr."""
     debug = "--debug" in arguments
     code = 0
     try:
-        outcome = group.main(args=arguments, standalone_mode=False)
+        outcome = group.main(args=arguments, prog_name="ns-video", standalone_mode=False)
         code = outcome if isinstance(outcome, int) else 0
     except NsVideoError as error:
         if error.exit_code != 141:
@@ -103,7 +107,7 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         code = 1
-    _leave(code)
+    return code
 
 
 def _leave(code: int) -> None:

@@ -143,14 +143,13 @@ def interruptible() -> Generator[threading.Event]:
     def watch() -> None:
         first = 0.0
         while received := reading.recv(64):
-            for number in numbers.intersection(received):
+            for _ in numbers.intersection(received):
                 if not cancel.is_set():
                     cancel.set()
                     first = time.monotonic()
                 elif time.monotonic() - first > _SAME_PRESS_SECONDS:
                     os.write(2, b"error: interrupted at once\n")
                     os._exit(130)
-                del number
 
     threading.Thread(target=watch, name="signals", daemon=True).start()
     wakeup = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)

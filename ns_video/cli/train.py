@@ -78,7 +78,7 @@ def _train_video(path: Path, resume: bool, as_json: bool) -> None:
     from tqdm import tqdm
 
     from ns_video.training.video import read_config, train_video
-    from ns_video.training.video_clips import find_sources, grow_pool
+    from ns_video.training.video_clips import find_sources, grow_pool, grow_validation
 
     settings = read_config(path)
     make = _table(path).get("make")
@@ -87,6 +87,10 @@ def _train_video(path: Path, resume: bool, as_json: bool) -> None:
         pool = grow_pool(find_sources(*folders), settings.cache, int(make["count"]), int(make.get("seed", 0)))
         for _ in tqdm(pool, desc="coded clips", unit="clip", disable=True if as_json else None):
             pass
+        if settings.validation is not None:
+            held_out = find_sources(*folders, validation=True)
+            for _ in tqdm(grow_validation(held_out, settings.validation), desc="validation clips", unit="clip"):
+                pass
     with tqdm(total=settings.steps, unit="step", disable=True if as_json else None) as bar:
         for update in train_video(settings, resume=resume):
             bar.update(update.step - bar.n)

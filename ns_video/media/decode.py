@@ -20,6 +20,7 @@ import av.error
 import numpy as np
 from av.filter import Graph
 from av.sidedata.encparams import VideoEncParams, VideoEncParamsType
+from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -155,7 +156,8 @@ class _Quantisers:
         self._depth = bit_depth
 
     def read(self, frame: VideoFrame) -> QuantiserMap | None:
-        params = next((d for d in frame.side_data if isinstance(d, VideoEncParams)), None)
+        side_data: list[Any] = list(frame.side_data)
+        params: Any = next((d for d in side_data if isinstance(d, VideoEncParams)), None)
         if params is None:
             return None
         qp = np.full((-(-frame.height // 16), -(-frame.width // 16)), params.qp, np.float32)
@@ -177,7 +179,7 @@ class _Quantisers:
         if kind == VideoEncParamsType.H264:
             step = 0.625 * np.exp2((qp - 6 * (self._depth - 8)) / 6)
         elif kind == VideoEncParamsType.MPEG2:
-            step = 2.0 * qp
+            step = qp  # libav exports 2 * quant for MPEG-1 and -4, quantiser_scale for MPEG-2: the step itself
         elif kind == VideoEncParamsType.VP9:
             step = np.interp(qp, self._VP9_STEP_INDEX, self._VP9_STEP)
         else:
@@ -255,7 +257,8 @@ class ClipReader:
         A container that a thread which stands still is reading from is left alone: closing it would crash.
         """
         if self._items is not None:
-            if self._items.gi_running:
+            running: Any = self._items
+            if running.gi_running:
                 return
             self._items.close()
         self._release()
@@ -348,7 +351,7 @@ class ClipReader:
         streams = [s for s in self._container.streams if s.index == self._stream.index or s.index in wanted]
         for s in self._container.streams:
             if s not in streams:
-                s.discard = av.stream.Discard.all
+                s.discard = Discard.all
         return streams
 
     def frames(self) -> Generator[Frame]:

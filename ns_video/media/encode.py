@@ -163,7 +163,8 @@ def first_frame_metadata(carrier: Any) -> tuple[tuple[int, ...], HdrMetadata | N
     matrix: tuple[int, ...] = ()
     mastering: bytes | None = None
     level: tuple[int, int] | None = None
-    for data in carrier.side_data:
+    side_data: list[Any] = list(carrier.side_data)
+    for data in side_data:
         name = data.type.name
         if name == "DISPLAYMATRIX":
             matrix = struct.unpack("<9i", bytes(data)[:36])
@@ -455,7 +456,8 @@ class FrameEncoder:
             own = plane_views(carrier, frame.format)
             if all(a.ctypes.data == b.ctypes.data for a, b in zip(own, frame.planes)):
                 return carrier
-            if any(d.type.name in _RIDING for d in carrier.side_data) or carrier.interlaced_frame:
+            riding: list[Any] = list(carrier.side_data)
+            if any(d.type.name in _RIDING for d in riding) or carrier.interlaced_frame:
                 picture = self._copied(carrier)
             else:
                 picture = VideoFrame(frame.width, frame.height, target)

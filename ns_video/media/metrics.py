@@ -419,5 +419,5 @@ def audio_offsets(path: Path) -> tuple[AudioOffset, ...]:
 
 
 def frames_as_coded(path: Path) -> ClipReader:
-    """A reader of a clip's frames as its decoder gives them (no deinterlacing); a context manager. Raises InputError."""
+    """A reader of a clip's frames as decoded, not deinterlaced; a context manager. Raises InputError."""
     return open_animation(path, _AS_CODED) or open_clip(path, _AS_CODED)

@@ -113,6 +113,11 @@ def pixel_format(name: str, width: int = 16, height: int = 16) -> PixelFormat:
     )
 
 
+def _decodable(stream: Any) -> bool:
+    """Whether libav has a decoder: PyAV leaves the context out where it hasn't."""
+    return stream.codec_context is not None
+
+
 def choose_video(container: av.container.InputContainer) -> VideoStream:
     """The stream to restore: not a cover; the first one marked default, else the first."""
     if len(container.streams) > MAX_STREAMS:
@@ -120,10 +125,10 @@ def choose_video(container: av.container.InputContainer) -> VideoStream:
     candidates: Sequence[VideoStream] = [
         s
         for s in container.streams.video
-        if not int(s.disposition) & int(av.stream.Disposition.attached_pic) and s.codec_context is not None
+        if not int(s.disposition) & int(av.stream.Disposition.attached_pic) and _decodable(s)
     ]
     if not candidates:
-        undecodable = [s for s in container.streams.video if s.codec_context is None]
+        undecodable = [s for s in container.streams.video if not _decodable(s)]
         if undecodable:
             raise InputError(
                 f"{printable(container.name.removeprefix('file:'))}: no decoder for its video stream", stage="open"
@@ -183,7 +188,7 @@ def clip_info(container: av.container.InputContainer) -> ClipInfo:
     """What an open container holds. Raises InputError where there is nothing to restore."""
     video = choose_video(container)
     duration = container.duration
-    start = container.start_time
+    start: Any = container.start_time
     return ClipInfo(
         name=container.name,
         format=container.format.name,

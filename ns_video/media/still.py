@@ -165,7 +165,7 @@ def _deep_samples(path: Path, image: Image.Image, kind: str) -> npt.NDArray[Any]
         if len(head) < 26 or head[24] != 16:
             return None
     else:
-        bits = image.tag_v2.get(258, (8,)) if hasattr(image, "tag_v2") else (8,)  # pyright: ignore[reportAttributeAccessIssue]
+        bits: Any = image.tag_v2.get(258, (8,)) if hasattr(image, "tag_v2") else (8,)  # pyright: ignore[reportAttributeAccessIssue]
         if max(bits) != 16:
             return None
     raw = np.frombuffer(path.read_bytes(), np.uint8)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import av.error
 
 from ns_video.errors import VerificationError
 from ns_video.frame import ColorInfo
@@ -82,8 +81,8 @@ def read_facts(path: str | Path, *, skip: Iterable[int] = ()) -> FileFacts:
             ) from error
         chapters = [
             (
-                c["start"] * Fraction(c["time_base"]),
-                c["end"] * Fraction(c["time_base"]),
+                c["start"] * Fraction(c["time_base"] or 0),
+                c["end"] * Fraction(c["time_base"] or 0),
                 str(dict(c["metadata"]).get("title", "")),
             )
             for c in container.chapters()

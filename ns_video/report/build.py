@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ns_video import __version__
+from ns_video.version import __version__
 from ns_video.errors import InputError
 from ns_video.frame import Frame
 from ns_video.media.metrics import (

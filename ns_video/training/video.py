@@ -71,6 +71,8 @@ class VideoTraining:
     """Decay of the averaged weights."""
     squared_share: float = 0.3
     """Share of squared error in the loss, the rest is absolute error."""
+    caution: float = 0.0
+    """Extra weight of the squared error by which a crop comes back worse than it was."""
     chroma_weight: float = 0.25
     blind_share: float = 0.12
     """Share of samples that get one rough estimate for the frame instead of the map."""
@@ -275,6 +277,9 @@ def batch_loss(network: NsRestore, batch: Batch, config: VideoTraining) -> tuple
     loss = share * (error * error).mean(axes) / (rms * rms) + (1 - share) * smooth.mean(axes) / absolute
     smooth = torch.sqrt(chroma_error * chroma_error + 1e-6)
     chroma = share * (chroma_error * chroma_error).mean(axes) / (rms * rms) + (1 - share) * smooth.mean(axes) / absolute
+    if config.caution:
+        harm = F.relu((error * error).mean(axes) - (before * before).mean(axes)) / (rms * rms)
+        loss = loss + config.caution * harm
     with torch.no_grad():
         gain = 10 * torch.log10(((before * before).mean(axes) + 1e-7) / ((error * error).mean(axes) + 1e-7))
     return (loss + config.chroma_weight * chroma).mean(), gain.mean()
@@ -304,7 +309,10 @@ def luma_psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def validate(network: NsRestore, folder: Path, no_map: bool = False) -> dict[str, float]:
-    """Group (the file name's first part) → mean PSNR-Y gain in dB over three frames of each clip, and `worst`."""
+    """Group (the file name's first part) → mean PSNR-Y gain in dB over three frames of each clip, and `worst`.
+
+    Empty for a folder without pairs.
+    """
     groups: dict[str, list[float]] = {}
     for path in sorted(folder.glob("*.npy")):
         pair = read_pair(path)
@@ -317,8 +325,7 @@ def validate(network: NsRestore, folder: Path, no_map: bool = False) -> dict[str
             gains.append(luma_psnr(restored, truth) - luma_psnr(pair.coded.pictures[t, :height], truth))
         groups.setdefault(path.stem.split("-")[0], []).append(float(np.mean(gains)))
     result = {name: float(np.mean(values)) for name, values in groups.items()}
-    result["worst"] = min(min(values) for values in groups.values())
-    return result
+    return result | {"worst": min(min(values) for values in groups.values())} if groups else result
 
 
 @dataclass(slots=True)

@@ -37,6 +37,7 @@ from ns_video.media.training_clips import (
 )
 
 CLIP_SUFFIXES = (".mkv", ".mp4", ".mov", ".webm")
+VALIDATION_CRFS = (18, 22, 28, 33, 38, 42)
 _HEADER = 4  # int32: frames, height, width, reserved
 
 
@@ -98,7 +99,12 @@ class ClipMaker:
             path for path in sources.pictures if is_held_out(path, sources.held_out_share) == sources.validation
         ]
 
-    def truth(self) -> Clip:
+    def truth(self, index: int) -> Clip:
+        """A clean clip; the next draws of `pair` follow from the same index."""
+        self._rng = np.random.default_rng((self._seed, index))
+        return self._truth()
+
+    def _truth(self) -> Clip:
         """A clean clip of 8 to 36 frames, 192 to 384 pixels wide, sides multiples of 32."""
         rng = self._rng
         frames = int(rng.choice((8, 12, 12, 16, 16, 20, 24, 36)))
@@ -116,8 +122,7 @@ class ClipMaker:
 
     def pair(self, index: int) -> ClipPair:
         """A clean clip and its coded twin, frame by frame."""
-        self._rng = np.random.default_rng((self._seed, index))
-        clip = self.truth()
+        clip = self.truth(index)
         rng = self._rng
         if rng.random() < 0.12:  # somebody's re-encode: the map tells only of the last encoder
             first = x264_encoding(rng, crf=float(rng.uniform(29, 40)))
@@ -338,4 +343,23 @@ def grow_pool(sources: ClipSources, folder: Path, clips: int, seed: int = 0) -> 
             if maker is None:
                 maker = ClipMaker(sources, seed)
             write_pair(maker.pair(index), path)
+            yield path
+
+
+def grow_validation(sources: ClipSources, folder: Path, clips: int = 6, seed: int = 77) -> Iterator[Path]:
+    """Clips of the held-out material, each coded at every one of VALIDATION_CRFS with x264's medium preset.
+
+    The files are named after the CRF, so that `validate` tells them apart. `sources` must be of `validation=True`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    maker: ClipMaker | None = None
+    for index in range(clips):
+        paths = {crf: folder / f"crf{crf}-{seed}-{index:03d}.npy" for crf in VALIDATION_CRFS}
+        if all(path.exists() for path in paths.values()):
+            continue
+        maker = maker or ClipMaker(sources, seed)
+        truth = maker.truth(index)
+        for crf, path in paths.items():
+            coded = encode_decode(truth, Encoding(options={"crf": str(crf), "preset": "medium"}))
+            write_pair(ClipPair(truth, coded), path)
             yield path
