@@ -1,0 +1,70 @@
+"""ns-video report as users and scripts call it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+FIELD = cv2.GaussianBlur(np.random.default_rng(2).integers(0, 256, (96, 128, 3)).astype(np.uint8), (0, 0), 1.5)
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "still ü.png"
+    path.write_bytes(cv2.imencode(".png", FIELD)[1].tobytes())
+    return path
+
+
+def ns_video(*arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ns_video", "report", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+
+
+def test_a_report_lands_with_json_csv_and_stdout(still: Path, tmp_path: Path) -> None:
+    done = ns_video(
+        still,
+        "--reference",
+        still,
+        "-o",
+        "out.html",
+        "--csv",
+        "frames.csv",
+        "--json",
+        "--fail-below",
+        "0",
+        folder=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout)
+    written = json.loads((tmp_path / "out.json").read_text())
+    printed.pop("cost"), written.pop("cost")
+    assert printed == written
+    assert written["identical"] is True and written["reference"] == str(still)
+    assert (tmp_path / "out.html").read_text().startswith("<!doctype html>")
+    assert (tmp_path / "frames.csv").read_text().count("\n") == 2
+
+
+def test_fail_below_is_an_exit_code_and_a_line(still: Path, tmp_path: Path) -> None:
+    done = ns_video(still, "-o", "low.html", "--fail-below", "100.5", folder=tmp_path)
+    assert done.returncode == 1
+    assert "is below 100.5" in done.stderr and done.stdout == ""
+    assert (tmp_path / "low.html").exists(), "the report is written even when the threshold fails"
+
+
+def test_usage_errors_leave_files_alone(still: Path, tmp_path: Path) -> None:
+    before = still.read_bytes()
+    onto_itself = ns_video(still, "-o", still, folder=tmp_path)
+    assert onto_itself.returncode == 2 and "is an input" in onto_itself.stderr
+    assert still.read_bytes() == before
+    assert ns_video(still, folder=tmp_path).returncode == 2
+    missing = ns_video("nothing.mkv", "-o", "x.html", folder=tmp_path)
+    assert missing.returncode == 1 and "no such file" in missing.stderr
+    assert not (tmp_path / "x.html").exists()

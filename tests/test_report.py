@@ -1,0 +1,297 @@
+"""Reports of every kind of input: right numbers, documented keys, one file that asks nothing of anybody."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import resource
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from ns_video.errors import InputError
+from ns_video.media.metrics import frames_as_coded
+from ns_video.record import Damage, ModelInfo, RunRecord, StreamAction
+from ns_video.report import build_clip, build_run, json_text, to_json, write_csv, write_index, write_report
+from ns_video.report.html import embedded_json, render
+from ns_video.report.verdict import clock
+from ns_video.score import Sampler
+
+WIDTH, HEIGHT = 192, 128
+
+
+def scene(number: int, shot: int = 0) -> np.ndarray:
+    """(HEIGHT, WIDTH, 3) uint8: another texture in each shot, moving on by 2 px a frame."""
+    rng = np.random.default_rng(shot)
+    texture = cv2.GaussianBlur(rng.integers(0, 256, (HEIGHT, WIDTH + 400, 3)).astype(np.uint8), (0, 0), 2)
+    picture = cv2.normalize(texture[:, 2 * number : 2 * number + WIDTH], None, 20 + 60 * shot, 235, cv2.NORM_MINMAX)
+    cv2.rectangle(picture, (30 + number, 30), (80 + number, 90), (180, 40 + 60 * shot, 60), -1)
+    return picture
+
+
+def write_clip(
+    path: Path, pictures: list[np.ndarray], *, fmt: str = "yuv420p", pts: list[int] | None = None, **options: str
+) -> Path:
+    """An x264 clip, 40 ms a frame unless `pts` (1/1000 s) say otherwise."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", **options})
+        stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], fmt
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for number, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(format=fmt)
+            frame.pts, frame.time_base = pts[number] if pts else 40 * number, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+TWO_SHOTS = [scene(number, number // 15) for number in range(30)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def clip(folder: Path) -> Path:
+    return write_clip(folder / "clip.mkv", TWO_SHOTS, crf="36")
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path) -> Path:
+    return write_clip(folder / "reference.mkv", TWO_SHOTS, qp="0")
+
+
+def data_of(path: Path, reference: Path | None = None) -> dict[str, Any]:
+    return json.loads(json_text(build_clip(path, reference)))
+
+
+def test_a_clip_alone_has_score_frames_and_shots(clip: Path) -> None:
+    data = data_of(clip)
+    assert data["schema"] == "ns-video-report/1" and data["kind"] == "clip"
+    assert data["clip"] == str(clip)
+    scores = [frame["ns_iqa"] for frame in data["frames"]]
+    assert len(scores) == 30
+    assert data["ns_iqa"] == pytest.approx(np.mean(scores), abs=0.01)
+    assert [shot["first_frame"] for shot in data["shots"]] == [0, 15]
+    assert data["frames"][15]["first_of_shot"] is True
+    assert [frame["pts_seconds"] for frame in data["frames"]] == pytest.approx([0.04 * n for n in range(30)])
+    assert data["streams"][0]["codec"] == "h264"
+    assert data["damage"] == [] and data["run"] is None
+
+
+def test_the_worse_coded_clip_scores_lower(folder: Path, clip: Path, reference: Path) -> None:
+    worst = write_clip(folder / "worst.mkv", TWO_SHOTS, crf="49")
+    scores = [data_of(path)["ns_iqa"] for path in (worst, clip, reference)]
+    assert scores == sorted(scores)
+    assert scores[2] - scores[0] > 10
+
+
+def test_a_comparison_has_means_and_every_frame(clip: Path, reference: Path) -> None:
+    data = data_of(clip, reference)
+    assert data["kind"] == "comparison" and data["reference"] == str(reference)
+    assert len(data["frames"]) == 30
+    assert data["ssim"] == pytest.approx(np.mean([frame["ssim"] for frame in data["frames"]]), abs=1e-5)
+    errors = [10 ** (-frame["psnr_y"] / 10) for frame in data["frames"]]
+    assert data["psnr_y"] == pytest.approx(-10 * np.log10(np.mean(errors)), abs=1e-4)
+    for name in ("psnr_u", "psnr_v", "psnr_rgb", "ms_ssim", "xpsnr"):
+        assert isinstance(data[name], float)
+    assert data["alignment"]["compared"] == 30 and data["alignment"]["problems"] == []
+    assert data["identical"] is False
+
+
+def test_equal_clips_are_said_to_be_equal_in_valid_json(reference: Path) -> None:
+    data = data_of(reference, reference)
+    assert data["identical"] is True and data["psnr_y"] is None and data["ssim"] == 1.0
+    assert all(frame["identical"] for frame in data["frames"])
+    assert "same luma samples" in " ".join(sentence["text"] for sentence in data["verdict"])
+
+
+def test_a_ten_bit_clip_is_compared_in_ten_bits(folder: Path) -> None:
+    truth = write_clip(folder / "truth10.mkv", TWO_SHOTS[:6], fmt="yuv420p10le", qp="0")
+    coded = write_clip(folder / "coded10.mkv", TWO_SHOTS[:6], fmt="yuv420p10le", crf="20")
+    data = data_of(coded, truth)
+    assert data["frames"][0]["luma_mean"] > 255  # 10-bit code values
+    assert 30 < data["psnr_y"] < 60
+    assert data["frames"][0]["ns_iqa"] > 40
+
+
+def test_a_variable_rate_clip_keeps_its_times(folder: Path) -> None:
+    pts = [0, 40, 80, 200, 220, 700, 1500]
+    data = data_of(write_clip(folder / "vfr.mkv", TWO_SHOTS[:7], pts=pts))
+    assert [frame["pts_seconds"] for frame in data["frames"]] == pytest.approx([p / 1000 for p in pts])
+
+
+def test_damage_in_the_middle_is_located_and_the_rest_scored(folder: Path) -> None:
+    path = write_clip(folder / "whole.ts", [scene(n % 20, n // 20) for n in range(60)], crf="20", g="10")
+    raw = bytearray(path.read_bytes())
+    middle = len(raw) // 2
+    raw[middle : middle + 4000] = np.random.default_rng(1).integers(0, 256, 4000, dtype=np.uint8).tobytes()
+    broken = folder / "broken.ts"
+    broken.write_bytes(raw)
+    data = data_of(broken)
+    assert data["damage"], "damage must be seen"
+    places = [place["pts_seconds"] for place in data["damage"] if place["pts_seconds"] is not None]
+    start = data["frames"][0]["pts_seconds"]
+    assert any(0.4 < place - start < 2.2 for place in places)
+    assert any("damaged" in sentence["text"] for sentence in data["verdict"])
+    assert len(data["frames"]) >= 20
+
+
+def test_a_one_frame_clip_and_a_still(folder: Path) -> None:
+    data = data_of(write_clip(folder / "one.mp4", TWO_SHOTS[:1]))
+    assert len(data["frames"]) == len(data["shots"]) == 1
+    still, worse = folder / "still.png", folder / "worse.jpg"
+    cv2.imwrite(str(still), scene(0)[..., ::-1])
+    cv2.imwrite(str(worse), scene(0)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 12])
+    alone = data_of(worse)
+    assert alone["streams"][0]["type"] == "picture" and len(alone["frames"]) == 1
+    compared = data_of(worse, still)
+    assert 15 < compared["psnr_y"] < 45 and 0.3 < compared["ssim"] < 0.999
+    assert data_of(still)["ns_iqa"] > alone["ns_iqa"]
+
+
+def test_a_picture_and_a_clip_cannot_be_compared(folder: Path, clip: Path) -> None:
+    still = folder / "another.png"
+    cv2.imwrite(str(still), scene(0))
+    with pytest.raises(InputError, match="is a picture"):
+        build_clip(still, clip)
+
+
+def observed(first: Path, second: Path) -> Sampler:
+    sampler = Sampler()
+    with frames_as_coded(first) as one, frames_as_coded(second) as other:
+        for before, after in zip(one.frames(), other.frames()):
+            sampler.observe(before, after)
+    return sampler
+
+
+def run_record(clip: Path, output: Path) -> RunRecord:
+    return RunRecord(
+        version="9.9",
+        input=str(clip),
+        output=str(output),
+        preset="video",
+        model=ModelInfo("somebody's <model>", "cafe" * 16),
+        device="cpu",
+        precision="bf16",
+        frames_in=30,
+        frames_out=30,
+        seconds=10_000.0,
+        fps=1.5,
+        damage=[Damage(0.4, "a <script>alert(1)</script> & more")],
+        streams=[StreamAction(0, "video", "h264", "restored")],
+        fallbacks={"smaller tile": 2},
+    )
+
+
+def test_a_run_has_both_sides_and_its_record(folder: Path, clip: Path, reference: Path) -> None:
+    built = build_run(run_record(clip, reference), observed(clip, reference))
+    data = to_json(built.report)
+    assert data["kind"] == "run" and data["run"]["preset"] == "video"
+    assert data["after"]["ns_iqa"] > data["before"]["ns_iqa"] + 5
+    assert data["ns_iqa"] == data["after"]["ns_iqa"]
+    for frame in data["frames"]:
+        assert frame["ns_iqa"] == frame["after"]["ns_iqa"]
+    assert data["verdict"][0]["tone"] == "good"
+    for name in ("flicker_before", "flicker_after", "change_flicker", "luma_drift", "cb_drift", "cr_drift"):
+        assert data["temporal"][name]["mean"] is not None
+    assert data["cost"]["share_of_run"] < 0.05
+    backwards = to_json(build_run(run_record(reference, clip), observed(reference, clip)).report)
+    assert backwards["verdict"][0]["tone"] == "bad"
+
+
+def test_a_short_run_is_scored_on_few_frames(clip: Path, reference: Path) -> None:
+    record = run_record(clip, reference)
+    record.seconds = 0.01
+    built = build_run(record, observed(clip, reference))
+    assert built.report.cost.frames_sampled == 3
+    assert len(built.pictures) == 2
+
+
+def test_the_page_is_one_file_that_loads_nothing(folder: Path, clip: Path, reference: Path) -> None:
+    page = render(build_run(run_record(clip, reference), observed(clip, reference)))
+    sources = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
+    assert sources and all(source.startswith("data:") for source in sources)
+    assert "default-src 'none'" in page
+    assert "<script>alert(1)" not in page and "&lt;script&gt;alert(1)" in page
+    assert "somebody&#39;s &lt;model&gt;" in page
+    assert len(page.encode()) < 5_000_000
+    assert "MIT" in page and "Leon Sorokin" in page and "Dmitry Snisarenko" in page
+
+
+def test_embedded_json_can_not_end_its_element() -> None:
+    text = str(embedded_json({"name": "</script><b>&"}))
+    assert "<" not in text and json.loads(text) == {"name": "</script><b>&"}
+    with pytest.raises(ValueError, match="JSON"):
+        embedded_json(float("inf"))
+
+
+def test_files_are_written_whole_and_csv_holds_every_frame(tmp_path: Path, clip: Path, reference: Path) -> None:
+    built = build_clip(clip, reference)
+    target = write_report(built, tmp_path / "r.html")
+    assert target == tmp_path / "r.json" and sorted(p.name for p in tmp_path.iterdir()) == ["r.html", "r.json"]
+    write_csv(built, tmp_path / "f.csv")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "f.csv").read_text())))
+    data = json.loads(target.read_text())
+    assert len(rows) == 30
+    assert float(rows[7]["psnr_y"]) == data["frames"][7]["psnr_y"]
+    assert float(rows[7]["ns_iqa"]) == data["frames"][7]["ns_iqa"]
+
+
+def test_the_index_lists_reports_with_relative_links(tmp_path: Path, clip: Path, reference: Path) -> None:
+    inner = tmp_path / "a folder"
+    inner.mkdir()
+    write_report(build_run(run_record(clip, reference), observed(clip, reference)), inner / "x.mkv.html")
+    write_index(tmp_path / "index.html", [("a folder/<x>.mkv", inner / "x.mkv.html")])
+    page = (tmp_path / "index.html").read_text()
+    assert 'href="a%20folder/x.mkv.html"' in page and "&lt;x&gt;.mkv" in page
+    with pytest.raises(InputError, match="missing"):
+        write_index(tmp_path / "index.html", [("missing", tmp_path / "missing.html")])
+
+
+def test_times_read_like_clocks() -> None:
+    assert clock(3.4567) == "3.457 s"
+    assert clock(83.5) == "1:23.500"
+    assert clock(3723.25) == "1:02:03.250"
+    assert clock(None) == "an unknown time"
+
+
+def loop(path: Path, source: list[np.ndarray], frames: int) -> Path:
+    """A clip of `frames` frames whose packets are those of a short one, again and again."""
+    short = write_clip(path.with_name("short.mkv"), source, crf="40", g=str(len(source)), bf="0")
+    with av.open(str(short)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    with av.open(str(short)) as template, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(template.streams.video[0])
+        for number in range(frames):
+            packet = av.Packet(packets[number % len(packets)])
+            packet.pts = packet.dts = 40 * number
+            packet.duration, packet.time_base, packet.stream = 40, Fraction(1, 1000), stream
+            packet.is_keyframe = number % len(packets) == 0
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.torture
+def test_an_hour_is_reported_in_bounded_memory(tmp_path: Path) -> None:
+    small = [cv2.resize(picture, (96, 64)) for picture in TWO_SHOTS]
+    data_of(loop(tmp_path / "minute.mkv", small, 1500))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    hour = loop(tmp_path / "hour.mkv", small, 90_000)
+    built = build_clip(hour)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    data = to_json(built.report)
+    assert data["cost"]["frames_seen"] == 90_000
+    assert len(data["frames"]) <= 48
+    assert data["frames"][-1]["pts_seconds"] > 3000
+    assert len(render(built).encode()) < 5_000_000
+    assert grown < 100_000, f"{grown} KiB more for an hour than for a minute"

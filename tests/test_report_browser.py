@@ -1,0 +1,287 @@
+"""The report in a real browser: nothing on the console, the slider moves, the plot zooms, the numbers are the JSON's.
+
+Chromium is taken from PATH (or from CHROMIUM); where there is none these tests fail, unless NS_VIDEO_WITHOUT_BROWSER=1
+says that they are not wanted: then they are reported as skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from ns_video.frame import ColorInfo, Frame, PixelFormat
+from ns_video.media.metrics import FilterValues, FullReference
+from ns_video.record import Damage, ModelInfo, RunRecord, StageTimes, StreamAction
+from ns_video.report import Built, to_json, write_report
+from ns_video.report.build import Built as BuiltType
+from ns_video.report.document import (
+    COMPARISON,
+    RUN,
+    Cost,
+    FrameEntry,
+    FullMeansMeter,
+    Measures,
+    Report,
+    StreamRow,
+    TemporalEntry,
+)
+from ns_video.report.pictures import PicturePacker, choose
+from ns_video.report.verdict import verdict
+from ns_video.score import Sample, ScoredSample, Series, Shot
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+FORMAT = PixelFormat("gbrp", 8, True, 3, 0, 0, False)
+
+
+def picture(number: int, noise: float) -> Frame:
+    rng = np.random.default_rng(number)
+    rows, columns = np.mgrid[0:180, 0:320]
+    planes = [
+        np.clip(
+            128
+            + 90 * np.sin((columns + 9 * number) / (9 + c)) * np.cos(rows / 13)
+            + noise * rng.standard_normal((180, 320)),
+            0,
+            255,
+        )
+        for c in range(3)
+    ]
+    samples = tuple(plane.astype(np.uint8) for plane in planes)
+    return Frame(samples, 320, 180, FORMAT, ColorInfo(matrix=0, range=2), number, Fraction(1, 2))
+
+
+def series(level: float) -> Series:
+    made = Series()
+    for number in range(40):
+        made.add(number / 2, level + number % 3)
+    return made
+
+
+def built(kind: str) -> BuiltType:
+    """A report made from figures that need no model: forty frames, two shots."""
+    filters = FilterValues(1.5, 4.0, 60.0, 7.0, 110.0, 30.0, 200.0, 12.0, 120.0)
+    entries, scored, meter = [], [], FullMeansMeter()
+    for number in range(40):
+        before, after = 40.0 + number / 2, 60.0 + number / 3
+        sample = Sample(number, number // 20, number % 20 == 0, picture(number, 20), picture(number, 2))
+        scored.append(ScoredSample(sample, before, after if kind == RUN else None))
+        full = (
+            FullReference(30 + number / 10, 40.0, 41.0, 29.0, 0.9, 0.89, 31.0, 40.0, 40.0)
+            if kind == COMPARISON
+            else None
+        )
+        if full is not None:
+            meter.add(full, 0.95)
+        entries.append(
+            FrameEntry(
+                index=number,
+                pts_seconds=number / 2,
+                shot=number // 20,
+                first_of_shot=number % 20 == 0,
+                before=Measures(before, filters),
+                after=Measures(after, filters) if kind == RUN else None,
+                full=full,
+                ms_ssim=None if full is None else 0.95,
+            )
+        )
+    record = RunRecord(
+        version="1.0",
+        input="in.mkv",
+        output="out.mkv",
+        preset="video",
+        model=ModelInfo("video", "0123456789abcdef" * 4),
+        device="cpu",
+        precision="bf16",
+        frames_in=40,
+        frames_out=40,
+        damage=[Damage(2.5, "h264: concealing 40 errors")],
+        streams=[StreamAction(0, "video", "h264", "restored"), StreamAction(1, "audio", "aac", "copied")],
+        stages={"decode": StageTimes(1, 2), "enhance": StageTimes(20, 1), "encode": StageTimes(2, 20)},
+        limiting_stage="enhance",
+        seconds=20.0,
+        fps=2.0,
+        fallbacks={"smaller tile": 1},
+    )
+    report = Report(
+        kind=kind,
+        version="1.0",
+        clip="a rather long name of a clip, as files from cameras and downloads have them (2024).mkv",
+        model_sha256="ab" * 32,
+        frames=tuple(entries),
+        shots=(Shot(0, 0, 0.0), Shot(1, 20, 10.0)),
+        temporal=TemporalEntry(*(series(level) for level in (3, 1, 1, 0, 0, 0))),
+        cost=Cost(0.5, 0.025, 40, 40),
+        reference="truth.mkv" if kind == COMPARISON else None,
+        full=meter.result() if kind == COMPARISON else None,
+        streams=tuple(StreamRow(s.index, s.type, s.codec, s.action) for s in record.streams),
+        damage=tuple(record.damage),
+        run=record if kind == RUN else None,
+    )
+    report = Report(**{**{name: getattr(report, name) for name in Report.__slots__}, "verdict": verdict(report)})
+    chosen = choose(scored, 3) if kind == RUN else [*choose(scored, 2)]
+    packer = PicturePacker(len(chosen))
+    return Built(report, tuple(packer.pack(item) for item in chosen))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None and os.environ.get("NS_VIDEO_WITHOUT_BROWSER") == "1":
+        pytest.skip("NS_VIDEO_WITHOUT_BROWSER=1: the report was not opened in a browser")
+    assert program, "no chromium on PATH: install it (.ci/run does), set CHROMIUM, or NS_VIDEO_WITHOUT_BROWSER=1"
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module", params=[RUN, COMPARISON])
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    page = tmp_path_factory.mktemp("browser") / "report.html"
+    report = built(request.param)
+    write_report(report, page)
+    return page, to_json(report.report)
+
+
+def opened(browser: Browser, path: Path, *, scheme: str = "light", width: int = 1200) -> tuple[Page, list[str]]:
+    """The page, ready, and everything that went wrong in it: console, exceptions, requests to anywhere."""
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)  # pyright: ignore
+    page, wrong = context.new_page(), []
+    page.on("console", lambda message: wrong.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None)
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-ready=yes]", timeout=60_000)
+    return page, wrong
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 390)])
+def test_it_opens_in_both_themes_and_on_a_phone(
+    browser: Browser, written: tuple[Path, dict[str, Any]], scheme: str, width: int
+) -> None:
+    page, wrong = opened(browser, written[0], scheme=scheme, width=width)
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page must not scroll sideways"
+    ink, paper = (
+        page.evaluate(f"getComputedStyle(document.body).{name}.match(/\\d+/g).slice(0, 3).map(Number)")
+        for name in ("color", "backgroundColor")
+    )
+    assert (sum(ink) < sum(paper)) == (scheme == "light")
+    if folder := os.environ.get("NS_VIDEO_SCREENSHOTS"):
+        kind = written[1]["kind"]
+        page.screenshot(path=str(Path(folder) / f"{kind}-{scheme}-{width}.png"), full_page=True)
+    page.click("#theme")
+    assert page.evaluate("document.documentElement.dataset.theme") != scheme
+    assert wrong == []
+
+
+def test_the_slider_moves_and_all_views_show(browser: Browser, written: tuple[Path, dict[str, Any]]) -> None:
+    page, wrong = opened(browser, written[0])
+    slider = page.locator("img-comparison-slider")
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    assert box
+    position = "document.querySelector('img-comparison-slider').value"
+    assert page.evaluate(position) == 50
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    assert page.evaluate(position) == pytest.approx(20, abs=3)
+    for mode, pictures in (("beside", 2), ("single", 1), ("heat", 1), ("edges", 1), ("slider", 2)):
+        page.click(f"[data-mode={mode}]")
+        assert page.locator("#stage img").count() == pictures
+        loaded = page.evaluate(
+            "Promise.all([...document.querySelectorAll('#stage img')].map(i => i.decode().then(() => i.naturalWidth)))"
+        )
+        assert min(loaded) > 100
+    assert wrong == []
+
+
+def test_zoom_is_the_same_in_both_pictures(browser: Browser, written: tuple[Path, dict[str, Any]]) -> None:
+    page, wrong = opened(browser, written[0])
+    page.click("[data-mode=beside]")
+    page.click("#zoom-in")
+    page.click("#zoom-in")
+    transforms = page.evaluate("[...document.querySelectorAll('#stage img')].map(i => getComputedStyle(i).transform)")
+    assert len(transforms) == 2 and transforms[0] == transforms[1]
+    scale = float(re.findall(r"matrix\(([\d.]+)", transforms[0])[0])
+    assert scale == pytest.approx(2.25, abs=0.01)
+    box = page.locator("#stage").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 100, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 60, box["y"] + 70, steps=4)
+    page.mouse.up()
+    moved = page.evaluate("[...document.querySelectorAll('#stage img')].map(i => getComputedStyle(i).transform)")
+    assert moved[0] == moved[1] != transforms[0]
+    page.click("#zoom-all")
+    assert page.inner_text("#zoom-now") == "100 %"
+    assert wrong == []
+
+
+def test_the_plot_zooms_by_drag_and_buttons(browser: Browser, written: tuple[Path, dict[str, Any]]) -> None:
+    page, wrong = opened(browser, written[0])
+    shown = "[nsVideoPlot.scales.x.min, nsVideoPlot.scales.x.max]"
+    whole = page.evaluate(shown)
+    assert whole == [0, 19.5]
+    page.locator("#plot .u-over").scroll_into_view_if_needed()
+    box = page.locator("#plot .u-over").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 40, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(100)
+    low, high = page.evaluate(shown)
+    assert low == pytest.approx(4.9, abs=0.4) and high == pytest.approx(9.75, abs=0.4)
+    page.click("#plot-all")
+    assert page.evaluate(shown) == whole
+    page.click("#plot-in")
+    low, high = page.evaluate(shown)
+    assert high - low < 0.8 * 19.5
+    for button in page.locator("#curves button").all():
+        button.click()
+        assert button.get_attribute("aria-pressed") == "true"
+    page.click("[data-histogram=hsv]")
+    assert page.locator("#histograms .uplot").count() == 3
+    assert wrong == []
+
+
+def test_the_numbers_are_those_of_the_json(browser: Browser, written: tuple[Path, dict[str, Any]]) -> None:
+    page, wrong = opened(browser, written[0])
+    path, data = written
+    assert json.loads(path.with_suffix(".json").read_text()) == json.loads(json.dumps(data))
+    shown = page.evaluate("[...document.querySelectorAll('[data-key]')].map(e => [e.dataset.key, e.textContent])")
+    assert len(shown) >= 8
+    for key, text in shown:
+        value: Any = data
+        for part in key.split("."):
+            value = value[part]
+        digits = len(text.partition(".")[2])
+        assert float(text) == pytest.approx(value, abs=0.5001 * 10**-digits), key
+    plotted = page.evaluate("nsVideoPlot.data.map(row => [...row])")
+    assert plotted[0] == [frame["pts_seconds"] for frame in data["frames"]]
+    last = [frame["after"]["ns_iqa"] if data["kind"] == "run" else frame["ns_iqa"] for frame in data["frames"]]
+    assert plotted[-1] == last
+    assert [s["text"] for s in data["verdict"]] == page.locator(".verdict li").all_inner_texts()
+    assert wrong == []
