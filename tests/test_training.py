@@ -30,6 +30,7 @@ from ns_video.training.trainer import (
     Trainer,
     ValidationUpdate,
     learning_rate,
+    make_network,
     start_from,
     tiled_forward,
 )
@@ -268,6 +269,18 @@ def test_a_start_model_gives_its_layers(picture_folder: Path, tmp_path: Path) ->
     assert torch.equal(network.state_dict()["head.weight"], theirs["head.weight"][:, :12])
 
 
+@pytest.mark.parametrize(("architecture", "size"), [("rcan", "1x1x16"), ("hat", "small")])
+def test_published_architectures_can_be_built_for_training(
+    picture_folder: Path, tmp_path: Path, architecture: str, size: str
+) -> None:
+    text = config_text(picture_folder, tmp_path, damage='kind = "spec"\nspecs = ["downscale:x=2"]')
+    config = parse_config(text.replace('size = "tiny"', f'architecture = "{architecture}"\nsize = "{size}"'))
+    with torch.no_grad():
+        assert make_network(config)(torch.rand(1, 3, 16, 16)).shape == (1, 3, 32, 32)
+    with pytest.raises(UsageError, match="size is"):
+        parse_config(text.replace('size = "tiny"', f'architecture = "{architecture}"\nsize = "tiny"'))
+
+
 def test_line_sharpening_darkens_lines_and_leaves_flat_places() -> None:
     picture = np.full((32, 32, 3), 200, np.uint8)
     picture[:, 15:17] = 120
@@ -298,6 +311,17 @@ def test_wrong_configurations_are_named(
 def test_the_shipped_configurations_are_sound() -> None:
     folder = Path(__file__).parent.parent / "pipelines" / "training"
     names = {path.stem for path in folder.glob("*.toml") if "cache" not in path.read_text().split("[data]")[0]}
-    for name in ("photo", "anime", "mosaic", "deblur", "upscale2x", "fast-photo", "seam-robust", "study-dncnn"):
+    for name in (
+        "photo",
+        "anime",
+        "mosaic",
+        "deblur",
+        "upscale2x",
+        "fast-photo",
+        "seam-robust",
+        "study-dncnn",
+        "rcan2x",
+        "hat2x-anime",
+    ):
         assert name in names
         assert read_config(folder / f"{name}.toml").name == name

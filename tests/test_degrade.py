@@ -1,0 +1,229 @@
+"""Damage on purpose: real codecs, the published definitions, the same for the same seed."""
+
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from ns_video.errors import InputError, UsageError
+from ns_video.jpeg_tables import ijg_tables
+from ns_video.media.degrade import (
+    blur_down,
+    degrade_clip,
+    degrade_frames,
+    degrade_still,
+    describe,
+    downscale_bicubic,
+    mosaic,
+    parse_spec,
+)
+from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg
+
+PIXEL_SPECS = (
+    "jpeg:q=10", "jpeg:q=30,subsampling=444", "mosaic:p=4", "blur-down", "noise:sigma=25", "iso-noise",
+    "color-noise", "gaussian-blur", "motion-blur:angle=30", "defocus-blur", "lens-blur", "color-distortion",
+    "hue-shift", "mixed", "noise:sigma=5+jpeg:q=30",
+)  # fmt: skip
+CODEC_SPECS = ("h264:crf=37,preset=veryfast", "hevc:crf=37,preset=ultrafast", "mpeg2:q=12")
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / max(1e-9, np.mean((a.astype(float) - b.astype(float)) ** 2))))
+
+
+@pytest.fixture(scope="module")
+def picture() -> Rgb:
+    """(90, 110, 3): a soft gradient, hard edges and some texture. Odd block counts on purpose."""
+    y, x = np.mgrid[0:90, 0:110]
+    base = np.stack((x * 2, y * 2, 255 - x - y), -1).astype(float)
+    base[20:60, 30:80] = (200, 40, 60)
+    base += 20 * np.sin(x / 1.7)[..., None] * (y > 50)[..., None]
+    return np.clip(base, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def panning_frames(picture: Rgb) -> list[Rgb]:
+    """Eight frames of a camera that moves 2 px a frame: inter prediction pays."""
+    return [np.roll(picture, 2 * i, 1) for i in range(8)]
+
+
+@pytest.fixture(scope="module")
+def uneven_clip(tmp_path_factory: pytest.TempPathFactory, panning_frames: list[Rgb]) -> Path:
+    """A lossless clip of 8 frames with uneven times (VFR)."""
+    path = tmp_path_factory.mktemp("clips") / "uneven.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 110, 90, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for index, rgb in enumerate(panning_frames):
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index * 40 + (index % 3) * 7, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("spec", (*PIXEL_SPECS, *CODEC_SPECS))
+def test_damage_is_damage_and_the_same_for_the_same_seed(picture: Rgb, spec: str) -> None:
+    parsed = parse_spec(spec)
+    first, again = degrade_still(picture, parsed, 7).rgb, degrade_still(picture, parsed, 7).rgb
+    assert first.shape == picture.shape and first.dtype == np.uint8
+    assert np.array_equal(first, again)
+    assert 10 < psnr(first, picture) < 55
+
+
+@pytest.mark.parametrize("spec", ["noise:sigma=10", "iso-noise", "color-noise", "color-distortion", "mixed"])
+def test_another_seed_makes_other_damage(picture: Rgb, spec: str) -> None:
+    parsed = parse_spec(spec)
+    assert not np.array_equal(degrade_still(picture, parsed, 1).rgb, degrade_still(picture, parsed, 2).rgb)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [("jpeg:q=10", "jpeg:q=50"), ("mosaic:p=4", "mosaic:p=2"), ("noise:sigma=25", "noise:sigma=5"),
+     ("h264:crf=40", "h264:crf=20"), ("hevc:crf=40", "hevc:crf=20"), ("mpeg2:q=25", "mpeg2:q=3"),
+     ("mixed:level=0", "jpeg:q=100")],
+)  # fmt: skip
+def test_parameters_mean_what_they_say(picture: Rgb, low: str, high: str) -> None:
+    worse, better = (psnr(degrade_still(picture, parse_spec(s)).rgb, picture) for s in (low, high))
+    assert worse < better
+
+
+def test_jpeg_is_what_other_programs_write(picture: Rgb) -> None:
+    for quality in (5, 10, 49, 50, 75, 95, 100):
+        outcome = degrade_still(picture, parse_spec(f"jpeg:q={quality}"))
+        stream = io.BytesIO()
+        Image.fromarray(picture).save(stream, "JPEG", quality=quality, subsampling=2)
+        assert np.array_equal(outcome.rgb, np.asarray(Image.open(stream).convert("RGB")))
+        assert outcome.jpeg is not None and outcome.encoded is not None
+        with Image.open(io.BytesIO(outcome.encoded)) as image:
+            tables = image.quantization  # type: ignore[attr-defined]  JpegImageFile has it
+        assert tables[0] == outcome.jpeg.luma.ravel().tolist() and tables[1] == outcome.jpeg.chroma.ravel().tolist()
+        assert outcome.jpeg.subsampling == (2, 2)
+
+
+def test_the_subsampling_ladder() -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (32, 32, 3)).astype(np.uint8)
+    for quality, wanted in ((30, (2, 2)), (40, (2, 1)), (60, (2, 1)), (70, (1, 1))):
+        tables = degrade_still(picture, parse_spec(f"jpeg:q={quality},subsampling=ladder")).jpeg
+        assert tables is not None and tables.subsampling == wanted
+
+
+def test_mosaic_blocks_are_flat_and_the_ladder_names_them() -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (48, 48, 3)).astype(np.uint8)
+    blocks = mosaic(picture, 4)
+    assert (blocks.reshape(12, 4, 12, 4, 3) == blocks[::4, ::4][:, None, :, None]).all()
+    for quality, p in ((90, 2), (80, 3), (70, 4)):
+        same = degrade_still(picture, parse_spec(f"mosaic:q={quality}")).rgb
+        assert np.array_equal(same, degrade_still(picture, parse_spec(f"mosaic:p={p}")).rgb)
+
+
+def test_blur_down_is_the_studys(picture: Rgb) -> None:
+    soft = cv2.GaussianBlur(picture, (7, 7), 1.4)  # what OpenCV takes for sigma 0 and 7 taps
+    small = cv2.resize(soft, None, fx=1 / 3, fy=1 / 3, interpolation=cv2.INTER_AREA)
+    assert np.array_equal(blur_down(picture), cv2.resize(small, (110, 90), interpolation=cv2.INTER_LINEAR))
+
+
+def test_bicubic_downscale_keeps_constants_lines_and_phase() -> None:
+    assert (downscale_bicubic(np.full((20, 30, 3), 77, np.uint8), 2) == 77).all()
+    ramp = np.broadcast_to(np.arange(0, 240, 4, dtype=np.uint8)[None, :, None], (16, 60, 3))
+    small = downscale_bicubic(ramp, 2)
+    assert np.array_equal(small[4, 4:-4, 0], np.arange(0, 240, 8)[4:-4] + 2)  # the centre of two samples
+    assert downscale_bicubic(np.zeros((21, 33, 3), np.uint8), 2).shape == (10, 16, 3)
+    stripes = np.zeros((16, 32, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.ptp(downscale_bicubic(stripes, 2)[4:-4, 4:-4].astype(int)) <= 2  # antialiased: no moiré
+
+
+def test_blurs_keep_the_mean_and_motion_blurs_along_its_angle() -> None:
+    point = np.zeros((41, 41, 3), np.uint8)
+    point[20, 20] = 255
+    across = degrade_still(point, parse_spec("motion-blur:length=9,angle=0")).rgb[..., 0]
+    assert np.count_nonzero(across[20]) >= 9 and np.count_nonzero(across[:, 20]) <= 3
+    flat = np.full((41, 41, 3), 90, np.uint8)
+    for spec in ("gaussian-blur", "motion-blur", "defocus-blur", "lens-blur"):
+        assert np.abs(degrade_still(flat, parse_spec(spec)).rgb.astype(int) - 90).max() <= 1
+
+
+def test_color_noise_leaves_luma(picture: Rgb) -> None:
+    gray = np.full((64, 64, 3), 128, np.uint8)
+    noisy = degrade_still(gray, parse_spec("color-noise:sigma=8")).rgb
+    planes = cv2.cvtColor(noisy, cv2.COLOR_RGB2YCrCb).astype(float)
+    assert planes[..., 0].std() < 1.0 < 5.0 < planes[..., 1].std()
+
+
+@pytest.mark.parametrize("spec", CODEC_SPECS)
+def test_codecs_use_inter_frames(panning_frames: list[Rgb], spec: str) -> None:
+    clip = list(degrade_frames(panning_frames, parse_spec(spec)))
+    assert len(clip) == len(panning_frames) and clip[0].shape == panning_frames[0].shape
+    alone = degrade_still(panning_frames[5], parse_spec(spec)).rgb
+    assert not np.array_equal(clip[5], alone)  # its damage comes from its neighbours too
+    assert all(15 < psnr(a, b) < 50 for a, b in zip(clip, panning_frames))
+
+
+def test_frames_get_damage_of_their_own(panning_frames: list[Rgb]) -> None:
+    still = [panning_frames[0]] * 3
+    noisy = list(degrade_frames(still, parse_spec("noise:sigma=10"), seed=4))
+    assert not np.array_equal(noisy[0], noisy[1])
+    assert all(np.array_equal(a, b) for a, b in zip(noisy, degrade_frames(still, parse_spec("noise:sigma=10"), seed=4)))
+
+
+@pytest.mark.parametrize("spec", ["h264:crf=30", "hevc:crf=30,preset=ultrafast", "noise:sigma=10"])
+def test_a_clip_keeps_its_times(uneven_clip: Path, tmp_path: Path, spec: str) -> None:
+    output = tmp_path / "damaged.mkv"
+    outcome = degrade_clip(uneven_clip, output, parse_spec(spec))
+    with av.open(str(uneven_clip)) as before, av.open(str(output)) as after:
+        times = [[round(f.pts * f.time_base, 3) for f in c.decode(video=0)] for c in (before, after)]
+    assert outcome.frames == 8 and times[0] == times[1]
+    assert not list(tmp_path.glob(".*"))  # nothing unfinished is left
+
+
+def test_a_clip_carries_the_codec_of_its_spec(uneven_clip: Path, tmp_path: Path) -> None:
+    for spec, codec in (("h264:crf=30", "h264"), ("mpeg2:q=12", "mpeg2video"), ("noise:sigma=4", "ffv1")):
+        degrade_clip(uneven_clip, tmp_path / "x.mkv", parse_spec(spec), max_frames=4)
+        with av.open(str(tmp_path / "x.mkv")) as container:
+            assert container.streams.video[0].codec_context.name == codec
+            assert sum(1 for _ in container.decode(video=0)) == 4
+
+
+def test_clip_mistakes_leave_nothing(uneven_clip: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.mp4"
+    text.write_text("no clip")
+    with pytest.raises(InputError):
+        degrade_clip(text, tmp_path / "out.mkv", parse_spec("h264:crf=30"))
+    with pytest.raises(UsageError, match="last step"):
+        degrade_clip(uneven_clip, tmp_path / "out.mkv", parse_spec("h264:crf=30+noise:sigma=3"))
+    assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"]
+
+
+def test_the_language_round_trips_and_is_described() -> None:
+    for text in (*PIXEL_SPECS, *CODEC_SPECS, "downscale:x=2"):
+        parsed = parse_spec(text)
+        assert parse_spec(str(parsed)) == parsed
+        assert all(step.name in describe() for step in parsed.steps)
+    assert parse_spec("downscale:x=2+downscale:x=3").scale == 6
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "+", "jpeg:q=10+", "nothing", "jpeg:q=0", "jpeg:q=101", "jpeg:q=ten", "jpeg:q=10.5", "jpeg:quality=10",
+     "jpeg:q=10,q=20", "jpeg:subsampling=411", "mosaic:p=0", "noise:sigma=-1", "noise:sigma=nan"],
+)  # fmt: skip
+def test_mistakes_are_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_spec(text)
+
+
+def test_arbitrary_tables_survive_in_the_file(picture: Rgb) -> None:
+    tables = ijg_tables(30, (2, 1))
+    with Image.open(io.BytesIO(encode_jpeg(picture, tables))) as image:
+        assert image.quantization[0] == tables.luma.ravel().tolist()  # type: ignore[attr-defined]
+        assert image.layer[0][1:3] == (2, 1)  # type: ignore[attr-defined]  sampling factors of Y
+    assert decode_jpeg(encode_jpeg(picture, tables)).shape == picture.shape

@@ -1,0 +1,122 @@
+"""The blind estimate: what a picture's pixels tell of its JPEG past, and when it must keep silent."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ns_video.estimate import estimate_jpeg, find_jpeg, reconcile
+from ns_video.frame import JpegTables
+from ns_video.jpeg_tables import ijg_tables
+from ns_video.media.degrade import degrade_still, parse_spec
+from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg
+
+
+def photograph(seed: int, side: int = 256) -> Rgb:
+    """Something like one: noise of falling spectrum in correlated channels, shapes, sensor noise; no clipping."""
+    random = np.random.default_rng(seed)
+    fy, fx = np.meshgrid(np.fft.fftfreq(side), np.fft.rfftfreq(side), indexing="ij")
+    falloff = 1 / np.maximum(np.hypot(fy, fx), 1 / side) ** 1.3
+    fields = [np.fft.irfft2(np.fft.rfft2(random.normal(0, 1, (side, side))) * falloff, (side, side)) for _ in range(3)]
+    fields = [field / field.std() for field in fields]
+    picture = np.stack([fields[0] + 0.3 * fields[1], fields[0] - 0.2 * fields[2], fields[0] + 0.3 * fields[2]], -1)
+    y, x = np.mgrid[0:side, 0:side]
+    for _ in range(12):
+        a, b, c = random.normal(0, 1, 3)
+        picture += 0.4 * random.normal(0, 1, 3) * (a * (x - side / 2) + b * (y - side / 2) > 40 * c)[..., None]
+    picture = 128 + 30 * picture / picture.std() + random.normal(0, 1.0, picture.shape)
+    return np.clip(np.rint(picture), 3, 252).astype(np.uint8)
+
+
+def drawing(seed: int, side: int = 256) -> Rgb:
+    """Flat colours and thin lines."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0:side, 0:side]
+    picture = np.full((side, side, 3), 235.0)
+    for _ in range(14):
+        a, b, c = random.normal(0, 1, 3)
+        distance = (a * (x - side / 2) + b * (y - side / 2) + 40 * c) / np.hypot(a, b)
+        picture[distance > 0] = random.uniform(20, 235, 3)
+        picture = np.where((np.abs(distance) < 1.5)[..., None], 25.0, picture)
+    return picture.astype(np.uint8)
+
+
+def saved(picture: Rgb, spec: str) -> Rgb:
+    return degrade_still(picture, parse_spec(spec)).rgb
+
+
+@pytest.fixture(scope="module", params=["photograph", "drawing"])
+def picture(request: pytest.FixtureRequest) -> Rgb:
+    return photograph(1) if request.param == "photograph" else drawing(1)
+
+
+@pytest.mark.parametrize("quality", [10, 30, 50, 75, 90])
+def test_png_of_a_jpeg_tells_its_quality(picture: Rgb, quality: int) -> None:
+    found = find_jpeg(saved(picture, f"jpeg:q={quality}"))
+    assert found is not None and found.phase == (0, 0)
+    wanted = ijg_tables(quality).luma.astype(float).mean()
+    assert found.tables.luma.astype(float).mean() == pytest.approx(wanted, rel=0.15)
+
+
+def test_clean_pictures_are_called_clean() -> None:
+    for seed in range(4):
+        assert estimate_jpeg(photograph(seed)) is None
+        assert estimate_jpeg(drawing(seed)) is None
+    assert estimate_jpeg(np.full((64, 64, 3), 99, np.uint8)) is None
+    assert estimate_jpeg(np.random.default_rng(0).integers(0, 256, (128, 128, 3)).astype(np.uint8)) is None
+    assert estimate_jpeg(np.zeros((20, 500, 3), np.uint8)) is None  # too small to say
+
+
+def test_gray_samples_work_too() -> None:
+    luma = saved(photograph(2), "jpeg:q=30")[..., 1]
+    assert estimate_jpeg(photograph(2)[..., 1]) is None
+    gray = np.repeat(photograph(2)[..., 1:2], 3, -1)
+    assert (found := find_jpeg(saved(gray, "jpeg:q=30")[..., 0])) is not None and found.quality == 30
+    assert luma.ndim == 2
+
+
+def test_a_cropped_picture_tells_quality_and_place(picture: Rgb) -> None:
+    found = find_jpeg(saved(picture, "jpeg:q=10")[3:, 5:])
+    assert found is not None and found.phase == (5, 3)  # 8 - 3, 8 - 5
+    assert found.tables.luma.astype(float).mean() > 0.7 * ijg_tables(10).luma.astype(float).mean()
+
+
+def test_a_reencoded_picture_is_not_taken_for_fine() -> None:
+    again = saved(saved(photograph(3), "jpeg:q=10"), "jpeg:q=95")
+    header = ijg_tables(95)
+    told = reconcile(header, estimate_jpeg(again))
+    assert told is not None
+    assert told.luma.astype(float).mean() > 0.7 * ijg_tables(10).luma.astype(float).mean()
+
+
+def test_a_finely_saved_clean_picture_keeps_its_header(picture: Rgb) -> None:
+    header = ijg_tables(95)
+    told = reconcile(header, estimate_jpeg(saved(picture, "jpeg:q=95")))
+    assert told is header
+
+
+def test_a_plain_jpegs_header_is_believed(picture: Rgb) -> None:
+    for quality in (10, 50, 90):
+        header = ijg_tables(quality)
+        told = reconcile(header, estimate_jpeg(saved(picture, f"jpeg:q={quality}")))
+        assert told is header, quality
+
+
+def test_a_header_that_lies_is_not_believed() -> None:
+    told = reconcile(ijg_tables(98), estimate_jpeg(saved(photograph(4), "jpeg:q=20")))
+    assert told is not None and told.luma.astype(float).mean() > 0.7 * ijg_tables(20).luma.astype(float).mean()
+
+
+def test_nothing_known_is_nothing_to_restore() -> None:
+    assert reconcile(None, None) is None
+    header, seen = ijg_tables(40), ijg_tables(20, (1, 1))
+    assert reconcile(header, None) is header and reconcile(None, seen) is seen
+    both = reconcile(header, seen)
+    assert both is not None and np.array_equal(both.luma, seen.luma) and both.subsampling == (2, 2)
+
+
+def test_tables_of_another_encoder_are_found_by_frequency() -> None:
+    flat = JpegTables(np.full((8, 8), 24, np.uint16), np.full((8, 8), 24, np.uint16), (1, 1))
+    found = find_jpeg(decode_jpeg(encode_jpeg(photograph(5), flat)))
+    assert found is not None and found.quality is None
+    assert np.median(found.tables.luma) == 24
