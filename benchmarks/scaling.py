@@ -16,8 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ns_video.device import peak_memory
 from ns_video.enhance import EnhanceOptions, Enhancer
+from ns_video.machine import peak_memory
 from ns_video.media.bench_clip import make_clip
 from ns_video.tile import halo_cost, padded_size
 from ns_video.weights import load_descriptor

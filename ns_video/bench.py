@@ -21,11 +21,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ns_video.conditioning import jpeg_planes, quantiser_planes
-from ns_video.device import PRECISIONS, divide_threads, peak_memory, synchronise, usable_cores
+from ns_video.device import PRECISIONS, divide_threads, synchronise
 from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer
 from ns_video.errors import InputError
 from ns_video.flow import FlowTimes, Meters, decoded_ahead, enhanced_ahead, settle
 from ns_video.frame import Frame, QuantiserMap
+from ns_video.machine import peak_memory, usable_cores
 from ns_video.media.bench_clip import picture
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.encode import EncodeOptions, FrameEncoder, plan_video

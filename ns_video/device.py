@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ns_video.errors import DeviceError
+from ns_video.machine import read_text, usable_cores
 
 logger = logging.getLogger("ns_video")
 
@@ -184,15 +185,6 @@ def total_memory(device: torch.device) -> int:
     return min([_system_memory()[0], *limits])
 
 
-def usable_cores() -> int:
-    """Processor cores this process may use: its affinity, within the control group's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    quota = _read_words(Path("/sys/fs/cgroup/cpu.max"))
-    if len(quota) == 2 and quota[0].isdigit() and int(quota[1]) > 0:
-        cores = min(cores, max(1, round(int(quota[0]) / int(quota[1]))))
-    return max(1, cores)
-
-
 def divide_threads(device: torch.device, cores: int | None = None) -> ThreadPlan:
     """Threads for the network and for the codecs.
 
@@ -221,19 +213,6 @@ def snapshot() -> Snapshot:
         devices=tuple(_report(name) for name in names),
         chosen=str(pick_device("auto")),
     )
-
-
-def peak_memory() -> int:
-    """Peak resident bytes of this process so far; 0 where the system doesn't say."""
-    for line in _read_text(Path("/proc/self/status")).splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:
-        return 0
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
 
 
 def synchronise(device: torch.device) -> None:
@@ -295,27 +274,20 @@ def _report(name: str) -> DeviceReport:
 
 
 def _cpu_title() -> str:
-    for line in _read_text(Path("/proc/cpuinfo")).splitlines():
+    for line in read_text(Path("/proc/cpuinfo")).splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""
-
-
 def _read_words(path: Path) -> list[str]:
-    return _read_text(path).split()
+    return read_text(path).split()
 
 
 def _system_memory() -> tuple[int, int]:
     """(total, available) bytes of the system's memory."""
     fields: dict[str, int] = {}
-    for line in _read_text(Path("/proc/meminfo")).splitlines():
+    for line in read_text(Path("/proc/meminfo")).splitlines():
         key, _, value = line.partition(":")
         words = value.split()
         if words and words[0].isdigit():
@@ -352,7 +324,7 @@ def _windows_memory() -> tuple[int, int]:
 def _group_limits() -> list[tuple[int, int]]:
     """(limit, in use without file cache) bytes of every limited control group above this process, v2 and v1."""
     found: list[tuple[int, int]] = []
-    for line in _read_text(Path("/proc/self/cgroup")).splitlines():
+    for line in read_text(Path("/proc/self/cgroup")).splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers == "":
             root, limit_name, use_name = Path("/sys/fs/cgroup"), "memory.max", "memory.current"
@@ -375,7 +347,7 @@ def _group_limits() -> list[tuple[int, int]]:
 def _file_cache(path: Path) -> int:
     """Bytes of file cache of a control group: counted as used, but given up on demand."""
     total = 0
-    for line in _read_text(path).splitlines():
+    for line in read_text(path).splitlines():
         key, _, value = line.partition(" ")
         if key in ("inactive_file", "active_file") and value.isdigit():
             total += int(value)

@@ -25,6 +25,7 @@ from ns_video.device import PRECISIONS, available_memory, choose_precision, pick
 from ns_video.errors import ModelError, UsageError
 from ns_video.estimate import estimate_jpeg, reconcile
 from ns_video.frame import Frame, JpegTables, Plane, QuantiserMap
+from ns_video.stage import EnhancedFrame, EnhanceStats
 from ns_video.weights import Descriptor, load_descriptor
 
 logger = logging.getLogger("ns_video")
@@ -100,46 +101,6 @@ class EnhanceOptions:
             raise UsageError(f"an overlap of {self.overlap} px makes no sense")
         if self.blend != "auto" and self.blend not in tile.BLENDS:
             raise UsageError(f"there is no window {self.blend!r}", remedy=f"use {', '.join(tile.BLENDS)}")
-
-
-@dataclass(frozen=True, slots=True)
-class EnhancedFrame:
-    """One frame after the stage. `frame` keeps everything of the input but its planes and size."""
-
-    frame: Frame
-    passed_through: bool = False
-    """It could not be restored and is the input (resampled where the output's size differs)."""
-    reason: str | None = None
-    """Why it wasn't computed: a failure, "duplicate", "undamaged", "unknown damage"; None where it was."""
-
-
-@dataclass(slots=True)
-class EnhanceStats:
-    """What a run did. Counts of frames unless said otherwise."""
-
-    frames: int = 0
-    restored: int = 0
-    passed_through: int = 0
-    duplicates: int = 0
-    undamaged: int = 0
-    without_side_information: int = 0
-    """Frames left alone because nothing says how they were damaged; counted among the undamaged too."""
-    smaller_tiles: int = 0
-    """How often the tile was halved for want of memory."""
-    fp32_retries: int = 0
-    tile: int | None = None
-    """Side in use; None: whole frames."""
-    precision: str = "fp32"
-    device: str = "cpu"
-
-    def fallbacks(self) -> dict[str, int]:
-        """The ladder's steps that happened, by name."""
-        steps = {
-            "smaller_tiles": self.smaller_tiles,
-            "fp32_retries": self.fp32_retries,
-            "passed_through": self.passed_through,
-        }
-        return {name: count for name, count in steps.items() if count}
 
 
 class Enhancer:

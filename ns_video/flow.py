@@ -9,10 +9,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from ns_video.enhance import EnhancedFrame, Enhancer
 from ns_video.frame import Frame
 from ns_video.prefetch import PrefetchMeter, prefetch
 from ns_video.record import StageTimes
+from ns_video.stage import EnhancedFrame, Stage
 
 QUEUE_BYTES = 96 << 20  # each of the two queues: a dozen 1080p frames, one 8K frame
 
@@ -104,7 +104,7 @@ def decoded_ahead(
 
 def enhanced_ahead(
     items: Iterable[Any],
-    enhancer: Enhancer,
+    enhancer: Stage,
     times: FlowTimes,
     meters: Meters,
     *,

@@ -13,8 +13,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ns_video.device import divide_threads, peak_memory
-from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer
 from ns_video.errors import (
     InputError,
     Interrupted,
@@ -34,6 +32,7 @@ from ns_video.journal import (
     sync_folder,
     work_folder,
 )
+from ns_video.machine import codec_threads, peak_memory
 from ns_video.media.animation import open_animation
 from ns_video.media.decode import MAX_PIXELS, ClipReader, CopiedPacket, DecodeOptions, open_clip
 from ns_video.media.encode import EncodeOptions, FrameEncoder, VideoPlan, format_for, plan_video
@@ -49,7 +48,7 @@ from ns_video.media.mux import (
     merged,
     plan_copies,
     read_covers,
-    require_codec_for_nut,
+    require_codec,
     segment_packets,
     stream_actions,
 )
@@ -58,8 +57,8 @@ from ns_video.media.still import read_still, still_suffix, write_still
 from ns_video.media.verify import Difference, PacketTally, compare_streams, compare_times, read_facts, verify_files
 from ns_video.preset import Preset, load_preset
 from ns_video.record import Damage, ModelInfo, RunRecord, StageTimes
+from ns_video.stage import EnhancedFrame, PassThrough, Stage
 from ns_video.version import __version__
-from ns_video.weights import load_descriptor
 
 logger = logging.getLogger("ns_video")
 
@@ -187,6 +186,8 @@ class _Run:
             version=__version__, input=printable(source), output=printable(target), preset=self.preset.name
         )
         self.times, self.meters = FlowTimes(), Meters()
+        self.shift = Fraction(0)
+        """Seconds by which the writer had to move all streams."""
         if target != "-" and is_url(target):
             raise UsageError(f"{printable(target)}: only files and pipes are written")
         self.target_path = Path(target)
@@ -248,30 +249,41 @@ class _Run:
                 ):
                     raise UsageError(f"{printable(path)} is the input or the output itself")
 
-    def _load_enhancer(self) -> Enhancer:
+    def _load_enhancer(self) -> Stage:
+        """The stage, its network on its device. torch is imported here, and only where something is to be computed."""
         options, preset = self.options, self.preset
         name = options.model or (preset.still_model if self.is_still else preset.clip_model)
+        sharpen = preset.sharpen if options.sharpen is None else options.sharpen
+        self._conditioning, self._settings, self._device = "none", "", "cpu"
+        if name == "identity" and not sharpen and options.scale is None and options.size is None:
+            self.record.model, self.record.device, self.record.precision = ModelInfo(name=name), "cpu", "fp32"
+            return PassThrough()
+        from ns_video.enhance import EnhanceOptions, Enhancer
+        from ns_video.weights import load_descriptor
+
         descriptor = load_descriptor(name)
-        enhancer = Enhancer(
-            descriptor,
-            EnhanceOptions(
-                device=options.device,
-                precision=options.precision,
-                tile=options.tile,
-                overlap=options.overlap,
-                blend=options.blend,
-                strength=preset.strength if options.strength is None else options.strength,
-                scale=options.scale,
-                size=options.size,
-                fit=options.fit,
-                sharpen=preset.sharpen if options.sharpen is None else options.sharpen,
-                skip_duplicates=options.skip_identical,
-                skip_undamaged=options.skip_undamaged,
-                recheck_tables=self.is_still,
-            ),
+        settings = EnhanceOptions(
+            device=options.device,
+            precision=options.precision,
+            tile=options.tile,
+            overlap=options.overlap,
+            blend=options.blend,
+            strength=preset.strength if options.strength is None else options.strength,
+            scale=options.scale,
+            size=options.size,
+            fit=options.fit,
+            sharpen=sharpen,
+            skip_duplicates=options.skip_identical,
+            skip_undamaged=options.skip_undamaged,
+            recheck_tables=self.is_still,
         )
+        enhancer = Enhancer(descriptor, settings)
+        self._conditioning, self._device = descriptor.conditioning, str(enhancer.device)
+        self._settings = repr((settings.strength, settings.scale, settings.size, settings.fit, settings.sharpen))
+        self._settings += repr((settings.tile, settings.overlap, settings.blend, settings.skip_duplicates))
+        self._settings += repr(settings.skip_undamaged)
         self.record.model = ModelInfo(name=descriptor.name, sha256=descriptor.sha256)
-        self.record.device, self.record.precision = str(enhancer.device), enhancer.precision
+        self.record.device, self.record.precision = self._device, enhancer.precision
         return enhancer
 
     # Stills.
@@ -310,8 +322,8 @@ class _Run:
             container_format=options.input_format,
             container_options=options.input_options,
             allow_protocols=options.allow_protocols,
-            threads=options.threads or divide_threads(self.enhancer.device).codec,
-            quantisers=self.enhancer.descriptor.conditioning == "quantiser",
+            threads=options.threads or codec_threads(),
+            quantisers=self._conditioning == "quantiser",
             deinterlace=deinterlace,
             start_seconds=options.start,
             end_seconds=options.end,
@@ -321,7 +333,7 @@ class _Run:
 
     def _open(self) -> ClipReader:
         source = self.source
-        if source != "-" and not self.options.input_format:
+        if source != "-" and not is_url(source) and not self.options.input_format:
             animation = open_animation(Path(source), self._decode_options())
             if animation is not None:
                 return animation
@@ -332,7 +344,7 @@ class _Run:
         codec = options.codec
         if codec is None and self.target == "-" and container_format == "nut":
             codec = "rawvideo"
-        threads = options.threads or divide_threads(self.enhancer.device).codec
+        threads = options.threads or codec_threads()
         wanted = EncodeOptions(
             codec=codec,
             crf=options.crf,
@@ -376,7 +388,7 @@ class _Run:
         if reader.damage_count > len(reader.damage):
             self.record.warnings.append(f"{reader.damage_count} places of damage in all")
         self.record.warnings += [w for w in reader.warnings if w not in self.record.warnings]
-        self.record.frames_in = reader.frames_decoded
+        self.record.frames_in = reader.frames_given
 
     def _base(self, frame: Frame) -> int:
         """Ticks to take from each time, so that a cut begins at 0."""
@@ -395,7 +407,6 @@ class _Run:
         expected: list[Fraction] = []
         counted: dict[int, PacketTally] = {}
         copies: list[CopyPlan] = []
-        tick = Fraction(1)
         try:
             with self._open() as reader:
                 info = reader.info
@@ -443,7 +454,6 @@ class _Run:
                             frame = item.frame
                             if writer is None:
                                 base = self._base(frame)
-                                tick = frame.time_base
                                 plan = self._plan(info, frame, container_format)
                                 target = (
                                     file_url(temporary)
@@ -482,6 +492,7 @@ class _Run:
                             raise InputError("no frame lies between --start and --end", stage="decode")
                         self._encode_into(writer, encoder, None, durations)
                         writer.close()
+                        self._note_shift(writer)
                 self._take_damage(reader)
             self.record.frames_out = len(expected)
             if self.cancel.is_set():
@@ -494,7 +505,7 @@ class _Run:
                 sync_file(temporary)
                 if self.options.verify != "none":
                     yield Progress("verify", len(expected), len(expected), time.perf_counter() - self.began)
-                    self._self_check(temporary, info, copies, counted, expected, tick)
+                    self._self_check(temporary, info, copies, counted, expected)
                 temporary.replace(self.target_path)
                 sync_folder(self.target_path.parent)
         finally:
@@ -544,6 +555,13 @@ class _Run:
                 packet.duration = duration
             writer.write_video(packet)
 
+    def _note_shift(self, writer: ClipWriter) -> None:
+        self.shift = writer.shift
+        if self.shift:
+            self.record.warnings.append(
+                f"all times are {float(self.shift) * 1000:.0f} ms later: this container holds none before 0"
+            )
+
     def _warn_dropped(self, copies: Iterable[CopyPlan]) -> None:
         for copy in copies:
             if not copy.kept or copy.target_codec:
@@ -580,8 +598,6 @@ class _Run:
                     plan = yield from self._segments(journal, info, decoded, container_format, stall)
                     interrupted = self.cancel.is_set()
                 self._take_damage(reader)
-                if not interrupted and self.options.start is None and self.options.end is None:
-                    self.record.frames_in = reader.frames_decoded
                 jumps = list(reader.clock_jumps)
                 yield Progress("mux", self.record.frames_out, self.record.frames_out, time.perf_counter() - self.began)
                 if interrupted:
@@ -592,7 +608,7 @@ class _Run:
                     sync_file(temporary)
                     if self.options.verify != "none":
                         yield Progress("verify", len(expected), len(expected), time.perf_counter() - self.began)
-                        self._self_check(temporary, info, copies, counted, expected, plan.time_base)
+                        self._self_check(temporary, info, copies, counted, expected)
                     temporary.replace(self.target_path)
                     sync_folder(self.target_path.parent)
                 finally:
@@ -611,15 +627,13 @@ class _Run:
                 journal.release()
 
     def _fingerprint(self, plan: VideoPlan, segment_frames: int) -> dict[str, Any]:
-        options = self.enhancer.options
         return {
             "version": __version__,
             "input": source_fingerprint(Path(self.source)),
             "model": self.record.model.sha256 or self.record.model.name,
-            "device": str(self.enhancer.device.type),
+            "device": self._device.partition(":")[0],
             "precision": self.enhancer.precision,
-            "enhance options": repr((options.strength, options.scale, options.size, options.fit, options.sharpen))
-            + repr((options.tile, options.overlap, options.blend, options.skip_duplicates, options.skip_undamaged)),
+            "enhance options": self._settings,
             "encoding": repr(plan),
             "decoding": repr((self._decode_options().deinterlace, self.options.start, self.options.end)),
             "segment length": segment_frames,
@@ -633,7 +647,7 @@ class _Run:
         if first is None:
             raise InputError("no frame lies between --start and --end", stage="decode")
         plan = self._plan(info, first, container_format)
-        require_codec_for_nut(plan)
+        require_codec(plan)
         width, height = plan.width, plan.height
         low, high = _SEGMENT_FRAMES
         length = int(min(high, max(low, _SEGMENT_PIXELS // max(1, width * height))))
@@ -802,6 +816,7 @@ class _Run:
                     if writer.write_copy(copy):
                         counted.setdefault(copy.stream_index, PacketTally()).add(payload)
             writer.close()
+            self._note_shift(writer)
         finally:
             writer.abandon()
         self.times.encode.busy_seconds += time.perf_counter() - began
@@ -814,12 +829,11 @@ class _Run:
         copies: list[CopyPlan],
         counted: dict[int, PacketTally],
         expected: list[Fraction],
-        tick: Fraction,
     ) -> None:
         """Open what was written and compare. A mismatch keeps the file under a telling name and raises."""
         try:
             found = read_facts(path)
-            differences = compare_times(expected, tick, found)
+            differences = compare_times(expected, found, self.shift)
             differences += compare_streams(info, copies, counted, found)
             if self.options.verify == "full":
                 with open_clip(path, DecodeOptions(deinterlace="off")) as reader:
@@ -861,7 +875,7 @@ class _Run:
         if record.exit_code in (0, 3) and self.options.report is not None and self.observer is not None:
             from ns_video.report import write_run_report
 
-            write_run_report(record, self.observer, self.options.report, device=str(self.enhancer.device))  # pyright: ignore[reportArgumentType]
+            write_run_report(record, self.observer, self.options.report, device=self._device)  # pyright: ignore[reportArgumentType]
         if self.options.record is not None:
             try:
                 self.options.record.write_text(record.dumps() + "\n", encoding="utf-8")

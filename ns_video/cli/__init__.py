@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from ns_video.version import __version__
 from ns_video.errors import NsVideoError
+from ns_video.version import __version__
 
 _COMMANDS = {
     "restore": "Restore a clip, a still or a pipe.",

@@ -14,8 +14,21 @@ from ns_video.errors import InputError, Interrupted, NsVideoError, UsageError
 
 _STILL_FORMATS = {"png": ".png", "jpeg": ".jpg", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
 _CLIP_SUFFIXES = frozenset(
-    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".flv", ".wmv")
-    + (
+    {
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".mpg",
+        ".mpeg",
+        ".vob",
+        ".flv",
+        ".wmv",
         ".asf",
         ".mxf",
         ".3gp",
@@ -30,7 +43,7 @@ _CLIP_SUFFIXES = frozenset(
         ".h265",
         ".hevc",
         ".ivf",
-    )
+    }
 )
 _STILL_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp"])
 

@@ -213,6 +213,8 @@ class ClipReader:
         self.damage_count = 0
         self.warnings: list[str] = []
         self.frames_decoded = 0
+        self.frames_given = 0
+        """Frames between `start_seconds` and `end_seconds`."""
         self.end_seconds: float | None = None
         """Presentation time after the last frame, once known."""
         self.clock_jumps: list[float] = []
@@ -535,6 +537,7 @@ class ClipReader:
         self.end_seconds = seconds + float((duration or nominal) * tick)
         if self.options.start_seconds is not None and seconds < self.options.start_seconds:
             return replace(_BEFORE_START)
+        self.frames_given += 1
         picture = self._same_geometry(picture, seconds)
         return self._wrap(picture, pts, duration)
 

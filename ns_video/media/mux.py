@@ -40,6 +40,33 @@ _STALE_VIDEO_TAGS = re.compile(
 )
 _PRIMING_SECONDS = 0.25  # encoder delay of audio; what begins earlier still is shifted by libav, all streams alike
 _LARGEST_TIMESCALE = 1_000_000  # of a movie header whose 32 bits of duration still hold an hour
+# What libav reads back from MPEG-TS; everything else it writes as private data that no reader knows.
+_MPEGTS_CODECS = frozenset(
+    {"mpeg1video", "mpeg2video", "mpeg4", "h264", "hevc", "vvc", "av1", "dirac", "vc1", "cavs", "jpeg2000"}
+    | {"mp1", "mp2", "mp3", "aac", "aac_latm", "ac3", "eac3", "dts", "truehd", "opus", "s302m", "pcm_bluray", "ac4"}
+    | {"dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "arib_caption"}
+)
+# QuickTime's own language table has the bibliographic codes of ISO 639-2 for these.
+QUICKTIME_LANGUAGES = {
+    "bod": "tib",
+    "ces": "cze",
+    "cym": "wel",
+    "deu": "ger",
+    "ell": "gre",
+    "eus": "baq",
+    "fas": "per",
+    "hye": "arm",
+    "isl": "ice",
+    "kat": "geo",
+    "mkd": "mac",
+    "msa": "may",
+    "mya": "bur",
+    "nld": "dut",
+    "ron": "rum",
+    "slk": "slo",
+    "sqi": "alb",
+    "zho": "chi",
+}
 _ONE_RAW_TAG = b"\\N"
 
 
@@ -108,6 +135,8 @@ def _refusal(stream: Any, container_format: str) -> str | None:
         return "libav writes no timed metadata there"
     if stream.type not in ("video", "audio", "subtitle", "data", "attachment"):
         return "of an unknown kind"
+    if container_format == "mpegts" and stream.type != "data" and codec_name(stream) not in _MPEGTS_CODECS:
+        return "readers of MPEG-TS would not know it"
     try:
         trial = av.open(io.BytesIO(), "w", format=container_format)
         try:
@@ -177,7 +206,10 @@ class ClipWriter:
             options.setdefault("write_crc32", "0")  # the header is completed after the file is closed
             if plan.sample_aspect_ratio not in (0, 1) and isinstance(target, str) and target.startswith("file:"):
                 self._ratio = (Path(target.removeprefix("file:")), plan.sample_aspect_ratio)
-        if settings.container_format == "matroska" and (info.start_seconds or 0.0) > -_PRIMING_SECONDS:
+        self._first: Fraction | None = None
+        self._quicktime = settings.container_format == "mov"
+        self._holds_negative_times = settings.container_format in _MATROSKA | _MOV
+        if settings.container_format in _MATROSKA and (info.start_seconds or 0.0) > -_PRIMING_SECONDS:
             # A block may lie before 0 (encoder delay of AAC); shifting all streams for it would move every frame.
             options.setdefault("avoid_negative_ts", "disabled")
         try:
@@ -244,6 +276,8 @@ class ClipWriter:
             else:
                 made = _copy_stream(self._container, stream)
             self._streams[stream.index] = made
+            if self._quicktime and (language := made.metadata.get("language")) in QUICKTIME_LANGUAGES:
+                made.metadata["language"] = QUICKTIME_LANGUAGES[language]
 
     def write_video(self, packet: Any) -> None:
         """Mux one packet of the restored stream. Takes the packet over."""
@@ -272,13 +306,22 @@ class ClipWriter:
             ticks = round(offset / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts + ticks
             packet.dts = None if packet.dts is None else packet.dts + ticks
-        if packet.dts is None and packet.pts is not None:
-            packet.dts = packet.pts
+        if packet.dts is None and packet.pts is not None and target.type != "video":
+            packet.dts = packet.pts  # of reordered video libav works it out itself
         packet.stream = target
         self._mux(packet)
         return True
 
+    @property
+    def shift(self) -> Fraction:
+        """Seconds by which libav moved all streams alike, where the container holds no times before 0."""
+        return Fraction(0) if self._holds_negative_times or self._first is None else max(Fraction(0), -self._first)
+
     def _mux(self, packet: Any) -> None:
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        if stamp is not None:
+            seconds = stamp * packet.time_base
+            self._first = seconds if self._first is None else min(self._first, seconds)
         try:
             self._container.mux_one(packet)
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -483,16 +526,19 @@ def segment_packets(path: Path) -> Generator[Any]:
                 yield packet
 
 
-def require_codec_for_nut(plan: VideoPlan) -> None:
-    """Segments are NUT files; a codec NUT can't hold is refused before work begins. Raises UsageError."""
-    try:
-        trial = av.open(io.BytesIO(), "w", format="nut")
+def require_codec(plan: VideoPlan) -> None:
+    """A codec that the output or a segment (a NUT file) can't hold is refused before work begins. Raises UsageError."""
+    for container_format in ("nut", plan.container_format):
         try:
-            trial.add_stream(plan.codec, rate=25, width=16, height=16)
-        finally:
-            _abandon(trial)
-    except (ValueError, av.FFmpegError) as error:
-        raise UsageError(f"{plan.codec} can't be written in segments: {error}") from error
+            trial = av.open(io.BytesIO(), "w", format=container_format)
+            try:
+                trial.add_stream(plan.codec, rate=25, width=16, height=16)
+            finally:
+                _abandon(trial)
+        except (ValueError, av.FFmpegError) as error:
+            raise UsageError(
+                f"{container_format} can't hold {plan.codec}: {error}", remedy="choose another --codec or container"
+            ) from error
 
 
 __all__ = [

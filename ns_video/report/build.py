@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ns_video.version import __version__
 from ns_video.errors import InputError
 from ns_video.frame import Frame
 from ns_video.media.metrics import (
@@ -45,6 +44,7 @@ from ns_video.report.document import (
 from ns_video.report.pictures import PicturePacker, choose
 from ns_video.report.verdict import verdict
 from ns_video.score import Sampler, ScoredSample, Scorer, score_samples
+from ns_video.version import __version__
 
 RUN_SHARE = 0.05
 """Of a run's time that its report may cost."""

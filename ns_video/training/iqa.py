@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,7 @@ import torch.nn.functional as F
 from numpy.random import Generator
 from torch import Tensor, nn
 
+from ns_video.errors import UsageError
 from ns_video.media.iqa_material import DAMAGES, shrunk
 from ns_video.media.pictures import Rgb, list_pictures, read_rgb
 from ns_video.networks.ns_iqa import MEAN, STD, NsIqa, NsIqaConfig
@@ -21,6 +24,7 @@ from ns_video.quality.correlation import rank_correlation
 from ns_video.quality.ns_iqa import CROP, GRID, NsIqaJudges, StatisticsHead, score_of_ssim
 from ns_video.quality.picture_statistics import picture_statistics
 from ns_video.quality.ssim import ssim_maps
+from ns_video.weights import Metadata, save_model
 
 log = logging.getLogger("ns_video")
 
@@ -277,3 +281,34 @@ def train_judges(material: Material, config: IqaConfig) -> Outcome:
         across=rank_correlation(judged, truth),
         within=float(np.mean(within)) if within else float("nan"),
     )
+
+
+def read_iqa_config(path: Path, data: Path) -> IqaConfig:
+    """The settings in a TOML file; its folders are relative to `data`.
+
+    Raises UsageError for an unknown key, a missing one or one of another type.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} can't be read: {error}") from error
+    known = {item.name: item for item in dataclasses.fields(IqaConfig)}
+    for name, value in table.items():
+        if name not in known:
+            raise UsageError(f"{path}: unknown key '{name}'", remedy=f"known are {', '.join(known)}")
+        is_right = isinstance(value, list) if name == "folders" else isinstance(value, (int, float))
+        if not is_right:
+            raise UsageError(f"{path}: '{name}' can't be {value!r:.60}")
+    if "folders" not in table:
+        raise UsageError(f"{path}: 'folders' is missing")
+    settings = {**table, "folders": tuple(str(data / str(folder)) for folder in table["folders"])}
+    return IqaConfig(**settings)
+
+
+def train_iqa(config: IqaConfig, output: Path) -> Outcome:
+    """Make material, train both heads, write the weights to `output`. Raises InputError, ModelError."""
+    material = make_material(config)
+    outcome = train_judges(material, config)
+    checksum = save_model(outcome.judges, output, Metadata("ns_iqa_statistics"))
+    log.info("%s: %s, SRCC across %.4f, within %.4f", output, checksum, outcome.across, outcome.within)
+    return outcome

@@ -88,7 +88,11 @@ def is_held_out(path: Path, share: float) -> bool:
 
 
 class ClipMaker:
-    """Draws clean clips and codes them; the same (seed, index) gives the same clip."""
+    """Draws clean clips and codes them.
+
+    The same (seed, index) gives the same clean clip and the same encoder settings; x264 itself was seen to give
+    slightly different quantisers to the same frames from one call to the next.
+    """
 
     def __init__(self, sources: ClipSources, seed: int) -> None:
         self._sources = sources

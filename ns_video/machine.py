@@ -1,0 +1,42 @@
+"""What this process may use of the machine. Floor 0: no torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+
+def read_text(path: Path) -> str:
+    """A file of the system, empty where it isn't there."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def usable_cores() -> int:
+    """Processor cores this process may use: its affinity, within the control group's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    quota = read_text(Path("/sys/fs/cgroup/cpu.max")).split()
+    if len(quota) == 2 and quota[0].isdigit() and int(quota[1]) > 0:
+        cores = min(cores, max(1, round(int(quota[0]) / int(quota[1]))))
+    return max(1, cores)
+
+
+def codec_threads() -> int:
+    """Threads for one libav codec: all cores, up to where more stop helping."""
+    return max(1, min(usable_cores(), 16))
+
+
+def peak_memory() -> int:
+    """Peak resident bytes of this process so far; 0 where the system doesn't say."""
+    for line in read_text(Path("/proc/self/status")).splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return 0
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit

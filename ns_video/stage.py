@@ -1,0 +1,107 @@
+"""What an enhance stage gives and counts, and the stage that does nothing. Floor 1: no torch; identity is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ns_video.frame import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class EnhancedFrame:
+    """One frame after the stage. `frame` keeps everything of the input but its planes and size."""
+
+    frame: Frame
+    passed_through: bool = False
+    """It could not be restored and is the input (resampled where the output's size differs)."""
+    reason: str | None = None
+    """Why it wasn't computed: a failure, "duplicate", "undamaged", "unknown damage"; None where it was."""
+
+
+@dataclass(slots=True)
+class EnhanceStats:
+    """What a run did. Counts of frames unless said otherwise."""
+
+    frames: int = 0
+    restored: int = 0
+    passed_through: int = 0
+    duplicates: int = 0
+    undamaged: int = 0
+    without_side_information: int = 0
+    """Frames left alone because nothing says how they were damaged; counted among the undamaged too."""
+    smaller_tiles: int = 0
+    """How often the tile was halved for want of memory."""
+    fp32_retries: int = 0
+    tile: int | None = None
+    """Side in use; None: whole frames."""
+    precision: str = "fp32"
+    device: str = "cpu"
+
+    def fallbacks(self) -> dict[str, int]:
+        """The ladder's steps that happened, by name."""
+        steps = {
+            "smaller_tiles": self.smaller_tiles,
+            "fp32_retries": self.fp32_retries,
+            "passed_through": self.passed_through,
+        }
+        return {name: count for name, count in steps.items() if count}
+
+
+class Stage(Protocol):
+    """What a pipeline asks of an enhance stage."""
+
+    stats: EnhanceStats
+    precision: str
+
+    @property
+    def does_nothing(self) -> bool:
+        """Samples are never touched by a network."""
+        ...
+
+    def output_size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of what comes out for an input of this size."""
+        ...
+
+    def run(
+        self,
+        frames: Iterable[Frame],
+        *,
+        before: Frame | None = None,
+        start_index: int = 0,
+        restart_every: int | None = None,
+    ) -> Generator[EnhancedFrame]:
+        """One out per one in, in order."""
+        ...
+
+
+@dataclass(slots=True)
+class PassThrough:
+    """The stage of `--model identity`: every frame as it is."""
+
+    stats: EnhanceStats = field(default_factory=EnhanceStats)
+    precision: str = "fp32"
+
+    @property
+    def does_nothing(self) -> bool:
+        """Always."""
+        return True
+
+    def output_size(self, width: int, height: int) -> tuple[int, int]:
+        """The input's."""
+        return width, height
+
+    def run(
+        self,
+        frames: Iterable[Frame],
+        *,
+        before: Frame | None = None,
+        start_index: int = 0,
+        restart_every: int | None = None,
+    ) -> Generator[EnhancedFrame]:
+        """The same frames."""
+        del before, start_index, restart_every
+        for frame in frames:
+            self.stats.frames += 1
+            yield EnhancedFrame(frame, reason="identity")
