@@ -367,6 +367,8 @@ def _options(
     elif codec in ("mpeg2video", "mpeg4", "mpeg1video", "mjpeg", "wmv2", "msmpeg4"):
         quality = f"{crf:g}" if crf is not None else "2"
         options.update({"qmin": "1", "qscale": quality})
+        if codec == "mjpeg":
+            options["strict"] = "unofficial"  # limited range, as most sources have it
     elif codec == "libwebp_anim":
         options["lossless"] = "1"
     elif codec == "ffv1":

@@ -1,0 +1,413 @@
+"""Whole runs on real codecs: what identity must keep, what a restored run must keep, and how runs fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from material import FRAMES, Facts, Recipe, facts, write_clip
+
+import ns_video
+from ns_video.errors import DamageError, InputError, Interrupted, ModelError, OutputError, UsageError
+from ns_video.pipeline import RestoreOptions, restore, restore_steps
+from ns_video.record import RunRecord
+
+CLIPS = [
+    "plain_clip",
+    "vfr_clip",
+    "negative_start_clip",
+    "late_start_clip",
+    "two_audio_subs_chapters_clip",
+    "mp4_streams_clip",
+    "rotated_clip",
+    "mirrored_clip",
+    "sar_clip",
+    "ten_bit_pq_clip",
+    "full_range_601_clip",
+    "odd_size_clip",
+    "interlaced_clip",
+    "captions_clip",
+    "gray_clip",
+    "yuv422_ten_bit_clip",
+    "yuv444_clip",
+    "twelve_bit_clip",
+    "rgb_clip",
+    "alpha_clip",
+    "cover_clip",
+    "one_frame_clip",
+]
+# What libav's muxers write of their own.
+_OWN_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "creation_time", "duration"}
+_MILLISECOND = Fraction(1, 1000)
+
+
+def tags(found: dict[str, str]) -> dict[str, str]:
+    """Tags of the source's author, names in lower case (Matroska writes capitals)."""
+    return {k.lower(): v for k, v in found.items() if k.lower() not in _OWN_TAGS}
+
+
+def assert_same_times(before: Facts, after: Facts, slack: Fraction = Fraction(0)) -> None:
+    """Every presentation time, start included."""
+    assert len(after.times) == len(before.times)
+    assert max(abs(a - b) for a, b in zip(before.times, after.times)) <= slack
+
+
+def assert_same_streams(before: Facts, after: Facts, *, data: bool = True) -> None:
+    """Kind, codec, language, disposition and every packet of the copied streams, in order."""
+    wanted = [s for s in before.streams if data or s.type != "data"]
+    assert [(s.type, s.codec, s.language) for s in after.streams] == [(s.type, s.codec, s.language) for s in wanted]
+    for was, now in zip(wanted, after.streams):
+        assert now.disposition == was.disposition
+        assert [p[1] for p in now.packets] == [p[1] for p in was.packets]
+        for (a, _), (b, _) in zip(was.packets, now.packets):
+            assert (a is None) == (b is None)
+            assert a is None or b is None or abs(a - b) <= _MILLISECOND
+
+
+def assert_same_look(before: Facts, after: Facts) -> None:
+    """Colour tags, aspect, turns, HDR metadata, captions."""
+    assert after.color == before.color
+    assert after.aspect == before.aspect
+    assert after.display_matrix == before.display_matrix
+    assert after.captions == before.captions
+    assert (after.mastering is None) == (before.mastering is None)
+    assert after.light == before.light
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_identity_into_ffv1_keeps_everything(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    source: Path = request.getfixturevalue(name)
+    target = tmp_path / "out.mkv"
+    record = restore(source, target, model="identity", codec="ffv1")
+    assert record.exit_code == 0 and record.damage == [] and record.verified == "structure"
+    before, after = facts(source), facts(target)
+    assert after.samples == before.samples
+    assert_same_times(before, after, _MILLISECOND / 2)
+    if name == "captions_clip":  # FFV1 has nowhere to put captions
+        assert before.captions and not after.captions
+        before = Facts(**{f: getattr(before, f) for f in Facts.__slots__} | {"captions": ()})
+    assert_same_look(before, after)
+    if name not in ("cover_clip", "mp4_streams_clip"):
+        assert_same_streams(before, after)
+    assert [c[2] for c in after.chapters] == [c[2] for c in before.chapters]
+    assert all(abs(a[0] - b[0]) <= _MILLISECOND for a, b in zip(before.chapters, after.chapters))
+    assert tags(before.metadata).items() <= tags(after.metadata).items()
+    assert record.frames_in == record.frames_out == len(before.pictures)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mkv"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "plain_clip",
+        "mp4_streams_clip",
+        "rotated_clip",
+        "mirrored_clip",
+        "sar_clip",
+        "full_range_601_clip",
+        "interlaced_clip",
+        "captions_clip",
+        "yuv444_clip",
+        "cover_clip",
+        "one_frame_clip",
+        "vfr_clip",
+    ],
+)
+def test_identity_into_lossless_h264_in_mp4(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    source: Path = request.getfixturevalue(name)
+    target = tmp_path / "out.mp4"
+    record = restore(source, target, model="identity", codec="libx264", crf=0)
+    assert record.exit_code == 0
+    before, after = facts(source), facts(target)
+    assert after.samples == before.samples
+    assert_same_times(before, after)
+    assert_same_look(before, after)
+    assert_same_streams(before, after)
+    assert [c[2] for c in after.chapters] == [c[2] for c in before.chapters]
+    assert tags(before.metadata).items() <= tags(after.metadata).items()
+
+
+def test_second_video_marked_default_is_restored_and_the_first_copied(second_video_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    record = restore(second_video_clip, target, model="identity", codec="ffv1")
+    assert [(s.index, s.action) for s in record.streams] == [(0, "copied"), (1, "restored")]
+    before, after = facts(second_video_clip, restored=1), facts(target, restored=1)
+    assert after.samples == before.samples
+    assert_same_streams(before, after)
+
+
+def test_hdr_survives_a_restored_run_into_hevc(ten_bit_pq_clip: Path, small_model: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    restore(ten_bit_pq_clip, target, model=str(small_model), device="cpu", precision="fp32", crf=0)
+    before, after = facts(ten_bit_pq_clip), facts(target)
+    assert (after.pix_fmt, after.color) == ("yuv420p10le", (9, 1, 9, 16))
+    assert after.light == before.light and after.mastering is not None
+    assert len(after.pictures) == len(before.pictures)
+    assert after.samples != before.samples
+
+
+@pytest.mark.parametrize("name", ["vfr_clip", "two_audio_subs_chapters_clip", "full_range_601_clip", "late_start_clip"])
+def test_restored_run_changes_samples_and_nothing_else(
+    name: str, small_model: Path, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    source: Path = request.getfixturevalue(name)
+    target = tmp_path / "out.mkv"
+    record = restore(source, target, model=str(small_model), device="cpu", precision="fp32", crf=0)
+    before, after = facts(source), facts(target)
+    assert record.exit_code == 0 and record.frames_passed_through == 0
+    assert len(after.pictures) == len(before.pictures)
+    assert_same_times(before, after, _MILLISECOND / 2)
+    assert_same_streams(before, after)
+    assert_same_look(before, after)
+    luma = [np.frombuffer(p.planes[0], np.uint8).astype(int) for p in before.pictures]
+    now = [np.frombuffer(p.planes[0], np.uint8).astype(int) for p in after.pictures]
+    changes = [float(np.abs(a - b).mean()) for a, b in zip(luma, now)]
+    assert min(changes) > 0.05 and max(changes) < 60
+
+
+def test_strength_zero_is_the_input(plain_clip: Path, small_model: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    restore(plain_clip, target, model=str(small_model), strength=0.0, codec="ffv1", device="cpu")
+    assert facts(target).samples == facts(plain_clip).samples
+
+
+def test_same_input_and_options_give_the_same_bytes(plain_clip: Path, small_model: Path, tmp_path: Path) -> None:
+    made = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
+    for target in made:
+        restore(plain_clip, target, model=str(small_model), device="cpu", precision="fp32")
+    assert made[0].read_bytes() == made[1].read_bytes()
+
+
+def test_bit_depth_never_drops(yuv422_ten_bit_clip: Path, tmp_path: Path) -> None:
+    for name in ("a.mp4", "a.mkv", "a.mov"):
+        restore(yuv422_ten_bit_clip, tmp_path / name, model="identity", crf=0)
+        after = facts(tmp_path / name)
+        assert after.pix_fmt == "yuv422p10le"
+        assert after.samples == facts(yuv422_ten_bit_clip).samples
+
+
+def test_output_rate_is_never_made_constant(vfr_clip: Path, tmp_path: Path) -> None:
+    for name in ("a.mp4", "a.mov", "a.webm", "a.nut", "a.mkv"):
+        restore(vfr_clip, tmp_path / name, model="identity")
+        assert_same_times(facts(vfr_clip), facts(tmp_path / name), _MILLISECOND / 2)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.webm", "a.ts", "a.mkv", "a.nut", "a.flv"])
+def test_what_a_container_cannot_hold_is_named(name: str, two_audio_subs_chapters_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / name
+    record = restore(two_audio_subs_chapters_clip, target, model="identity")
+    after = facts(target)
+    assert len(after.pictures) == FRAMES
+    kept = [s for s in record.streams if not s.action.startswith("dropped")]
+    lost = [s for s in record.streams if s.action.startswith("dropped")]
+    # An attachment or a QuickTime chapter track is counted apart.
+    assert len([s for s in after.streams if s.type in ("audio", "subtitle")]) == len(
+        [s for s in kept if s.type in ("audio", "subtitle")]
+    )
+    for stream in lost:
+        assert any(f"stream {stream.index}" in text for text in record.warnings)
+    if name in ("a.mkv", "a.mp4", "a.mov"):
+        assert not [s for s in lost if s.type in ("audio", "subtitle") and s.codec != "flac"]
+
+
+def test_avi_holds_frames_that_begin_at_zero(plain_clip: Path, tmp_path: Path) -> None:
+    record = restore(plain_clip, tmp_path / "out.avi", model="identity", crf=0)
+    assert record.exit_code == 0
+    assert facts(tmp_path / "out.avi").samples == facts(plain_clip).samples
+    assert (tmp_path / "out.avi").stat().st_size < 50_000  # no empty chunk for each tick of the source's clock
+    for codec in ("mpeg4", "mjpeg"):
+        restore(plain_clip, tmp_path / f"{codec}.avi", model="identity", codec=codec)
+        assert len(facts(tmp_path / f"{codec}.avi").pictures) == FRAMES
+
+
+def test_cut_takes_picture_and_sound_of_the_same_span(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "long.mkv", Recipe(times=tuple(range(0, 2000, 40)), audio=[("flac", "eng")]))
+    target = tmp_path / "cut.mkv"
+    record = restore(source, target, model="identity", codec="ffv1", start=0.5, end=1.5)
+    before, after = facts(source), facts(target)
+    inside = [p for p in before.pictures if Fraction(1, 2) <= p.seconds < Fraction(3, 2)]
+    assert after.samples == [p.planes for p in inside]
+    assert [t + Fraction(1, 2) for t in after.times] == [p.seconds for p in inside]
+    sound = [t for t, _ in after.streams[0].packets if t is not None]
+    assert -0.11 <= sound[0] <= 0.11 and 0.8 <= sound[-1] < 1.0
+    assert record.frames_out == 25 == record.frames_in
+
+
+@pytest.mark.parametrize(("start", "end"), [(50.0, None), (1.0, 0.5), (0.5, 0.5)])
+def test_empty_cut_is_refused(start: float, end: float | None, plain_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises((InputError, UsageError)):
+        restore(plain_clip, tmp_path / "out.mkv", model="identity", start=start, end=end)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({"scale": 0.5}, (32, 24)),
+        ({"scale": 2.0}, (128, 96)),
+        ({"size": (40, 40), "fit": "stretch"}, (40, 40)),
+        ({"size": (32, 32), "fit": "contain"}, (32, 24)),
+    ],
+)
+def test_final_size(options: dict[str, object], size: tuple[int, int], plain_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    restore(plain_clip, target, model="identity", crf=0, **options)
+    after = facts(target)
+    assert len(after.pictures[0].planes[0]) == size[0] * size[1]
+    assert_same_times(facts(plain_clip), after)
+
+
+def test_sharpening_raises_the_contrast_of_edges(plain_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    restore(plain_clip, target, model="identity", sharpen=1.0, codec="ffv1")
+
+    def edges(found: Facts) -> float:
+        luma = np.frombuffer(found.pictures[0].planes[0], np.uint8).reshape(48, 64).astype(float)
+        return float(np.abs(np.diff(luma, axis=1)).mean())
+
+    assert edges(facts(target)) > 1.05 * edges(facts(plain_clip))
+
+
+def test_deinterlace_auto_on_off(interlaced_clip: Path, plain_clip: Path, small_model: Path, tmp_path: Path) -> None:
+    def run(source: Path, mode: str | None) -> tuple[RunRecord, Facts]:
+        target = tmp_path / f"{source.stem}-{mode}.mkv"
+        record = restore(source, target, model=str(small_model), strength=0.0, codec="ffv1", deinterlace=mode)
+        return record, facts(target)
+
+    weaved = facts(interlaced_clip)
+    record, auto = run(interlaced_clip, "auto")
+    assert any("deinterlaced" in text for text in record.warnings)
+    assert auto.samples != weaved.samples
+    assert auto.times == weaved.times
+    assert run(interlaced_clip, "off")[1].samples == weaved.samples
+    assert run(plain_clip, "auto")[1].samples == facts(plain_clip).samples
+    assert run(plain_clip, "on")[1].samples != facts(plain_clip).samples
+
+
+def test_truncated_clip_is_finished_and_reported(truncated_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    record = restore(truncated_clip, target, model="identity", codec="ffv1")
+    assert record.exit_code == 3 and record.damage
+    assert facts(target).samples == facts(truncated_clip).samples
+    with pytest.raises(DamageError):
+        restore(truncated_clip, tmp_path / "strict.mkv", model="identity", strict=True)
+    assert not (tmp_path / "strict.mkv").exists()
+
+
+def test_refused_input_says_why_and_touches_nothing(audio_only_clip: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    text = tmp_path / "text.mp4"
+    text.write_text("not a film\n" * 50)
+    pointer = tmp_path / "lfs.mp4"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n")
+    target = tmp_path / "out.mp4"
+    target.write_bytes(b"precious")
+    for source, word in (
+        (empty, "empty"),
+        (text, "recogni"),
+        (pointer, "lfs"),
+        (audio_only_clip, "no video"),
+        (tmp_path, "folder"),
+        (tmp_path / "absent.mp4", "no such file"),
+    ):
+        with pytest.raises(InputError, match=word):
+            restore(source, target, model="identity", overwrite=True)
+        assert target.read_bytes() == b"precious"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty.mp4", "lfs.mp4", "out.mp4", "text.mp4"]
+
+
+def test_refused_output(plain_clip: Path, tmp_path: Path) -> None:
+    same = tmp_path / "same.mp4"
+    same.write_bytes(plain_clip.read_bytes())
+    link = tmp_path / "link.mp4"
+    link.symlink_to(same)
+    for target in (same, link):
+        with pytest.raises(UsageError, match="same file"):
+            restore(same, target, model="identity", overwrite=True)
+    assert same.read_bytes() == plain_clip.read_bytes()
+    with pytest.raises(OutputError, match="folder"):
+        restore(plain_clip, tmp_path, model="identity")
+    with pytest.raises(OutputError, match="no such folder"):
+        restore(plain_clip, tmp_path / "absent" / "out.mp4", model="identity")
+    with pytest.raises(UsageError, match="container"):
+        restore(plain_clip, tmp_path / "out.xyz", model="identity")
+    exists = tmp_path / "exists.mp4"
+    exists.write_bytes(b"precious")
+    with pytest.raises(UsageError, match="exists"):
+        restore(plain_clip, exists, model="identity")
+    assert exists.read_bytes() == b"precious"
+    with pytest.raises(UsageError, match="protocol"):
+        restore("https://example.invalid/a.mp4", tmp_path / "b.mp4", model="identity")
+
+
+def test_refused_model_and_codec(plain_clip: Path, tmp_path: Path) -> None:
+    import pickle
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (os.system, (f"touch {tmp_path / 'executed'}",))
+
+    bad = tmp_path / "bad.pth"
+    bad.write_bytes(pickle.dumps(Bomb()))
+    for model in (str(bad), "no-such-model"):
+        with pytest.raises(ModelError):
+            restore(plain_clip, tmp_path / "out.mp4", model=model)
+    with pytest.raises(UsageError, match="encoder"):
+        restore(plain_clip, tmp_path / "out.mp4", model="identity", codec="no-such-codec")
+    with pytest.raises(UsageError, match="video"):
+        restore(plain_clip, tmp_path / "out.mp4", model="identity", codec="flac")
+    with pytest.raises(UsageError, match="can't hold"):
+        restore(plain_clip, tmp_path / "out.webm", model="identity", codec="libx264")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.pth"]
+
+
+def test_record_holds_what_the_contract_names(plain_clip: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    record = restore(plain_clip, tmp_path / "out.mp4", model="identity", record=path)
+    found = json.loads(path.read_text())
+    wanted = {
+        *("version", "input", "output", "preset", "model", "device", "precision", "tile", "frames_in", "frames_out"),
+        *("frames_passed_through", "damage", "streams", "seconds", "fps", "stages", "limiting_stage"),
+        *("peak_memory_bytes", "exit_code"),
+    }
+    assert wanted <= found.keys()
+    assert found == json.loads(record.dumps())
+    assert found["model"].keys() == {"name", "sha256"}
+    assert found["stages"].keys() == {"decode", "enhance", "encode"}
+    assert all(set(s) == {"busy_seconds", "waiting_seconds"} for s in found["stages"].values())
+    assert found["limiting_stage"] in found["stages"]
+    assert found["streams"] == [{"index": 0, "type": "video", "codec": "h264", "action": "restored"}]
+    assert found["frames_in"] == found["frames_out"] == FRAMES
+    assert found["peak_memory_bytes"] > 1 << 20 and found["fps"] > 0
+
+
+def test_interrupted_run_leaves_a_playable_part_and_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    source = write_clip(
+        tmp_path / "in.mkv", Recipe(size=(32, 32), times=tuple(range(0, 40 * 400, 40)), audio=[("flac", "eng")])
+    )
+    whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
+    restore(source, whole, model="identity")
+    cancel = threading.Event()
+    with pytest.raises(Interrupted):
+        for progress in restore_steps(str(source), str(target), RestoreOptions(model="identity"), cancel):
+            if progress.frames >= 300:
+                cancel.set()
+    assert not target.exists()
+    part = facts(tmp_path / "out.partial.mp4")
+    assert 300 <= len(part.pictures) < 400 and part.streams[0].packets
+    record = restore(source, target, model="identity", resume=True)
+    assert record.segments_resumed == 1
+    assert target.read_bytes() == whole.read_bytes()
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".ns-video")]
+
+
+def test_public_call_returns_the_record(plain_clip: Path, tmp_path: Path) -> None:
+    record = ns_video.restore(plain_clip, tmp_path / "out.mp4", preset="video", strength=0.5)
+    assert isinstance(record, ns_video.RunRecord)
+    assert record.model.name == "video" and record.exit_code == 0 and len(record.model.sha256) == 64
