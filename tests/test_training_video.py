@@ -40,7 +40,16 @@ from ns_video.training.video import (
     told_steps,
     train_video,
 )
-from ns_video.training.video_clips import ClipMaker, ClipPair, find_sources, grow_pool, read_pair, write_pair
+from ns_video.training.video_clips import (
+    VALIDATION_CRFS,
+    ClipMaker,
+    ClipPair,
+    find_sources,
+    grow_pool,
+    grow_validation,
+    read_pair,
+    write_pair,
+)
 
 FIXED = {"qp": "30", "x264-params": "ipratio=1:pbratio=1:b-adapt=0:bframes=2"}
 
@@ -137,10 +146,24 @@ def test_the_camera_moves_and_the_seed_decides(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"still{seed}.png"), textured(300, 420, seed))
     sources = find_sources([], [tmp_path])
     one, again = ClipMaker(sources, 3).pair(8), ClipMaker(sources, 3).pair(8)
-    assert np.array_equal(one.truth, again.truth) and np.array_equal(one.coded.pictures, again.coded.pictures)
+    assert np.array_equal(one.truth, again.truth) and one.coded.types[0] == again.coded.types[0]
     assert not np.array_equal(one.truth, ClipMaker(sources, 3).pair(9).truth)
     moved = [ClipMaker(sources, 3).pair(index).truth for index in range(4)]
     assert any(not np.array_equal(clip[0], clip[-1]) for clip in moved)
+
+
+def test_validation_clips_are_told_by_their_crf(tmp_path: Path) -> None:
+    for seed in range(20):
+        cv2.imwrite(str(tmp_path / f"still{seed}.png"), textured(200, 300, seed))
+    sources = find_sources([], [tmp_path], validation=True)
+    sources = dataclasses.replace(sources, held_out_share=0.5)
+    made = list(grow_validation(sources, tmp_path / "held", clips=1))
+    assert [path.name.split("-")[0] for path in made] == [f"crf{crf}" for crf in VALIDATION_CRFS]
+    pairs = [read_pair(path) for path in made]
+    assert all(np.array_equal(pair.truth, pairs[0].truth) for pair in pairs)
+    sizes = [luma_psnr(pair.coded.pictures[1], pair.truth[1]) for pair in pairs]
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == len(sizes)
+    assert list(grow_validation(sources, tmp_path / "held", clips=1)) == []
 
 
 def test_side_planes_are_those_of_the_restoration(moving: np.ndarray) -> None:
