@@ -40,14 +40,8 @@ from ns_video.report.verdict import verdict
 from ns_video.score import Sample, ScoredSample, Series, Shot
 
 FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 FORMAT = PixelFormat("gbrp", 8, True, 3, 0, 0, False)
 

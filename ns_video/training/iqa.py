@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -301,7 +302,7 @@ def read_iqa_config(path: Path, data: Path) -> IqaConfig:
             raise UsageError(f"{path}: '{name}' can't be {value!r:.60}")
     if "folders" not in table:
         raise UsageError(f"{path}: 'folders' is missing")
-    settings = {**table, "folders": tuple(str(data / str(folder)) for folder in table["folders"])}
+    settings: dict[str, Any] = {**table, "folders": tuple(str(data / str(folder)) for folder in table["folders"])}
     return IqaConfig(**settings)
 
 
