@@ -41,7 +41,7 @@ class Tally:
     slowest: float = 0.0
 
 
-def problems(outcome: Outcome, output: Path, counted: int | None | str, frames: int | None) -> list[str]:
+def problems(outcome: Outcome, output: Path, counted: int | str | None, frames: int | None) -> list[str]:
     """Promises that one run broke. `counted`: frames of a plain decoding loop, "" where nobody counted."""
     out: list[str] = []
     if outcome.hung:
@@ -99,7 +99,9 @@ def campaign(seeds: list[Path], count: int, seed: int, keep: Path, *, nice: int,
                 shutil.copyfile(damaged, kept)
                 tally.broken.append((kept.name, "; ".join(wrong), outcome.stderr.strip()[-300:]))
                 if not quiet:
-                    print(f"{kept.name} -> {output.suffix}: {tally.broken[-1][1]}\n    {tally.broken[-1][2]}", flush=True)
+                    print(
+                        f"{kept.name} -> {output.suffix}: {tally.broken[-1][1]}\n    {tally.broken[-1][2]}", flush=True
+                    )
             for path in (damaged, record):
                 path.unlink(missing_ok=True)
             shutil.rmtree(place)
@@ -109,7 +111,9 @@ def campaign(seeds: list[Path], count: int, seed: int, keep: Path, *, nice: int,
 def main() -> int:
     """Run a campaign and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=Path, default=None, help="folder of clips; generated clips where it isn't given")
+    parser.add_argument(
+        "--seeds", type=Path, default=None, help="folder of clips; generated clips where it isn't given"
+    )
     parser.add_argument("--largest", type=int, default=200_000, help="bytes; larger seeds are left out")
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)

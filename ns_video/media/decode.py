@@ -438,6 +438,9 @@ class ClipReader:
                 break
             except av.error.EOFError:
                 break
+            except IndexError:  # PyAV ends so where libav found a stream that was not there when the file was opened
+                self.warnings.append("a stream that begins in the middle of the file was left out")
+                break
             except (av.FFmpegError, OSError) as error:
                 failures += 1
                 self._damaged(f"the container is damaged: {error.strerror or error}", None)

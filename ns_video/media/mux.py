@@ -432,7 +432,7 @@ def copied_packets(
         while True:
             try:
                 packet = next(packets)
-            except StopIteration:
+            except (StopIteration, IndexError):  # IndexError: see ClipReader
                 return
             except (av.FFmpegError, OSError) as error:
                 if on_damage is not None:

@@ -32,9 +32,7 @@ class Recipe:
 
 _X264 = (("preset", "veryfast"), ("g", "12"), ("bf", "2"), ("threads", "1"))
 RECIPES: dict[str, Recipe] = {
-    "faststart.mp4": Recipe(
-        "mp4", "libx264", audio="aac", options=(("movflags", "+faststart"),), codec_options=_X264
-    ),
+    "faststart.mp4": Recipe("mp4", "libx264", audio="aac", options=(("movflags", "+faststart"),), codec_options=_X264),
     "index-at-end.mp4": Recipe("mp4", "libx264", audio="aac", codec_options=_X264),
     "fragmented.mp4": Recipe(
         "mp4", "libx264", options=(("movflags", "+frag_keyframe+empty_moov+default_base_moof"),), codec_options=_X264
@@ -72,7 +70,7 @@ def picture(index: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
 def make_clip(
     path: Path, recipe: Recipe, frames: int = 40, *, size: tuple[int, int] = (WIDTH, HEIGHT), variable: bool = False
 ) -> Path:
-    """Encode `frames` pictures at 25 per second (`variable`: unevenly spaced), with what the recipe names beside them."""
+    """Encode `frames` pictures at 25 per second (`variable`: unevenly), with what the recipe names beside them."""
     rate = 25
     with av.open(str(path), "w", format=recipe.container, container_options=dict(recipe.options)) as out:
         video = out.add_stream(recipe.codec, rate=rate, width=size[0], height=size[1])
@@ -132,7 +130,7 @@ def make_stills(folder: Path) -> list[Path]:
     palette = folder / "palette.png"
     image.convert("P").save(palette)
     deep = folder / "deep.png"
-    Image.fromarray((picture(4)[..., 0].astype(np.uint16) * 257)).save(deep)
+    Image.fromarray(picture(4)[..., 0].astype(np.uint16) * 257).save(deep)
     animated = folder / "animated.webp"
     Image.fromarray(picture(0)).save(
         animated, save_all=True, append_images=[Image.fromarray(picture(i)) for i in range(1, 6)], duration=40
@@ -144,7 +142,7 @@ def make_stills(folder: Path) -> list[Path]:
 
 
 def mutated(data: bytes, rng: random.Random, others: list[bytes] | None = None) -> bytes:
-    """A damaged copy: bits, bursts, zeros, cuts, blocks moved, doubled or taken from elsewhere, numbers made extreme."""
+    """A damaged copy: bits, bursts, zeros, cuts, blocks moved, doubled or taken from elsewhere, extreme numbers."""
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
         if not out:
@@ -170,7 +168,15 @@ def mutated(data: bytes, rng: random.Random, others: list[bytes] | None = None) 
             block = bytes(out[at : at + length])
             out[at:at] = block * rng.choice((1, 3))
         elif kind == 7:
-            extreme = rng.choice((b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x00\x00\x00\x00", b"\x80\x00\x00\x00", b"\x01\x00\x00\x00"))
+            extreme = rng.choice(
+                (
+                    b"\xff\xff\xff\xff",
+                    b"\x7f\xff\xff\xff",
+                    b"\x00\x00\x00\x00",
+                    b"\x80\x00\x00\x00",
+                    b"\x01\x00\x00\x00",
+                )
+            )
             out[at : at + 4] = extreme[: max(0, len(out) - at)]
         elif others:
             other = rng.choice(others)
@@ -192,7 +198,9 @@ def png_claiming(width: int, height: int) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(64))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(64))) + chunk(b"IEND", b"")
+    )
 
 
 def jpeg_claiming(width: int, height: int) -> bytes:

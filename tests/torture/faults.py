@@ -13,10 +13,9 @@ def inject(tunings: Mapping[str, Any]) -> None:
     """Apply `tunings` to the code of this process.
 
     segment_frames: frames of a segment. frame_delay: seconds spent on each frame by the encoder.
-    stall_seconds: the watchdog's patience. decode_stalls_after, enhance_stalls_after,
-    encode_stalls_after: frames after which that stage
-    stands still. fail: {"place": ..., "after": calls, "error": name of an errno or an exception}; places are the keys of
-    `_places`.
+    stall_seconds: the watchdog's patience. decode_stalls_after, enhance_stalls_after, encode_stalls_after: frames after
+    which that stage stands still. pause: {"place": ..., "at": call, "seconds": ...}. fail: {"place": ..., "after":
+    calls, "error": name of an errno or an exception}. Places are the keys of `_places`.
     """
     from ns_video import pipeline
 
@@ -33,6 +32,9 @@ def inject(tunings: Mapping[str, Any]) -> None:
         _before("enhance", _after(int(tunings["enhance_stalls_after"]), lambda: time.sleep(3600)))
     if "encode_stalls_after" in tunings:
         _before("encode", _after(int(tunings["encode_stalls_after"]), lambda: time.sleep(3600)))
+    if "pause" in tunings:
+        pause = tunings["pause"]
+        _before(pause["place"], _at(int(pause["at"]), lambda: time.sleep(float(pause["seconds"]))))
     if "fail" in tunings:
         fault = tunings["fail"]
         _before(fault["place"], _after(int(fault["after"]), lambda: _raise(fault["error"])))
@@ -50,6 +52,14 @@ def _raise(name: str) -> None:
 def _after(count: int, act: Callable[[], None]) -> Callable[[int], None]:
     def check(calls: int) -> None:
         if calls > count:
+            act()
+
+    return check
+
+
+def _at(count: int, act: Callable[[], None]) -> Callable[[int], None]:
+    def check(calls: int) -> None:
+        if calls == count:
             act()
 
     return check

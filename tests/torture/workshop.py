@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -241,9 +241,9 @@ def _child(request: Mapping[str, Any]) -> None:
         if handle != place:
             os.dup2(handle, place)
             os.close(handle)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115, PTH123 - the run's own standard input
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115, PTH123
-    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115, PTH123
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - the run's own standard input
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.argv = ["ns-video", *[os.fsdecode(bytes.fromhex(a)) for a in request["arguments"]]]
     _limit(request["limits"])
     _tune(request["tunings"])
@@ -293,7 +293,13 @@ def _serve() -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     for name in ("restore", "batch", "verify", "report", "models"):
         __import__(f"ns_video.cli.{name}")
-    for name in ("ns_video.pipeline", "ns_video.media.animation", "ns_video.media.still", "torture.faults", "PIL.PngImagePlugin"):
+    for name in (
+        "ns_video.pipeline",
+        "ns_video.media.animation",
+        "ns_video.media.still",
+        "torture.faults",
+        "PIL.PngImagePlugin",
+    ):
         __import__(name)
     from PIL import Image
 
