@@ -82,7 +82,15 @@ class EnhanceOptions:
     recheck_tables: bool = False
     """Look for a coarser JPEG in the pixels even where the file tells its tables: a picture saved twice."""
 
+    assumed_step: float | None = None
+    """Quantiser step (8-bit sample units) taken where a clip doesn't tell its own (HEVC, AV1); None: they are left.
+
+    A wrong guess does harm: on four HEVC and AV1 clips 4 changed PSNR-Y by -0.03 to +0.07 dB, 10 by -0.19 to +0.17.
+    """
+
     def __post_init__(self) -> None:
+        if self.assumed_step is not None and not 0.0 < self.assumed_step <= 200.0:
+            raise UsageError(f"a quantiser step of {self.assumed_step:g} makes no sense")
         if not 0.0 <= self.strength <= 1.0:
             raise UsageError(f"strength {self.strength:g} is not between 0 and 1")
         if not 0.0 <= self.sharpen <= 1.0:
@@ -356,6 +364,9 @@ class Enhancer:
                 return None, "undamaged"
             return jpeg_planes(tables).to(self.device), None
         current = frame.quantiser
+        if current is None and self.options.assumed_step is not None:
+            step = np.full((1, 1), self.options.assumed_step, np.float32)
+            current = QuantiserMap(step, max(frame.width, frame.height), frame.picture_type)
         if current is None:
             return None, "unknown damage"
         if self.options.skip_undamaged and _is_undamaged(current):

@@ -208,6 +208,9 @@ def test_frames_of_unknown_damage_are_left_alone_and_counted() -> None:
     result = next(enhancer.run([frame]))
     assert result.frame is frame and result.reason == "unknown damage"
     assert enhancer.stats.without_side_information == 1
+    told = Enhancer(restorer("quantiser", frames=3), fp32(assumed_step=12.0))
+    assert furthest(next(told.run([frame])), EnhancedFrame(frame)) > 0
+    assert told.stats.without_side_information == 0
 
 
 def test_a_jpegs_tables_open_the_gate() -> None:
@@ -392,6 +395,7 @@ def test_a_stage_closed_early_closes_its_source() -> None:
         {"tile": 3},
         {"overlap": -1},
         {"blend": "square"},
+        {"assumed_step": -1.0},
         {"fit": "cover"},
         {"size": (0, 4)},
     ],
