@@ -188,8 +188,8 @@ def total_memory(device: torch.device) -> int:
 def divide_threads(device: torch.device, cores: int | None = None) -> ThreadPlan:
     """Threads for the network and for the codecs.
 
-    On a GPU the codecs get all cores. On the CPU the network gets all cores too: it takes nine tenths of the work, and
-    the codecs' threads fill the gaps (see docs/speed.md for the measurement).
+    On the CPU both get all cores: the network takes nine tenths of the work, and the codecs fill its gaps, which needs
+    idle OpenMP threads to sleep (docs/speed.md). Beside a GPU the codecs get all cores and the network's host side few.
     """
     count = usable_cores() if cores is None else cores
     if device.type == "cpu":
