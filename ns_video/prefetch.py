@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -56,8 +56,9 @@ def prefetch(
     seen = meter if meter is not None else PrefetchMeter()
 
     def work() -> None:
-        iterator = iter(items)
+        iterator: Iterator[Item] | None = None
         try:
+            iterator = iter(items)
             for item in iterator:
                 size = max(1, size_of(item))
                 with condition:

@@ -12,17 +12,17 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def command(as_json: bool) -> None:
     """Show devices, the precisions that work on them, codecs and versions."""
-    import ns_video
     from ns_video.cli import emit
     from ns_video.device import snapshot
     from ns_video.media.versions import media_report
+    from ns_video.version import __version__
 
     machine, media = snapshot(), media_report()
     if as_json:
-        emit({"ns_video": ns_video.__version__, **dataclasses.asdict(machine), "media": dataclasses.asdict(media)})
+        emit({"ns_video": __version__, **dataclasses.asdict(machine), "media": dataclasses.asdict(media)})
         return
     lines: list[tuple[str, Any]] = [
-        ("ns-video", f"{ns_video.__version__}, Python {machine.python}, PyTorch {machine.torch}"),
+        ("ns-video", f"{__version__}, Python {machine.python}, PyTorch {machine.torch}"),
         ("system", f"{machine.system}, {machine.cores} cores, {', '.join(machine.cpu_features) or 'no AVX2'}"),
     ]
     for device in machine.devices:

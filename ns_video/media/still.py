@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, JpegImagePlugin
+from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin
 
 from ns_video.errors import InputError, OutputError, UsageError
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, ColorInfo, Frame, JpegTables, PixelFormat
@@ -34,6 +34,12 @@ _SUFFIXES = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
+_PNG_XMP = "XML:com.adobe.xmp"
+# Tags of a TIFF that say how its samples lie in the file, and its profile: the writer's own.
+_TIFF_STRUCTURE = frozenset(
+    (*range(254, 260), 262, 266, 273, *range(277, 282), 284, *range(288, 294), 297, 317, *range(320, 326), 330, 332)
+) | frozenset((*range(334, 348), *range(512, 522), 529, 530, 531, 532, 34675))
+_ORIENTATION = 274
 _JPEG_QUALITY = 95  # 4:4:4, visually lossless
 
 # Annex F of T.81 numbers coefficients in zigzag order; Pillow hands tables in natural order since 8.3.
@@ -48,6 +54,8 @@ class StillInfo:
     icc: bytes
     xmp: bytes
     dpi: tuple[float, float] | None
+    texts: tuple[tuple[str, str], ...]
+    """Keywords and texts of a PNG."""
     notes: tuple[str, ...]
     damage: tuple[Damage, ...]
 
@@ -111,7 +119,9 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
             if getattr(image, "n_frames", 1) > 1:
                 notes.append(f"only the first of {getattr(image, 'n_frames', 1)} pictures is restored")
             samples = _deep_samples(path, image, kind)
-            if samples is None:
+            if samples is not None:
+                image.load()  # says where a file was cut; OpenCV fills in without a word
+            else:
                 samples = _load(image, notes, bytes(icc))
         except InputError:
             raise
@@ -120,6 +130,7 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
             samples = _load_damaged(image, error, path, damage)
         if image.mode == "CMYK":
             icc = b""
+        texts = _texts_of(image)
     wide = samples.dtype == np.uint16
     planes = tuple(np.ascontiguousarray(samples[..., i]) for i in range(samples.shape[2]))
     gray = len(planes) == 1
@@ -139,16 +150,30 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
         jpeg=tables,
         damaged=bool(damage),
     )
-    info = StillInfo(kind, bytes(exif), bytes(icc), bytes(xmp), dpi, tuple(notes), tuple(damage))
+    info = StillInfo(kind, bytes(exif), bytes(icc), bytes(xmp), dpi, texts, tuple(notes), tuple(damage))
     return frame, info
 
 
 def _exif_of(image: Image.Image, notes: list[str]) -> bytes:
     try:
+        if image.format == "TIFF":
+            found = image.getexif()
+            for tag in (_TIFF_STRUCTURE | {_ORIENTATION}) & set(found):  # Pillow turns a TIFF while it reads it
+                del found[tag]
+            return found.tobytes() if found else b""
         return image.info.get("exif") or (image.getexif().tobytes() if image.getexif() else b"")
     except Exception:  # a directory that points nowhere; a PNG is read to its end for it
         notes.append("its EXIF data is damaged and left out")
         return b""
+
+
+def _texts_of(image: Image.Image) -> tuple[tuple[str, str], ...]:
+    if not isinstance(image, PngImagePlugin.PngImageFile):
+        return ()
+    try:
+        return tuple((str(key), str(text)) for key, text in image.text.items())
+    except Exception:  # texts behind damaged samples
+        return ()
 
 
 def _said(error: Exception) -> str:
@@ -172,10 +197,23 @@ def _deep_samples(path: Path, image: Image.Image, kind: str) -> npt.NDArray[Any]
     decoded: Any = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if decoded is None or decoded.dtype != np.uint16:
         return None
+    if kind == "TIFF":
+        decoded = _turned(decoded, int(image.getexif().get(_ORIENTATION, 1)))
     if decoded.ndim == 2:
         return decoded[..., None]
     order = [2, 1, 0] + ([3] if decoded.shape[2] == 4 else [])
     return decoded[..., order]
+
+
+def _turned(samples: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """Upright, as TIFF 6.0's Orientation says; what Pillow does itself for 8 bits."""
+    if orientation in (5, 6, 7, 8):
+        samples = samples.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        samples = samples[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        samples = samples[::-1]
+    return samples
 
 
 def _load(image: Image.Image, notes: list[str], icc: bytes) -> npt.NDArray[Any]:
@@ -295,9 +333,25 @@ def _encode(samples: npt.NDArray[Any], kind: str, info: StillInfo, quality: floa
         options.update({"lossless": True, "quality": 75} if quality is None else {"quality": round(quality)})
     elif kind == "TIFF":
         options["compression"] = "tiff_lzw"
+    elif kind == "PNG":
+        options["pnginfo"] = _png_texts(info)
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def _png_texts(info: StillInfo) -> PngImagePlugin.PngInfo:
+    """The texts of a PNG, and another format's XMP as the iTXt chunk that readers look for."""
+    out = PngImagePlugin.PngInfo()
+    texts = dict(info.texts)
+    if info.xmp:
+        texts.setdefault(_PNG_XMP, info.xmp.decode("utf-8", "replace"))
+    for key, text in texts.items():
+        if key == _PNG_XMP or not text.isascii():
+            out.add_itxt(key, text)
+        else:
+            out.add_text(key, text)
+    return out
 
 
 def _encode_deep(samples: npt.NDArray[Any], kind: str, info: StillInfo, notes: list[str]) -> bytes:
@@ -326,4 +380,5 @@ def _with_png_chunks(png: bytes, info: StillInfo) -> bytes:
         added += chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(info.icc))
     if info.exif:
         added += chunk(b"eXIf", info.exif.removeprefix(b"Exif\0\0"))
+    added += b"".join(chunk(kind, body) for kind, body, *_ in _png_texts(info).chunks)
     return png[:header_end] + added + png[header_end:]

@@ -1,0 +1,70 @@
+"""The public surface: what `import ns_video` offers is there, documented and typed."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+import ns_video
+from ns_video import errors
+
+
+def test_all_names_are_there_and_documented() -> None:
+    assert sorted(ns_video.__all__) == sorted(set(ns_video.__all__))
+    for name in ns_video.__all__:
+        value = getattr(ns_video, name)
+        if name != "__version__":
+            assert inspect.getdoc(value), name
+
+
+def test_interface_names() -> None:
+    assert {"restore", "load_model", "NsVideoError", "RunRecord"} <= set(ns_video.__all__)
+    assert list(inspect.signature(ns_video.restore).parameters)[:3] == ["input", "output", "preset"]
+
+
+def test_load_model_gives_a_call_from_tensor_to_tensor(small_model: Path) -> None:
+    import torch
+
+    enhancer = ns_video.load_model(str(small_model), device="cpu")
+    rgb = torch.rand(2, 3, 20, 26)
+    out = enhancer(rgb)
+    assert isinstance(enhancer, ns_video.Enhancer)
+    assert out.shape == rgb.shape and 0 <= float(out.min()) <= float(out.max()) <= 1
+    assert float((out - rgb).abs().max()) > 0
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        ns_video.no_such_thing  # noqa: B018
+
+
+def test_typed_marker_is_there() -> None:
+    assert (Path(ns_video.__file__).parent / "py.typed").exists()
+
+
+def test_every_error_derives_from_one_and_has_its_exit_code() -> None:
+    wanted = {"UsageError": 2, "DownstreamClosed": 141, "Interrupted": 130}
+    names = [n for n in errors.__all__ if n.endswith(("Error", "Closed", "Interrupted"))]
+    assert len(names) >= 12
+    for name in names:
+        kind = getattr(errors, name)
+        assert issubclass(kind, ns_video.NsVideoError)
+        assert kind.exit_code == wanted.get(name, 1)
+        assert name in (errors.__doc__ or "")
+
+
+def test_an_error_names_stage_time_cause_and_remedy() -> None:
+    error = errors.InputError("no such thing", stage="decode", pts_seconds=1.25, remedy="try another")
+    assert str(error) == "decode at 1.250 s: no such thing (try another)"
+    assert str(errors.InputError("plain")) == "plain"
+
+
+@pytest.mark.parametrize("module", ["pipeline", "preset", "record", "prefetch", "flow", "journal", "media.mux"])
+def test_what_a_module_exports_exists(module: str) -> None:
+    loaded = importlib.import_module(f"ns_video.{module}")
+    assert inspect.getdoc(loaded)
+    for name in getattr(loaded, "__all__", ()):
+        assert hasattr(loaded, name), name

@@ -1,0 +1,319 @@
+"""Stills on real codecs: every sample and everything that rides along, formats that hold less, damage."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from material import picture
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+
+from ns_video.errors import InputError, OutputError, UsageError
+from ns_video.media.animation import open_animation
+from ns_video.media.decode import DecodeOptions
+from ns_video.media.probe import still_format
+from ns_video.media.still import read_still, still_suffix
+from ns_video.pipeline import restore
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+ORIENTATION, COPYRIGHT = 274, 33432
+
+
+def exif_bytes() -> bytes:
+    """Turned by 90 degrees, with a copyright."""
+    exif = Image.Exif()
+    exif[ORIENTATION], exif[COPYRIGHT] = 6, "somebody"
+    return exif.tobytes()
+
+
+def deep_picture(channels: int) -> np.ndarray:
+    """(H, W, C) uint16 whose low bytes matter."""
+    wide = picture(3).astype(np.uint16) * 256 + picture(4)
+    if channels == 1:
+        return wide[..., 0]
+    return wide if channels == 3 else np.dstack([wide, wide[..., :1][:, ::-1]])
+
+
+def identity(source: Path, target: Path, **options: object) -> int:
+    """One run; its exit code."""
+    record = restore(source, target, model="identity", **options)
+    assert record.kind == "still" and record.frames_in == record.frames_out == 1
+    return record.exit_code
+
+
+def pixels(path: Path) -> np.ndarray:
+    """The samples of a picture as Pillow reads them."""
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".tiff", ".bmp"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_identity_is_bit_exact_into_every_lossless_format(suffix: str, mode: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.png", tmp_path / f"out{suffix}"
+    image = Image.fromarray(picture(7)).convert(mode)
+    if mode == "RGBA":
+        image.putalpha(Image.fromarray(picture(8)[..., 0]))
+    image.save(source)
+    assert identity(source, target) == 0
+    wanted = np.asarray(image if mode != "RGBA" or suffix != ".bmp" else image.convert("RGB"))
+    found = pixels(target)
+    if mode == "L" and suffix == ".webp":  # WebP knows no gray
+        found = found[..., 0]
+    assert np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_stay(suffix: str, channels: int, tmp_path: Path) -> None:
+    deep = deep_picture(channels)
+    source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    order = [2, 1, 0, 3][:channels]
+    assert cv2.imwrite(str(source), deep if channels == 1 else deep[..., order])
+    assert identity(source, target) == 0
+    found = cv2.imread(str(target), cv2.IMREAD_UNCHANGED)
+    assert found.dtype == np.uint16
+    assert np.array_equal(found if channels == 1 else found[..., order], deep)
+
+
+def test_sixteen_bits_into_a_format_of_eight_are_rounded_and_told(tmp_path: Path) -> None:
+    deep = deep_picture(3)
+    cv2.imwrite(str(tmp_path / "in.png"), deep[..., ::-1])
+    record = restore(tmp_path / "in.png", tmp_path / "out.webp", model="identity")
+    assert any("8 of 16" in text for text in record.warnings)
+    assert np.array_equal(pixels(tmp_path / "out.webp"), np.rint(deep / 257).astype(np.uint8))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_exif_profile_and_orientation_stay_and_the_samples_are_not_turned(suffix: str, tmp_path: Path) -> None:
+    source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    Image.fromarray(picture(7)).save(source, exif=exif_bytes(), icc_profile=SRGB, dpi=(300, 300))
+    identity(source, target)
+    with Image.open(source) as before, Image.open(target) as after:
+        assert after.getexif()[COPYRIGHT] == "somebody"
+        assert after.info["icc_profile"] == SRGB
+        if suffix != ".webp":
+            assert round(float(after.info["dpi"][0])) == 300
+        if suffix != ".tif":  # Pillow turns those while it reads them; so does a run, once
+            assert after.size == before.size == (64, 48)
+            assert after.getexif()[ORIENTATION] == 6
+            before, after = ImageOps.exif_transpose(before), ImageOps.exif_transpose(after)
+        upright, found = before.convert("RGB"), after.convert("RGB")
+        assert found.size == upright.size == (48, 64)
+        assert np.abs(np.asarray(found).astype(int) - np.asarray(upright)).mean() < 4
+
+
+def test_metadata_of_a_deep_png_stays(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.png", tmp_path / "out.png"
+    Image.fromarray(deep_picture(1)).save(source, exif=exif_bytes(), icc_profile=SRGB)
+    identity(source, target)
+    with Image.open(target) as after:
+        assert after.info["icc_profile"] == SRGB
+        assert after.getexif()[ORIENTATION] == 6
+        assert np.array_equal(np.asarray(after), deep_picture(1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_deep_tiff_comes_out_upright(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    deep = Image.fromarray(deep_picture(1))
+    deep.save(tmp_path / "in.tif", exif=exif)
+    identity(tmp_path / "in.tif", tmp_path / "out.tif")
+    small = Image.fromarray(picture(7))
+    small.save(tmp_path / "small.tif", exif=exif)
+    with Image.open(tmp_path / "small.tif") as turned:
+        assert turned.size == pixels(tmp_path / "out.tif").shape[::-1]
+    upright = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: np.transpose}
+    upright |= {6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a, 2).T, 8: np.rot90}
+    assert np.array_equal(pixels(tmp_path / "out.tif"), upright[orientation](deep_picture(1)))
+
+
+def test_text_of_a_png_stays(tmp_path: Path) -> None:
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text("Title", "a title")
+    notes.add_itxt("Comment", "Ünïcode")
+    Image.fromarray(picture(7)).save(tmp_path / "in.png", pnginfo=notes)
+    identity(tmp_path / "in.png", tmp_path / "out.png")
+    with Image.open(tmp_path / "out.png") as after:
+        after.load()
+        assert after.text == {"Title": "a title", "Comment": "Ünïcode"}
+
+
+def test_palette_and_one_bit_pictures(tmp_path: Path) -> None:
+    palette = Image.fromarray(picture(7)).convert("P", palette=Image.Palette.ADAPTIVE)
+    palette.save(tmp_path / "p.png")
+    identity(tmp_path / "p.png", tmp_path / "p-out.png")
+    assert np.array_equal(pixels(tmp_path / "p-out.png"), np.asarray(palette.convert("RGB")))
+    palette.save(tmp_path / "t.png", transparency=0)
+    identity(tmp_path / "t.png", tmp_path / "t-out.png")
+    with Image.open(tmp_path / "t.png") as before:
+        assert np.array_equal(pixels(tmp_path / "t-out.png"), np.asarray(before.convert("RGBA")))
+    lines = Image.fromarray(picture(7)).convert("1")
+    lines.save(tmp_path / "1.png")
+    identity(tmp_path / "1.png", tmp_path / "1-out.png")
+    assert np.array_equal(pixels(tmp_path / "1-out.png") > 127, np.asarray(lines))
+
+
+def test_cmyk_becomes_rgb_and_is_told(tmp_path: Path) -> None:
+    Image.fromarray(picture(7)).convert("CMYK").save(tmp_path / "in.jpg", quality=95)
+    record = restore(tmp_path / "in.jpg", tmp_path / "out.png", model="identity")
+    assert any("CMYK" in text for text in record.warnings)
+    with Image.open(tmp_path / "in.jpg") as before:
+        assert np.array_equal(pixels(tmp_path / "out.png"), np.asarray(before.convert("RGB")))
+
+
+def test_alpha_into_a_format_without_it_is_told(tmp_path: Path) -> None:
+    Image.fromarray(picture(7)).convert("RGBA").save(tmp_path / "in.png")
+    record = restore(tmp_path / "in.png", tmp_path / "out.jpg", model="identity")
+    assert any("alpha" in text for text in record.warnings)
+    assert pixels(tmp_path / "out.jpg").shape == (48, 64, 3)
+
+
+def test_jpeg_output_takes_a_quality(tmp_path: Path) -> None:
+    Image.fromarray(picture(7)).save(tmp_path / "in.png")
+    sizes = []
+    for quality in (10, 50, 95):
+        restore(tmp_path / "in.png", tmp_path / f"{quality}.jpg", model="identity", crf=quality)
+        sizes.append((tmp_path / f"{quality}.jpg").stat().st_size)
+    assert sizes == sorted(sizes) and sizes[0] < sizes[2] / 2
+
+
+def test_jpeg_tables_are_read(tmp_path: Path) -> None:
+    for subsampling, wanted in ((0, (1, 1)), (1, (2, 1)), (2, (2, 2))):
+        Image.fromarray(picture(7)).save(tmp_path / "a.jpg", quality=30, subsampling=subsampling)
+        frame, info = read_still(tmp_path / "a.jpg")
+        assert frame.jpeg is not None and info.source_format == "JPEG"
+        assert frame.jpeg.subsampling == wanted
+        assert int(frame.jpeg.luma[0, 0]) == 27  # 16 at quality 50, scaled by 5/3 (T.81 annex K, libjpeg)
+        assert int(frame.jpeg.chroma[0, 0]) == 28
+    Image.fromarray(picture(7)).save(tmp_path / "a.png")
+    assert read_still(tmp_path / "a.png")[0].jpeg is None
+
+
+def test_truncated_picture_is_finished_and_reported(tmp_path: Path) -> None:
+    Image.fromarray(picture(7, 96, 64)).save(tmp_path / "whole.jpg", quality=90)
+    data = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(data[: len(data) * 2 // 3])
+    record = restore(tmp_path / "cut.jpg", tmp_path / "out.png", model="identity")
+    assert record.exit_code == 3 and "damaged" in record.damage[0].what
+    top = pixels(tmp_path / "out.png")[:16].astype(int)
+    assert np.abs(top - pixels(tmp_path / "whole.jpg")[:16]).mean() < 2
+    with pytest.raises(InputError):
+        restore(tmp_path / "cut.jpg", tmp_path / "strict.png", model="identity", strict=True)
+    assert not (tmp_path / "strict.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("empty.png", b""),
+        ("text.png", b"this is no picture"),
+        ("head.png", b"\x89PNG\r\n\x1a\n"),
+        ("head.jpg", b"\xff\xd8\xff\xe0\x00\x10JFIF"),
+        ("head.webp", b"RIFF\x10\0\0\0WEBPVP8 "),
+    ],
+)
+def test_what_is_no_picture_is_refused(name: str, data: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    target = tmp_path / "out.png"
+    target.write_bytes(b"precious")
+    with pytest.raises(InputError):
+        restore(tmp_path / name, target, model="identity", overwrite=True)
+    assert target.read_bytes() == b"precious"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_header_that_claims_too_much_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(picture(7)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="max-pixels"):
+        restore(tmp_path / "a.png", tmp_path / "b.png", model="identity", max_pixels=100)
+
+
+def test_a_still_needs_a_stills_name(tmp_path: Path) -> None:
+    Image.fromarray(picture(7)).save(tmp_path / "a.png")
+    with pytest.raises((UsageError, OutputError, InputError)):
+        restore(tmp_path / "a.png", tmp_path / "b.xyz", model="identity")
+    assert still_suffix("a.JPEG") == "JPEG" and still_suffix("a.mp4") is None
+
+
+def test_content_counts_not_the_name(tmp_path: Path) -> None:
+    Image.fromarray(picture(7)).save(tmp_path / "really.png")
+    lying = tmp_path / "lying.mp4"
+    lying.write_bytes((tmp_path / "really.png").read_bytes())
+    assert still_format(lying) == "PNG"
+    assert identity(lying, tmp_path / "out.png") == 0
+    assert np.array_equal(pixels(tmp_path / "out.png"), picture(7))
+
+
+def test_auto_restores_a_jpeg_and_hardly_touches_a_clean_png(tmp_path: Path) -> None:
+    clean = cv2.GaussianBlur(np.kron(picture(5, 24, 16), np.ones((4, 4, 1), np.uint8)), (0, 0), 1.5)
+    Image.fromarray(clean).save(tmp_path / "clean.png")
+    buffer = io.BytesIO()
+    Image.fromarray(clean).save(buffer, "JPEG", quality=10)
+    (tmp_path / "bad.jpg").write_bytes(buffer.getvalue())
+
+    def psnr(found: np.ndarray) -> float:
+        error = float(np.mean((found.astype(float) - clean) ** 2))
+        return 99.0 if error == 0 else 10 * np.log10(255**2 / error)
+
+    restore(tmp_path / "clean.png", tmp_path / "clean-out.png", device="cpu", precision="fp32")
+    assert psnr(pixels(tmp_path / "clean-out.png")) >= 55
+    restore(tmp_path / "bad.jpg", tmp_path / "bad-out.png", device="cpu", precision="fp32")
+    before, after = psnr(pixels(tmp_path / "bad.jpg")), psnr(pixels(tmp_path / "bad-out.png"))
+    assert after > before + 0.3
+
+
+def test_alpha_survives_a_restored_run(small_model: Path, tmp_path: Path) -> None:
+    image = Image.fromarray(picture(7))
+    image.putalpha(Image.fromarray(picture(8)[..., 0]))
+    image.save(tmp_path / "in.png")
+    restore(tmp_path / "in.png", tmp_path / "out.png", model=str(small_model), device="cpu")
+    found = pixels(tmp_path / "out.png")
+    assert np.array_equal(found[..., 3], picture(8)[..., 0])
+    assert not np.array_equal(found[..., :3], picture(7))
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_animations_are_clips(suffix: str, tmp_path: Path) -> None:
+    frames = [Image.fromarray(picture(i, 32, 24)) for i in range(5)]
+    path = tmp_path / f"anim{suffix}"
+    more = {"lossless": True} if suffix == ".webp" else {}
+    durations = [40, 80, 120, 200, 40]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0, **more)
+    assert still_format(path) is None
+    target = tmp_path / "out.mkv"
+    record = restore(path, target, model="identity", codec="ffv1")
+    assert record.kind == "clip" and record.frames_out == 5
+    with av.open(str(target)) as clip:
+        shown = list(clip.decode(video=0))
+        times = [round(float(f.pts * f.time_base) * 1000) for f in shown]
+    assert times == [0, 40, 120, 240, 440]
+    with Image.open(path) as image:
+        for index, frame in enumerate(shown):
+            image.seek(index)
+            assert np.array_equal(frame.to_ndarray(format="rgb24"), np.asarray(image.convert("RGB")))
+
+
+def test_animation_into_animation(tmp_path: Path) -> None:
+    frames = [Image.fromarray(picture(i, 32, 24)) for i in range(4)]
+    path = tmp_path / "anim.webp"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=[40, 80, 40, 40], lossless=True)
+    for name in ("out.webp", "out.png", "out.gif"):
+        record = restore(path, tmp_path / name, model="identity")
+        assert record.frames_out == 4 and record.exit_code == 0
+        with Image.open(tmp_path / name) as image:
+            assert image.n_frames == 4
+            if name != "out.gif":
+                image.seek(3)
+                assert np.array_equal(np.asarray(image.convert("RGB")), picture(3, 32, 24))
+
+
+def test_one_picture_is_no_animation(tmp_path: Path) -> None:
+    Image.fromarray(picture(7)).save(tmp_path / "a.webp", lossless=True)
+    assert still_format(tmp_path / "a.webp") == "WebP"
+    assert open_animation(tmp_path / "a.webp", DecodeOptions()) is None

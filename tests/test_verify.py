@@ -1,0 +1,135 @@
+"""The self-check: silent on what is right, and each doctored output is named."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from conftest import ffmpeg
+from material import Recipe, write_clip
+from PIL import Image
+
+import ns_video
+from ns_video.errors import VerificationError
+from ns_video.media import mux
+from ns_video.media.verify import compare_times, read_facts
+from ns_video.pipeline import restore
+
+
+@pytest.fixture
+def finished(two_audio_subs_chapters_clip: Path, tmp_path: Path) -> Path:
+    """A run's output."""
+    target = tmp_path / "finished.mkv"
+    restore(two_audio_subs_chapters_clip, target, model="identity", codec="ffv1")
+    return target
+
+
+def found(source: Path, output: Path) -> str:
+    """All differences in one line."""
+    return "; ".join(d.what for d in ns_video.verify(source, output))
+
+
+def test_silent_on_what_is_right(finished: Path, two_audio_subs_chapters_clip: Path) -> None:
+    assert ns_video.verify(two_audio_subs_chapters_clip, finished) == []
+    assert ns_video.verify(two_audio_subs_chapters_clip, finished, full=False) == []
+
+
+@pytest.mark.parametrize("name", ["rotated_clip", "sar_clip", "full_range_601_clip", "vfr_clip", "one_frame_clip"])
+def test_silent_on_every_hazard(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    source: Path = request.getfixturevalue(name)
+    for suffix in ("mkv", "mp4", "mov"):
+        target = tmp_path / f"out.{suffix}"
+        restore(source, target, model="identity")
+        assert ns_video.verify(source, target) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["-map", "0", "-map", "-0:a:1"], "stream 2 (audio aac) is missing"),
+        (["-map", "0", "-map", "-0:s:0"], "subtitle"),
+        (["-map", "0", "-map_chapters", "-1"], "chapters"),
+        (["-map", "0", "-metadata:s:a:0", "language=rus"], "language eng"),
+        (["-map", "0", "-bsf:a:0", "noise=amount=1"], "packets differ"),
+        (["-map", "0", "-bsf:v", "noise=drop='eq(n,4)'"], "10 frames went in, 9"),
+        (["-map", "0", "-bsf:v", "setts=ts=if(eq(N\\,4)\\,TS+7\\,TS)"], "ms off"),
+        (["-map", "0", "-aspect", "2:1"], "aspect"),
+    ],
+)
+def test_each_doctored_output_is_named(
+    options: list[str], word: str, finished: Path, two_audio_subs_chapters_clip: Path, tmp_path: Path
+) -> None:
+    doctored = tmp_path / "doctored.mkv"
+    ffmpeg("-i", finished, *options, "-c", "copy", doctored)
+    assert word in found(two_audio_subs_chapters_clip, doctored)
+
+
+def test_lost_tags_and_turns_are_named(full_range_601_clip: Path, rotated_clip: Path, tmp_path: Path) -> None:
+    gray = tmp_path / "tags.mkv"
+    ffmpeg("-i", full_range_601_clip, "-c:v", "ffv1", "-colorspace", "bt709", "-color_primaries", "bt709", gray)
+    assert "colour matrix was 6, is 1" in found(full_range_601_clip, gray)
+    straight = tmp_path / "straight.mp4"
+    ffmpeg("-i", rotated_clip, "-c", "copy", "-metadata:s:v", "rotate=0", straight)
+    with av.open(str(straight)) as clip:
+        turned = any(d.type.name == "DISPLAYMATRIX" for d in next(clip.decode(video=0)).side_data)
+    assert turned or "rotation" in found(rotated_clip, straight)
+
+
+def test_a_late_start_and_a_cut_end_are_named(plain_clip: Path, tmp_path: Path) -> None:
+    late = write_clip(tmp_path / "late.mkv", Recipe(times=tuple(500 + 40 * i for i in range(10))))
+    assert "begins at 0.5000 s" in found(plain_clip, late)
+    short = write_clip(tmp_path / "short.mp4", Recipe(times=tuple(40 * i for i in range(9))))
+    assert "10 frames went in, 9" in found(plain_clip, short)
+
+
+def test_stills_are_compared_by_size(noisy: object, tmp_path: Path) -> None:
+    Image.fromarray(noisy).save(tmp_path / "a.png")
+    Image.fromarray(noisy).save(tmp_path / "b.webp", lossless=True)
+    Image.fromarray(noisy).resize((32, 24)).save(tmp_path / "c.png")
+    assert ns_video.verify(tmp_path / "a.png", tmp_path / "b.webp") == []
+    assert "64x48" in found(tmp_path / "a.png", tmp_path / "c.png")
+
+
+def test_compare_times_is_exact_to_the_clock(plain_clip: Path) -> None:
+    facts = read_facts(plain_clip)
+    tick = facts.video_tick
+    assert compare_times(facts.video_times, facts) == []
+    wrong = list(facts.video_times)
+    wrong[5] += 3 * tick
+    assert len(compare_times(wrong, facts)) == 1
+    assert len(compare_times([t - Fraction(1, 5) for t in facts.video_times[1:]], facts)) == 1
+    later = [t - Fraction(1, 10) for t in (t + Fraction(1, 5) for t in facts.video_times)]
+    assert compare_times(later, facts) != []
+
+
+def test_an_output_that_fails_the_check_is_kept_aside_and_the_old_one_is_untouched(
+    plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out.mkv"
+    target.write_bytes(b"precious")
+    whole = mux.decode_times
+
+    def wrong(presentation: list[int]) -> list[int]:
+        presentation[4] += 7  # a muxer that moves one frame
+        return whole(presentation)
+
+    monkeypatch.setattr("ns_video.pipeline.decode_times", wrong)
+    before = mux.ClipWriter.write_video
+
+    def forgetful(self: mux.ClipWriter, packet: object) -> None:
+        if not hasattr(self, "forgot"):
+            self.forgot = True
+            before(self, packet)
+            return
+        self.count = getattr(self, "count", 0) + 1
+        if self.count != 3:
+            before(self, packet)
+
+    monkeypatch.setattr(mux.ClipWriter, "write_video", forgetful)
+    with pytest.raises(VerificationError, match="not what it should be") as caught:
+        restore(plain_clip, target, model="identity", overwrite=True, codec="ffv1")
+    assert "failed-check" in str(caught.value)
+    assert target.read_bytes() == b"precious"
+    assert [p.name for p in tmp_path.iterdir() if "failed-check" in p.name]
