@@ -157,8 +157,9 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
 def _exif_of(image: Image.Image, notes: list[str]) -> bytes:
     try:
         if image.format == "TIFF":
-            found = image.getexif()
-            for tag in (_TIFF_STRUCTURE | {_ORIENTATION}) & set(found):  # Pillow turns a TIFF while it reads it
+            found = Image.Exif()  # a copy: Pillow turns a TIFF by its own, while it reads the samples
+            found.load(image.getexif().tobytes())
+            for tag in (_TIFF_STRUCTURE | {_ORIENTATION}) & set(found):
                 del found[tag]
             return found.tobytes() if found else b""
         return image.info.get("exif") or (image.getexif().tobytes() if image.getexif() else b"")
