@@ -23,6 +23,8 @@ _MAX_BYTES = 1 << 30
 
 def open_animation(path: Path, options: DecodeOptions) -> ClipReader | None:
     """A reader of an animated WebP, losslessly rewritten in memory; None for any other file. Raises InputError."""
+    if not path.is_file():
+        return None  # what is read from a pipe is gone; what can't be opened at all is told by open_clip
     check_input_file(path)
     with path.open("rb") as file:
         head = file.read(32)

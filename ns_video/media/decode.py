@@ -141,6 +141,11 @@ def plane_views(frame: VideoFrame, fmt: PixelFormat) -> tuple[Plane, ...]:
     return tuple(views)
 
 
+def is_news(level: int, text: str) -> bool:
+    """Whether a line of libav's log tells of damage."""
+    return level <= av.logging.ERROR and bool(text) and not _HARMLESS.search(text)
+
+
 class _ThreadedError(Exception):
     """A packet could not be decoded while several threads decoded."""
 
@@ -468,7 +473,7 @@ class ClipReader:
         del lines[:count]
         for level, who, text in new:
             text = text.strip()
-            if level <= av.logging.ERROR and text and not _HARMLESS.search(text):
+            if is_news(level, text):
                 self._damaged(f"{who}: {printable(text)}", pts_seconds)
 
     def _deinterlaced(self, frame: VideoFrame) -> list[VideoFrame]:
@@ -594,6 +599,10 @@ class ClipReader:
         """A file that was cut short says so nowhere but in the time its header promised."""
         if self.options.end_seconds is not None or self.end_seconds is None:
             return
+        missing = _bytes_missing(self._source)
+        if missing:
+            self._damaged(f"the file was cut: {missing} bytes are missing at its end", self.end_seconds)
+            return
         video = self.info.video
         stream = next(s for s in self.info.streams if s.index == video.index)
         promised: float | None = None
@@ -610,6 +619,19 @@ class ClipReader:
             self._damaged(
                 f"the video ends at {self.end_seconds:.3f} s, its header promises {promised:.3f} s", self.end_seconds
             )
+
+
+def _bytes_missing(source: str | Path | IO[bytes]) -> int:
+    """Bytes that the first chunk of a RIFF file (AVI) promises beyond the file's end; libav guesses around the cut."""
+    if not isinstance(source, (str, Path)) or not Path(source).is_file():
+        return 0
+    with Path(source).open("rb") as file:
+        head = file.read(8)
+        size = file.seek(0, 2)
+    promised = int.from_bytes(head[4:8], "little")
+    if head[:4] != b"RIFF" or promised in (0, 0xFFFFFFFF):
+        return 0
+    return max(0, promised + 8 - size)
 
 
 def _clock_seconds(text: str) -> float | None:

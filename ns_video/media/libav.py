@@ -54,12 +54,6 @@ def check_input_file(path: Path) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{printable(path)} is a folder", stage="open", remedy="use `ns-video batch` for folders")
     if stat.S_ISFIFO(status.st_mode):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            if not select.select([descriptor], [], [], _FIFO_WAIT_SECONDS)[0]:
-                raise InputError(f"nobody writes to the pipe {printable(path)}", stage="open")
-        finally:
-            os.close(descriptor)
         return
     if stat.S_ISREG(status.st_mode) and status.st_size == 0:
         raise InputError(f"{printable(path)} is an empty file", stage="open")
@@ -89,6 +83,7 @@ def open_input(
     """
     settings = {"protocol_whitelist": ",".join(("file", "pipe", "data", "crypto", *allow_protocols))}
     target: Any
+    held: Path | None = None
     if isinstance(source, (str, Path)):
         name = str(source)
         if name == "-":
@@ -104,6 +99,7 @@ def open_input(
             target = name
         else:
             check_input_file(Path(name))
+            held = Path(name)
             target = file_url(name)
             settings["protocol_whitelist"] = "file"
     else:
@@ -111,17 +107,18 @@ def open_input(
     if not allow_protocols:
         settings["format_whitelist"] = _DEMUXERS
     settings.update(options or {})
-    try:
-        container = av.open(
-            target,
-            "r",
-            format=container_format,
-            options=settings,
-            metadata_errors="surrogateescape",
-            buffer_size=buffer_bytes,
-        )
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise _input_error(error, name, is_pipe=target == "pipe:0") from error
+    with _held_pipe(held):
+        try:
+            container = av.open(
+                target,
+                "r",
+                format=container_format,
+                options=settings,
+                metadata_errors="surrogateescape",
+                buffer_size=buffer_bytes,
+            )
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise _input_error(error, name, is_pipe=target == "pipe:0") from error
     return container  # pyright: ignore[reportReturnType] - mode "r" gives an input container
 
 
@@ -186,6 +183,21 @@ def _silence() -> None:
 
 
 atexit.register(_silence)
+
+
+@contextmanager
+def _held_pipe(path: Path | None) -> Generator[None]:
+    """Hold a named pipe open until libav reads from it: its writer must not find itself without a reader."""
+    if path is None or not path.is_fifo():
+        yield
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not select.select([descriptor], [], [], _FIFO_WAIT_SECONDS)[0]:
+            raise InputError(f"nobody writes to the pipe {printable(path)}", stage="open")
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

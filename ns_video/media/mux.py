@@ -15,12 +15,14 @@ from typing import Any
 import av
 import av.container
 import av.stream
+from av.format import ContainerFormat
+from av.format import Flags as FormatFlags
 
 from ns_video.errors import OutputError, UsageError
-from ns_video.media.decode import CopiedPacket
+from ns_video.media.decode import CopiedPacket, is_news
 from ns_video.media.encode import VideoPlan, add_video_stream
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
-from ns_video.media.libav import file_url, open_input, printable, translate_output
+from ns_video.media.libav import captured_log, file_url, muted_log, open_input, printable, translate_output
 from ns_video.media.matroska_header import write_sample_aspect_ratio
 from ns_video.media.probe import ClipInfo, StreamInfo, codec_name
 from ns_video.record import StreamAction
@@ -67,6 +69,7 @@ QUICKTIME_LANGUAGES = {
     "sqi": "alb",
     "zho": "chi",
 }
+_TROUBLES_KEPT = 100
 _ONE_RAW_TAG = b"\\N"
 
 
@@ -190,6 +193,10 @@ class ClipWriter:
         self.shown = shown
         self._info = info
         self._closed = False
+        self.troubles: list[tuple[float | None, str]] = []
+        """(seconds, what) of copied packets that could not be written as they were."""
+        self._last: dict[int, int] = {}
+        self._strict = not ContainerFormat(settings.container_format, "w").flags & FormatFlags.ts_nonstrict.value
         self._clock_offsets: dict[int, Fraction] = {}
         options = dict(settings.options)
         metadata = dict(info.metadata)
@@ -308,9 +315,35 @@ class ClipWriter:
             packet.dts = None if packet.dts is None else packet.dts + ticks
         if packet.dts is None and packet.pts is not None and target.type != "video":
             packet.dts = packet.pts  # of reordered video libav works it out itself
+        self._in_order(packet, item.stream_index)
+        stamp = None if packet.dts is None else float(packet.dts * packet.time_base)
         packet.stream = target
-        self._mux(packet)
+        try:
+            self._mux(packet)
+        except OutputError as error:
+            if not isinstance(error.__cause__, av.error.ArgumentError):
+                raise
+            self._trouble(stamp, f"stream {item.stream_index}: the container refuses a packet; it is left out")
+            return False
         return True
+
+    def _in_order(self, packet: Any, index: int) -> None:
+        """Decode times that run backwards, which no container takes, are moved on; the payload stays."""
+        if packet.dts is None:
+            return
+        last = self._last.get(index)
+        if last is not None and (packet.dts < last or (self._strict and packet.dts == last)):
+            self._trouble(
+                float(packet.dts * packet.time_base), f"stream {index}: its times run backwards; they were moved on"
+            )
+            packet.dts = last + 1
+            if packet.pts is not None:
+                packet.pts = max(packet.pts, packet.dts)
+        self._last[index] = packet.dts
+
+    def _trouble(self, seconds: float | None, what: str) -> None:
+        if len(self.troubles) < _TROUBLES_KEPT:
+            self.troubles.append((seconds, what))
 
     @property
     def shift(self) -> Fraction:
@@ -323,7 +356,8 @@ class ClipWriter:
             seconds = stamp * packet.time_base
             self._first = seconds if self._first is None else min(self._first, seconds)
         try:
-            self._container.mux_one(packet)
+            with muted_log():
+                self._container.mux_one(packet)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise translate_output(error, self.shown, "encode") from error
 
@@ -420,7 +454,7 @@ def copied_packets(
     if not wanted:
         return
     jumps = [Fraction(j).limit_denominator(1 << 20) for j in clock_jumps]
-    with open_input(path, **open_options) as container:
+    with captured_log() as lines, open_input(path, **open_options) as container:
         for stream in container.streams:
             if stream.index not in wanted:
                 stream.discard = av.stream.Discard.all
@@ -433,6 +467,9 @@ def copied_packets(
             try:
                 packet = next(packets)
             except (StopIteration, IndexError):  # IndexError: see ClipReader
+                for level, who, text in lines:
+                    if on_damage is not None and (is_news(level, text.strip()) or "Packet corrupt" in text):
+                        on_damage(f"a copied stream is damaged: {who}: {printable(text.strip())}", float(shown))
                 return
             except (av.FFmpegError, OSError) as error:
                 if on_damage is not None:

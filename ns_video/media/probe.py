@@ -212,6 +212,8 @@ _STILL_MAGIC: tuple[tuple[bytes, str], ...] = (
 
 def still_format(path: Path) -> str | None:
     """ "JPEG", "PNG", "WebP", "TIFF" or "BMP" where the file is one picture; None for a clip (animations are clips)."""
+    if not path.is_file():
+        return None  # what is read from a pipe is gone
     try:
         with path.open("rb") as file:
             head = file.read(1 << 16)

@@ -15,7 +15,7 @@ def inject(tunings: Mapping[str, Any]) -> None:
     segment_frames: frames of a segment. frame_delay: seconds spent on each frame by the encoder.
     stall_seconds: the watchdog's patience. decode_stalls_after, enhance_stalls_after, encode_stalls_after: frames after
     which that stage stands still. pause: {"place": ..., "at": call, "seconds": ...}. fail: {"place": ..., "after":
-    calls, "error": name of an errno or an exception}. Places are the keys of `_places`.
+    calls, "error": name of an errno or an exception}. lose: {"place": ..., "at": call that does nothing}. Places are the keys of `_places`.
     """
     from ns_video import pipeline
 
@@ -35,6 +35,8 @@ def inject(tunings: Mapping[str, Any]) -> None:
     if "pause" in tunings:
         pause = tunings["pause"]
         _before(pause["place"], _at(int(pause["at"]), lambda: time.sleep(float(pause["seconds"]))))
+    if "lose" in tunings:
+        _without(tunings["lose"]["place"], int(tunings["lose"]["at"]))
     if "fail" in tunings:
         fault = tunings["fail"]
         _before(fault["place"], _after(int(fault["after"]), lambda: _raise(fault["error"])))
@@ -84,6 +86,19 @@ def _places() -> dict[str, tuple[Any, str]]:
         "sync": (pipeline, "sync_file"),
         "verify": (pipeline, "read_facts"),
     }
+
+
+def _without(place: str, at: int) -> None:
+    owner, name = _places()[place]
+    original = getattr(owner, name)
+    calls = 0
+
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return None if calls == at else original(*arguments, **named)
+
+    setattr(owner, name, wrapped)
 
 
 def _before(place: str, check: Callable[[int], None]) -> None:
