@@ -34,7 +34,7 @@ def deep_picture(channels: int) -> np.ndarray:
     """(H, W, C) uint16 whose low bytes matter."""
     wide = picture(3).astype(np.uint16) * 256 + picture(4)
     if channels == 1:
-        return wide[..., 0]
+        return wide[..., 2]
     return wide if channels == 3 else np.dstack([wide, wide[..., :1][:, ::-1]])
 
 

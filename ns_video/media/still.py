@@ -157,7 +157,7 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
 def _exif_of(image: Image.Image, notes: list[str]) -> bytes:
     try:
         if image.format == "TIFF":
-            found = Image.Exif()  # a copy: Pillow turns a TIFF by its own, while it reads the samples
+            found = Image.Exif()  # a copy: Pillow turns a TIFF by the original while it reads; so does cv2
             found.load(image.getexif().tobytes())
             for tag in (_TIFF_STRUCTURE | {_ORIENTATION}) & set(found):
                 del found[tag]
@@ -198,23 +198,10 @@ def _deep_samples(path: Path, image: Image.Image, kind: str) -> npt.NDArray[Any]
     decoded: Any = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if decoded is None or decoded.dtype != np.uint16:
         return None
-    if kind == "TIFF":
-        decoded = _turned(decoded, int(image.getexif().get(_ORIENTATION, 1)))
     if decoded.ndim == 2:
         return decoded[..., None]
     order = [2, 1, 0] + ([3] if decoded.shape[2] == 4 else [])
     return decoded[..., order]
-
-
-def _turned(samples: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    """Upright, as TIFF 6.0's Orientation says; what Pillow does itself for 8 bits."""
-    if orientation in (5, 6, 7, 8):
-        samples = samples.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        samples = samples[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        samples = samples[::-1]
-    return samples
 
 
 def _load(image: Image.Image, notes: list[str], icc: bytes) -> npt.NDArray[Any]:
