@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -307,6 +308,21 @@ class ScoredSample:
     def gain(self) -> float:
         """after - before; 0 without an after."""
         return 0.0 if self.after is None else self.after - self.before
+
+
+@contextmanager
+def one_thread() -> Generator[None]:
+    """torch on one CPU thread inside.
+
+    Scores are thousands of small operations: on a busy machine two threads wait for each other at every one of them
+    (measured with five times as many processes as cores: 1.0 s a view with two threads, 0.05 s with one).
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def spread_order(count: int) -> list[int]:

@@ -43,7 +43,7 @@ from ns_video.report.document import (
 )
 from ns_video.report.pictures import PicturePacker, choose
 from ns_video.report.verdict import verdict
-from ns_video.score import Sampler, ScoredSample, Scorer, score_samples
+from ns_video.score import Sampler, ScoredSample, Scorer, one_thread, score_samples
 from ns_video.version import __version__
 
 RUN_SHARE = 0.05
@@ -51,7 +51,7 @@ RUN_SHARE = 0.05
 _SCORING_SHARE = 0.5
 """Of the time allowed, for scores; the rest is for pictures and writing."""
 _MOST_PICTURES = 6
-_LEAST_PICTURES = 2
+_LEAST_PICTURES = 1
 _MS_SSIM_FRAMES = 600
 """MS-SSIM is taken of every frame of a clip up to this long, beyond it of the sampled frames only: it costs as much as
 all libav filters together."""
@@ -107,11 +107,12 @@ def _pictures(scored: Sequence[ScoredSample], most: int, until: float | None) ->
     return tuple(made)
 
 
+@one_thread()
 def build_run(record: RunRecord, sampler: Sampler, *, device: str = "cpu") -> Built:
     """The report of a finished run, from the frames its sampler kept.
 
-    Takes at most RUN_SHARE of `record.seconds`, the sampler's own time included, beyond three scored frames and two
-    pictures, which are made in any case.
+    Takes at most RUN_SHARE of `record.seconds`, the sampler's own time included, beyond three scored frames and one
+    picture, which are made in any case.
     """
     began = time.perf_counter()
     allowed = max(0.0, RUN_SHARE * record.seconds - sampler.seconds)
@@ -155,6 +156,7 @@ def _audio(name: str) -> Any:
         return ()  # a pipe or a container that can't be read again: no offset is stated
 
 
+@one_thread()
 def build_clip(clip: Path, reference: Path | None = None, *, device: str = "cpu", limit: int | None = None) -> Built:
     """The report of a clip or still, against a reference where there is one.
 
