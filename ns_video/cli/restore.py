@@ -151,7 +151,8 @@ def interruptible() -> Generator[threading.Event]:
                     os.write(2, b"error: interrupted at once\n")
                     os._exit(130)
 
-    threading.Thread(target=watch, name="signals", daemon=True).start()
+    watcher = threading.Thread(target=watch, name="signals", daemon=True)
+    watcher.start()
     wakeup = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     before = {name: signal.signal(getattr(signal, name), lambda *_: None) for name in names}
     try:
@@ -161,6 +162,8 @@ def interruptible() -> Generator[threading.Event]:
             signal.signal(getattr(signal, name), old)
         signal.set_wakeup_fd(wakeup)
         writing.close()
+        watcher.join()
+        reading.close()
 
 
 @contextmanager
