@@ -148,7 +148,11 @@ def restore_steps(
     input: str, output: str, options: RestoreOptions, cancel: threading.Event | None = None
 ) -> Generator[Progress, None, RunRecord]:
     """`restore` as a generator of Progress; its return value is the record. `cancel` ends it early and playable."""
-    run = _Run(input, output, options, cancel or threading.Event())
+    try:
+        run = _Run(input, output, options, cancel or threading.Event())
+    except OSError as error:  # a folder on the way that may not be entered
+        name = printable(os.fsdecode(error.filename)) if error.filename else printable(input)
+        raise InputError(f"{name}: {error.strerror or error}", stage="open") from error
     try:
         if run.is_still:
             yield from run.still()
@@ -160,6 +164,8 @@ def restore_steps(
         run.record.exit_code = error.exit_code
         run.finish()
         raise
+    except MemoryError as error:
+        raise NsVideoError("there is not enough memory", remedy="a smaller --tile, or fewer --threads") from error
     return run.finish()
 
 
@@ -259,6 +265,8 @@ class _Run:
         name = options.model or (preset.still_model if self.is_still else preset.clip_model)
         sharpen = preset.sharpen if options.sharpen is None else options.sharpen
         self._conditioning, self._settings, self._device = "none", "", "cpu"
+        if options.strength is not None and not 0.0 <= options.strength <= 1.0:
+            raise UsageError(f"strength {options.strength:g} is not between 0 and 1")
         if name == "identity" and not sharpen and options.scale is None and options.size is None:
             self.record.model, self.record.device, self.record.precision = ModelInfo(name=name), "cpu", "fp32"
             return PassThrough()
@@ -403,8 +411,7 @@ class _Run:
         container_format = format_for(self.target, self.options.format)
         to_file = self.target != "-" and not self._is_special(self.target_path)
         journal = self._claim() if to_file else None
-        if journal is not None:
-            journal.clear()
+        keeps = journal is not None and journal.exists()  # an unfinished run's work, until this one has begun
         temporary = None if journal is None else self._temporary(journal)
         shown = "standard output" if self.target == "-" else self.target
         writer: ClipWriter | None = None
@@ -413,6 +420,9 @@ class _Run:
         copies: list[CopyPlan] = []
         try:
             with self._open() as reader:
+                if journal is not None:
+                    journal.clear()
+                    keeps = False
                 info = reader.info
                 copies = plan_copies(reader.container, info, container_format)
                 self.record.streams = stream_actions(info, copies)
@@ -512,11 +522,15 @@ class _Run:
                     self._self_check(temporary, info, copies, counted, expected)
                 temporary.replace(self.target_path)
                 sync_folder(self.target_path.parent)
+        except OSError as error:
+            raise translate_output(error, self.target, "encode") from error
         finally:
             if writer is not None:
                 writer.abandon()
-            if journal is not None:
+            if journal is not None and not keeps:
                 journal.remove()
+            elif journal is not None:
+                journal.release()
 
     def _claim(self) -> Journal:
         """The private folder beside OUTPUT, locked. Raises UsageError where a run is going on, or left work undone."""

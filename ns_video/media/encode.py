@@ -18,7 +18,7 @@ from av.format import Flags as FormatFlags
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ns_video.errors import UsageError
+from ns_video.errors import InputError, UsageError
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, ColorInfo, Frame, PixelFormat
 from ns_video.media.decode import planar_name, plane_views
 from ns_video.media.probe import VideoInfo, pixel_format
@@ -217,7 +217,12 @@ def plan_video(
     if encoder.type != "video":
         raise UsageError(f"{codec!r} does not encode video")
     pix_fmt = wanted.pix_fmt or _choose_pix_fmt(encoder, codec, fmt, width, height)
-    out = pixel_format(pix_fmt)
+    try:
+        out = pixel_format(pix_fmt)
+    except (ValueError, InputError):
+        raise UsageError(
+            f"there is no pixel format {pix_fmt!r} to write", remedy="yuv420p, yuv422p10le, gbrp and the like"
+        ) from None
     if out.bit_depth < fmt.bit_depth and pix_fmt not in ("pal8", "rgb8", "bgr8", "gray"):
         notes.append(f"{codec} holds {out.bit_depth} of {fmt.bit_depth} bits per sample")
     if fmt.has_alpha and not out.has_alpha:

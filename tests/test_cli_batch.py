@@ -1,0 +1,85 @@
+"""`ns-video batch`: a tree in, the same tree out; finished files are skipped, failed ones don't stop it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Command
+from material import FRAMES, facts
+from PIL import Image
+
+IDENTITY = ("batch", "--model", "identity")
+
+
+@pytest.fixture
+def folder(plain_clip: Path, noisy: object, tmp_path: Path) -> Path:
+    """A clip, stills in a sub-folder, notes that are no media, a broken clip."""
+    root = tmp_path / "in"
+    (root / "sub").mkdir(parents=True)
+    (root / "a.mp4").write_bytes(plain_clip.read_bytes())
+    Image.fromarray(noisy).save(root / "sub" / "photo.jpg")
+    Image.fromarray(noisy).save(root / "sub" / "photo.webp", lossless=True)
+    (root / "notes.txt").write_text("not media")
+    (root / "broken.mp4").write_text("not a clip")
+    return root
+
+
+def tree(folder: Path) -> list[str]:
+    """All files below, by relative name."""
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_same_tree_a_broken_file_and_what_is_finished(ns_video: Command, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = ns_video(*IDENTITY, folder, out)
+    assert done.code == 1
+    assert "error: " in done.err and "broken.mp4" in done.err and "Traceback" not in done.err
+    assert tree(out) == ["a.mp4", "sub/photo.png", "sub/photo.webp.png"]
+    assert len(facts(out / "a.mp4").pictures) == FRAMES
+    assert "3 restored, 0 were finished, 1 failed" in done.err
+    stamp = (out / "a.mp4").stat().st_mtime_ns
+    done = ns_video(*IDENTITY, folder, out)
+    assert done.code == 1 and "0 restored, 3 were finished, 1 failed" in done.err
+    assert (out / "a.mp4").stat().st_mtime_ns == stamp
+    (folder / "broken.mp4").unlink()
+    (out / "a.mp4").unlink()
+    done = ns_video(*IDENTITY, folder, out)
+    assert done.code == 0 and "1 restored, 2 were finished, 0 failed" in done.err
+    done = ns_video(*IDENTITY, folder, out, "-y")
+    assert done.code == 0 and "3 restored" in done.err
+
+
+def test_json_is_a_record_a_line(ns_video: Command, folder: Path, tmp_path: Path) -> None:
+    done = ns_video("-q", *IDENTITY, folder, tmp_path / "out", "--json", "--still-format", "webp")
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert sorted(Path(r["input"]).name for r in rows) == ["a.mp4", "broken.mp4", "photo.jpg", "photo.webp"]
+    assert [r["exit_code"] for r in rows if r["input"].endswith("broken.mp4")] == [1]
+    assert all(r["frames_out"] for r in rows if "broken" not in r["input"])
+    assert tree(tmp_path / "out") == ["a.mp4", "sub/photo.webp", "sub/photo.webp.webp"]
+
+
+def test_damaged_files_are_finished_and_counted(ns_video: Command, truncated_clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "t.mkv").write_bytes(truncated_clip.read_bytes())
+    done = ns_video("-q", *IDENTITY, tmp_path / "in", tmp_path / "out", "--json")
+    assert json.loads(done.out)["exit_code"] == 3
+    assert (tmp_path / "out" / "t.mkv").exists()
+
+
+def test_output_inside_the_input_is_not_eaten(ns_video: Command, folder: Path) -> None:
+    (folder / "broken.mp4").unlink()
+    assert ns_video("-q", *IDENTITY, folder, folder / "restored").code == 0
+    assert ns_video("-q", *IDENTITY, folder, folder / "restored").code == 0
+    assert tree(folder / "restored") == ["a.mp4", "sub/photo.png", "sub/photo.webp.png"]
+
+
+def test_wrong_folders(ns_video: Command, plain_clip: Path, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert ns_video(*IDENTITY, tmp_path / "absent", tmp_path / "out").code == 1
+    assert ns_video(*IDENTITY, plain_clip, tmp_path / "out").code == 1
+    assert ns_video(*IDENTITY, tmp_path / "empty", tmp_path / "out").code == 1
+    assert ns_video(*IDENTITY, folder, folder).code == 2
+    assert ns_video(*IDENTITY, folder, tmp_path / "out", "--preset", "nothing").code in (1, 2)
+    assert not (tmp_path / "out" / "a.mp4").exists()

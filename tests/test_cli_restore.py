@@ -1,0 +1,227 @@
+"""`ns-video restore` as its users call it: options, exit codes, what goes to which stream."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from conftest import Command
+from material import FRAMES, Recipe, facts, write_clip
+from PIL import Image
+
+import ns_video
+
+IDENTITY = ("restore", "--model", "identity")
+
+
+def test_a_run_says_what_it_did_on_standard_error(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    done = ns_video(*IDENTITY, plain_clip, tmp_path / "out.mp4")
+    assert (done.code, done.out) == (0, "")
+    assert f"{FRAMES} frames" in done.err and "identity" in done.err
+    done = ns_video("-q", *IDENTITY, plain_clip, tmp_path / "quiet.mp4")
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_json_is_the_record_on_standard_output(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    done = ns_video(*IDENTITY, plain_clip, tmp_path / "out.mp4", "--json", "--record", record)
+    found = json.loads(done.out)
+    assert found == json.loads(record.read_text())
+    assert len(done.out.strip().splitlines()) == 1
+    assert found["exit_code"] == done.code == 0
+    assert found["model"]["name"] == "identity"
+
+
+def test_progress_as_json_lines(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    done = ns_video("-q", *IDENTITY, plain_clip, tmp_path / "out.mp4", "--progress", "json")
+    rows = [json.loads(line) for line in done.err.splitlines()]
+    assert done.out == ""
+    assert rows[0]["phase"] == "restore"
+    assert {"mux", "verify"} <= {r["phase"] for r in rows}
+    assert rows[-1]["frames"] == FRAMES
+    assert all({"frames", "frames_total", "seconds", "fps", "limiting_stage"} <= r.keys() for r in rows)
+
+
+def test_progress_as_a_bar(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    done = ns_video("-q", *IDENTITY, plain_clip, tmp_path / "out.mp4", "--progress", "bar")
+    assert f"{FRAMES}/{FRAMES}" in done.err and "frame/s" in done.err
+    done = ns_video("-q", *IDENTITY, plain_clip, tmp_path / "none.mp4", "--progress", "none")
+    assert done.err == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--preset", "nothing"],
+        ["--preset", "../x"],
+        ["--strength", "2"],
+        ["--strength", "-1"],
+        ["--scale", "0"],
+        ["--scale", "-1"],
+        ["--size", "big"],
+        ["--size", "0x10"],
+        ["--sharpen", "7"],
+        ["--start", "later"],
+        ["--start", "-5"],
+        ["--tile", "much"],
+        ["--blend", "soup"],
+        ["--precision", "fp8"],
+        ["--encoder-option", "nonsense"],
+        ["--codec", "nothing"],
+        ["--format", "nothing"],
+        ["--pix-fmt", "nothing"],
+        ["--no-such-option"],
+        ["--scale", "2", "--size", "64x64"],
+    ],
+)
+def test_wrong_options_are_usage_errors(
+    arguments: list[str], ns_video: Command, plain_clip: Path, tmp_path: Path
+) -> None:
+    done = ns_video(*IDENTITY, plain_clip, tmp_path / "out.mp4", *arguments)
+    assert done.code == 2, done.err
+    assert done.out == "" and "internal" not in done.err and "Traceback" not in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_is_one_line_with_cause_and_remedy(ns_video: Command, tmp_path: Path) -> None:
+    done = ns_video("restore", tmp_path / "absent.mp4", tmp_path / "out.mp4")
+    assert done.code == 1
+    assert done.err.startswith("error: ") and len(done.err.strip().splitlines()) == 1
+    assert "absent.mp4" in done.err and "no such file" in done.err
+
+
+def test_an_unknown_device_is_refused(ns_video: Command, plain_clip: Path, small_model: Path, tmp_path: Path) -> None:
+    done = ns_video("restore", plain_clip, tmp_path / "out.mp4", "--model", small_model, "--device", "cuda:77")
+    assert done.code in (1, 2) and "cuda" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_output_needs_a_yes(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    target.write_bytes(b"precious")
+    done = ns_video(*IDENTITY, plain_clip, target)
+    assert done.code == 2 and "--overwrite" in done.err
+    assert target.read_bytes() == b"precious"
+    assert ns_video(*IDENTITY, plain_clip, target, "-y").code == 0
+    assert len(facts(target).pictures) == FRAMES
+
+
+def test_damage_is_exit_3_and_located(ns_video: Command, truncated_clip: Path, tmp_path: Path) -> None:
+    done = ns_video(*IDENTITY, truncated_clip, tmp_path / "out.mkv", "--json")
+    record = json.loads(done.out)
+    assert done.code == record["exit_code"] == 3
+    assert record["damage"] and record["damage"][0]["what"]
+    done = ns_video(*IDENTITY, truncated_clip, tmp_path / "strict.mkv", "--strict")
+    assert done.code == 1 and "--strict" in done.err
+    assert not (tmp_path / "strict.mkv").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["-dash.mp4", "a:b.mp4", "with 'quotes' \"x\".mp4", "%03d.mp4", "$(x)*.mp4", "line\nbreak.mp4", "юникод é.mp4"],
+)
+def test_odd_names(
+    name: str, ns_video: Command, plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(plain_clip.read_bytes())
+    done = ns_video(*IDENTITY, f"./{name}", f"./out-{name}", "--record", "./-r.json")
+    assert done.code == 0, done.err
+    assert len(facts(tmp_path / f"out-{name}").pictures) == FRAMES
+    assert json.loads((tmp_path / "-r.json").read_text())["exit_code"] == 0
+
+
+def test_a_name_that_is_no_utf8_is_shown_safely(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    source = os.fsencode(tmp_path) + b"/b\xff.mp4"
+    Path(os.fsdecode(source)).write_bytes(plain_clip.read_bytes())
+    target = Path(os.fsdecode(os.fsencode(tmp_path) + b"/out\xfe.mp4"))
+    done = ns_video(*IDENTITY, os.fsdecode(source), target, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["frames_out"] == FRAMES
+    assert target.exists()
+
+
+def test_times_as_seconds_and_as_a_clock(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    for name, start, end in (("a", "0.08", "0.24"), ("b", "00:00:00.080", "0:00.24")):
+        done = ns_video(
+            *IDENTITY, plain_clip, tmp_path / f"{name}.mkv", "--start", start, "--end", end, "--codec", "ffv1"
+        )
+        assert done.code == 0, done.err
+        found = facts(tmp_path / f"{name}.mkv")
+        assert found.samples == facts(plain_clip).samples[2:6]
+        assert found.times == [Fraction(i * 40, 1000) for i in range(4)]
+
+
+def test_encoder_options_reach_the_encoder(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    ns_video(*IDENTITY, plain_clip, tmp_path / "a.mp4")
+    ns_video(*IDENTITY, plain_clip, tmp_path / "b.mp4", "--encoder-option", "x264-params=bframes=0:ref=1")
+    assert b"bframes=3" in (tmp_path / "a.mp4").read_bytes()
+    data = (tmp_path / "b.mp4").read_bytes()
+    assert b"bframes=0" in data and b"ref=1 " in data
+
+
+def test_pix_fmt_and_codec_names(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    done = ns_video(*IDENTITY, plain_clip, tmp_path / "a.mp4", "--codec", "hevc", "--pix-fmt", "yuv420p10le")
+    assert done.code == 0, done.err
+    assert facts(tmp_path / "a.mp4").pix_fmt == "yuv420p10le"
+
+
+def test_a_still(ns_video: Command, noisy: object, tmp_path: Path) -> None:
+    Image.fromarray(noisy).save(tmp_path / "a.png")
+    done = ns_video(*IDENTITY, tmp_path / "a.png", tmp_path / "b.webp", "--json")
+    record = json.loads(done.out)
+    assert (done.code, record["kind"], record["frames_out"]) == (0, "still", 1)
+    assert ns_video(*IDENTITY, tmp_path / "a.png", tmp_path / "c.png", "--size", "32x32", "--fit", "stretch").code == 0
+    with Image.open(tmp_path / "c.png") as image:
+        assert image.size == (32, 32)
+
+
+def test_an_interrupted_run_says_where_and_resumes(
+    program: list[str], environment: dict[str, str], ns_video: Command, tmp_path: Path
+) -> None:
+    source = write_clip(
+        tmp_path / "in.mkv",
+        Recipe(size=(96, 64), times=tuple(range(0, 40 * 900, 40)), options={"preset": "ultrafast"}),
+    )
+    target = tmp_path / "out.mkv"
+    command = [*program, *IDENTITY, str(source), str(target), "--progress", "json"]
+    command += ["--encoder-option", "preset=slower"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(b"{") and json.loads(line)["frames"] >= 260:
+            break
+    process.send_signal(signal.SIGINT)
+    err = process.stderr.read().decode()
+    assert process.wait(60) == 130, err
+    assert "Traceback" not in err and "--resume" in err
+    assert not target.exists()
+    part = facts(tmp_path / "out.partial.mkv")
+    assert 240 <= len(part.pictures) < 900
+    process.stderr.close()
+    done = ns_video(*IDENTITY, source, target, "--encoder-option", "preset=slower")
+    assert done.code == 2 and "--resume" in done.err
+
+
+def test_help_names_every_option_of_the_contract(ns_video: Command) -> None:
+    text = ns_video("restore", "--help").out
+    for option in (
+        *("--preset", "--model", "--strength", "--scale", "--size", "--fit", "--sharpen", "--device", "--precision"),
+        *("--tile", "--overlap", "--blend", "--codec", "--crf", "--pix-fmt", "--encoder-option", "--format"),
+        *("--input-format", "--input-option", "--start", "--end", "--deinterlace", "--resume", "--overwrite", "-y"),
+        *("--report", "--record", "--strict", "--progress", "--allow-protocol"),
+    ):
+        assert option in text, option
+    commands = ns_video("--help").out
+    for name in ("restore", "batch", "report", "verify", "models", "evaluate", "degrade", "train", "bench", "doctor"):
+        assert name in commands
+
+
+def test_module_and_version(program: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run([*program, "--version"], capture_output=True, text=True, env=environment, timeout=30)
+    assert (done.returncode, done.stdout.strip()) == (0, f"ns-video, version {ns_video.__version__}")
