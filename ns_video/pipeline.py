@@ -507,6 +507,7 @@ class _Run:
                         self._encode_into(writer, encoder, None, durations)
                         writer.close()
                         self._note_shift(writer)
+                        self._note_rounding(writer, expected)
                 self._take_damage(reader)
             self.record.frames_out = len(expected)
             if self.cancel.is_set():
@@ -572,6 +573,11 @@ class _Run:
             if duration:
                 packet.duration = duration
             writer.write_video(packet)
+
+    def _note_rounding(self, writer: ClipWriter, expected: list[Fraction]) -> None:
+        tick = writer.tick
+        if any(abs(t / tick - round(t / tick)) * tick > Fraction(1, 1000) for t in expected):
+            self.record.warnings.append(f"uneven times were rounded: this output knows only 1/{float(1 / tick):.6g} s")
 
     def _note_shift(self, writer: ClipWriter) -> None:
         self.shift = writer.shift

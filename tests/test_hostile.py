@@ -1,4 +1,4 @@
-"""Files from strangers and names from hell: one clear line, the right exit code, nothing opened, nothing left behind."""
+"""Files from strangers, names from hell: one clear line, the right exit code, nothing opened, nothing left behind."""
 
 from __future__ import annotations
 

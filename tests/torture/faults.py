@@ -15,10 +15,14 @@ def inject(tunings: Mapping[str, Any]) -> None:
     segment_frames: frames of a segment. frame_delay: seconds spent on each frame by the encoder.
     stall_seconds: the watchdog's patience. decode_stalls_after, enhance_stalls_after, encode_stalls_after: frames after
     which that stage stands still. pause: {"place": ..., "at": call, "seconds": ...}. fail: {"place": ..., "after":
-    calls, "error": name of an errno or an exception}. lose: {"place": ..., "at": call that does nothing}. Places are the keys of `_places`.
+    calls, "error": name of an errno or an exception}. lose: {"place": ..., "at": call that does nothing}. Places are
+    the keys of `_places`. user: the run goes on as this one (root may write everywhere).
     """
     from ns_video import pipeline
 
+    if "user" in tunings:
+        os.setgid(int(tunings["user"]))
+        os.setuid(int(tunings["user"]))
     if "segment_frames" in tunings:
         count = int(tunings["segment_frames"])
         pipeline._SEGMENT_FRAMES = (count, count)
@@ -69,13 +73,12 @@ def _at(count: int, act: Callable[[], None]) -> Callable[[int], None]:
 
 def _places() -> dict[str, tuple[Any, str]]:
     """Where a fault can be put: the object and the name of the function that is called there."""
-    from ns_video import journal, pipeline
-    from ns_video.enhance import Enhancer
+    from ns_video import journal, pipeline, stage
     from ns_video.media import decode, encode, mux
 
     return {
         "decode": (decode.ClipReader, "_wrap"),
-        "enhance": (Enhancer, "_begin"),
+        "enhance": (stage, "EnhancedFrame"),
         "encode": (encode.FrameEncoder, "encode"),
         "flush": (encode.FrameEncoder, "flush"),
         "segment": (mux.SegmentFile, "write"),

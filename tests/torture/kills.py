@@ -53,7 +53,7 @@ def reference_run(shop: Workshop, folder: Path, suffix: str = ".mkv", frames: in
     assert outcome.code == 0, outcome.stderr
     content = content_of(output)
     assert len(content.frames) == frames
-    assert sum(len(packets) for _, packets in content.packets) > 50
+    assert sum(len(packets) for _, packets in content.packets) > 30
     return Reference(source, content, time.monotonic() - began)
 
 

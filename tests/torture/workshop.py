@@ -295,6 +295,8 @@ def _serve() -> None:
         __import__(f"ns_video.cli.{name}")
     for name in (
         "ns_video.pipeline",
+        "ns_video.enhance",
+        "ns_video.weights.load",
         "ns_video.media.animation",
         "ns_video.media.still",
         "torture.faults",

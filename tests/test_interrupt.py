@@ -1,0 +1,514 @@
+"""Signals, full disks, failing writes, stalls and other runs: OUTPUT is absent or whole, and --resume finishes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torture.clips import RECIPES, Content, content_of, make_clip
+from torture.kills import PLACES, Reference, kill_and_resume, tunings
+from torture.workshop import Limits, Outcome, Run, Workshop
+
+pytest_plugins = ["torture.fixtures"]
+
+
+def digest(path: Path) -> str:
+    """Hash of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def work_left(folder: Path) -> list[Path]:
+    """Private folders of unfinished runs."""
+    return [p for p in folder.iterdir() if p.name.startswith(".ns-video-")]
+
+
+def wait_for_segments(folder: Path, count: int, seconds: float = 30.0) -> None:
+    """Until a run has noted `count` segments."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for work in work_left(folder):
+            journal = work / "journal.jsonl"
+            if journal.exists() and journal.read_bytes().count(b"\n") > count:
+                return
+        time.sleep(0.01)
+    raise AssertionError("the run noted no segments")
+
+
+def start(shop: Workshop, reference: Reference, output: Path, *arguments: str, **more: Any) -> Run:
+    """A run of the reference clip in short segments."""
+    setting = {**tunings(more.pop("delay", 0.02)), **more}
+    return shop.start("restore", "--model", "identity", reference.source, output, *arguments, tunings=setting)
+
+
+def resumes(shop: Workshop, reference: Reference, output: Path) -> dict[str, Any]:
+    """Resume a run, compare with the undisturbed one, and give its record."""
+    record = output.with_name("record.json")
+    outcome = shop.restore(reference.source, output, "--resume", "--record", record, tunings=tunings(0.0))
+    assert outcome.code == 0, outcome.stderr
+    assert content_of(output) == reference.content
+    assert not work_left(output.parent)
+    return json.loads(record.read_text())
+
+
+def failed(outcome: Outcome, *words: str) -> None:
+    """Exit 1 with one line that holds these words, and no traceback."""
+    assert not outcome.hung and not outcome.signal, outcome
+    assert outcome.code == 1, (outcome.code, outcome.stderr)
+    assert "Traceback" not in outcome.stderr
+    assert len(outcome.error_lines) == 1, outcome.stderr
+    for word in words:
+        assert word in outcome.error_lines[0], outcome.stderr
+
+
+# Kills.
+
+
+def test_killed_anywhere_resumes_the_same(shop: Workshop, reference: Reference, tmp_path: Path) -> None:
+    """The short form of benchmarks/kills.py."""
+    rng = random.Random(3)
+    taken_over = 0
+    for number, place in enumerate([None, None, "journal", "segment close", "mux", "sync"]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        done = kill_and_resume(shop, reference, folder / "out.mkv", rng, place=place)
+        assert done.same and not done.problems, done
+        taken_over += done.segments_kept
+    assert taken_over > 10
+
+
+# Signals.
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_first_signal_leaves_a_playable_part(
+    shop: Workshop, reference: Reference, tmp_path: Path, number: signal.Signals
+) -> None:
+    output = tmp_path / "out.mkv"
+    run = start(shop, reference, output)
+    wait_for_segments(tmp_path, 3)
+    run.kill(number)
+    outcome = run.wait()
+    assert outcome.code == 130, (outcome.code, outcome.signal, outcome.stderr)
+    assert "out.partial.mkv" in outcome.error_lines[0] and "--resume" in outcome.error_lines[0]
+    assert not output.exists()
+    part: Content = content_of(tmp_path / "out.partial.mkv")
+    assert 24 <= len(part.frames) < len(reference.content.frames)
+    assert [t for t, _ in part.frames] == [t for t, _ in reference.content.frames[: len(part.frames)]]
+    end = part.frames[-1][0]
+    sound = dict(part.packets)["audio"]
+    assert sound == dict(reference.content.packets)["audio"][: len(sound)]
+    assert sound and abs(float(sound[-1][0] - end)) < 0.3  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
+    row = resumes(shop, reference, output)
+    assert row["segments_resumed"] >= 3
+
+
+def test_second_signal_stops_at_once(shop: Workshop, reference: Reference, tmp_path: Path) -> None:
+    output = tmp_path / "out.mkv"
+    run = start(shop, reference, output, enhance_stalls_after=40)
+    wait_for_segments(tmp_path, 2)
+    run.kill(signal.SIGINT)
+    time.sleep(0.8)
+    assert run.running()
+    sent = time.monotonic()
+    run.kill(signal.SIGINT)
+    outcome = run.wait()
+    assert outcome.code == 130 and time.monotonic() - sent < 5
+    assert not output.exists()
+    assert resumes(shop, reference, output)["segments_resumed"] >= 2
+
+
+def test_interrupt_while_a_pipe_is_silent(shop: Workshop, reference: Reference, tmp_path: Path) -> None:
+    pipe, output = tmp_path / "pipe", tmp_path / "out.mkv"
+    os.mkfifo(pipe)
+    ends: list[Any] = []
+
+    def write() -> None:
+        end = pipe.open("wb")
+        ends.append(end)
+        data = reference.source.read_bytes()
+        end.write(data[: len(data) // 2])
+        end.flush()
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    run = shop.start("restore", "--model", "identity", "-", output, stdin=pipe)
+    writer.join(30)
+    time.sleep(2.0)
+    run.kill(signal.SIGINT)
+    outcome = run.wait(30)
+    ends[0].close()
+    assert not outcome.hung and outcome.code == 130, (outcome.code, outcome.stderr)
+    assert not output.exists() and not work_left(tmp_path)
+    assert len(content_of(tmp_path / "out.partial.mkv").frames) > 5
+
+
+# Pipes.
+
+
+def test_reader_that_goes_away_is_a_quiet_end(shop: Workshop, reference: Reference, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def read() -> None:
+        with pipe.open("rb") as end:
+            end.read(20_000)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    outcome = shop.restore(reference.source, "-", stdout=pipe)
+    assert outcome.code == 141, (outcome.code, outcome.stderr)
+    assert outcome.stderr == ""
+
+
+def test_slow_writer_loses_nothing(shop: Workshop, reference: Reference, tmp_path: Path) -> None:
+    pipe, output = tmp_path / "named.mkv", tmp_path / "out.mkv"
+    os.mkfifo(pipe)
+    data = reference.source.read_bytes()
+
+    def write() -> None:
+        with pipe.open("wb") as end:
+            for at in range(0, len(data), 7001):
+                end.write(data[at : at + 7001])
+                end.flush()
+                time.sleep(0.01)
+
+    threading.Thread(target=write, daemon=True).start()
+    outcome = shop.restore(pipe, output)
+    assert outcome.code == 0, outcome.stderr
+    assert [t for t, _ in content_of(output).frames] == [t for t, _ in reference.content.frames]
+
+
+def test_pipe_cut_in_the_middle(shop: Workshop, reference: Reference, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.mkv"
+    data = reference.source.read_bytes()
+    cut.write_bytes(data[: len(data) // 2])
+    outcome = shop.restore("-", tmp_path / "out.mkv", stdin=cut)
+    assert outcome.code == 3, (outcome.code, outcome.stderr)
+    assert 10 < len(content_of(tmp_path / "out.mkv").frames) < len(reference.content.frames)
+
+
+def test_shell_pipe_both_ways(reference: Reference, tmp_path: Path) -> None:
+    """The one run of the installed command line itself: stdout carries only media, stderr stays readable."""
+    command = f"cat '{reference.source}' | python -m ns_video -q restore --model identity - - | cat > out.nut"
+    path = f"{Path(os.sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # pyright: ignore[reportAttributeAccessIssue]
+    root = str(Path(__file__).resolve().parents[1])
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path, "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert len(content_of(tmp_path / "out.nut").frames) == len(reference.content.frames)
+
+
+# Disks that are full or fail.
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.9])
+def test_no_more_room_is_said_and_resumable(
+    shop: Workshop, reference: Reference, tmp_path: Path, share: float, suffix: str
+) -> None:
+    """RLIMIT_FSIZE: a write past the limit fails like one on a full disk, in a segment or in the final file."""
+    output = tmp_path / f"out{suffix}"
+    whole = sum(len(p) for p in [reference.source.read_bytes()])
+    limits = Limits(file_bytes=int(whole * share))
+    outcome = shop.restore(reference.source, output, tunings=tunings(0.0), limits=limits)
+    failed(outcome)
+    assert not output.exists()
+    assert work_left(tmp_path)
+    outcome = shop.restore(reference.source, output, "--resume", tunings=tunings(0.0))
+    assert outcome.code == 0, outcome.stderr
+    assert len(content_of(output).frames) == len(reference.content.frames)
+    assert not work_left(tmp_path)
+
+
+def test_full_device_on_standard_output(shop: Workshop, reference: Reference) -> None:
+    failed(shop.restore(reference.source, "-", stdout="/dev/full"), "no space left")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root; RLIMIT_FSIZE is tested without")
+def test_full_tmpfs_is_said_and_resumable(shop: Workshop, reference: Reference, tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", folder], check=False)
+    if mounted.returncode:
+        pytest.skip("this container may not mount; RLIMIT_FSIZE is tested without")
+    try:
+        output = folder / "out.mkv"
+        outcome = shop.restore(reference.source, output, tunings=tunings(0.0))
+        failed(outcome, "no space left", "--resume")
+        assert not output.exists()
+        subprocess.run(["mount", "-o", "remount,size=16m", folder], check=True)
+        resumes(shop, reference, output)
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize("place", ["segment", "segment close", "mux", "mux close", "sync", "verify"])
+def test_failing_write_at_every_stage(
+    shop: Workshop, reference: Reference, tmp_path: Path, place: str, error: str
+) -> None:
+    output = tmp_path / "out.mkv"
+    after = {"segment": 30, "segment close": 3, "mux": 50}.get(place, 0)
+    fault = {"place": place, "after": after, "error": error}
+    outcome = shop.restore(reference.source, output, tunings={**tunings(0.0), "fail": fault})
+    failed(outcome, "o space left" if error == "ENOSPC" else "nput/output error")
+    assert not outcome.traceback, outcome.stderr
+    assert not output.exists()
+    assert resumes(shop, reference, output)["segments_resumed"] >= 3
+
+
+@pytest.mark.parametrize("place", ["decode", "enhance", "encode", "flush", "mux", "verify"])
+def test_exception_at_every_stage_boundary(shop: Workshop, reference: Reference, tmp_path: Path, place: str) -> None:
+    """A defect of our own: one line that says so, no OUTPUT, and nothing that was done is lost."""
+    output = tmp_path / "out.mkv"
+    after = {"decode": 60, "enhance": 60, "encode": 60, "flush": 4}.get(place, 0)
+    fault = {"place": place, "after": after, "error": "KeyError"}
+    outcome = shop.restore(reference.source, output, tunings={**tunings(0.0), "fail": fault})
+    failed(outcome, "error: internal: KeyError", "please report")
+    assert not output.exists()
+    resumes(shop, reference, output)
+
+
+# Stages that stand still.
+
+
+@pytest.mark.parametrize("stage", ["decode", "enhance", "encode"])
+def test_stall_becomes_an_error_that_names_the_stage(
+    shop: Workshop, reference: Reference, tmp_path: Path, stage: str
+) -> None:
+    output = tmp_path / "out.mkv"
+    stall = {f"{stage}_stalls_after": 40, "stall_seconds": 1.0}
+    outcome = shop.restore(reference.source, output, tunings={**tunings(0.0), **stall}, seconds=40)
+    failed(outcome, f"error: {stage}: nothing came for")
+    assert not output.exists()
+    assert resumes(shop, reference, output)["segments_resumed"] >= 2
+
+
+# Outputs and other runs.
+
+
+def test_existing_output_is_kept(shop: Workshop, reference: Reference, tmp_path: Path) -> None:
+    output = tmp_path / "out.mkv"
+    output.write_bytes(b"my own file")
+    outcome = shop.restore(reference.source, output)
+    assert outcome.code == 2 and "--overwrite" in outcome.error_lines[0]
+    assert output.read_bytes() == b"my own file"
+
+
+def test_overwrite_replaces_only_what_was_checked(shop: Workshop, reference: Reference, tmp_path: Path) -> None:
+    output = tmp_path / "out.mkv"
+    output.write_bytes(b"my own file")
+    fault = {"place": "verify", "after": 0, "error": "EIO"}
+    outcome = shop.restore(reference.source, output, "-y", tunings={**tunings(0.0), "fail": fault})
+    failed(outcome)
+    assert output.read_bytes() == b"my own file"
+    assert shop.restore(reference.source, output, "-y", tunings=tunings(0.0)).code == 0
+    assert content_of(output) == reference.content
+
+
+@pytest.mark.parametrize("kind", ["same", "dotted", "symlink", "hard link"])
+def test_input_is_never_the_output(shop: Workshop, reference: Reference, tmp_path: Path, kind: str) -> None:
+    source = tmp_path / "clip.mkv"
+    source.write_bytes(reference.source.read_bytes())
+    other = tmp_path / "other.mkv"
+    if kind == "symlink":
+        other.symlink_to(source)
+    elif kind == "hard link":
+        other.hardlink_to(source)
+    target = {"same": str(source), "dotted": "./clip.mkv"}.get(kind, str(other))
+    before = digest(source)
+    outcome = shop.restore(source, target, "--overwrite", cwd=tmp_path)
+    assert outcome.code == 2 and "same file" in outcome.error_lines[0], outcome.stderr
+    assert digest(source) == before
+
+
+def test_symlink_is_replaced_not_followed(shop: Workshop, reference: Reference, tmp_path: Path) -> None:
+    precious = tmp_path / "precious.mkv"
+    precious.write_bytes(b"precious")
+    output = tmp_path / "out.mkv"
+    output.symlink_to(precious)
+    assert shop.restore(reference.source, output, "-y", tunings=tunings(0.0)).code == 0
+    assert precious.read_bytes() == b"precious" and not output.is_symlink()
+
+
+def test_planted_work_folder_is_not_entered(shop: Workshop, reference: Reference, tmp_path: Path) -> None:
+    from ns_video.journal import work_folder
+
+    output, trap = tmp_path / "out.mkv", tmp_path / "trap"
+    trap.mkdir()
+    (trap / "keep.txt").write_text("keep")
+    work_folder(output).symlink_to(trap)
+    failed(shop.restore(reference.source, output), "not a folder of yours")
+    assert (trap / "keep.txt").read_text() == "keep"
+
+
+@pytest.mark.parametrize("target", ["folder", "missing", "proc"])
+def test_places_that_take_no_output(shop: Workshop, reference: Reference, tmp_path: Path, target: str) -> None:
+    if target == "folder":
+        (tmp_path / "out.mkv").mkdir()
+    path = {"folder": tmp_path / "out.mkv", "missing": tmp_path / "no" / "out.mkv", "proc": Path("/proc/out.mkv")}[
+        target
+    ]
+    outcome = shop.restore(reference.source, path, tunings={"decode_stalls_after": 0})
+    failed(outcome, "open:")
+
+
+def test_read_only_folder(shop: Workshop, reference: Reference) -> None:
+    """As a user without rights: root may write everywhere."""
+    with tempfile.TemporaryDirectory() as name:
+        top, folder = Path(name), Path(name) / "locked"
+        top.chmod(0o755)
+        folder.mkdir(0o555)
+        folder.chmod(0o555)
+        source = top / "in.mkv"
+        source.write_bytes(reference.source.read_bytes())
+        source.chmod(0o644)
+        user = {"user": 65534} if os.geteuid() == 0 else {}
+        outcome = shop.restore(source, folder / "out.mkv", tunings=user)
+        failed(outcome, "open:", "no permission")
+        source.chmod(0)
+        (top / "open").mkdir()
+        (top / "open").chmod(0o777)
+        failed(shop.restore(source, top / "open" / "out.mkv", tunings=user), "open:", "Permission denied")
+        assert not list(folder.iterdir())
+
+
+def test_folder_that_vanishes(shop: Workshop, reference: Reference, tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    run = start(shop, reference, folder / "out.mkv")
+    wait_for_segments(folder, 2)
+    folder.rename(tmp_path / "elsewhere")
+    failed(run.wait())
+    assert not folder.exists()
+
+
+def test_two_runs_on_one_output(shop: Workshop, reference: Reference, tmp_path: Path) -> None:
+    output = tmp_path / "out.mkv"
+    first = start(shop, reference, output)
+    wait_for_segments(tmp_path, 2)
+    for extra in ("--resume", "--overwrite"):
+        second = shop.restore(reference.source, output, extra)
+        assert second.code == 2 and "another run" in second.error_lines[0], second.stderr
+    assert first.wait().code == 0
+    assert content_of(output) == reference.content
+
+
+def test_lock_of_a_dead_run_is_taken_over(shop: Workshop, reference: Reference, tmp_path: Path) -> None:
+    output = tmp_path / "out.mkv"
+    run = start(shop, reference, output)
+    wait_for_segments(tmp_path, 4)
+    run.kill()
+    assert run.wait().signal == signal.SIGKILL
+    outcome = shop.restore(reference.source, output)
+    assert outcome.code == 2 and "unfinished run" in outcome.error_lines[0] and "--resume" in outcome.error_lines[0]
+    assert resumes(shop, reference, output)["segments_resumed"] >= 4
+
+
+# What a run must not do when something changed.
+
+
+@pytest.mark.parametrize("what", ["input", "option", "model"])
+def test_resume_refuses_what_changed(shop: Workshop, reference: Reference, tmp_path: Path, what: str) -> None:
+    source, output = tmp_path / "clip.mkv", tmp_path / "out.mkv"
+    source.write_bytes(reference.source.read_bytes())
+    run = shop.start("restore", "--model", "identity", source, output, tunings=tunings(0.02))
+    wait_for_segments(tmp_path, 3)
+    run.kill()
+    run.wait()
+    extra: list[str] = []
+    if what == "input":
+        data = bytearray(source.read_bytes())
+        data[len(data) // 2] ^= 1
+        status = source.stat()
+        source.write_bytes(bytes(data))
+        os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
+    elif what == "option":
+        extra = ["--crf", "30"]
+    else:
+        extra = ["--model", "photo", "--device", "cpu", "--precision", "fp32"]
+    journal = work_left(tmp_path)[0] / "journal.jsonl"
+    before = journal.read_bytes()
+    limits = Limits(address_space_growth=None)  # a real network maps more than a clip does
+    outcome = shop.restore(source, output, "--resume", *extra, tunings=tunings(0.0), limits=limits)
+    failed(outcome, "unfinished run was made with another", "--overwrite")
+    assert not output.exists()
+    assert journal.read_bytes() == before
+
+
+def test_input_that_is_away_for_a_moment_loses_no_work(shop: Workshop, reference: Reference, tmp_path: Path) -> None:
+    source, output = tmp_path / "clip.mkv", tmp_path / "out.mkv"
+    source.write_bytes(reference.source.read_bytes())
+    run = shop.start("restore", "--model", "identity", source, output, tunings=tunings(0.02))
+    wait_for_segments(tmp_path, 4)
+    run.kill()
+    run.wait()
+    away = source.rename(tmp_path / "away.mkv")
+    failed(shop.restore(source, output, "--resume"), "no such file")
+    source.write_bytes(b"")
+    failed(shop.restore(source, output, "--resume"), "empty file")
+    outcome = shop.restore(away, output, "--resume", "--codec", "nonsense")
+    assert outcome.code == 2
+    away.rename(source)
+    outcome = shop.restore(source, output, "--resume", "--record", tmp_path / "r.json", tunings=tunings(0.0))
+    assert outcome.code == 0, outcome.stderr
+    assert json.loads((tmp_path / "r.json").read_text())["segments_resumed"] >= 4
+
+
+# The self-check.
+
+
+@pytest.mark.parametrize("at", [60, 120])
+def test_lost_packet_fails_the_self_check(shop: Workshop, reference: Reference, tmp_path: Path, at: int) -> None:
+    output = tmp_path / "out.mkv"
+    outcome = shop.restore(reference.source, output, tunings={**tunings(0.0), "lose": {"place": "mux", "at": at}})
+    failed(outcome, "verify:", "out.failed-check.mkv")
+    assert not output.exists() and (tmp_path / "out.failed-check.mkv").exists()
+
+
+# In a program of one's own.
+
+
+def test_failure_leaves_no_thread_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ns_video
+    from ns_video.media.encode import FrameEncoder
+
+    source = make_clip(tmp_path / "clip.mkv", RECIPES["ffv1.nut"].__class__("matroska", "ffv1"), 30)
+    threads = set(threading.enumerate())
+    calls = 0
+
+    def broken(self: FrameEncoder, frame: Any) -> list[Any]:
+        nonlocal calls
+        calls += 1
+        raise ValueError("broken")
+
+    monkeypatch.setattr(FrameEncoder, "encode", broken)
+    with pytest.raises(ns_video.NsVideoError, match="the encoder failed: broken"):
+        ns_video.restore(source, tmp_path / "out.mkv", model="identity")
+    assert calls == 1
+    assert set(threading.enumerate()) <= threads
+    assert not (tmp_path / "out.mkv").exists()
+
+
+def test_places_of_kills_exist() -> None:
+    from torture.faults import _places
+
+    assert set(PLACES) <= set(_places())
