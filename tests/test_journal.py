@@ -1,0 +1,216 @@
+"""The journal: what is noted is on disk, what isn't whole is done again, and nothing is believed that was changed."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torture.clips import content_of
+from torture.kills import Reference, tunings
+from torture.workshop import Workshop
+
+from ns_video.errors import NsVideoError, ResumeError, UsageError
+from ns_video.journal import Journal, SegmentEntry, file_digest, source_fingerprint, work_folder
+
+pytest_plugins = ["torture.fixtures"]
+
+PRINT: dict[str, Any] = {"input": {"size": 9}, "model": "identity", "numbers": [1, 2.5]}
+
+
+def noted(folder: Path, count: int = 3) -> Journal:
+    """A journal with `count` segments on disk, released."""
+    journal = Journal(folder)
+    journal.acquire()
+    journal.begin(PRINT, resume=False)
+    for number in range(count):
+        path = folder / f"segment-{number}.nut"
+        path.write_bytes(random.Random(number).randbytes(500))
+        times = tuple(range(number * 4, number * 4 + 4))
+        journal.add(
+            SegmentEntry(
+                number, path.name, 4, 500, file_digest(path), times, ((times[0], 1),), {"passed_through": number}
+            )
+        )
+    journal.release()
+    return journal
+
+
+def resumed(folder: Path, fingerprint: dict[str, Any] | None = None) -> Journal:
+    """What a later run makes of a journal."""
+    journal = Journal(folder)
+    journal.acquire()
+    try:
+        journal.begin(PRINT if fingerprint is None else fingerprint, resume=True)
+    finally:
+        journal.release()
+    return journal
+
+
+def test_resumed_entries_are_those_noted(tmp_path: Path) -> None:
+    assert resumed(tmp_path).entries == {}
+    first = noted(tmp_path / "work")
+    assert resumed(tmp_path / "work").entries == first.entries
+
+
+def test_begin_anew_removes_what_was_there(tmp_path: Path) -> None:
+    noted(tmp_path / "work")
+    (tmp_path / "work" / "stray").mkdir()
+    journal = Journal(tmp_path / "work")
+    journal.acquire()
+    journal.begin(PRINT, resume=False)
+    journal.release()
+    assert sorted(p.name for p in journal.folder.iterdir()) == ["journal.jsonl", "lock"]
+    assert resumed(journal.folder).entries == {}
+
+
+@pytest.mark.parametrize("damage", ["deleted", "cut", "zeroed", "one bit", "longer"])
+def test_segment_that_is_not_whole_is_done_again(tmp_path: Path, damage: str) -> None:
+    journal = noted(tmp_path / "work")
+    path = journal.folder / "segment-1.nut"
+    data = path.read_bytes()
+    if damage == "deleted":
+        path.unlink()
+    else:
+        changed = {
+            "cut": data[:100],
+            "zeroed": bytes(len(data)),
+            "one bit": bytes([data[0] ^ 1]) + data[1:],
+            "longer": data + b"x",
+        }
+        path.write_bytes(changed[damage])
+    again = resumed(journal.folder)
+    assert sorted(again.entries) == [0, 2]
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("key", list(PRINT))
+def test_other_fingerprint_is_refused_and_named(tmp_path: Path, key: str) -> None:
+    journal = noted(tmp_path / "work")
+    before = journal.path.read_bytes()
+    with pytest.raises(ResumeError, match=key):
+        resumed(journal.folder, {**PRINT, key: "another"})
+    assert journal.path.read_bytes() == before
+    assert len(resumed(journal.folder).entries) == 3
+
+
+def test_second_owner_is_refused(tmp_path: Path) -> None:
+    first = noted(tmp_path / "work")
+    first.acquire()
+    with pytest.raises(UsageError, match="another run"):
+        Journal(first.folder).acquire()
+    first.release()
+    assert len(resumed(first.folder).entries) == 3
+
+
+def test_fingerprint_sees_one_changed_byte(tmp_path: Path) -> None:
+    path = tmp_path / "clip"
+    data = bytearray(random.Random(1).randbytes(10_000))
+    path.write_bytes(data)
+    before = source_fingerprint(path)
+    assert source_fingerprint(path) == before
+    data[5000] ^= 1
+    path.write_bytes(data)
+    assert source_fingerprint(path)["sample"] != before["sample"]
+
+
+def test_work_folder_lies_beside_the_output_and_is_its_own(tmp_path: Path) -> None:
+    names = ["a.mkv", "b.mkv", "x" * 250, "\udcff.mkv"]
+    folders = [work_folder(tmp_path / name) for name in names]
+    assert len(set(folders)) == len(names)
+    assert all(f.parent == tmp_path and len(f.name) < 40 for f in folders)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_mutated_journal_never_lies(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Whatever a disk does to the journal: no foreign error, and every entry that is believed is one that was noted."""
+    folder = tmp_path_factory.mktemp("fuzz") / "work"
+    good = noted(folder)
+    text = bytearray(good.path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, max(0, len(text) - 1)))
+        length = data.draw(st.sampled_from([0, 1, 3, 40, 400]))
+        new = data.draw(st.one_of(st.binary(max_size=6), st.sampled_from([b"\n", b"9", b"}", b"null", b"[" * 2000])))
+        text[at : at + length] = new
+    good.path.write_bytes(bytes(text))
+    try:
+        again = resumed(folder)
+    except NsVideoError as error:
+        assert error.message
+        return
+    for number, entry in again.entries.items():
+        assert good.entries[number] == entry
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    row=st.dictionaries(
+        st.sampled_from(
+            ["number", "file", "frames", "bytes", "digest", "presentation", "durations", "counts", "check"]
+        ),
+        st.one_of(
+            st.none(),
+            st.integers(-(2**70), 2**70),
+            st.floats(),
+            st.sampled_from(["../../secret", "/etc/passwd", ".", "", "lock", "journal.jsonl", "\x00"]),
+            st.lists(st.integers(), max_size=3),
+            st.lists(st.lists(st.integers(), max_size=3), max_size=2),
+        ),
+    )
+)
+def test_forged_lines_reach_no_file_outside(tmp_path_factory: pytest.TempPathFactory, row: dict[str, Any]) -> None:
+    folder = tmp_path_factory.mktemp("forged") / "work"
+    good = noted(folder, 1)
+    secret = folder.parent.parent / "secret"
+    secret.write_text("secret")
+    with good.path.open("ab") as file:
+        file.write(json.dumps(row).encode() + b"\n")
+    assert set(resumed(folder).entries) <= {0}
+    assert secret.read_text() == "secret"
+
+
+# The same with whole runs: after a power cut anything may be torn.
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "newest segment cut",
+        "newest segment zeroed",
+        "segment deleted",
+        "journal torn",
+        "journal zeroed",
+        "journal gone",
+    ],
+)
+def test_power_cut_resumes_the_same(shop: Workshop, reference: Reference, tmp_path: Path, fault: str) -> None:
+    output, record = tmp_path / "out.mkv", tmp_path / "record.json"
+    stop = {"place": "mux", "after": 0, "error": "EIO"}
+    assert shop.restore(reference.source, output, tunings={**tunings(0.0), "fail": stop}).code == 1
+    work = work_folder(output)
+    segments = sorted(work.glob("segment-*"))
+    assert len(segments) == 12
+    journal = work / "journal.jsonl"
+    if fault == "newest segment cut":
+        segments[-1].write_bytes(segments[-1].read_bytes()[:-7])
+    elif fault == "newest segment zeroed":
+        segments[-1].write_bytes(bytes(segments[-1].stat().st_size))
+    elif fault == "segment deleted":
+        segments[3].unlink()
+    elif fault == "journal torn":
+        journal.write_bytes(journal.read_bytes()[:-30])
+    elif fault == "journal zeroed":
+        journal.write_bytes(bytes(journal.stat().st_size))
+    else:
+        journal.unlink()
+    outcome = shop.restore(reference.source, output, "--resume", "--record", record, tunings=tunings(0.0))
+    assert outcome.code == 0, outcome.stderr
+    assert content_of(output) == reference.content
+    kept = json.loads(record.read_text())["segments_resumed"]
+    assert kept == (0 if fault in ("journal zeroed", "journal gone") else 11)
+    assert not work.exists()
