@@ -76,7 +76,17 @@ def main() -> None:
     # Read when torch loads: idle OpenMP threads sleep. Spinning, they take the cores that the codecs' threads and
     # other programs need; on a busy machine a frame took eight times as long (docs/speed.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _fill_closed_streams()
     _leave(run(sys.argv[1:]))
+
+
+def _fill_closed_streams() -> None:
+    """A standard stream that the shell closed (`<&-`) must not become the next file that is opened."""
+    for number, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):  # reading 0 and writing 1 still fail
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # takes the lowest free number
 
 
 def run(arguments: list[str]) -> int:

@@ -26,7 +26,7 @@ from av.video.stream import VideoStream
 
 from ns_video.errors import DamageError, InputError
 from ns_video.frame import ColorInfo, Frame, PixelFormat, Plane, QuantiserMap
-from ns_video.media.libav import at_rest, captured_log, open_input, printable
+from ns_video.media.libav import at_rest, captured_log, not_streamable, open_input, printable
 from ns_video.media.probe import ClipInfo, clip_info, pixel_format
 from ns_video.record import Damage
 
@@ -349,6 +349,8 @@ class ClipReader:
             self._threads = 1
             self._begin()
             self._open()
+        if not self.frames_decoded and str(self._source) == "-" and "mp4" in self.info.format:
+            raise not_streamable("standard input")
         if not self.frames_decoded:
             problem = self.damage[0].what if self.damage else "its video stream is empty"
             raise InputError(f"{self.shown}: no decodable frame ({problem})", stage="decode")

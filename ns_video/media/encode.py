@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ns_video.errors import InputError, UsageError
-from ns_video.frame import MATRIX_RGB, RANGE_FULL, ColorInfo, Frame, PixelFormat
+from ns_video.frame import MATRIX_RGB, RANGE_FULL, UNSPECIFIED, ColorInfo, Frame, PixelFormat
 from ns_video.media.decode import planar_name, plane_views
 from ns_video.media.probe import VideoInfo, pixel_format
 
@@ -80,6 +80,8 @@ _FIXED_RATE = frozenset({"mpeg2video", "mpeg1video", "mpeg4", "h263"})  # time b
 
 # Visually lossless on restored material; the user's --crf replaces it.
 _DEFAULT_CRF = {"libx264": 16, "libx264rgb": 16, "libx265": 15, "libvpx-vp9": 18, "libsvtav1": 18}
+# Containers that count frames: in AVI each tick without one costs eight bytes, y4m states the tick as its rate.
+_FRAME_COUNTERS = frozenset({"avi", "yuv4mpegpipe"})
 _PARAMETER_LISTS = frozenset({"x264-params", "x265-params", "svtav1-params"})  # the last of two equal keys counts
 # Containers without times before 0: decode times of reordered frames would move all streams.
 _NO_NEGATIVE_TIMES = frozenset({"mpegts", "flv", "mpeg", "vob", "nut"})
@@ -233,13 +235,16 @@ def plan_video(
         color = replace(color, matrix=MATRIX_RGB, range=RANGE_FULL)
     elif fmt.is_rgb and not out.is_rgb:
         color = replace(color, matrix=5, range=1)
+    tagged = (color.matrix, color.primaries, color.transfer) != (UNSPECIFIED,) * 3
+    if tagged and (codec == "rawvideo" or container_format == "yuv4mpegpipe") and not out.is_rgb:
+        notes.append("raw video carries no colour tags here; `--format matroska --codec ffv1` would keep them")
     lossless = codec in _LOSSLESS or (wanted.crf == 0 and codec in ("libx264", "libx264rgb", "libx265", "libvpx-vp9"))
     time_base = first.time_base
     if codec in _FIXED_RATE and (time_base.denominator > 65535 or codec != "mpeg4"):
         time_base = 1 / source.rate
         notes.append(f"{codec} knows only whole frames of 1/{float(source.rate):.6g} s")
-    if container_format == "avi":
-        time_base = 1 / source.rate  # AVI counts frames; each tick without one costs eight bytes
+    if container_format in _FRAME_COUNTERS:
+        time_base = 1 / source.rate
     flags = ContainerFormat(container_format, "w").flags
     settings = _options(codec, wanted, hdr, color, fmt)
     if container_format in _NO_NEGATIVE_TIMES and (first.pts or 0) * first.time_base < _REORDER_SECONDS:
@@ -284,8 +289,6 @@ def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: 
     odd = (fmt.chroma_shift_x and width % 2) or (fmt.chroma_shift_y and height % 2)
     if odd and container_format in ("mp4", "matroska", "nut"):
         return "libvpx-vp9"  # libx264 and libx265 refuse odd sides with subsampled chroma
-    if container_format == "avi":
-        return "libx264"
     return "libx264"
 
 
@@ -450,6 +453,7 @@ class FrameEncoder:
         self._plan = plan
         self._format = pixel_format(plan.pix_fmt)
         self._copies: Graph | None = None
+        self._count = 0
 
     def encode(self, frame: Frame) -> list[Any]:
         """Packets that this frame completes. libav's error leaves as it is; the caller knows the path."""
@@ -462,6 +466,9 @@ class FrameEncoder:
     def _picture(self, frame: Frame) -> VideoFrame:
         picture = self._filled(frame)
         picture.pts, picture.time_base = frame.pts, frame.time_base
+        if self._plan.container_format == "yuv4mpegpipe":  # knows no times: one frame after the other
+            picture.pts, picture.time_base = self._count, self._plan.time_base
+            self._count += 1
         picture.pict_type = 0
         if picture.format.name != self._plan.pix_fmt:
             picture = self._converted(picture, frame)

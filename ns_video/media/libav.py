@@ -30,7 +30,6 @@ _DEMUXERS = (
 )
 _LFS_MAGIC = b"version https://git-lfs.github.com/spec/"
 _FIFO_WAIT_SECONDS = 4.0  # a named pipe that nobody opens for writing is reported, not waited for
-_NOT_STREAMABLE = "this mp4/mov has its index at the end and can't be read from a pipe"
 
 
 def file_url(path: str | os.PathLike[str]) -> str:
@@ -130,7 +129,7 @@ def _input_error(error: Exception, name: str, *, is_pipe: bool) -> NsVideoError:
     if isinstance(error, av.error.InvalidDataError):
         if is_pipe:
             return InputError(
-                f"{shown} holds nothing that libav recognises, or {_NOT_STREAMABLE}",
+                f"{shown} holds nothing that libav recognises; an mp4/mov with its index at the end can't be piped",
                 stage="open",
                 remedy="give the file itself, or remux with `-movflags +faststart`",
             )
@@ -144,6 +143,15 @@ def _input_error(error: Exception, name: str, *, is_pipe: bool) -> NsVideoError:
     if isinstance(error, (av.error.ArgumentError, ValueError)):
         return InputError(f"{shown}: a format that may name other files, or one that is unknown ({text})", stage="open")
     return InputError(f"{shown}: {text}", stage="open")
+
+
+def not_streamable(shown: str) -> InputError:
+    """An mp4 whose index came after the samples it points back to, through a pipe."""
+    return InputError(
+        f"{shown} is an mp4/mov with its index at the end; that can't be read from a pipe",
+        stage="open",
+        remedy="give the file itself, or remux with `-movflags +faststart`",
+    )
 
 
 def _looks_encrypted(name: str) -> bool:

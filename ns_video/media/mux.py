@@ -190,6 +190,8 @@ class ClipWriter:
     ) -> None:
         """`already_encoded`: the video's packets come from segments; the stream needs no encoder of its own."""
         self._already_encoded = already_encoded
+        self.tick = plan.time_base
+        """Seconds by which the restored video's times are told apart."""
         self.shown = shown
         self._info = info
         self._closed = False

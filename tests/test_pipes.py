@@ -1,0 +1,268 @@
+"""Pipes: programs before and behind, every container that goes through one, and how each end may go away."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import threading
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from conftest import ffmpeg
+from material import FRAMES, WIDTH, Recipe, facts, write_clip
+
+IDENTITY = ("restore", "--model", "identity")
+
+
+@pytest.fixture
+def piped(program: list[str], environment: dict[str, str]):
+    """Run the command line with bytes on standard input; (exit code, standard output, standard error)."""
+
+    def call(*arguments: str | Path, data: bytes | None = None) -> tuple[int, bytes, str]:
+        done = subprocess.run(
+            [*program, *map(str, arguments)],
+            capture_output=True,
+            env=environment,
+            timeout=120,
+            **({"stdin": subprocess.DEVNULL} if data is None else {"input": data}),
+        )
+        err = done.stderr.decode()
+        assert "Traceback" not in err and "internal" not in err, err
+        return done.returncode, done.stdout, err
+
+    return call
+
+
+def received(data: bytes, tmp_path: Path, **options: object):
+    """The facts of what came out of a pipe."""
+    path = tmp_path / "received.bin"
+    path.write_bytes(data)
+    return facts(path, **options)
+
+
+def test_ffmpeg_before_and_behind_with_sound_times_and_colour(
+    program: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    recipe = Recipe(times=(0, 17, 50, 120, 121, 400, 433, 440), audio=[("flac", "eng")], color=(1, 1, 1, 1))
+    source = write_clip(tmp_path / "in.mkv", recipe)
+    target = tmp_path / "out.mkv"
+    exact = ["-fps_mode", "passthrough", "-enc_time_base", "-1"]  # else ffmpeg rounds times to the frame rate
+    quiet = ["ffmpeg", "-v", "error", "-nostdin", "-y"]
+    before = subprocess.Popen(
+        [*quiet, "-i", source, *exact, "-map", "0", "-c:v", "rawvideo", "-c:a", "copy", "-f", "nut", "-"],
+        stdout=subprocess.PIPE,
+    )
+    middle = subprocess.Popen(
+        [*program, *IDENTITY, "-", "-"], stdin=before.stdout, stdout=subprocess.PIPE, env=environment
+    )
+    behind = subprocess.Popen(
+        [*quiet, "-i", "-", *exact, "-map", "0", "-c:v", "ffv1", "-c:a", "copy", target],
+        stdin=middle.stdout,
+    )
+    assert before.stdout is not None and middle.stdout is not None
+    before.stdout.close()
+    middle.stdout.close()
+    assert [p.wait(90) for p in (before, middle, behind)] == [0, 0, 0]
+    was, now = facts(source), facts(target)
+    assert now.samples == was.samples
+    assert max(abs(a - b) for a, b in zip(was.times, now.times)) <= Fraction(1, 1000)
+    assert [p[1] for p in now.streams[0].packets] == [p[1] for p in was.streams[0].packets]
+
+
+def test_colour_goes_through_where_the_format_holds_it(piped, tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", Recipe(color=(1, 1, 1, 1)))
+    data = ffmpeg("-i", source, "-c", "copy", "-f", "nut", "-")
+    code, out, err = piped(*IDENTITY, "-", "-", "--format", "matroska", "--codec", "ffv1", data=data)
+    assert code == 0 and "colour" not in err
+    assert received(out, tmp_path).color == (1, 1, 1, 1)
+    code, out, err = piped(*IDENTITY, "-", "-", data=data)
+    assert code == 0 and "no colour tags" in err
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [
+        ("nut", "rawvideo"),
+        ("matroska", "ffv1"),
+        ("mpegts", "copy"),
+        ("yuv4mpegpipe", "wrapped_avframe"),
+        ("mp4", "copy"),
+    ],
+)
+def test_every_streamable_container_is_recognised(
+    container: str, codec: str, plain_clip: Path, piped, tmp_path: Path
+) -> None:
+    more = ["-movflags", "frag_keyframe+empty_moov"] if container == "mp4" else []
+    strict = ["-pix_fmt", "yuv420p"] if container == "yuv4mpegpipe" else []
+    data = ffmpeg("-i", plain_clip, "-c:v", codec, *more, *strict, "-f", container, "-")
+    code, out, err = piped(*IDENTITY, "-", "-", data=data)
+    assert code == 0, err
+    was, now = facts(plain_clip), received(out, tmp_path)
+    assert now.samples == was.samples
+    shift = now.times[0] - was.times[0]  # MPEG-TS begins where its muxer likes
+    assert max(abs(b - a - shift) for a, b in zip(was.times, now.times)) <= Fraction(1, 1000)
+
+
+def test_fast_start_mp4_and_its_sound_go_through(tmp_path: Path, piped) -> None:
+    source = write_clip(tmp_path / "in.mp4", Recipe(audio=[("aac", "eng")], muxing={"movflags": "+faststart"}))
+    code, out, err = piped(*IDENTITY, "-", "-", data=source.read_bytes())
+    assert code == 0, err
+    was, now = facts(source), received(out, tmp_path)
+    assert now.samples == was.samples
+    assert [p[1] for p in now.streams[0].packets] == [p[1] for p in was.streams[0].packets]
+    offsets = {b - a for (a, _), (b, _) in zip(was.streams[0].packets, now.streams[0].packets)}
+    moved = now.times[0] - was.times[0]
+    assert all(abs(o - moved) <= Fraction(1, 1000) for o in offsets)  # picture and sound moved alike
+
+
+def test_y4m_and_rawvideo_out(plain_clip: Path, piped, tmp_path: Path) -> None:
+    raw = b"".join(b"".join(planes) for planes in facts(plain_clip).samples)
+    code, out, _ = piped(*IDENTITY, plain_clip, "-", "--format", "rawvideo")
+    assert (code, out) == (0, raw)
+    code, out, _ = piped(*IDENTITY, plain_clip, "-", "--format", "y4m")
+    assert code == 0 and out.startswith(b"YUV4MPEG2 W64 H48 F25:1")
+    assert received(out, tmp_path).samples == facts(plain_clip).samples
+    assert out.count(b"FRAME") == FRAMES
+
+
+def test_uneven_times_into_y4m_are_told(vfr_clip: Path, piped, tmp_path: Path) -> None:
+    code, out, err = piped(*IDENTITY, vfr_clip, "-", "--format", "y4m")
+    assert code == 0 and "uneven times" in err
+    assert received(out, tmp_path).samples == facts(vfr_clip).samples
+
+
+def test_rawvideo_in(plain_clip: Path, piped, tmp_path: Path) -> None:
+    raw = b"".join(b"".join(planes) for planes in facts(plain_clip).samples)
+    options = ("--input-format", "rawvideo", "--input-option", f"video_size={WIDTH}x48")
+    more = ("--input-option", "pixel_format=yuv420p", "--input-option", "framerate=25")
+    code, out, err = piped(*IDENTITY, "-", "-", *options, *more, data=raw)
+    assert code == 0, err
+    now = received(out, tmp_path)
+    assert now.samples == facts(plain_clip).samples
+    assert now.times == [Fraction(i, 25) for i in range(FRAMES)]
+
+
+def test_pipe_into_a_file_and_a_file_into_matroska(plain_clip: Path, piped, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    data = ffmpeg("-i", plain_clip, "-c", "copy", "-f", "nut", "-")
+    code, _, err = piped(*IDENTITY, "-", target, "--codec", "ffv1", data=data)
+    assert code == 0, err
+    assert facts(target).samples == facts(plain_clip).samples
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mkv"]
+    code, out, err = piped(*IDENTITY, plain_clip, "-", "--format", "matroska", "--codec", "ffv1")
+    assert code == 0, err
+    assert received(out, tmp_path).samples == facts(plain_clip).samples
+
+
+def test_fragmented_mp4_out(plain_clip: Path, piped, tmp_path: Path) -> None:
+    code, out, err = piped(*IDENTITY, plain_clip, "-", "--format", "mp4", "--crf", "0")
+    assert code == 0, err
+    assert received(out, tmp_path).samples == facts(plain_clip).samples
+
+
+def test_standard_output_holds_nothing_but_the_clip(plain_clip: Path, piped) -> None:
+    code, out, err = piped("-v", *IDENTITY, plain_clip, "-", "--progress", "json")
+    assert code == 0 and '"phase"' in err
+    with av.open(io.BytesIO(out), format="nut") as clip:
+        assert sum(1 for _ in clip.decode(video=0)) == FRAMES
+    code, _, err = piped(*IDENTITY, plain_clip, "-", "--json")
+    assert code == 2 and "--record" in err
+
+
+def test_mp4_with_its_index_at_the_end_says_so(moov_at_end_clip: Path, piped) -> None:
+    code, out, err = piped(*IDENTITY, "-", "-", data=moov_at_end_clip.read_bytes())
+    assert (code, out) == (1, b"")
+    assert "faststart" in err and "index at the end" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("data", [b"", b"this is no clip\n" * 100, b"\0" * 5000])
+def test_nothing_useful_on_standard_input(data: bytes, piped) -> None:
+    code, out, err = piped(*IDENTITY, "-", "-", data=data)
+    assert (code, out) == (1, b"")
+    assert err.startswith("error: ") and len(err.strip().splitlines()) == 1
+
+
+def test_closed_standard_input(program: list[str], environment: dict[str, str]) -> None:
+    command = " ".join([*program, *IDENTITY, "-", "-", "<&-"])
+    done = subprocess.run(["bash", "-c", command], capture_output=True, env=environment, timeout=60)
+    err = done.stderr.decode()
+    assert done.returncode == 1 and done.stdout == b""
+    assert "Traceback" not in err and err.startswith("error: ")
+
+
+@pytest.mark.parametrize("container", ["nut", "matroska", "mpegts"])
+def test_an_input_that_is_cut_ends_cleanly(container: str, piped, tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", Recipe(times=tuple(range(0, 1600, 40))))
+    data = ffmpeg("-i", source, "-c:v", "copy", "-f", container, "-")
+    code, out, err = piped(*IDENTITY, "-", "-", data=data[: len(data) * 2 // 3])
+    assert code in (0, 3), err
+    got = received(out, tmp_path)
+    assert 15 <= len(got.pictures) < 40
+    assert got.samples[:14] == facts(source).samples[:14]
+
+
+def test_a_reader_that_leaves_early_ends_it_quietly(
+    program: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    source = write_clip(tmp_path / "in.mkv", Recipe(size=(96, 64), times=tuple(range(0, 40 * 200, 40))))
+    for arguments in (["-", "-"], [str(source), "-"]):
+        process = subprocess.Popen(
+            [*program, *IDENTITY, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+
+        def feed(process: subprocess.Popen[bytes] = process) -> None:
+            try:
+                process.stdin.write(ffmpeg("-i", source, "-c", "copy", "-f", "nut", "-"))
+                process.stdin.close()
+            except OSError:
+                return
+
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        assert len(process.stdout.read(10_000)) == 10_000
+        process.stdout.close()
+        err = process.stderr.read().decode()
+        assert process.wait(60) == 141, err
+        assert err == ""
+        feeder.join(30)
+        process.stderr.close()
+
+
+def test_a_slow_writer_is_waited_for(program: list[str], environment: dict[str, str], plain_clip: Path) -> None:
+    data = ffmpeg("-i", plain_clip, "-c:v", "rawvideo", "-f", "nut", "-")
+    process = subprocess.Popen(
+        [*program, *IDENTITY, "-", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
+    assert process.stdin is not None
+    for start in range(0, len(data), len(data) // 6):
+        os.write(process.stdin.fileno(), data[start : start + len(data) // 6])
+        time.sleep(0.15)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    with av.open(io.BytesIO(out), format="nut") as clip:
+        assert sum(1 for _ in clip.decode(video=0)) == FRAMES
+
+
+def test_a_named_pipe_as_output(
+    plain_clip: Path, program: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    fifo = tmp_path / "fifo.nut"
+    os.mkfifo(fifo)
+    process = subprocess.Popen(
+        [*program, *IDENTITY, str(plain_clip), str(fifo), "--codec", "rawvideo"], env=environment
+    )
+    data = fifo.read_bytes()
+    assert process.wait(60) == 0
+    with av.open(io.BytesIO(data), format="nut") as clip:
+        assert sum(1 for _ in clip.decode(video=0)) == FRAMES
+    assert fifo.is_fifo()
