@@ -12,6 +12,7 @@ is mean after less mean before, the fluctuation the standard deviation of the pe
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ns_video.media.training_clips import Clip, Encoding, encode_decode, read_clip, split_planes
+from ns_video.media.training_clips import Clip, CodedClip, Encoding, encode_decode, read_clip, split_planes
 from ns_video.networks.ns_restore import NsRestore
 from ns_video.training.video import load_checkpoint, luma_psnr, restore_luma, told_steps
 from ns_video.training.video_clips import CLIP_SUFFIXES, ClipPair
@@ -34,6 +35,7 @@ CONSTANT_CODE = 4 * 28
 class Row:
     """One clip at one CRF; dB."""
 
+    model: str
     crf: int
     clip: str
     before: float
@@ -54,61 +56,75 @@ def load_network(name: str) -> NsRestore:
     return network
 
 
-def measure(network: NsRestore, name: str, truth: Clip, crf: int, options: argparse.Namespace) -> Row:
-    """Codes, restores and scores one clip."""
+def code(truth: Clip, crf: int, options: argparse.Namespace) -> ClipPair:
+    """The clip through the encoder, once or twice, with the map the network is told."""
     source = truth
     if options.first_crf is not None:
         source = encode_decode(truth, Encoding(options={"crf": str(options.first_crf), "preset": "medium"})).pictures
-    pair = ClipPair(truth, encode_decode(source, Encoding(options={"crf": str(crf), "preset": "medium"})))
-    steps = told_steps(pair.coded)
+    coded = encode_decode(source, Encoding(options={"crf": str(crf), "preset": "medium"}))
     if options.map != "decoder":
-        mean = steps.mean((1, 2), keepdims=True).round() if options.map == "mean" else CONSTANT_CODE
-        steps[:] = mean
-        pair.coded.types[:] = 0
-    luma, decoded = split_planes(truth)[0], split_planes(pair.coded.pictures)[0]
-    before = np.array([luma_psnr(decoded[t], luma[t]) for t in range(len(luma))])
-    after = np.array([luma_psnr(restore_luma(network, pair, steps, t), luma[t]) for t in range(len(luma))])
-    gain = after - before
-    return Row(crf, name, before.mean(), after.mean(), gain.mean(), before.std(), after.std(), gain.min())
+        steps = told_steps(coded)
+        steps[:] = steps.mean((1, 2), keepdims=True).round() if options.map == "mean" else CONSTANT_CODE
+        coded = CodedClip(coded.pictures, steps, np.zeros_like(coded.types))
+    return ClipPair(truth, coded)
+
+
+def measure(network: NsRestore, pair: ClipPair, scored: range) -> tuple[list[float], list[float]]:
+    """PSNR-Y of the scored frames before and after."""
+    luma, decoded = split_planes(pair.truth)[0], split_planes(pair.coded.pictures)[0]
+    steps = told_steps(pair.coded)
+    before = [luma_psnr(decoded[t], luma[t]) for t in scored]
+    return before, [luma_psnr(restore_luma(network, pair, steps, t), luma[t]) for t in scored]
+
+
+def row_of(model: str, crf: int, clip: str, before: list[float], after: list[float]) -> Row:
+    """Means, deviations and the worst frame."""
+    gain = np.array(after) - np.array(before)
+    means = float(np.mean(before)), float(np.mean(after)), float(gain.mean())
+    return Row(model, crf, clip, *means, float(np.std(before)), float(np.std(after)), float(gain.min()))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, default=Path("../shared/data/truth/test"))
-    parser.add_argument("--model", default="video", help="shipped name, weights file or checkpoint.pt")
+    parser.add_argument("--model", nargs="+", default=["video"], help="shipped names, weights files, checkpoint.pt")
     parser.add_argument("--crf", type=int, nargs="+", default=CRFS)
     parser.add_argument("--map", choices=("decoder", "mean", "constant"), default="decoder")
     parser.add_argument("--first-crf", type=int, help="code the clip at this CRF before")
     parser.add_argument("--frames", type=int, help="only the first N frames of each clip")
+    parser.add_argument("--every", type=int, default=1, help="score every Nth frame; the whole clip is coded")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    network = load_network(options.model)
+    networks = {name: load_network(name) for name in options.model}
     paths = sorted(path for path in options.clips.iterdir() if path.suffix in CLIP_SUFFIXES)
     clips = {path.stem: read_clip(path, 0, options.frames) for path in paths}
     rows: list[Row] = []
     if not options.json:
-        print("| CRF | clip | before | after | gain | σ before | σ after | worst frame |")
-        print("|---|---|---|---|---|---|---|---|")
-    for crf in options.crf:
-        for name, truth in clips.items():
-            row = measure(network, name, truth, crf, options)
+        print("| model | CRF | clip | before | after | gain | σ before | σ after | worst frame |")
+        print("|---|---|---|---|---|---|---|---|---|")
+    for crf, (name, truth) in itertools.product(options.crf, clips.items()):
+        pair = code(truth, crf, options)
+        for model, network in networks.items():
+            scored = range(options.every // 2, len(truth), options.every)
+            row = row_of(model, crf, name, *measure(network, pair, scored))
             rows.append(row)
-            if options.json:
-                print(json.dumps(asdict(row)), flush=True)
-                continue
-            print(
-                f"| {crf} | {name} | {row.before:.2f} | {row.after:.2f} | {row.gain:+.3f} | "
-                f"{row.deviation_before:.2f} | {row.deviation_after:.2f} | {row.worst_frame:+.2f} |",
-                flush=True,
-            )
+            print(json.dumps(asdict(row)) if options.json else line_of(row), flush=True)
     if options.json:
         return
-    print("\n| CRF | mean gain | worst clip |\n|---|---|---|")
-    for crf in options.crf:
-        gains = [row.gain for row in rows if row.crf == crf]
-        print(f"| {crf} | {np.mean(gains):+.3f} | {min(gains):+.3f} |")
+    print("\n| model | CRF | mean gain | worst clip |\n|---|---|---|---|")
+    for model, crf in itertools.product(networks, options.crf):
+        gains = [row.gain for row in rows if (row.model, row.crf) == (model, crf)]
+        print(f"| {model} | {crf} | {np.mean(gains):+.3f} | {min(gains):+.3f} |")
+
+
+def line_of(row: Row) -> str:
+    """One line of the table."""
+    return (
+        f"| {row.model} | {row.crf} | {row.clip} | {row.before:.2f} | {row.after:.2f} | {row.gain:+.3f} | "
+        f"{row.deviation_before:.2f} | {row.deviation_after:.2f} | {row.worst_frame:+.2f} |"
+    )
 
 
 if __name__ == "__main__":
