@@ -170,6 +170,17 @@ def test_restored_run_changes_samples_and_nothing_else(
     assert min(changes) > 0.05 and max(changes) < 60
 
 
+@pytest.mark.parametrize("pix_fmt", ["yuv411p", "yuv410p", "yuv440p", "gray10le", "gbrp10le"])
+def test_rare_layouts_are_restored_in_their_own_layout(pix_fmt: str, small_model: Path, tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", Recipe("ffv1", pix_fmt, size=(60, 44), times=(0, 40, 80), options={}))
+    target = tmp_path / "out.mkv"
+    record = restore(source, target, model=str(small_model), codec="ffv1", device="cpu", precision="fp32")
+    before, after = facts(source), facts(target)
+    assert record.frames_passed_through == 0 and after.pix_fmt == pix_fmt
+    assert [len(p) for p in after.samples[0]] == [len(p) for p in before.samples[0]]
+    assert all(a != b for a, b in zip(before.samples, after.samples))
+
+
 def test_strength_zero_is_the_input(plain_clip: Path, small_model: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
     restore(plain_clip, target, model=str(small_model), strength=0.0, codec="ffv1", device="cpu")

@@ -571,7 +571,7 @@ class ClipReader:
         return same
 
     def _wrap(self, picture: VideoFrame, pts: int, duration: int | None) -> Frame:
-        fmt = pixel_format(picture.format.name, picture.width, picture.height)
+        fmt = pixel_format(picture.format.name)
         if picture.is_corrupt:
             self._damaged("a frame is marked corrupt by its decoder", float(pts * self.info.video.time_base))
         video = self.info.video.color

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -89,18 +90,19 @@ def codec_name(stream: Any) -> str:
         return "none"
 
 
-def pixel_format(name: str, width: int = 16, height: int = 16) -> PixelFormat:
+@functools.cache
+def pixel_format(name: str) -> PixelFormat:
     """Geometry of a libav pixel format. Raises InputError for hardware or Bayer formats."""
-    fmt = VideoFormat(name, width, height)
+    side = 64  # a multiple of every chroma subsampling there is
+    fmt = VideoFormat(name, side, side)
     components = fmt.components
     if not components:
         raise InputError(f"the pixel format {name} can't be read", stage="decode")
-    names = {c.is_chroma: c for c in components}
-    chroma = names.get(True)
+    chroma = next((c for c in components if c.is_chroma), None)
     shift_x = shift_y = 0
     if chroma is not None and not fmt.is_rgb:
-        shift_x = int(np.log2(max(1, round(width / max(1, chroma.width)))))
-        shift_y = int(np.log2(max(1, round(height / max(1, chroma.height)))))
+        shift_x = int(np.log2(side // chroma.width))
+        shift_y = int(np.log2(side // chroma.height))
     has_alpha = any(c.is_alpha for c in components)
     return PixelFormat(
         name=name,
@@ -169,7 +171,7 @@ def video_info(stream: VideoStream) -> VideoInfo:
         codec=codec_name(stream),
         width=context.width,
         height=context.height,
-        format=pixel_format(name, context.width or 16, context.height or 16),
+        format=pixel_format(name),
         color=ColorInfo(
             matrix=int(context.colorspace),
             range=int(context.color_range),

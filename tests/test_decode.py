@@ -1,0 +1,168 @@
+"""Frames out of real files: all of them, with their times, samples and what they know of their damage."""
+
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from material import FRAMES, X264, Recipe, facts, write_clip
+
+from ns_video.errors import DamageError, InputError
+from ns_video.frame import Frame
+from ns_video.media.decode import CopiedPacket, DecodeOptions, open_clip
+
+
+def frames(source: Path | io.BytesIO, **options: object) -> list[Frame]:
+    """All frames of a clip."""
+    with open_clip(source, DecodeOptions(**options)) as reader:
+        return list(reader.frames())
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("name", ["plain_clip", "vfr_clip", "late_start_clip", "odd_size_clip", "ten_bit_pq_clip"])
+def test_every_frame_once_with_its_time_and_samples(name: str, threads: int, request: pytest.FixtureRequest) -> None:
+    path: Path = request.getfixturevalue(name)
+    wanted, found = facts(path), frames(path, threads=threads)
+    assert [f.pts * f.time_base for f in found if f.pts is not None] == wanted.times
+    assert [tuple(p.tobytes() for p in f.planes) for f in found] == wanted.samples
+    assert {f.picture_type for f in found} <= {"I", "P", "B", "?"}
+
+
+def test_planes_are_views_of_the_right_shape(odd_size_clip: Path, ten_bit_pq_clip: Path, gray_clip: Path) -> None:
+    odd = frames(odd_size_clip)[0]
+    assert [p.shape for p in odd.planes] == [(49, 67), (25, 34), (25, 34)]
+    assert odd.planes[0].dtype == np.uint8 and odd.nbytes == 49 * 67 + 2 * 25 * 34
+    deep = frames(ten_bit_pq_clip)[0]
+    assert deep.planes[0].dtype == np.uint16 and int(deep.planes[0].max()) < 1024
+    assert len(frames(gray_clip)[0].planes) == 1
+
+
+def test_rgb_comes_in_the_order_red_green_blue(rgb_clip: Path) -> None:
+    first = frames(rgb_clip)[0]
+    with av.open(str(rgb_clip)) as clip:
+        wanted = next(clip.decode(video=0)).to_ndarray(format="rgb24")
+    assert np.array_equal(np.stack(first.planes, -1), wanted)
+
+
+def test_colour_of_frames(full_range_601_clip: Path, plain_clip: Path) -> None:
+    tagged, untagged = frames(full_range_601_clip)[0].color, frames(plain_clip)[0].color
+    assert (tagged.matrix, tagged.range, tagged.primaries, tagged.transfer) == (6, 2, 6, 6)
+    assert (untagged.matrix, untagged.primaries, untagged.transfer) == (2, 2, 2)
+
+
+def test_quantisers_of_each_frame(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "q.mp4", Recipe(options={"preset": "veryfast", "qp": "30", "bf": "0"}))
+    found = frames(path, quantisers=True)
+    assert all(f.quantiser is not None for f in found)
+    first = found[0].quantiser
+    assert first is not None
+    assert first.step.shape == (3, 4) and first.source == "h264" and first.picture_type == "I"
+    inter = [f.quantiser for f in found if f.quantiser is not None and f.quantiser.picture_type == "P"]
+    assert inter and np.allclose(inter[0].step, 0.625 * 2 ** (30 / 6))  # x264's --qp is that of P frames
+    assert all(f.quantiser is None for f in frames(path))
+
+
+def test_packets_of_other_streams_come_along(two_audio_subs_chapters_clip: Path) -> None:
+    with open_clip(two_audio_subs_chapters_clip) as reader:
+        items = list(reader.items([1, 3]))
+    packets = [i for i in items if isinstance(i, CopiedPacket)]
+    assert {p.stream_index for p in packets} == {1, 3}
+    assert sum(isinstance(i, Frame) for i in items) == FRAMES
+    assert [p.nbytes for p in packets] == [p.packet.size for p in packets]
+
+
+def test_a_cut_gives_the_frames_between(plain_clip: Path) -> None:
+    whole = frames(plain_clip)
+    with open_clip(plain_clip, DecodeOptions(start_seconds=0.08, end_seconds=0.2)) as reader:
+        part = [f for f in reader.frames() if f.pts is not None]
+        assert reader.frames_given == len(part) == 3
+    assert [f.pts for f in part] == [f.pts for f in whole[2:5]]
+    assert all(np.array_equal(a.planes[0], b.planes[0]) for a, b in zip(part, whole[2:5]))
+
+
+def test_deinterlacing_gives_one_frame_for_each(interlaced_clip: Path) -> None:
+    woven, smooth = frames(interlaced_clip, deinterlace="off"), frames(interlaced_clip, deinterlace="auto")
+    assert all(f.interlaced for f in woven)
+    assert [f.pts for f in smooth] == [f.pts for f in woven]
+    assert not np.array_equal(woven[3].planes[0], smooth[3].planes[0])
+
+
+def test_a_change_of_size_in_mid_stream_is_converted_back_and_told(tmp_path: Path) -> None:
+    small = write_clip(tmp_path / "a.h264", Recipe(size=(64, 48), options={**X264, "bf": "0"}))
+    large = write_clip(tmp_path / "b.h264", Recipe(size=(96, 64), options={**X264, "bf": "0"}))
+    both = tmp_path / "both.h264"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    with open_clip(both) as reader:
+        found = list(reader.frames())
+        assert any("64x48 yuv420p to 96x64" in w for w in reader.warnings)
+    assert len(found) == 2 * FRAMES
+    assert {f.planes[0].shape for f in found} == {(48, 64)}
+    times = [f.pts for f in found]
+    assert all(b > a for a, b in pairwise(times))
+
+
+def test_raw_streams_get_times_from_their_rate_and_say_so(tmp_path: Path) -> None:
+    raw = write_clip(tmp_path / "a.h264", Recipe(options={**X264, "bf": "0"}))
+    with open_clip(raw) as reader:
+        times = [f.pts * f.time_base for f in reader.frames() if f.pts is not None]
+    assert len(times) == FRAMES and all(b > a for a, b in pairwise(times))
+
+
+def test_damage_is_counted_and_located(tmp_path: Path) -> None:
+    recipe = Recipe(times=tuple(range(0, 1200, 40)), options={**X264, "crf": "18"}, muxing={"movflags": "+faststart"})
+    path = write_clip(tmp_path / "in.mp4", recipe)
+    data = bytearray(path.read_bytes())
+    begin = data.index(b"mdat") + len(data) // 3
+    data[begin : begin + 400] = bytes(400)
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(data)
+    with open_clip(bad) as reader:
+        found = list(reader.frames())
+        assert reader.damage and reader.damage_count >= len(reader.damage)
+        assert any(d.pts_seconds is not None and 0 <= d.pts_seconds < 1.3 for d in reader.damage)
+    assert 20 <= len(found) <= 30
+    with pytest.raises(DamageError), open_clip(bad, DecodeOptions(strict=True)) as reader:
+        list(reader.frames())
+
+
+def test_damage_does_not_depend_on_threads(truncated_clip: Path) -> None:
+    seen = []
+    for threads in (1, 4):
+        with open_clip(truncated_clip, DecodeOptions(threads=threads)) as reader:
+            digest = [f.planes[0].tobytes() for f in reader.frames()]
+            seen.append((digest, [d.what for d in reader.damage]))
+    assert seen[0] == seen[1] and seen[0][1]
+
+
+def test_a_whole_clip_is_not_called_damaged(
+    plain_clip: Path, vfr_clip: Path, late_start_clip: Path, negative_start_clip: Path, mp4_streams_clip: Path
+) -> None:
+    for path in (plain_clip, vfr_clip, late_start_clip, negative_start_clip, mp4_streams_clip):
+        with open_clip(path) as reader:
+            assert list(reader.frames())
+            assert reader.damage == [] and reader.damage_count == 0
+
+
+def test_file_objects_and_early_ends(plain_clip: Path) -> None:
+    assert len(frames(io.BytesIO(plain_clip.read_bytes()))) == FRAMES
+    with open_clip(plain_clip) as reader:
+        first = next(reader.frames())
+        assert first.pts_seconds == 0.0
+    with open_clip(plain_clip) as reader:
+        assert reader.info.video.time_base > 0
+
+
+def test_too_many_pixels(plain_clip: Path) -> None:
+    with pytest.raises(InputError, match="max-pixels"):
+        open_clip(plain_clip, DecodeOptions(max_pixels=1000))
+
+
+def test_times_without_a_constant_rate(tmp_path: Path) -> None:
+    times = (5, 6, 7, 1000, 1001, 60_000)
+    path = write_clip(tmp_path / "odd.mkv", Recipe(times=times, options={**X264, "bf": "0"}))
+    assert [f.pts * f.time_base for f in frames(path) if f.pts is not None] == [Fraction(t, 1000) for t in times]

@@ -1,0 +1,168 @@
+"""The choice of codec, pixel format and options, and frames into packets and back."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from ns_video.errors import UsageError
+from ns_video.frame import Frame
+from ns_video.media.decode import open_clip
+from ns_video.media.encode import (
+    EncodeOptions,
+    FrameEncoder,
+    VideoPlan,
+    add_video_stream,
+    encoded,
+    first_frame_metadata,
+    format_for,
+    plan_video,
+)
+from ns_video.media.mux import decode_times
+
+
+def plan(path: Path, container: str, **wanted: object) -> tuple[VideoPlan, list[Frame]]:
+    """The plan for a clip, and its frames."""
+    with open_clip(path) as reader:
+        found = list(reader.frames())
+        size = (found[0].width, found[0].height)
+        return plan_video(container, reader.info.video, found[0], size, EncodeOptions(**wanted)), found
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("a.mkv", "matroska"),
+        ("b.MP4", "mp4"),
+        ("c.mov", "mov"),
+        ("d.webm", "webm"),
+        ("e.ts", "mpegts"),
+        ("-", "nut"),
+        ("x.y/a.mkv", "matroska"),
+        ("a.b.mp4", "mp4"),
+        ("a.y4m", "yuv4mpegpipe"),
+        ("%03d.mkv", "matroska"),
+    ],
+)
+def test_container_by_name(path: str, wanted: str) -> None:
+    assert format_for(path) == wanted
+
+
+def test_container_by_wish() -> None:
+    assert format_for("a.mkv", "mp4") == "mp4"
+    assert format_for("-", "y4m") == "yuv4mpegpipe"
+    assert format_for("-", "mkv") == "matroska"
+    for name in ("a", "a.xyz", "folder.mkv/a"):
+        with pytest.raises(UsageError):
+            format_for(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "container", "codec", "pix_fmt"),
+    [
+        ("plain_clip", "mp4", "libx264", "yuv420p"),
+        ("plain_clip", "webm", "libvpx-vp9", "yuv420p"),
+        ("yuv444_clip", "matroska", "libx264", "yuv444p"),
+        ("ten_bit_pq_clip", "mp4", "libx265", "yuv420p10le"),
+        ("yuv422_ten_bit_clip", "mov", "libx265", "yuv422p10le"),
+        ("twelve_bit_clip", "matroska", "libx265", "yuv420p12le"),
+        ("odd_size_clip", "matroska", "libvpx-vp9", "yuv420p"),
+        ("full_range_601_clip", "mp4", "libx264", "yuvj420p"),
+    ],
+)
+def test_depth_and_chroma_are_never_lost_by_default(
+    name: str, container: str, codec: str, pix_fmt: str, request: pytest.FixtureRequest
+) -> None:
+    chosen, _ = plan(request.getfixturevalue(name), container)
+    assert chosen.codec == codec
+    assert chosen.pix_fmt in (pix_fmt, pix_fmt.replace("yuvj", "yuv"))
+    assert not [n for n in chosen.notes if "bits" in n]
+
+
+def test_alpha_gray_and_rgb_find_a_codec_that_holds_them(alpha_clip: Path, gray_clip: Path, rgb_clip: Path) -> None:
+    assert plan(alpha_clip, "matroska")[0].pix_fmt.startswith("yuva")
+    assert any("alpha" in n for n in plan(alpha_clip, "mp4")[0].notes)
+    assert plan(gray_clip, "mp4")[0].pix_fmt == "gray"
+    assert plan(rgb_clip, "mp4")[0].pix_fmt in ("gbrp", "yuv444p")
+
+
+def test_fewer_bits_are_told(ten_bit_pq_clip: Path) -> None:
+    chosen, _ = plan(ten_bit_pq_clip, "mp4", codec="libx264", pix_fmt="yuv420p")
+    assert any("8 of 10 bits" in n for n in chosen.notes)
+
+
+def test_wrong_wishes(plain_clip: Path) -> None:
+    for wish in ({"codec": "nothing"}, {"codec": "flac"}, {"pix_fmt": "nothing"}):
+        with pytest.raises(UsageError):
+            plan(plain_clip, "mp4", **wish)
+
+
+def test_options_of_the_user_come_last_and_add_to_parameter_lists(plain_clip: Path) -> None:
+    chosen, _ = plan(plain_clip, "mp4", encoder_options={"preset": "slow", "x264-params": "bframes=1"}, crf=20)
+    options = dict(chosen.options)
+    assert options["preset"] == "slow" and options["crf"] == "20"
+    assert options["x264-params"] == "cpu-independent=1:bframes=1"
+
+
+def test_hdr_metadata_is_read_and_written(ten_bit_pq_clip: Path) -> None:
+    chosen, found = plan(ten_bit_pq_clip, "matroska")
+    _, hdr = first_frame_metadata(found[0].carrier)
+    assert hdr is not None and hdr == chosen.hdr
+    assert hdr.light_level == (1000, 400)
+    assert [float(v) for v in hdr.luminance] == [0.005, 1000.0]
+    assert [round(float(x), 3) for x in hdr.primaries[0]] == [0.68, 0.32]
+    assert "max-cll=1000,400" in dict(chosen.options)["x265-params"]
+    assert "L(10000000,50)" in dict(chosen.options)["x265-params"]
+
+
+def test_frames_are_reordered_only_where_the_container_can_tell(plain_clip: Path, late_start_clip: Path) -> None:
+    assert dict(plan(plain_clip, "mpegts")[0].options)["bf"] == "0"
+    assert "bf" not in dict(plan(late_start_clip, "mpegts")[0].options)
+    assert "bf" not in dict(plan(plain_clip, "mp4")[0].options)
+
+
+@pytest.mark.parametrize("codec", ["ffv1", "libx264", "libx265", "libvpx-vp9"])
+def test_lossless_codecs_give_the_planes_back(codec: str, plain_clip: Path) -> None:
+    chosen, found = plan(plain_clip, "matroska", codec=codec, crf=0)
+    assert chosen.lossless
+    changed = [replace(f, planes=tuple(255 - p for p in f.planes)) for f in found]
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska") as out:
+        encoder = FrameEncoder(add_video_stream(out, chosen), chosen)
+        for packet in encoded(changed, encoder):
+            out.mux(packet)
+    buffer.seek(0)
+    with open_clip(buffer) as reader:
+        back = list(reader.frames())
+    assert len(back) == len(found)
+    for was, now in zip(found, back):
+        assert all(np.array_equal(255 - a, b) for a, b in zip(was.planes, now.planes))
+
+
+def test_encoding_leaves_the_decoded_frame_alone(plain_clip: Path) -> None:
+    chosen, found = plan(plain_clip, "matroska", codec="ffv1")
+    before = [f.planes[0].copy() for f in found]
+    with av.open(io.BytesIO(), "w", format="matroska") as out:
+        encoder = FrameEncoder(add_video_stream(out, chosen), chosen)
+        for packet in encoded((replace(f, planes=tuple(255 - p for p in f.planes)) for f in found), encoder):
+            out.mux(packet)
+    assert all(np.array_equal(f.planes[0], b) for f, b in zip(found, before))
+
+
+@pytest.mark.parametrize(
+    "presentation",
+    [[0, 40, 80, 120], [0, 120, 40, 80, 160], [0, 80, 40, 160, 120, 200], [5], [0, 400, 200, 100, 300, 1000], []],
+)
+def test_decode_times_rise_and_never_pass_presentation(presentation: list[int]) -> None:
+    stamps = decode_times(presentation)
+    assert len(stamps) == len(presentation)
+    assert all(b > a for a, b in pairwise(stamps))
+    assert all(d <= p for d, p in zip(stamps, presentation))
+    if presentation == sorted(presentation):
+        assert stamps == presentation

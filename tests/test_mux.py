@@ -1,0 +1,110 @@
+"""What is copied beside the restored stream, and how packets are put in order."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from conftest import ffmpeg
+from material import Recipe, facts, write_clip
+
+from ns_video.errors import OutputError
+from ns_video.media.decode import CopiedPacket
+from ns_video.media.libav import open_input
+from ns_video.media.mux import TimedPacket, copied_packets, merged, plan_copies
+from ns_video.media.probe import clip_info
+from ns_video.pipeline import restore
+
+
+def actions(path: Path, container_format: str) -> list[str]:
+    """What would become of each stream beside the restored one."""
+    with open_input(path) as container:
+        return [c.action for c in plan_copies(container, clip_info(container), container_format)]
+
+
+def test_matroska_holds_everything(two_audio_subs_chapters_clip: Path) -> None:
+    assert actions(two_audio_subs_chapters_clip, "matroska") == ["copied"] * 5
+
+
+def test_mp4_converts_text_and_names_what_it_drops(two_audio_subs_chapters_clip: Path) -> None:
+    found = actions(two_audio_subs_chapters_clip, "mp4")
+    assert found[:2] == ["copied", "copied"]
+    assert found[2:4] == ["converted: subrip to mov_text"] * 2
+    assert found[4].startswith("dropped: ") and "Matroska" in found[4]
+
+
+def test_mpegts_drops_what_its_readers_do_not_know(two_audio_subs_chapters_clip: Path) -> None:
+    found = actions(two_audio_subs_chapters_clip, "mpegts")
+    assert [a.partition(":")[0] for a in found] == ["dropped", "copied", "dropped", "dropped", "dropped"]
+
+
+def test_containers_of_one_stream(two_audio_subs_chapters_clip: Path) -> None:
+    for container_format in ("yuv4mpegpipe", "rawvideo", "gif"):
+        assert all(a.startswith("dropped") for a in actions(two_audio_subs_chapters_clip, container_format))
+
+
+def test_cover_art(cover_clip: Path) -> None:
+    assert actions(cover_clip, "mp4") == ["copied"]
+    assert actions(cover_clip, "matroska") == ["attached"]
+    assert actions(cover_clip, "mpegts")[0].startswith("dropped")
+
+
+def test_a_cover_becomes_an_attachment_with_the_same_bytes(cover_clip: Path, tmp_path: Path) -> None:
+    restore(cover_clip, tmp_path / "out.mkv", model="identity")
+    with av.open(str(tmp_path / "out.mkv")) as clip, av.open(str(cover_clip)) as source:
+        cover = next(s for s in source.streams.video if s.codec_context.name == "png")
+        wanted = next(bytes(p) for p in source.demux(cover) if p.size)
+        found = [bytes(p) for s in clip.streams.video[1:] for p in clip.demux(s) if p.size]
+    assert found == [wanted]
+
+
+def test_text_survives_the_way_to_mov_text_and_back(two_audio_subs_chapters_clip: Path, tmp_path: Path) -> None:
+    restore(two_audio_subs_chapters_clip, tmp_path / "a.mp4", model="identity")
+    restore(tmp_path / "a.mp4", tmp_path / "b.mkv", model="identity")
+    words = [
+        ffmpeg("-i", path, "-map", "0:s:0", "-f", "srt", "-")
+        for path in (two_audio_subs_chapters_clip, tmp_path / "b.mkv")
+    ]
+    assert words[0].count(b"cue") == 3
+    assert [line for line in words[1].splitlines() if b"cue" in line] == [
+        line for line in words[0].splitlines() if b"cue" in line
+    ]
+    first = next(s for s in facts(two_audio_subs_chapters_clip).streams if s.type == "subtitle").packets
+    last = next(s for s in facts(tmp_path / "b.mkv").streams if s.type == "subtitle").packets
+    assert max(abs(a[0] - b[0]) for a, b in zip(first, last) if a[0] is not None and b[0] is not None) <= Fraction(
+        1, 1000
+    )
+
+
+def test_merged_by_decode_time_and_video_first() -> None:
+    video = [TimedPacket(Fraction(t), f"v{t}") for t in (0, 2, 4)]
+    copies = [(Fraction(t), CopiedPacket(1, f"c{t}", 1)) for t in (0, 1, 4, 5)]
+    found = [packet or copy.packet for packet, copy in merged(video, copies)]
+    assert found == ["v0", "c0", "c1", "v2", "v4", "c4", "c5"]
+
+
+def test_copied_packets_are_cut_and_moved(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", Recipe(times=tuple(range(0, 1000, 40)), audio=[("flac", "eng")]))
+    with open_input(source) as container:
+        plans = plan_copies(container, clip_info(container), "matroska")
+    whole = list(copied_packets(source, plans))
+    part = list(copied_packets(source, plans, start=Fraction(1, 4), end=Fraction(3, 4)))
+    inside = [bytes(c.packet) for t, c in whole if Fraction(1, 4) <= t < Fraction(3, 4)]
+    assert [bytes(c.packet) for _, c in part] == inside and 2 <= len(inside) < len(whole)
+    assert all(0 <= t < Fraction(1, 2) for t, _ in part)
+    assert all(c.packet.pts * c.packet.time_base == t for t, c in part)
+
+
+@pytest.mark.parametrize("device", ["/dev/full"])
+def test_a_full_disk_is_named(device: str, plain_clip: Path) -> None:
+    with pytest.raises(OutputError, match="no space left"):
+        restore(plain_clip, device, model="identity", format="matroska", codec="ffv1")
+
+
+def test_languages_of_quicktime(two_audio_subs_chapters_clip: Path, tmp_path: Path) -> None:
+    restore(two_audio_subs_chapters_clip, tmp_path / "out.mov", model="identity")
+    found = {s.language for s in facts(tmp_path / "out.mov").streams}
+    assert "ger" in found  # the code that QuickTime's table has for "deu"
+    assert "deu" in {s.language for s in facts(two_audio_subs_chapters_clip).streams}
