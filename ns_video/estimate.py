@@ -168,15 +168,16 @@ def _fit(coefficients: Samples) -> tuple[float, int, Samples, float]:
 
 
 def _free_table(evidence: Samples, percent: float) -> tuple[npt.NDArray[np.uint16], float]:
-    """Steps chosen for each frequency alone, and their evidence; Annex K scaled where a frequency says nothing."""
+    """Steps chosen for each frequency alone, and their evidence; where one says nothing, its neighbour's."""
     best = evidence.argmax(1)
     gain = evidence[np.arange(64), best]
     sure = gain > 6.0  # e^6 to one; 200 steps were tried
-    table = scaled_table(ANNEX_K_LUMA, percent).ravel().astype(np.float64)
+    table = scaled_table(ANNEX_K_LUMA, percent).ravel()
     if sure.any():
-        ratio = np.median((best + 1)[sure] / ANNEX_K_LUMA.ravel()[sure])
-        table = np.where(sure, best + 1, np.clip(ANNEX_K_LUMA.ravel() * ratio, 1, 255))
-    return np.rint(table).astype(np.uint16).reshape(8, 8), float(gain[sure].sum())
+        place = np.stack(np.divmod(np.arange(64), 8), 1)
+        distance = np.abs(place[:, None] - place[sure][None]).sum(-1)
+        table = (best + 1)[sure][distance.argmin(1)]
+    return table.astype(np.uint16).reshape(8, 8), float(gain[sure].sum())
 
 
 def _chroma_subsampling(

@@ -29,15 +29,15 @@ def photograph(seed: int, side: int = 256) -> Rgb:
 
 
 def drawing(seed: int, side: int = 256) -> Rgb:
-    """Flat colours and thin lines."""
+    """Flat colours and thin lines, within a range that ringing doesn't clip."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0:side, 0:side]
-    picture = np.full((side, side, 3), 235.0)
+    picture = np.full((side, side, 3), 195.0)
     for _ in range(14):
         a, b, c = random.normal(0, 1, 3)
         distance = (a * (x - side / 2) + b * (y - side / 2) + 40 * c) / np.hypot(a, b)
-        picture[distance > 0] = random.uniform(20, 235, 3)
-        picture = np.where((np.abs(distance) < 1.5)[..., None], 25.0, picture)
+        picture[distance > 0] = random.uniform(70, 185, 3)
+        picture = np.where((np.abs(distance) < 1.5)[..., None], 60.0, picture)
     return picture.astype(np.uint8)
 
 
