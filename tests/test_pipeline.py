@@ -249,6 +249,12 @@ def test_cut_takes_picture_and_sound_of_the_same_span(tmp_path: Path) -> None:
     assert record.frames_out == 25 == record.frames_in
 
 
+def test_a_cut_before_the_start_of_the_clock_says_where_it_begins(late_start_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"begins at 8\.300 s"):
+        restore(late_start_clip, tmp_path / "out.mkv", model="identity", end=1.0)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("start", "end"), [(50.0, None), (1.0, 0.5), (0.5, 0.5)])
 def test_empty_cut_is_refused(start: float, end: float | None, plain_clip: Path, tmp_path: Path) -> None:
     with pytest.raises((InputError, UsageError)):

@@ -84,6 +84,12 @@ def test_a_late_start_and_a_cut_end_are_named(plain_clip: Path, tmp_path: Path) 
     assert "10 frames went in, 9" in found(plain_clip, short)
 
 
+def test_gaps_between_mov_text_cues_are_no_cues(mp4_streams_clip: Path, tmp_path: Path) -> None:
+    for name in ("a.mkv", "a.mp4", "a.mov"):
+        restore(mp4_streams_clip, tmp_path / name, model="identity")
+        assert ns_video.verify(mp4_streams_clip, tmp_path / name) == []
+
+
 def test_stills_are_compared_by_size(noisy: object, tmp_path: Path) -> None:
     Image.fromarray(noisy).save(tmp_path / "a.png")
     Image.fromarray(noisy).save(tmp_path / "b.webp", lossless=True)

@@ -542,6 +542,8 @@ class ClipReader:
         self._last_pts, self._last_duration = pts, duration or nominal
         seconds = float(pts * tick)
         if self.options.end_seconds is not None and seconds >= self.options.end_seconds:
+            if not self.frames_decoded:
+                raise InputError(f"no frame lies before --end; the clip begins at {seconds:.3f} s", stage="decode")
             return None
         self.frames_decoded += 1
         self.end_seconds = seconds + float((duration or nominal) * tick)
