@@ -279,19 +279,20 @@ SCORE_MODEL = "ns-iqa"
 class Scorer:
     """The no-reference score of frames, on one device: `ns-iqa`, or a file of NS-IC's NS-IQA network."""
 
-    def __init__(self, device: str = "cpu", model: str = SCORE_MODEL) -> None:
+    def __init__(self, device: str = "cpu", model: str = SCORE_MODEL, *, crops: int = 4) -> None:
         descriptor = load_descriptor(model)
         if not isinstance(descriptor.network, NsIqaJudges | NsIqa):
             raise ModelError(f"the model {model} is a {descriptor.architecture}, not a quality score")
         self._device = torch.device(device)
         self._judges = descriptor.network.to(self._device)
+        self._crops = crops
         self.sha256 = descriptor.sha256
 
     def score(self, frame: Frame) -> float:
         """0 (unusable) to 100 (untouched)."""
         rgb = to_tensor(frame.planes, frame.format, frame.color, "rgb", self._device)
         if isinstance(self._judges, NsIqaJudges):
-            return self._judges.score(rgb)
+            return self._judges.score(rgb, crops=self._crops)
         with torch.inference_mode():
             return min(100.0, max(0.0, float(self._judges.score(rgb))))
 

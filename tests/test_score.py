@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -176,3 +179,62 @@ def test_a_reference_is_not_scored() -> None:
     scored = score_samples(samples(5), scorer, both=False)
     assert scorer.calls == 5
     assert all(item.after is None and item.gain == 0.0 for item in scored)
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Scorer:
+    return Scorer()
+
+
+def still(rgb: np.ndarray) -> Frame:
+    planes = tuple(np.ascontiguousarray(rgb[..., channel]) for channel in range(3))
+    fmt = PixelFormat("gbrp", 8, True, 3, 0, 0, False)
+    return Frame(planes, rgb.shape[1], rgb.shape[0], fmt, ColorInfo(matrix=0, range=2), 0, Fraction(1, 25))
+
+
+@pytest.fixture(scope="module")
+def animation() -> np.ndarray:
+    """A frame of the sample clip: not among the pictures the score was trained on."""
+    with av.open(str(Path(__file__).parents[1] / "samples" / "bbb_reference.mkv")) as container:
+        return next(container.decode(video=0)).to_ndarray(format="rgb24")
+
+
+def as_jpeg(rgb: np.ndarray, quality: int) -> np.ndarray:
+    data = cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+
+
+def test_the_shipped_score_orders_severities(shipped: Scorer, animation: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    height, width = animation.shape[:2]
+
+    def mosaic(block: int) -> np.ndarray:
+        small = cv2.resize(animation, (width // block, height // block))
+        return cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
+
+    ladders = {
+        "jpeg": [as_jpeg(animation, quality) for quality in (95, 70, 40, 20, 8)],
+        "noise": [np.clip(animation + s * rng.standard_normal(animation.shape), 0, 255) for s in (4, 12, 30)],
+        "blur": [cv2.GaussianBlur(animation, (0, 0), sigma) for sigma in (0.8, 1.6, 3.0)],
+        "mosaic": [mosaic(block) for block in (2, 4, 8)],
+    }
+    clean = shipped.score(still(animation))
+    for name, pictures in ladders.items():
+        scores = [shipped.score(still(picture.astype(np.uint8))) for picture in pictures]
+        assert scores == sorted(scores, reverse=True), name
+        assert clean > scores[-1] + 20, name
+
+
+def test_the_shipped_score_rewards_neither_smoothing_nor_sharpening(shipped: Scorer, animation: np.ndarray) -> None:
+    for source in (animation, as_jpeg(animation, 50)):
+        was = shipped.score(still(source))
+        soft = cv2.GaussianBlur(source, (0, 0), 1.2)
+        assert shipped.score(still(soft)) < was
+        assert shipped.score(still(cv2.medianBlur(source, 7))) < was
+        assert shipped.score(still(cv2.addWeighted(source, 4.0, soft, -3.0, 0))) < was
+
+
+def test_the_shipped_score_is_deterministic_and_bounded(shipped: Scorer, animation: np.ndarray) -> None:
+    assert shipped.score(still(animation)) == shipped.score(still(animation))
+    for rgb in (np.zeros((5, 7, 3), np.uint8), np.full((300, 300, 3), 255, np.uint8)):
+        assert 0.0 <= shipped.score(still(rgb)) <= 100.0

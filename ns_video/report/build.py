@@ -50,6 +50,9 @@ RUN_SHARE = 0.05
 """Of a run's time that its report may cost."""
 _SCORING_SHARE = 0.5
 """Of the time allowed, for scores; the rest is for pictures and writing."""
+_CROPS, _FEW_CROPS = 4, 2
+_AMPLE_SECONDS = 3.0
+"""Of time allowed; with less (a run of under a minute) the score looks at two crops of a frame instead of four."""
 _MOST_PICTURES = 6
 _LEAST_PICTURES = 1
 _MS_SSIM_FRAMES = 600
@@ -116,7 +119,7 @@ def build_run(record: RunRecord, sampler: Sampler, *, device: str = "cpu") -> Bu
     """
     began = time.perf_counter()
     allowed = max(0.0, RUN_SHARE * record.seconds - sampler.seconds)
-    scorer = Scorer(device)
+    scorer = Scorer(device, crops=_CROPS if allowed >= _AMPLE_SECONDS else _FEW_CROPS)
     left = allowed - (time.perf_counter() - began)
     scored = score_samples(sampler.samples, scorer, budget_seconds=max(0.0, left * _SCORING_SHARE))
     entries = tuple(_entry(item) for item in scored)
