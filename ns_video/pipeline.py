@@ -199,6 +199,11 @@ class _Run:
         self.target_path = Path(target)
         kind = None if source == "-" or options.input_format else still_format(Path(source))
         self.is_still = kind is not None and target != "-" and still_suffix(target) is not None
+        if kind is not None and not self.is_still:
+            raise UsageError(
+                f"{printable(source)} is a still ({kind}); {'a pipe' if target == '-' else printable(target)} isn't",
+                remedy="give OUTPUT a picture's suffix: .png, .jpg, .webp, .tif or .bmp",
+            )
         self.is_direct = (
             source == "-" or target == "-" or self._is_special(self.target_path) or not Path(source).is_file()
         ) or (not self.is_still and self._is_animation(target))

@@ -12,7 +12,7 @@ import pytest
 from material import picture
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-from ns_video.errors import InputError, OutputError, UsageError
+from ns_video.errors import InputError, UsageError
 from ns_video.media.animation import open_animation
 from ns_video.media.decode import DecodeOptions
 from ns_video.media.probe import still_format
@@ -236,8 +236,9 @@ def test_a_header_that_claims_too_much_is_refused(tmp_path: Path) -> None:
 
 def test_a_still_needs_a_stills_name(tmp_path: Path) -> None:
     Image.fromarray(picture(7)).save(tmp_path / "a.png")
-    with pytest.raises((UsageError, OutputError, InputError)):
-        restore(tmp_path / "a.png", tmp_path / "b.xyz", model="identity")
+    for target in (tmp_path / "b.xyz", tmp_path / "b.mkv", "-"):
+        with pytest.raises(UsageError, match=r"is a still .PNG."):
+            restore(tmp_path / "a.png", target, model="identity")
     assert still_suffix("a.JPEG") == "JPEG" and still_suffix("a.mp4") is None
 
 
