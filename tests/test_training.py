@@ -237,7 +237,7 @@ def test_tiles_inside_the_loop_equal_the_whole_where_the_overlap_covers_the_netw
     torch.manual_seed(1)
     network = NsRestore(NsRestoreConfig(channels=8, blocks=(0, 1, 0)))
     torch.nn.init.normal_(network.tail.weight, std=0.1)
-    picture = torch.rand(1, 3, 96, 96)
+    picture = torch.rand(1, 3, 128, 128)
     overlap = 2 * network.receptive_radius
     whole, tiled = network(picture), tiled_forward(network, picture, None, 64, overlap)
     assert torch.allclose(whole, tiled, atol=1e-5)
