@@ -89,7 +89,7 @@ def test_another_seed_makes_other_damage(picture: Rgb, spec: str) -> None:
     ("low", "high"),
     [("jpeg:q=10", "jpeg:q=50"), ("mosaic:p=4", "mosaic:p=2"), ("noise:sigma=25", "noise:sigma=5"),
      ("h264:crf=40", "h264:crf=20"), ("hevc:crf=40", "hevc:crf=20"), ("mpeg2:q=25", "mpeg2:q=3"),
-     ("mixed:level=0", "jpeg:q=100")],
+     ("mixed:level=1", "mixed:level=0")],
 )  # fmt: skip
 def test_parameters_mean_what_they_say(picture: Rgb, low: str, high: str) -> None:
     worse, better = (psnr(degrade_still(picture, parse_spec(s)).rgb, picture) for s in (low, high))
@@ -126,9 +126,11 @@ def test_mosaic_blocks_are_flat_and_the_ladder_names_them() -> None:
 
 
 def test_blur_down_is_the_studys(picture: Rgb) -> None:
-    soft = cv2.GaussianBlur(picture, (7, 7), 1.4)  # what OpenCV takes for sigma 0 and 7 taps
+    taps = np.array([2, 7, 14, 18, 14, 7, 2], np.float64) / 64  # OpenCV's for 7 and sigma 0, about sigma 1.4
+    soft = cv2.sepFilter2D(picture, -1, taps, taps)
     small = cv2.resize(soft, None, fx=1 / 3, fy=1 / 3, interpolation=cv2.INTER_AREA)
-    assert np.array_equal(blur_down(picture), cv2.resize(small, (110, 90), interpolation=cv2.INTER_LINEAR))
+    wanted = cv2.resize(small, (110, 90), interpolation=cv2.INTER_LINEAR)
+    assert np.abs(blur_down(picture).astype(int) - wanted).max() <= 1
 
 
 def test_bicubic_downscale_keeps_constants_lines_and_phase() -> None:
@@ -139,7 +141,7 @@ def test_bicubic_downscale_keeps_constants_lines_and_phase() -> None:
     assert downscale_bicubic(np.zeros((21, 33, 3), np.uint8), 2).shape == (10, 16, 3)
     stripes = np.zeros((16, 32, 3), np.uint8)
     stripes[:, ::2] = 255
-    assert np.ptp(downscale_bicubic(stripes, 2)[4:-4, 4:-4].astype(int)) <= 2  # antialiased: no moiré
+    assert np.ptp(downscale_bicubic(stripes, 2)[:, 4:-4].astype(int)) <= 2  # antialiased: no moiré
 
 
 def test_blurs_keep_the_mean_and_motion_blurs_along_its_angle() -> None:
