@@ -131,7 +131,7 @@ class PictureSpeed:
 class BenchOptions:
     """What to measure."""
 
-    models: tuple[str, ...] = ("fast",)
+    models: tuple[str, ...] = ("video",)
     device: str = "auto"
     precisions: tuple[str, ...] = ("auto",)
     tiles: tuple[int | None, ...] = (None,)
