@@ -50,7 +50,7 @@ def overhead(folder: Path, repeats: int, frames: int) -> tuple[float, float]:
     from ns_video.pipeline import RestoreOptions, _Run, restore_steps
 
     torch.set_num_threads(1)
-    source = make_clip(folder / "clip.mkv", RECIPES["h264.mkv"], frames, size=(640, 360))
+    source = make_clip(folder / "clip.mkv", RECIPES["h264.mkv"], frames, size=(320, 180))
     options = RestoreOptions(model="identity", overwrite=True, threads=1)
 
     def once(direct: bool) -> float:

@@ -137,7 +137,11 @@ class Workshop:
         assert self._server.stdin is not None and self._server.stdout is not None
         self._server.stdin.close()
         self._server.stdout.close()
-        self._server.wait(30)
+        try:
+            self._server.wait(60)
+        except subprocess.TimeoutExpired:  # nothing runs in it any more; a busy machine is slow to unload it
+            self._server.kill()
+            self._server.wait()
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """One request and its answer."""
@@ -330,6 +334,7 @@ def _serve() -> None:
             answer = {"resident": _resident()}
         replies.write(json.dumps(answer) + "\n")
         replies.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
