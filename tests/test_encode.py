@@ -87,6 +87,7 @@ def test_depth_and_chroma_are_never_lost_by_default(
 
 def test_alpha_gray_and_rgb_find_a_codec_that_holds_them(alpha_clip: Path, gray_clip: Path, rgb_clip: Path) -> None:
     assert plan(alpha_clip, "matroska")[0].pix_fmt.startswith("yuva")
+    assert plan(alpha_clip, "mov")[0].pix_fmt == "rgba"
     assert any("alpha" in n for n in plan(alpha_clip, "mp4")[0].notes)
     assert plan(gray_clip, "mp4")[0].pix_fmt == "gray"
     assert plan(rgb_clip, "mp4")[0].pix_fmt in ("gbrp", "yuv444p")

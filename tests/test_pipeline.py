@@ -226,6 +226,13 @@ def test_what_a_container_cannot_hold_is_named(name: str, two_audio_subs_chapter
         assert not [s for s in lost if s.type in ("audio", "subtitle") and s.codec != "flac"]
 
 
+def test_alpha_survives_where_the_container_holds_it(alpha_clip: Path, tmp_path: Path) -> None:
+    for name in ("a.mov", "a.mkv", "a.webm"):
+        record = restore(alpha_clip, tmp_path / name, model="identity")
+        assert record.exit_code == 0 and record.frames_out == FRAMES
+        assert not any("alpha" in text for text in record.warnings)
+
+
 def test_avi_holds_frames_that_begin_at_zero(plain_clip: Path, tmp_path: Path) -> None:
     record = restore(plain_clip, tmp_path / "out.avi", model="identity", crf=0)
     assert record.exit_code == 0

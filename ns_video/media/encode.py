@@ -279,7 +279,7 @@ def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: 
     if fmt.has_alpha and container_format in ("matroska", "nut"):
         return "ffv1" if fmt.is_rgb or fmt.bit_depth > 8 else "libvpx-vp9"
     if fmt.has_alpha and container_format == "mov":
-        return "prores_ks"
+        return "png"  # ProRes would hold it too, but no segment (a NUT file) holds ProRes
     if fmt.bit_depth > 12 and container_format in ("matroska", "nut", "avi"):
         return "ffv1"
     if (fmt.bit_depth > 8 or fmt.is_rgb) and container_format in _HEVC_FORMATS:
@@ -315,7 +315,7 @@ def _choose_pix_fmt(encoder: Any, codec: str, fmt: PixelFormat, width: int, heig
     def cost(name: str) -> tuple[int, ...]:
         other = pixel_format(name)
         return (
-            int(other.planes == 1 and fmt.planes > 1),
+            int(other.planes <= 2 < fmt.planes),  # gray, with alpha or without
             int(fmt.has_alpha and not other.has_alpha),
             int(other.is_rgb != fmt.is_rgb),
             max(0, fmt.bit_depth - other.bit_depth),

@@ -14,6 +14,7 @@ from typing import Any
 
 import av
 import av.container
+import av.error
 import av.stream
 from av.format import ContainerFormat
 from av.format import Flags as FormatFlags

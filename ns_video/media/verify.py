@@ -147,6 +147,8 @@ def compare_streams(
         pool.remove(match)
         language, kept = dict(about.metadata).get("language"), dict(match.metadata).get("language")
         lost = language not in (None, "und", kept, _TERMINOLOGY_CODES.get(kept or ""))
+        if about.type == "data":
+            lost = False  # MPEG-TS writes descriptors of a language for sound and words only
         if quicktime and kept in (None, "und"):
             lost = False  # QuickTime knows about a hundred languages, by number
         if lost and found.info.format not in ("avi", "flv", "nut"):
