@@ -1,6 +1,6 @@
 """Ours beside what people use: the loop of Real-ESRGAN's video script, and the filters of the ffmpeg program.
 
-    python benchmarks/peers.py loop CLIP --model fast            # same network, same tile, side by side
+    python benchmarks/peers.py loop CLIP --model video           # same network, same tile, side by side
     python benchmarks/peers.py filters REFERENCE --crf 33        # speed and PSNR-Y on a coded clip
 
 `loop` is built from the description of Real-ESRGAN's script, not from its code: a decoder process writes BGR frames
@@ -229,7 +229,7 @@ def main() -> None:
     ways = parser.add_subparsers(required=True)
     loop = ways.add_parser("loop", help="the loop of Real-ESRGAN's video script")
     loop.add_argument("clip", type=Path)
-    loop.add_argument("--model", default="fast")
+    loop.add_argument("--model", default="video")
     loop.add_argument("--tile", type=int, default=256, help="side of a tile without its padding")
     loop.add_argument("--device", default="cpu")
     loop.add_argument("--rounds", type=int, default=3)
@@ -242,7 +242,7 @@ def main() -> None:
     filters.set_defaults(run=run_filters)
     arguments = parser.parse_args()
     if arguments.run is run_filters and arguments.model is None:
-        arguments.model = ["fast", "video"]
+        arguments.model = ["video"]
     arguments.run(arguments)
 
 

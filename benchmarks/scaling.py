@@ -1,6 +1,6 @@
 """How cost grows: with the picture's size, the clip's length and the tile. Prints tables.
 
-    python benchmarks/scaling.py --model fast                     # sizes, lengths, tiles
+    python benchmarks/scaling.py --model video                    # sizes, lengths, tiles
     python benchmarks/scaling.py --model video --sizes 640x480,1920x1080 --lengths 50,500
 
 Every figure is taken in a process of its own, so that peak memory is that of the run alone.
@@ -77,7 +77,7 @@ def by_tile(model: str) -> None:
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="fast")
+    parser.add_argument("--model", default="video")
     parser.add_argument("--sizes", default="640x480,1280x720,1920x1080,3840x2160")
     parser.add_argument("--lengths", default="50,500")
     parser.add_argument("--seconds", type=float, default=5.0)
