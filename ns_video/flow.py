@@ -14,7 +14,7 @@ from ns_video.prefetch import PrefetchMeter, prefetch
 from ns_video.record import StageTimes
 from ns_video.stage import EnhancedFrame, Stage
 
-QUEUE_BYTES = 96 << 20  # each of the two queues: a dozen 1080p frames, one 8K frame
+QUEUE_BYTES = 24 << 20  # each of the two queues: eight 1080p frames, two of 4K; a larger one passes alone
 
 Item = TypeVar("Item")
 
