@@ -159,6 +159,8 @@ def compare_streams(
         if tally.packets != expected.packets:
             if "mov_text" in (about.codec, copy.target_codec) and tally.packets > expected.packets:
                 continue  # gaps between cues are written as empty samples
+            if about.codec == "hdmv_pgs_subtitle" and 0 < tally.packets < expected.packets:
+                continue  # MPEG-TS cuts a picture into packets that other containers keep whole
             out.append(Difference(f"{name}: {expected.packets} packets went in, {tally.packets} are in the output"))
         elif (
             not copy.target_codec
