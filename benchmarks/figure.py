@@ -1,6 +1,6 @@
 """The README's picture: one frame of the sample clip, compressed, restored and true, enlarged without smoothing.
 
-    python benchmarks/figure.py docs/before_after.png
+python benchmarks/figure.py docs/before_after.png
 """
 
 from __future__ import annotations

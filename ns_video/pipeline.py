@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -743,6 +744,7 @@ class _Run:
                 if position % length == 0:
                     segment.close()
                     segment = None
+                    gc.collect()  # PyAV's containers and streams hold each other: an encoder would stay for long
                 self.times.encode.busy_seconds += time.perf_counter() - began
                 yield self._progress(done, total, out.frame)
                 if self.cancel.is_set():
