@@ -409,6 +409,18 @@ def _hdr_parameters(hdr: HdrMetadata | None, display: str, light: str, joint: st
     return out
 
 
+def describe_picture(context: Any, plan: VideoPlan) -> None:
+    """Write pixel format, rate, sample aspect ratio and colour tags of `plan` into a libav codec context."""
+    context.pix_fmt = plan.pix_fmt
+    context.framerate = plan.rate
+    if plan.sample_aspect_ratio > 0:
+        context.sample_aspect_ratio = plan.sample_aspect_ratio
+    context.color_range = plan.color.range
+    context.colorspace = plan.color.matrix
+    context.color_primaries = plan.color.primaries
+    context.color_trc = plan.color.transfer
+
+
 def add_video_stream(container: av.container.OutputContainer, plan: VideoPlan) -> VideoStream:
     """Add the encoder of `plan` to an output container. The same plan always gives the same stream header."""
     try:
@@ -419,14 +431,7 @@ def add_video_stream(container: av.container.OutputContainer, plan: VideoPlan) -
     context = stream.codec_context
     stream.time_base = plan.time_base
     context.time_base = plan.time_base
-    context.pix_fmt = plan.pix_fmt
-    context.framerate = plan.rate
-    if plan.sample_aspect_ratio > 0:
-        context.sample_aspect_ratio = plan.sample_aspect_ratio
-    context.color_range = plan.color.range
-    context.colorspace = plan.color.matrix
-    context.color_primaries = plan.color.primaries
-    context.color_trc = plan.color.transfer
+    describe_picture(context, plan)
     context.thread_count = plan.threads
     if plan.codec in ("ffv1", "mpeg4", "mpeg2video", "mjpeg"):
         context.thread_type = "SLICE"  # pyright: ignore[reportAttributeAccessIssue]

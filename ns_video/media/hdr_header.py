@@ -12,7 +12,7 @@ from typing import Any
 
 import av
 
-from ns_video.media.encode import HdrMetadata, VideoPlan, add_video_stream
+from ns_video.media.encode import HdrMetadata, VideoPlan, add_video_stream, describe_picture
 
 _CODEC_IDS = {"ffv1": "V_FFV1", "libvpx-vp9": "V_VP9"}
 
@@ -78,16 +78,8 @@ def add_video_stream_with_hdr(container: Any, plan: VideoPlan) -> Any:
     segment = _element(0x18538067, _element(0x1549A966, _unsigned(0x2AD7B1, 1_000_000)) + tracks + cluster)
     with av.open(io.BytesIO(_element(0x1A45DFA3, head) + segment)) as made:
         stream = container.add_stream_from_template(made.streams.video[0], opaque=True)
-    context = stream.codec_context
     stream.time_base = plan.time_base
-    context.framerate = plan.rate
-    context.pix_fmt = plan.pix_fmt
-    if plan.sample_aspect_ratio > 0:
-        context.sample_aspect_ratio = plan.sample_aspect_ratio
-    context.color_range = plan.color.range
-    context.colorspace = plan.color.matrix
-    context.color_primaries = plan.color.primaries
-    context.color_trc = plan.color.transfer
+    describe_picture(stream.codec_context, plan)
     if plan.display_matrix:
         stream.set_display_matrix(plan.display_matrix)
     return stream
