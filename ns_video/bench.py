@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ns_video.conditioning import jpeg_planes, quantiser_planes
+from ns_video.conditioning import example_planes
 from ns_video.device import PRECISIONS, divide_threads, synchronise
 from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer
 from ns_video.errors import InputError
@@ -166,10 +166,8 @@ def gflop_per_pixel(descriptor: Descriptor) -> float:
     """GFLOP of the network per input pixel, from a small picture; a multiply-add counts two."""
     side_px = -(-128 // descriptor.multiple_of) * descriptor.multiple_of
     given: list[Tensor] = [torch.zeros(1, descriptor.in_channels * descriptor.frames, side_px, side_px)]
-    if descriptor.conditioning == "jpeg":
-        given.append(jpeg_planes(None))
-    elif descriptor.conditioning == "quantiser":
-        given.append(quantiser_planes(None, None, None, side_px, side_px))
+    planes = example_planes(descriptor.conditioning, side_px, side_px)
+    given += [] if planes is None else [planes]
     device = next(itertools.chain(descriptor.network.parameters(), [torch.zeros(1)])).device
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:

@@ -14,6 +14,9 @@ JPEG_PLANES = 7
 QUANTISER_PLANES = 6
 """step, previous step, next step, is intra, is bidirectional, gate."""
 
+GRID_PLANES = 4
+"""cosine and sine of the column modulo 3, then of the row: where a pixel lies in cells of 3 px."""
+
 FADE_START, FADE_END = 9.2, 3.9
 """Mean low-frequency steps (IJG quality 88 and 95) between which the gate for JPEG stills closes."""
 
@@ -103,3 +106,29 @@ def quantiser_planes(
     planes[0, 4] = 1.0 if current.picture_type == "B" else 0.0
     _fill(planes[0, 5], gate, current.block)
     return planes
+
+
+def grid_planes(
+    height: int, width: int, device: torch.device | str = "cpu", origin: tuple[int, int] = (0, 0)
+) -> Tensor:
+    """(1, GRID_PLANES, H, W) float32: the phase of each pixel in cells of 3 px that begin in the picture's corner.
+
+    A network whose own grid is a power of two sees cells of 2 and 4 px at once, but none of 3. `origin` is (top, left)
+    of a crop in its picture.
+    """
+    planes = torch.empty(1, GRID_PLANES, height, width, device=device)
+    for first, start, length, shape in ((0, origin[1], width, (1, -1)), (2, origin[0], height, (-1, 1))):
+        phase = (torch.arange(start, start + length, device=device) % 3).float().mul(2 * torch.pi / 3).view(shape)
+        planes[0, first], planes[0, first + 1] = phase.cos(), phase.sin()
+    return planes
+
+
+def example_planes(conditioning: str, height: int, width: int, device: torch.device | str = "cpu") -> Tensor | None:
+    """What a network of that conditioning gets for an H × W picture of middling damage; None where it gets nothing."""
+    if conditioning == "jpeg":
+        flat = np.full((8, 8), 8, np.uint16)
+        return jpeg_planes(JpegTables(flat, flat)).to(device)
+    if conditioning == "quantiser":
+        steps = QuantiserMap(np.full((1, 1), 8.0, np.float32), max(height, width))
+        return quantiser_planes(steps, steps, steps, height, width, device)
+    return grid_planes(height, width, device) if conditioning == "grid" else None

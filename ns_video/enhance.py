@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import ns_video.color as color
 import ns_video.tile as tile
-from ns_video.conditioning import jpeg_planes, quantiser_planes
+from ns_video.conditioning import example_planes, grid_planes, jpeg_planes, quantiser_planes
 from ns_video.device import PRECISIONS, available_memory, choose_precision, pick_device
 from ns_video.errors import ModelError, UsageError
 from ns_video.estimate import estimate_jpeg, reconcile
@@ -356,6 +356,8 @@ class Enhancer:
         if wanted == "none":
             return None, None
         height, width = tile.padded_size(frame.height, frame.width, self.descriptor.multiple_of)
+        if wanted == "grid":
+            return grid_planes(height, width, self.device), None
         if wanted == "jpeg":
             tables = frame.jpeg
             if tables is None or self.options.recheck_tables:
@@ -381,7 +383,7 @@ class Enhancer:
         if self.descriptor.conditioning == "quantiser":
             size = tile.padded_size(height, width, self.descriptor.multiple_of)
             return quantiser_planes(None, None, None, *size, self.device)
-        return None
+        return None  # a grid says nothing of damage, and enlarging networks have none
 
     def _side_planes(self, side: Side, rgb: Tensor) -> Tensor | None:
         """Planes for one picture (1, 3, H, W); None where nothing is known or found."""
@@ -392,8 +394,10 @@ class Enhancer:
                 eight = rgb[0].clamp(0, 1).mul(255).round_().to(torch.uint8)
                 tables = estimate_jpeg(eight.permute(1, 2, 0).cpu().numpy())
             return None if tables is None else jpeg_planes(tables).to(self.device)
+        height, width = tile.padded_size(rgb.shape[-2], rgb.shape[-1], self.descriptor.multiple_of)
+        if wanted == "grid":
+            return grid_planes(height, width, self.device)
         if wanted == "quantiser" and isinstance(side, QuantiserMap):
-            height, width = tile.padded_size(rgb.shape[-2], rgb.shape[-1], self.descriptor.multiple_of)
             return quantiser_planes(side, side, side, height, width, self.device)
         return None
 
@@ -510,12 +514,7 @@ class Enhancer:
         side_px = -(-128 // self.descriptor.multiple_of) * self.descriptor.multiple_of
         box = tile.Box(0, 0, side_px, side_px)
         picture = torch.linspace(0, 1, 3 * side_px * side_px, device=self.device).view(1, 3, side_px, side_px)
-        side: Tensor | None = None
-        if self.descriptor.conditioning == "jpeg":
-            side = jpeg_planes(JpegTables(_FLAT_TABLE, _FLAT_TABLE)).to(self.device)
-        elif self.descriptor.conditioning == "quantiser":
-            steps = QuantiserMap(np.full((1, 1), 8.0, np.float32), side_px)
-            side = quantiser_planes(steps, steps, steps, side_px, side_px).to(self.device)
+        side = example_planes(self.descriptor.conditioning, side_px, side_px, self.device)
         with torch.inference_mode():
             return self._run_tiles([picture] * self.descriptor.frames, side, [tile.Tile(box, box)], precision)
 
@@ -530,9 +529,6 @@ def load_enhancer(name_or_path: str, **options: Any) -> Enhancer:
     if unknown:
         raise UsageError(f"there is no option {unknown[0]!r}", remedy=f"known are {', '.join(sorted(known))}")
     return Enhancer(load_descriptor(name_or_path), EnhanceOptions(**options))
-
-
-_FLAT_TABLE = np.full((8, 8), 16, np.uint16)
 
 
 class _Held:
@@ -745,10 +741,8 @@ def _activation_bytes(descriptor: Descriptor, network: nn.Module, device: torch.
     try:
         with torch.inference_mode():
             given = [torch.full((1, descriptor.in_channels * descriptor.frames, side_px, side_px), 0.5, device=device)]
-            if descriptor.conditioning == "jpeg":
-                given.append(jpeg_planes(None).to(device))
-            elif descriptor.conditioning == "quantiser":
-                given.append(quantiser_planes(None, None, None, side_px, side_px).to(device))
+            planes = example_planes(descriptor.conditioning, side_px, side_px, device)
+            given += [] if planes is None else [planes]
             network(*given)
     finally:
         for handle in handles:

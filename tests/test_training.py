@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ns_video.conditioning import GRID_PLANES
 from ns_video.errors import ResumeError, UsageError
 from ns_video.media.pictures import read_rgb, write_png
 from ns_video.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
@@ -23,6 +24,7 @@ from ns_video.training.adversarial import (
     ragan_generator,
 )
 from ns_video.training.config import TrainingConfig, parse_config, read_config
+from ns_video.training.optimizer import Muon, orthogonalised
 from ns_video.training.pictures import PictureSet, draw_batch, line_sharpened
 from ns_video.training.trainer import (
     FinishedUpdate,
@@ -279,6 +281,77 @@ def test_published_architectures_can_be_built_for_training(
         assert make_network(config)(torch.rand(1, 3, 16, 16)).shape == (1, 3, 32, 32)
     with pytest.raises(UsageError, match="size is"):
         parse_config(text.replace('size = "tiny"', f'architecture = "{architecture}"\nsize = "tiny"'))
+
+
+def test_muon_learns_and_resumes_exactly(picture_folder: Path, tmp_path: Path) -> None:
+    def trainer(name: str) -> Trainer:
+        text = config_text(picture_folder, tmp_path / name)
+        return Trainer(parse_config(text.replace("warm_up = 2", 'warm_up = 0\noptimizer = "muon"')), "cpu")
+
+    whole = trainer("whole")
+    losses = [update.loss for update in whole.run() if isinstance(update, StepUpdate)]
+    assert losses[-1] < losses[0]
+    list(trainer("half").run(stop_at=4))
+    again = trainer("half")
+    again.resume()
+    list(again.run())
+    for ours, theirs in zip(again.network.parameters(), whole.network.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((3, 16, 40), (2, 40, 16)):
+        values = torch.linalg.svdvals(orthogonalised(torch.randn(*shape, generator=generator)))
+        assert float(values.min()) > 0.6 and float(values.max()) < 1.3
+
+
+def test_adam_inside_muon_is_torchs(picture_folder: Path) -> None:
+    torch.manual_seed(3)
+    one = torch.nn.Conv2d(3, 4, 3)
+    two = torch.nn.Conv2d(3, 4, 3)
+    two.load_state_dict(one.state_dict())
+    ours = Muon([{"params": list(one.parameters()), "adam": True}], 1e-2)
+    theirs = torch.optim.Adam(two.parameters(), 1e-2, betas=(0.9, 0.99))
+    for step in range(5):
+        x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(step))
+        for network, optimizer in ((one, ours), (two, theirs)):
+            optimizer.zero_grad()
+            (network(x) ** 2).mean().backward()
+            optimizer.step()
+    for left, right in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-6)
+
+
+def test_balance_counts_fine_damage_more(picture_folder: Path, tmp_path: Path) -> None:
+    trainer = Trainer(make(picture_folder, tmp_path, extra="[loss]\nbalance = 1.0"), "cpu")
+    reference = torch.full((2, 3, 8, 8), 0.5)
+    degraded = reference + torch.tensor([0.1, 0.01]).view(2, 1, 1, 1)
+    restored = reference + torch.tensor([0.05, 0.005]).view(2, 1, 1, 1)  # both half repaired
+    error = (trainer.balanced(restored, reference, degraded) - reference).mean((1, 2, 3))
+    assert 0.8 < float(error[0] / error[1]) < 1.3
+    plain = Trainer(make(picture_folder, tmp_path), "cpu")
+    assert plain.balanced(restored, reference, degraded) is restored
+
+
+def test_a_network_told_the_grid_knows_where_a_crop_lies(picture_folder: Path, tmp_path: Path) -> None:
+    def config_of(damage: str) -> TrainingConfig:
+        text = config_text(picture_folder, tmp_path, damage=damage)
+        return parse_config(text.replace('size = "tiny"', 'size = "tiny"\nconditioning = "grid"'))
+
+    config = config_of('kind = "spec"\nspecs = ["mosaic:p=3"]')
+    batch = draw_batch(PictureSet(config.data), config, 0)
+    assert batch.side is not None and batch.side.shape == (len(batch.degraded), GRID_PLANES, *batch.degraded.shape[2:])
+    for picture, side in zip(batch.degraded, batch.side, strict=True):
+        steps = (picture[:, :, 1:] != picture[:, :, :-1]).any(0).any(0)  # columns where a block may end
+        phase = side[0, 0, 1:]  # cosine: 1 in a cell's first column
+        assert steps.any() and bool((phase[steps] > 0.9).all())
+    trainer = Trainer(config, "cpu")
+    assert any(isinstance(update, FinishedUpdate) for update in trainer.run())
+    descriptor = load_descriptor(str(tmp_path / "trial.safetensors"))
+    assert descriptor.conditioning == "grid"
+    with pytest.raises(UsageError, match="conditioning"):
+        config_of('kind = "jpeg"')
 
 
 def test_line_sharpening_darkens_lines_and_leaves_flat_places() -> None:

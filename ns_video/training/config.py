@@ -14,6 +14,7 @@ from ns_video.errors import UsageError
 from ns_video.media.degrade import parse_spec
 from ns_video.networks.ns_restore import SIZES
 from ns_video.training.losses import Terms, make_terms
+from ns_video.training.optimizer import OPTIMIZERS
 
 KINDS = ("jpeg", "spec")
 STUDY = ("DeblurCNN", "DeblurCNN_RES", "DeblurSuperResCNN", "DnCNN", "EDSR_Deblur")
@@ -83,6 +84,9 @@ class Network:
     size: str = "small"
     """Of ns_restore (tiny, small, medium, large) and hat (small, base, medium, large); of rcan groups x blocks x
     channels, "10x20x64" in the paper; the others have one."""
+    conditioning: str = ""
+    """"grid": told where each pixel lies in cells of 3 px (mosaics and the like). A network for JPEG always reads the
+    file's tables."""
     start: str = ""
     """Model name or weights file to begin with; layers of another shape begin anew."""
 
@@ -94,6 +98,8 @@ class Loss:
     recipe: str = "charbonnier"
     terms: tuple[tuple[str, float], ...] = ()
     """TOML table `[loss.terms]`: name = weight."""
+    balance: float = 0.0
+    """Each sample's error is divided by its damage to this power: 0 counts absolute errors, 1 counts decibels."""
     vgg: str = ""
     """File of torchvision's VGG-19 weights, for `perceptual`."""
     discriminator: str = "ragan"
@@ -122,6 +128,8 @@ class Schedule:
     """Largest norm of the gradient; 0: not clipped."""
     average: float = 0.999
     """Decay of the averaged weights (EMA)."""
+    optimizer: str = "adam"
+    """"adam" or "muon" (convolutions between the first and the last layer; Adam for the rest)."""
     precision: str = "auto"
     """"bf16" or "fp16" for automatic mixed precision, "fp32", or "auto"."""
 
@@ -171,6 +179,13 @@ class TrainingConfig:
         """By how much the network enlarges: what the damage's `downscale` shrinks."""
         return parse_spec(self.damage.specs[0]).scale if self.damage.kind == "spec" else 1
 
+    @property
+    def reads_grid(self) -> bool:
+        """Whether the network is told where its pixels lie."""
+        network = self.network
+        able = network.architecture == "ns_restore" and self.damage.kind == "spec" and self.scale == 1
+        return able and network.conditioning == "grid"
+
 
 def _check(config: TrainingConfig) -> None:
     def need(good: bool, why: str) -> None:
@@ -187,8 +202,12 @@ def _check(config: TrainingConfig) -> None:
     need(len(scales) <= 1, "all damage.specs must shrink by the same factor")
     need(1 <= damage.quality[0] <= damage.quality[1] <= 100, "damage.quality must be within 1..100")
     need(config.network.architecture in ARCHITECTURES, f"network.architecture is one of {', '.join(ARCHITECTURES)}")
+    need(config.network.conditioning in ("", "grid"), 'network.conditioning is "grid" or empty')
+    fits = not config.network.conditioning or config.reads_grid
+    need(fits, "network.conditioning is for ns_restore at scale 1, not for JPEG")
     _check_size(config, need)
     need(schedule.kind in SCHEDULES, f"schedule.kind is one of {', '.join(SCHEDULES)}")
+    need(schedule.optimizer in OPTIMIZERS, f"schedule.optimizer is one of {', '.join(OPTIMIZERS)}")
     need(schedule.steps >= 1 and schedule.rate > 0, "schedule.steps and schedule.rate must be positive")
     need(schedule.precision in ("auto", "bf16", "fp16", "fp32"), "schedule.precision is auto, bf16, fp16 or fp32")
     need(config.loss.discriminator in DISCRIMINATOR_LOSSES, "loss.discriminator is ragan or gan")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ns_video.conditioning import jpeg_planes
+from ns_video.conditioning import grid_planes, jpeg_planes
 from ns_video.errors import InputError
 from ns_video.frame import JpegTables
 from ns_video.jpeg_tables import SUBSAMPLINGS, ijg_tables
@@ -48,11 +48,14 @@ class Sample:
     degraded: Rgb
     reference: Rgb
     tables: JpegTables | None = None
+    origin: tuple[int, int] = (0, 0)
+    """(top, left) of the crop in the picture that was damaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """(N, 3, h, w) and (N, 3, s h, s w) float32 in [0, 1]; `side` (N, 7, 1, 1) where the network reads tables."""
+    """(N, 3, h, w) and (N, 3, s h, s w) float32 in [0, 1]; `side` (N, 7, 1, 1) where the network reads tables, or
+    (N, 4, h, w) where it is told the grid."""
 
     degraded: Tensor
     reference: Tensor
@@ -165,7 +168,7 @@ def _spec_sample(
     top, left = (int(v) * step for v in random.integers(0, _MARGIN // step + 1, 2))
     reference = reference[top : top + crop, left : left + crop]
     small = slice(top // scale, (top + crop) // scale), slice(left // scale, (left + crop) // scale)
-    return Sample(degraded[small], reference)
+    return Sample(degraded[small], reference, origin=(top, left))
 
 
 def line_sharpened(rgb: Rgb) -> Rgb:
@@ -196,7 +199,12 @@ def draw_batch(pictures: PictureSet, config: TrainingConfig, step: int, rank: in
     ]
     sharp = config.data.line_sharpened if step < _SHARPENED_UNTIL * config.schedule.steps else 0.0
     references = [line_sharpened(s.reference) if random.random() < sharp else s.reference for s in samples]
-    side = torch.cat([jpeg_planes(sample.tables) for sample in samples]) if config.damage.kind == "jpeg" else None
+    side: Tensor | None = None
+    if config.damage.kind == "jpeg":
+        side = torch.cat([jpeg_planes(sample.tables) for sample in samples])
+    elif config.reads_grid:
+        size = samples[0].degraded.shape[:2]
+        side = torch.cat([grid_planes(*size, origin=sample.origin) for sample in samples])
     return Batch(_tensor([sample.degraded for sample in samples]), _tensor(references), side)
 
 

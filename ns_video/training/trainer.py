@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ns_video.conditioning import JPEG_PLANES, jpeg_planes
+from ns_video.conditioning import GRID_PLANES, JPEG_PLANES, grid_planes, jpeg_planes
 from ns_video.device import pick_device
 from ns_video.errors import ResumeError, UsageError
 from ns_video.frame import JpegTables
@@ -45,6 +45,7 @@ from ns_video.training.adversarial import (
 from ns_video.training.config import TrainingConfig
 from ns_video.training.evaluate import enlarge, psnr, to_rgb, to_tensor
 from ns_video.training.losses import Terms, ssim_index
+from ns_video.training.optimizer import make_optimizer
 from ns_video.training.pictures import Batch, PictureSet, batches
 from ns_video.weights import Metadata, save_model
 from ns_video.weights.foreign import HAT_SIZES, RcanConfig, build_hat, build_rcan
@@ -54,6 +55,8 @@ _VALIDATION_SIDE = 256
 _VALIDATION_SPECS = ("jpeg:q=10", "jpeg:q=30", "jpeg:q=50", "jpeg:q=70", "jpeg:q=90", "jpeg:q=95,subsampling=444")
 """Damage that a training of kind "jpeg" is validated on; one of "spec" uses its own."""
 _BATCH_BUDGET = 1 << 28  # bytes of batches made ahead
+_USUAL_DAMAGE, _LEAST_DAMAGE = 5 / 255, 0.5 / 255
+"""Mean absolute errors: where `loss.balance` changes nothing, and what rounding alone may leave."""
 _CHECKPOINT = "checkpoint.pt"
 
 
@@ -145,7 +148,7 @@ def make_network(config: TrainingConfig) -> nn.Module:
     told = config.damage.kind == "jpeg"
     return NsRestore(
         NsRestoreConfig(
-            side=JPEG_PLANES if told else 0,
+            side=JPEG_PLANES if told else GRID_PLANES if config.reads_grid else 0,
             channels=channels,
             blocks=blocks,
             unshuffle=1 if config.scale > 1 else 2,
@@ -158,7 +161,7 @@ def make_network(config: TrainingConfig) -> nn.Module:
 def start_from(network: nn.Module, name_or_path: str) -> tuple[int, int]:
     """Copies what fits from a model; returns (tensors copied, tensors of the network).
 
-    A first layer that sees fewer or other side planes takes the picture's part.
+    A first layer that sees other side planes takes the picture's part and begins to learn theirs from zero.
 
     Raises:
         ModelError: the model can't be loaded.
@@ -173,8 +176,9 @@ def start_from(network: nn.Module, name_or_path: str) -> tuple[int, int]:
         if there.shape == tensor.shape:
             tensor.copy_(there)
             copied += 1
-        elif key == "head.weight" and there.shape[::2] == tensor.shape[::2] and there.shape[1] > tensor.shape[1]:
-            tensor.copy_(there[:, : tensor.shape[1]])
+        elif key == "head.weight" and isinstance(network, NsRestore) and there.shape[::2] == tensor.shape[::2]:
+            pixels = min(there.shape[1], tensor.shape[1] - network.config.side)
+            tensor.zero_()[:, :pixels].copy_(there[:, :pixels])
             copied += 1
     network.load_state_dict(own)
     return copied, len(own)
@@ -298,7 +302,7 @@ class Trainer:
         self.averaged.eval().requires_grad_(False)
         self.terms = config.loss.make()
         self.rivals = _make_rivals(config, self.terms, where)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), config.schedule.rate, betas=(0.9, 0.99))
+        self.optimizer = make_optimizer(self.network, config.schedule.optimizer, config.schedule.rate)
         self.precision = _precision(config, where)
         self.scaler = torch.amp.GradScaler(where.type, enabled=self.precision == torch.float16)
         self.step = 0
@@ -370,7 +374,9 @@ class Trainer:
         """Writes the averaged weights as a model file."""
         self.output.mkdir(parents=True, exist_ok=True)
         path = self.output / f"{self.config.name}.safetensors"
-        told = "jpeg" if self.config.damage.kind == "jpeg" and isinstance(self.averaged, NsRestore) else "none"
+        told = "none"
+        if isinstance(self.averaged, NsRestore):
+            told = "jpeg" if self.config.damage.kind == "jpeg" else self.config.network.conditioning or "none"
         sha256 = save_model(self.averaged, path, Metadata(self.config.network.architecture, told))
         return FinishedUpdate(self.step, path, sha256)
 
@@ -455,7 +461,8 @@ class Trainer:
             else:
                 restored = call_network(self._model, degraded, side)
         restored = restored.float()
-        loss = self.terms(restored, reference) + self._network_terms(restored, reference, degraded)
+        loss = self.terms(self.balanced(restored, reference, degraded), reference)
+        loss = loss + self._network_terms(restored, reference, degraded)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
@@ -465,6 +472,18 @@ class Trainer:
         self.scaler.update()
         self._average()
         return float(loss.detach())
+
+    def balanced(self, restored: Tensor, reference: Tensor, degraded: Tensor) -> Tensor:
+        """`restored` with each sample's error shrunk or stretched, the less its damage the larger (`loss.balance`)."""
+        power = self.config.loss.balance
+        if power == 0.0:
+            return restored
+        if degraded.shape != reference.shape:
+            size = reference.shape[-2:]
+            degraded = F.interpolate(degraded, size=size, mode="bicubic", align_corners=False)
+        damage = (degraded - reference).abs().mean((1, 2, 3), keepdim=True)
+        weight = ((damage + _LEAST_DAMAGE) / _USUAL_DAMAGE) ** -power
+        return reference + weight * (restored - reference)
 
     def _network_terms(self, restored: Tensor, reference: Tensor, degraded: Tensor) -> Tensor:
         """The terms that other networks compute; teaches those networks first."""
@@ -539,6 +558,8 @@ class Trainer:
         side = None
         if isinstance(self.averaged, NsRestore) and self.config.damage.kind == "jpeg":
             side = jpeg_planes(tables).to(self.process.device)
+        elif self.config.reads_grid:
+            side = grid_planes(padded.shape[-2], padded.shape[-1], self.process.device)
         with self._autocast():
             out = call_network(self.averaged, padded, side)
         return to_rgb(out[..., :height, :width])

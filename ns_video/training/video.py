@@ -32,7 +32,9 @@ from ns_video.media.training_clips import (
 )
 from ns_video.networks.ns_restore import SIZES, NsRestore, NsRestoreConfig
 from ns_video.prefetch import prefetch
+from ns_video.training.optimizer import OPTIMIZERS, Muon
 from ns_video.training.video_clips import ClipPair, read_pair
+from ns_video.weights.load import load_weights
 
 BLACK, LUMA_SPAN, NEUTRAL, CHROMA_SPAN = 16.0, 219.0, 128.0, 224.0
 """BT.601 limited range, 8 bit."""
@@ -52,7 +54,7 @@ class VideoTraining:
     validation: Path | None = None
     """Folder of held-out clip pairs."""
     start: Path | None = None
-    """Checkpoint whose averaged weights to begin with."""
+    """Checkpoint whose averaged weights to begin with; or a model, by name or file."""
     size: str = "small"
     frames: int = 3
     steps: int = 12_000
@@ -61,6 +63,8 @@ class VideoTraining:
     """Side of a crop, a multiple of 4."""
     rate: float = 7e-4
     """Adam's first learning rate; a cosine ends it at a hundredth."""
+    optimizer: str = "adam"
+    """"adam" or "muon" (first and last layer by Adam)."""
     tail_share: float = 0.05
     """The last layer's learning rate as a share of `rate`: the change it makes is a hundredth of the picture's range,
     and at the full rate its steps drown it (measured: no gain after 400 steps)."""
@@ -85,6 +89,8 @@ class VideoTraining:
     def __post_init__(self) -> None:
         if self.size not in SIZES:
             raise UsageError(f"size '{self.size}' is unknown", remedy=f"sizes are {', '.join(SIZES)}")
+        if self.optimizer not in OPTIMIZERS:
+            raise UsageError(f"optimizer '{self.optimizer}' is unknown", remedy=f"known are {', '.join(OPTIMIZERS)}")
         if self.crop % 4 or self.frames not in (1, 3) or self.batch < 1 or self.steps < 1:
             raise UsageError("crop must be a multiple of 4, frames 1 or 3, batch and steps at least 1")
 
@@ -334,7 +340,7 @@ class _State:
 
     network: NsRestore
     averaged: NsRestore
-    optimizer: torch.optim.Adam
+    optimizer: torch.optim.Optimizer
     step: int = 0
 
     def save(self, path: Path) -> None:
@@ -367,6 +373,13 @@ def load_checkpoint(path: Path) -> NsRestore:
     return network.eval()
 
 
+def _weights_of(start: Path) -> dict[str, Tensor]:
+    """Of a checkpoint's averaged network, or of a model."""
+    if start.suffix in (".pt", ".ckpt"):
+        return load_checkpoint(start).state_dict()
+    return load_weights(str(start)).tensors
+
+
 def network_config(config: VideoTraining) -> NsRestoreConfig:
     """The network that a training makes."""
     channels, blocks = SIZES[config.size]
@@ -397,6 +410,24 @@ def learning_rate(config: VideoTraining, step: int) -> float:
     return config.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, phase))))
 
 
+def _make_optimizer(network: NsRestore, config: VideoTraining) -> torch.optim.Optimizer:
+    """Groups carry the `share` of the learning rate that they go by."""
+    tail = list(network.tail.parameters())
+    if config.optimizer == "adam":
+        rest = [parameter for name, parameter in network.named_parameters() if not name.startswith("tail.")]
+        groups = [{"params": rest, "share": 1.0}, {"params": tail, "share": config.tail_share}]
+        return torch.optim.Adam(groups, lr=config.rate, betas=(0.9, 0.99))
+    head = list(network.head.parameters())
+    ends = {id(parameter) for parameter in head + tail}
+    inner = [parameter for parameter in network.parameters() if id(parameter) not in ends]
+    groups = [
+        {"params": inner, "share": 1.0},
+        {"params": head, "share": 1.0, "adam": True},
+        {"params": tail, "share": config.tail_share, "adam": True},
+    ]
+    return Muon(groups, lr=config.rate)
+
+
 def train_video(config: VideoTraining, *, resume: bool = True) -> Iterator[VideoUpdate]:
     """Trains to `config.steps`, one update a step; the checkpoint is `output`/checkpoint.pt.
 
@@ -409,16 +440,14 @@ def train_video(config: VideoTraining, *, resume: bool = True) -> Iterator[Video
         centre_head(network, config.head_gain)
     averaged = NsRestore(network_config(config)).eval()
     averaged.load_state_dict(network.state_dict())
-    tail = list(network.tail.parameters())
-    rest = [parameter for name, parameter in network.named_parameters() if not name.startswith("tail.")]
-    optimizer = torch.optim.Adam([{"params": rest}, {"params": tail}], lr=config.rate, betas=(0.9, 0.99))
+    optimizer = _make_optimizer(network, config)
     state = _State(network, averaged, optimizer)
     config.output.mkdir(parents=True, exist_ok=True)
     checkpoint = config.output / "checkpoint.pt"
     if resume and checkpoint.exists():
         state.load(checkpoint)
     elif config.start is not None:
-        begun = load_checkpoint(config.start).state_dict()
+        begun = _weights_of(config.start)
         network.load_state_dict(begun)
         averaged.load_state_dict(begun)
     pool = Pool(config.cache)
@@ -447,8 +476,8 @@ def train_video(config: VideoTraining, *, resume: bool = True) -> Iterator[Video
 
 def _step(state: _State, batch: Batch, config: VideoTraining, began: float) -> VideoUpdate:
     rate = learning_rate(config, state.step)
-    for group, share in zip(state.optimizer.param_groups, (1.0, config.tail_share), strict=True):
-        group["lr"] = rate * share
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate * group["share"]
     state.optimizer.zero_grad(set_to_none=True)
     loss, gain = batch_loss(state.network, batch, config)
     loss.backward()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ns_video.cards import CONDITIONINGS, DOMAINS, Card, find_card, list_cards
-from ns_video.conditioning import JPEG_PLANES, QUANTISER_PLANES
+from ns_video.conditioning import GRID_PLANES, JPEG_PLANES, QUANTISER_PLANES
 from ns_video.errors import ModelError
 from ns_video.networks.deblur_study import RECEPTIVE_RADIUS, STUDY_NETWORKS, DnCnn, StudyConfig, build_study_network
 from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
@@ -34,7 +34,7 @@ MAX_CONFIG_NUMBER = 10_000
 """Of any number in a file's configuration: channels, blocks, planes."""
 MAX_BLOCKS = 256
 """Residual blocks at one level of an NsRestore."""
-SIDE_PLANES = {"none": 0, "jpeg": JPEG_PLANES, "quantiser": QUANTISER_PLANES}
+SIDE_PLANES = {"none": 0, "jpeg": JPEG_PLANES, "quantiser": QUANTISER_PLANES, "grid": GRID_PLANES}
 """Conditioning → planes of side information."""
 
 Network = TypeVar("Network", bound=nn.Module)
