@@ -128,6 +128,19 @@ def test_frames_are_reordered_only_where_the_container_can_tell(plain_clip: Path
     assert "bf" not in dict(plan(plain_clip, "mp4")[0].options)
 
 
+def test_avi_refuses_times_that_it_cannot_hold(vfr_clip: Path, plain_clip: Path) -> None:
+    def write(path: Path) -> int:
+        chosen, found = plan(path, "avi", codec="ffv1")
+        with av.open(io.BytesIO(), "w", format="avi") as out:
+            encoder = FrameEncoder(add_video_stream(out, chosen), chosen)
+            return sum(1 for _ in encoded(found, encoder))
+
+    assert write(plain_clip) > 0
+    with pytest.raises(UsageError, match="AVI") as caught:
+        write(vfr_clip)
+    assert ".mkv" in caught.value.remedy
+
+
 @pytest.mark.parametrize("codec", ["ffv1", "libx264", "libx265", "libvpx-vp9"])
 def test_lossless_codecs_give_the_planes_back(codec: str, plain_clip: Path) -> None:
     chosen, found = plan(plain_clip, "matroska", codec=codec, crf=0)

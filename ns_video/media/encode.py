@@ -82,6 +82,7 @@ _FIXED_RATE = frozenset({"mpeg2video", "mpeg1video", "mpeg4", "h263"})  # time b
 _DEFAULT_CRF = {"libx264": 16, "libx264rgb": 16, "libx265": 15, "libvpx-vp9": 18, "libsvtav1": 18}
 # Containers that count frames: in AVI each tick without one costs eight bytes, y4m states the tick as its rate.
 _FRAME_COUNTERS = frozenset({"avi", "yuv4mpegpipe"})
+_EVEN = Fraction(1, 4)  # of a tick: rounded times of a steady rate are nearer
 _PARAMETER_LISTS = frozenset({"x264-params", "x265-params", "svtav1-params"})  # the last of two equal keys counts
 # Containers without times before 0: decode times of reordered frames would move all streams.
 _NO_NEGATIVE_TIMES = frozenset({"mpegts", "flv", "mpeg", "vob", "nut"})
@@ -459,6 +460,7 @@ class FrameEncoder:
         self._format = pixel_format(plan.pix_fmt)
         self._copies: Graph | None = None
         self._count = 0
+        self._last_tick: int | None = None
 
     def encode(self, frame: Frame) -> list[Any]:
         """Packets that this frame completes. libav's error leaves as it is; the caller knows the path."""
@@ -468,9 +470,25 @@ class FrameEncoder:
         """What the encoder still holds."""
         return self._stream.encode(None)
 
+    def _need_even_times(self, frame: Frame) -> None:
+        """AVI counts frames: each must lie on a tick of the rate, and on one of its own."""
+        if frame.pts is None:
+            return
+        ticks = frame.pts * frame.time_base / self._plan.time_base
+        tick = round(ticks)
+        if abs(ticks - tick) > _EVEN or (self._last_tick is not None and tick <= self._last_tick):
+            raise UsageError(
+                f"the frame at {float(frame.pts * frame.time_base):.4f} s does not fit into AVI, which holds only frames "
+                f"at an even {float(self._plan.rate):.6g} per second",
+                remedy="write .mkv or .mp4: they keep every frame's time",
+            )
+        self._last_tick = tick
+
     def _picture(self, frame: Frame) -> VideoFrame:
         picture = self._filled(frame)
         picture.pts, picture.time_base = frame.pts, frame.time_base
+        if self._plan.container_format == "avi":
+            self._need_even_times(frame)
         if self._plan.container_format == "yuv4mpegpipe":  # knows no times: one frame after the other
             picture.pts, picture.time_base = self._count, self._plan.time_base
             self._count += 1
