@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 from pathlib import Path
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
 
 def read_text(path: Path) -> str:
@@ -27,6 +30,20 @@ def usable_cores() -> int:
 def codec_threads() -> int:
     """Threads for one libav codec: all cores, up to where more stop helping."""
     return max(1, min(usable_cores(), 16))
+
+
+def keep_freed_memory() -> bool:
+    """Asks the C library to keep freed memory for the next allocation; False where it has no such call (not glibc).
+
+    Large tensors are otherwise given back to the system and asked for again in every step, each page zeroed anew:
+    measured, half of a training's processor time.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20))
+    return all([mallopt(name, value) == 1 for name, value in settings])
 
 
 def peak_memory() -> int:

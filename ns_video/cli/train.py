@@ -33,9 +33,11 @@ def command(config: Path, resume: bool, device: str, threads: int, as_json: bool
     import torch
     from tqdm import tqdm
 
+    from ns_video.machine import keep_freed_memory
     from ns_video.training.config import read_config
     from ns_video.training.trainer import FinishedUpdate, StepUpdate, Trainer, ValidationUpdate
 
+    keep_freed_memory()
     if threads > 0:
         torch.set_num_threads(threads)
     if _is_for_clips(config):
