@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -297,6 +300,20 @@ def test_muon_learns_and_resumes_exactly(picture_folder: Path, tmp_path: Path) -
     list(again.run())
     for ours, theirs in zip(again.network.parameters(), whole.network.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_torchrun_trains_with_two_processes_and_writes_for_tensorboard(picture_folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    recipe = tmp_path / "two.toml"
+    recipe.write_text(config_text(picture_folder, output).replace("[log]", "[log]\ntensorboard = true"))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "ns_video", "train", str(recipe), "--device", "cpu", "--threads", "1", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    updates = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [update["step"] for update in updates if update["update"] == "step"] == [2, 4, 6, 8]  # one process speaks
+    assert load_descriptor(str(output / "trial.safetensors")).parameters > 0
+    assert list((output / "tensorboard").iterdir())
 
 
 def test_orthogonalised_matrices_have_singular_values_near_one() -> None:

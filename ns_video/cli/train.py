@@ -50,6 +50,8 @@ def command(config: Path, resume: bool, device: str, threads: int, as_json: bool
     shown = not as_json and trainer.process.leads
     with tqdm(total=total, initial=trainer.step, unit="step", disable=None if shown else True) as bar:
         for update in trainer.run():
+            if not trainer.process.leads:
+                continue
             if as_json:
                 click.echo(json.dumps(_record(update)))
             elif isinstance(update, StepUpdate):
