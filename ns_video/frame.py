@@ -96,6 +96,8 @@ class Frame:
     key_frame: bool = False
     picture_type: str = "?"
     interlaced: bool = False
+    rotation: int = 0
+    """Degrees, counter-clockwise, by which the clip's display matrix asks players to turn the picture."""
     quantiser: QuantiserMap | None = None
     jpeg: JpegTables | None = None
     damaged: bool = False

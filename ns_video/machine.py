@@ -43,7 +43,8 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError, TypeError):
         return False
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20))
-    return all([mallopt(name, value) == 1 for name, value in settings])
+    outcomes = [mallopt(name, value) for name, value in settings]
+    return all(outcome == 1 for outcome in outcomes)
 
 
 def peak_memory() -> int:

@@ -53,7 +53,14 @@ def restorer(conditioning: str = "none", frames: int = 1, domain: str = "ycbcr",
     torch.manual_seed(3)
     side = SIDE[conditioning]
     network = NsRestore(
-        NsRestoreConfig(channels=8, blocks=(0, 1, 0), frames=frames, side=side, gated=conditioning in ("jpeg", "quantiser"), scale=scale)
+        NsRestoreConfig(
+            channels=8,
+            blocks=(0, 1, 0),
+            frames=frames,
+            side=side,
+            gated=conditioning in ("jpeg", "quantiser"),
+            scale=scale,
+        )
     )
     nn.init.normal_(network.tail.weight, std=0.1)
     return describe(

@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 
 from ns_video.errors import InputError
+from ns_video.frame import ColorInfo
 from ns_video.media.metrics import frames_as_coded
+from ns_video.quality.tone import HLG, PQ, is_hdr, to_sdr
 from ns_video.record import Damage, ModelInfo, RunRecord, StreamAction
 from ns_video.report import build_clip, build_run, json_text, to_json, write_csv, write_index, write_report
 from ns_video.report.html import embedded_json, render
@@ -161,6 +163,30 @@ def test_a_one_frame_clip_and_a_still(folder: Path) -> None:
     compared = data_of(worse, still)
     assert 15 < compared["psnr_y"] < 45 and 0.3 < compared["ssim"] < 0.999
     assert data_of(still)["ns_iqa"] > alone["ns_iqa"]
+
+
+def test_pictures_stand_upright(rotated_clip: Path) -> None:
+    picture = build_clip(rotated_clip).pictures[0]
+    with av.open(str(rotated_clip)) as container:
+        stream = container.streams.video[0]
+        assert (picture["width"], picture["height"]) == (stream.height, stream.width)
+
+
+def test_pq_and_hlg_white_look_alike_and_gray() -> None:
+    """BT.2408: diffuse white is 203 cd/m², 58 % of PQ's signal and 75 % of HLG's."""
+    pq, hlg = ColorInfo(transfer=PQ, primaries=9), ColorInfo(transfer=HLG, primaries=9)
+    assert is_hdr(pq) and is_hdr(hlg) and not is_hdr(ColorInfo(transfer=1))
+    white = [
+        float(to_sdr(np.full((1, 1, 3), code, np.float32), color)[0, 0, 1])
+        for code, color in ((0.5806, pq), (0.75, hlg))
+    ]
+    assert abs(white[0] - white[1]) < 0.01
+    assert 0.7 < white[0] < 0.85
+    ramp = np.repeat(np.linspace(0, 1, 64, dtype=np.float32)[None, :, None], 3, 2)
+    for color in (pq, hlg):
+        shown = to_sdr(ramp, color)
+        assert bool((np.diff(shown[0, :, 0]) >= 0).all()) and shown[0, 0, 0] == 0 and shown[0, -1, 0] > 0.999
+        assert float(np.abs(shown - shown[..., :1]).max()) < 0.01
 
 
 def test_a_picture_and_a_clip_cannot_be_compared(folder: Path, clip: Path) -> None:

@@ -594,6 +594,7 @@ class ClipReader:
             key_frame=bool(picture.key_frame),
             picture_type=_PICTURE_TYPES.get(int(picture.pict_type), "?"),
             interlaced=bool(picture.interlaced_frame),
+            rotation=int(picture.rotation),
             quantiser=self._quantisers.read(picture) if self.options.quantisers else None,
             damaged=bool(picture.is_corrupt),
             carrier=picture,

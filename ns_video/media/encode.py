@@ -478,8 +478,8 @@ class FrameEncoder:
         tick = round(ticks)
         if abs(ticks - tick) > _EVEN or (self._last_tick is not None and tick <= self._last_tick):
             raise UsageError(
-                f"the frame at {float(frame.pts * frame.time_base):.4f} s does not fit into AVI, which holds only frames "
-                f"at an even {float(self._plan.rate):.6g} per second",
+                f"the frame at {float(frame.pts * frame.time_base):.4f} s does not fit into AVI, which holds only "
+                f"frames at an even {float(self._plan.rate):.6g} per second",
                 remedy="write .mkv or .mp4: they keep every frame's time",
             )
         self._last_tick = tick

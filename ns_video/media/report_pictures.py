@@ -11,6 +11,11 @@ from ns_video.errors import OutputError
 from ns_video.media.pictures import Rgb
 
 
+def upright(rgb: Rgb, rotation: int) -> Rgb:
+    """The picture turned by quarters; `rotation` in degrees, counter-clockwise."""
+    return np.ascontiguousarray(np.rot90(rgb, round(rotation / 90) % 4)) if rotation else rgb
+
+
 def fitted(rgb: Rgb, longest: int) -> Rgb:
     """The picture with its longer side at most `longest` px (area mean); itself where it is no larger."""
     height, width = rgb.shape[:2]

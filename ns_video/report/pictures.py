@@ -14,11 +14,12 @@ import numpy as np
 from ns_video.color import to_tensor
 from ns_video.frame import Frame
 from ns_video.media.pictures import Rgb
-from ns_video.media.report_pictures import fitted, resized_to, webp
+from ns_video.media.report_pictures import fitted, resized_to, upright, webp
 from ns_video.quality.difference import difference_map, heat, mse, psnr
 from ns_video.quality.edges import compare_edges, sobel
 from ns_video.quality.hashes import hash_similarity
 from ns_video.quality.histograms import color_statistics, histogram_correlation, histograms
+from ns_video.quality.tone import is_hdr, to_sdr
 from ns_video.report.document import rounded
 from ns_video.score import ScoredSample
 
@@ -65,9 +66,11 @@ def choose(scored: Sequence[ScoredSample], most: int) -> list[Chosen]:
 
 
 def as_rgb(frame: Frame) -> Rgb:
-    """The frame as 8-bit RGB, by its own matrix and range. PQ and HLG are shown as coded, without tone mapping."""
-    rgb = to_tensor(frame.planes, frame.format, frame.color, "rgb")
-    return np.ascontiguousarray((rgb[0] * 255.0).round().byte().permute(1, 2, 0).numpy())
+    """The frame as 8-bit RGB, by its own matrix and range; PQ and HLG are tone mapped to sRGB."""
+    rgb = to_tensor(frame.planes, frame.format, frame.color, "rgb")[0].permute(1, 2, 0).numpy()
+    if is_hdr(frame.color):
+        rgb = to_sdr(rgb, frame.color)
+    return np.ascontiguousarray(np.rint(np.clip(rgb, 0.0, 1.0) * 255.0).astype(np.uint8))
 
 
 def _uri(data: bytes) -> str:
@@ -105,8 +108,8 @@ class PicturePacker:
         sample = chosen.scored.sample
         room = self._left / self._expected
         self._expected = max(1, self._expected - 1)
-        before = as_rgb(sample.before)
-        after = None if sample.after is None else as_rgb(sample.after)
+        before = upright(as_rgb(sample.before), sample.before.rotation)
+        after = None if sample.after is None else upright(as_rgb(sample.after), sample.before.rotation)
         shown = fitted(before if after is None or before.size > after.size else after, LONGEST)
         height, width = shown.shape[:2]
         first = resized_to(before, height, width)
