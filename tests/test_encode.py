@@ -128,6 +128,14 @@ def test_frames_are_reordered_only_where_the_container_can_tell(plain_clip: Path
     assert "bf" not in dict(plan(plain_clip, "mp4")[0].options)
 
 
+def test_an_option_that_the_encoder_does_not_know_is_named(plain_clip: Path) -> None:
+    chosen, found = plan(plain_clip, "matroska", encoder_options={"preset": "veryfast", "nonsense": "1"})
+    with av.open(io.BytesIO(), "w", format="matroska") as out:
+        encoder = FrameEncoder(add_video_stream(out, chosen), chosen)
+        with pytest.raises(UsageError, match="nonsense"):
+            encoder.encode(found[0])
+
+
 def test_avi_refuses_times_that_it_cannot_hold(vfr_clip: Path, plain_clip: Path) -> None:
     def write(path: Path) -> int:
         chosen, found = plan(path, "avi", codec="ffv1")

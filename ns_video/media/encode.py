@@ -6,7 +6,7 @@ import struct
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import av
 import av.container
@@ -140,6 +140,8 @@ class VideoPlan:
     lossless: bool = False
     notes: tuple[str, ...] = ()
     """What the output can't hold, in words."""
+    wished: tuple[str, ...] = ()
+    """Names of the encoder options that the user gave."""
 
 
 def format_for(path: str, container_format: str | None = None) -> str:
@@ -267,6 +269,7 @@ def plan_video(
         hdr=hdr,
         lossless=lossless,
         notes=tuple(notes),
+        wished=tuple(sorted(wanted.encoder_options)),
     )
 
 
@@ -461,10 +464,20 @@ class FrameEncoder:
         self._copies: Graph | None = None
         self._count = 0
         self._last_tick: int | None = None
+        self._opened = False
 
     def encode(self, frame: Frame) -> list[Any]:
-        """Packets that this frame completes. libav's error leaves as it is; the caller knows the path."""
-        return self._stream.encode(self._picture(frame))
+        """Packets that this frame completes. libav's error leaves as it is; the caller knows the path.
+
+        Raises UsageError where the encoder doesn't know an option that the user gave.
+        """
+        packets = self._stream.encode(self._picture(frame))
+        if not self._opened:
+            self._opened = True
+            left = cast(dict[str, str], self._stream.codec_context.options)  # opening takes out what it understood
+            if unknown := [name for name in self._plan.wished if name in left]:
+                raise UsageError(f"{self._plan.codec} knows no option '{unknown[0]}'", remedy="`ffmpeg -h encoder=NAME` lists an encoder's options")
+        return packets
 
     def flush(self) -> list[Any]:
         """What the encoder still holds."""
