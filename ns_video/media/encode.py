@@ -476,7 +476,10 @@ class FrameEncoder:
             self._opened = True
             left = cast(dict[str, str], self._stream.codec_context.options)  # opening takes out what it understood
             if unknown := [name for name in self._plan.wished if name in left]:
-                raise UsageError(f"{self._plan.codec} knows no option '{unknown[0]}'", remedy="`ffmpeg -h encoder=NAME` lists an encoder's options")
+                raise UsageError(
+                    f"{self._plan.codec} knows no option '{unknown[0]}'",
+                    remedy="`ffmpeg -h encoder=NAME` lists an encoder's options",
+                )
         return packets
 
     def flush(self) -> list[Any]:

@@ -112,6 +112,11 @@ def rgb_to_clip(pictures: Sequence[Rgb]) -> Clip:
     return np.stack(converted).astype(np.uint8, copy=False)
 
 
+def clip_to_rgb(clip: Clip, index: int) -> Rgb:
+    """Frame `index` of a clip, BT.601 limited, as (H, W, 3) uint8."""
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(clip[index]), format="yuv420p").to_ndarray(format="rgb24")
+
+
 def split_planes(clip: Clip) -> tuple[Clip, Clip, Clip]:
     """A clip → Y (T, H, W), Cb and Cr (T, H / 2, W / 2): views."""
     frames, rows, width = clip.shape

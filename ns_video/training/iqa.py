@@ -9,7 +9,6 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +19,13 @@ from torch import Tensor, nn
 from ns_video.errors import UsageError
 from ns_video.media.iqa_material import DAMAGES, shrunk
 from ns_video.media.pictures import Rgb, list_pictures, read_rgb
+from ns_video.media.training_clips import Encoding, clip_to_rgb, encode_decode
 from ns_video.networks.ns_iqa import MEAN, STD, NsIqa, NsIqaConfig
 from ns_video.quality.correlation import rank_correlation
 from ns_video.quality.ns_iqa import CROP, GRID, NsIqaJudges, StatisticsHead, score_of_ssim
 from ns_video.quality.picture_statistics import picture_statistics
 from ns_video.quality.ssim import ssim_maps
+from ns_video.training.video_clips import ClipMaker, find_sources
 from ns_video.weights import Metadata, save_model
 
 log = logging.getLogger("ns_video")
@@ -35,6 +36,8 @@ _SHAKE = 0.1
 _LADDER = (0.08, 0.35, 0.65, 1.0)
 _START, _SCALE = 55.0, 30.0
 """The network learns (score - _START) / _SCALE, about mean 0 and deviation 1; both are folded into its last layer."""
+_CLIP_SIZES = ((256, 256), (256, 320), (288, 384))
+_CLIP_FRAMES = 12
 _SLOW = ("inter_frame", "mpeg2")
 
 
@@ -44,6 +47,10 @@ class IqaConfig:
 
     folders: tuple[str, ...]
     """Folders of undamaged pictures."""
+    clips: tuple[str, ...] = ()
+    """Folders of undamaged clips; with them, clips (and stills moved by a camera) through x264, x265 and MPEG-2."""
+    clip_share: float = 0.4
+    """Share of contents that are frames of coded clips, where `clips` are given."""
     material_minutes: float = 7.0
     network_minutes: float = 0.0
     """Of training NS-IC's NS-IQA network on the same material, for comparison."""
@@ -111,14 +118,21 @@ def make_material(config: IqaConfig) -> Material:
     order = rng.permutation(len(paths))
     held_out_pictures = set(order[: int(len(paths) * config.validation_share)].tolist())
     material, began, content, turn = Material(), time.monotonic(), 0, 0
+    maker = _clip_maker(config)
     while time.monotonic() - began < config.material_minutes * 60:
+        if maker is not None and rng.random() < config.clip_share:
+            _add_variants(material, _clip_variants(maker, content, rng), content, rng)
+            if rng.random() < config.validation_share:
+                material.held_out.add(content)
+            content += 1
+            continue
         number = int(order[turn % len(paths)])
         turn += 1
         picture = read_rgb(paths[number])
         if min(picture.shape[:2]) < CROP:
             continue
         side = config.large_region if rng.random() < config.large_share else config.region
-        _add_content(material, _region(picture, side, rng), content, rng)
+        _add_variants(material, list(_variants(_region(picture, side, rng), rng)), content, rng)
         if number in held_out_pictures:
             material.held_out.add(content)
         content += 1
@@ -127,11 +141,38 @@ def make_material(config: IqaConfig) -> Material:
     return material
 
 
+def _clip_maker(config: IqaConfig) -> ClipMaker | None:
+    if not config.clips:
+        return None
+    sources = find_sources([Path(folder) for folder in config.clips], [Path(folder) for folder in config.folders])
+    return ClipMaker(sources, config.seed)
+
+
+def _clip_variants(maker: ClipMaker, index: int, rng: Generator) -> list[Rgb]:
+    """One frame of a clean clip, and the same of seven codings by one codec, from fine to coarse."""
+    height, width = _CLIP_SIZES[int(rng.integers(len(_CLIP_SIZES)))]
+    clip = maker.truth(index, (_CLIP_FRAMES, height, width))
+    t = int(rng.integers(_CLIP_FRAMES // 2, len(clip)))
+    codec = str(rng.choice(("libx264", "libx264", "libx265", "mpeg2video")))
+    made = [clip_to_rgb(clip, t)]
+    for severity in np.linspace(0.0, 1.0, 7):
+        place = float(np.clip(severity + rng.normal(0, 0.05), 0, 1))
+        if codec == "mpeg2video":
+            quantiser = str(round(2 + 29 * place**1.5))
+            options = {"qmin": quantiser, "qmax": quantiser, "g": "12", "b": "4000000"}
+        else:
+            options = {"crf": f"{17 + 34 * place:.1f}", "preset": "veryfast"}
+            if codec == "libx265":
+                options["x265-params"] = "log-level=none"
+        made.append(clip_to_rgb(encode_decode(clip, Encoding(codec, options)).pictures, t))
+    return made
+
+
 @torch.inference_mode()
-def _add_content(material: Material, region: Rgb, content: int, rng: Generator) -> None:
-    variants = list(_variants(region, rng))
-    truth = _luma(_as_tensor([region]))
-    height, width = region.shape[:2]
+def _add_variants(material: Material, variants: list[Rgb], content: int, rng: Generator) -> None:
+    """Variants of one content, the undamaged one first."""
+    truth = _luma(_as_tensor(variants[:1]))
+    height, width = variants[0].shape[:2]
     corners = {
         (
             int(rng.integers(0, (height - CROP) // GRID + 1)) * GRID,
@@ -297,13 +338,15 @@ def read_iqa_config(path: Path, data: Path) -> IqaConfig:
     for name, value in table.items():
         if name not in known:
             raise UsageError(f"{path}: unknown key '{name}'", remedy=f"known are {', '.join(known)}")
-        is_right = isinstance(value, list) if name == "folders" else isinstance(value, (int, float))
+        is_right = isinstance(value, list) if name in ("folders", "clips") else isinstance(value, (int, float))
         if not is_right:
             raise UsageError(f"{path}: '{name}' can't be {value!r:.60}")
     if "folders" not in table:
         raise UsageError(f"{path}: 'folders' is missing")
-    settings: dict[str, Any] = {**table, "folders": tuple(str(data / str(folder)) for folder in table["folders"])}
-    return IqaConfig(**settings)
+    folders = {
+        name: tuple(str(data / str(folder)) for folder in table[name]) for name in ("folders", "clips") if name in table
+    }
+    return IqaConfig(**{**table, **folders})
 
 
 def train_iqa(config: IqaConfig, output: Path) -> Outcome:

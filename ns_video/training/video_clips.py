@@ -103,16 +103,20 @@ class ClipMaker:
             path for path in sources.pictures if is_held_out(path, sources.held_out_share) == sources.validation
         ]
 
-    def truth(self, index: int) -> Clip:
-        """A clean clip; the next draws of `pair` follow from the same index."""
-        self._rng = np.random.default_rng((self._seed, index))
-        return self._truth()
+    def truth(self, index: int, shape: tuple[int, int, int] | None = None) -> Clip:
+        """A clean clip; the next draws of `pair` follow from the same index.
 
-    def _truth(self) -> Clip:
-        """A clean clip of 8 to 36 frames, 192 to 384 pixels wide, sides multiples of 32."""
+        `shape`: (frames, height, width), both sides multiples of 32; None: 8 to 36 frames, 192 to 384 pixels wide.
+        """
+        self._rng = np.random.default_rng((self._seed, index))
+        return self._truth(shape)
+
+    def _truth(self, shape: tuple[int, int, int] | None = None) -> Clip:
         rng = self._rng
         frames = int(rng.choice((8, 12, 12, 16, 16, 20, 24, 36)))
         height, width = ((192, 256), (224, 288), (192, 320), (256, 256), (256, 320), (224, 384))[int(rng.integers(6))]
+        if shape is not None:
+            frames, height, width = shape
         if self._real and (not self._pictures or rng.random() < self._sources.real_share):
             return self._cut(frames, height, width)
         if rng.random() < 0.4:  # a camera of more pixels, reduced: as crisp as a real clip that was made smaller
