@@ -6,7 +6,7 @@ import struct
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, cast
+from typing import Any
 
 import av
 import av.container
@@ -474,7 +474,7 @@ class FrameEncoder:
         packets = self._stream.encode(self._picture(frame))
         if not self._opened:
             self._opened = True
-            left = cast(dict[str, str], self._stream.codec_context.options)  # opening takes out what it understood
+            left = self._stream.codec_context.options  # opening takes out what it understood
             if unknown := [name for name in self._plan.wished if name in left]:
                 raise UsageError(
                     f"{self._plan.codec} knows no option '{unknown[0]}'",

@@ -114,7 +114,8 @@ def rgb_to_clip(pictures: Sequence[Rgb]) -> Clip:
 
 def clip_to_rgb(clip: Clip, index: int) -> Rgb:
     """Frame `index` of a clip, BT.601 limited, as (H, W, 3) uint8."""
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(clip[index]), format="yuv420p").to_ndarray(format="rgb24")
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(clip[index]), format="yuv420p")
+    return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
 
 def split_planes(clip: Clip) -> tuple[Clip, Clip, Clip]:

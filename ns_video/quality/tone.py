@@ -31,7 +31,7 @@ def _pq(coded: Picture) -> Picture:
     """SMPTE ST 2084's EOTF: [0, 1] → cd/m²."""
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
     root = np.power(coded, 1 / m2)
-    return 10000.0 * np.power(np.maximum(root - c1, 0) / (c2 - c3 * root), 1 / m1)
+    return (10000.0 * np.power(np.maximum(root - c1, 0) / (c2 - c3 * root), 1 / m1)).astype(np.float32)
 
 
 def _hlg(coded: Picture) -> Picture:
@@ -39,7 +39,7 @@ def _hlg(coded: Picture) -> Picture:
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     scene = np.where(coded <= 0.5, coded * coded / 3.0, (np.exp((coded - c) / a) + b) / 12.0)
     luminance = scene @ _LUMINANCE
-    return _PEAK * np.power(np.maximum(luminance, 1e-6), 0.2)[..., None] * scene
+    return (_PEAK * np.power(np.maximum(luminance, 1e-6), 0.2)[..., None] * scene).astype(np.float32)
 
 
 def to_sdr(rgb: npt.NDArray[np.float32], color: ColorInfo) -> npt.NDArray[np.float32]:

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -343,7 +344,7 @@ def read_iqa_config(path: Path, data: Path) -> IqaConfig:
             raise UsageError(f"{path}: '{name}' can't be {value!r:.60}")
     if "folders" not in table:
         raise UsageError(f"{path}: 'folders' is missing")
-    folders = {
+    folders: dict[str, Any] = {
         name: tuple(str(data / str(folder)) for folder in table[name]) for name in ("folders", "clips") if name in table
     }
     return IqaConfig(**{**table, **folders})
