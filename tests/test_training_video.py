@@ -31,6 +31,7 @@ from ns_video.training.video import (
     batch_loss,
     centre_head,
     draw_batch,
+    load_checkpoint,
     luma_psnr,
     network_config,
     pictures_to_network,
@@ -50,6 +51,7 @@ from ns_video.training.video_clips import (
     read_pair,
     write_pair,
 )
+from ns_video.weights import load_descriptor
 
 FIXED = {"qp": "30", "x264-params": "ipratio=1:pbratio=1:b-adapt=0:bframes=2"}
 
@@ -231,6 +233,20 @@ def test_a_training_goes_on_exactly_where_it_stopped(pool: Path, tmp_path: Path)
     assert len(whole) == 4 and parts == whole
     ends = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts")]
     assert all(torch.equal(ends[0]["averaged"][key], value) for key, value in ends[1]["averaged"].items())
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_training_begins_with_a_shipped_model(pool: Path, tmp_path: Path, optimizer: str) -> None:
+    shipped = load_descriptor("video").network.state_dict()
+    config = VideoTraining(
+        cache=pool, output=tmp_path / "out", start=Path("video"), steps=1, batch=1, crop=64, rate=1e-5, warm_up=0,
+        optimizer=optimizer,
+    )  # fmt: skip
+    assert len(list(train_video(config))) == 1
+    for name, tensor in load_checkpoint(tmp_path / "out" / "checkpoint.pt").state_dict().items():
+        assert float((tensor - shipped[name]).abs().max()) < 1e-4
+    with pytest.raises(UsageError, match="another network"):
+        list(train_video(dataclasses.replace(config, size="tiny", output=tmp_path / "other")))
 
 
 def test_the_configuration_is_checked(tmp_path: Path) -> None:

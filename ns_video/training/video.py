@@ -448,7 +448,10 @@ def train_video(config: VideoTraining, *, resume: bool = True) -> Iterator[Video
         state.load(checkpoint)
     elif config.start is not None:
         begun = _weights_of(config.start)
-        network.load_state_dict(begun)
+        try:
+            network.load_state_dict(begun)
+        except RuntimeError as error:
+            raise UsageError(f"{config.start} is another network than size '{config.size}' makes") from error
         averaged.load_state_dict(begun)
     pool = Pool(config.cache)
     pool.names()
