@@ -33,6 +33,7 @@ from ns_video.training.video import (
     draw_batch,
     load_checkpoint,
     luma_psnr,
+    model_file,
     network_config,
     pictures_to_network,
     read_config,
@@ -243,6 +244,7 @@ def test_a_training_begins_with_a_shipped_model(pool: Path, tmp_path: Path, opti
         optimizer=optimizer,
     )  # fmt: skip
     assert len(list(train_video(config))) == 1
+    assert load_descriptor(str(model_file(config))).conditioning == "quantiser"
     for name, tensor in load_checkpoint(tmp_path / "out" / "checkpoint.pt").state_dict().items():
         assert float((tensor - shipped[name]).abs().max()) < 1e-4
     with pytest.raises(UsageError, match="another network"):

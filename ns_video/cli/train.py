@@ -81,7 +81,7 @@ def _train_video(path: Path, resume: bool, as_json: bool) -> None:
     """Makes the pool of coded clips where `[make]` asks for one, then trains."""
     from tqdm import tqdm
 
-    from ns_video.training.video import read_config, train_video
+    from ns_video.training.video import model_file, read_config, train_video
     from ns_video.training.video_clips import find_sources, grow_pool, grow_validation
 
     settings = read_config(path)
@@ -103,6 +103,8 @@ def _train_video(path: Path, resume: bool, as_json: bool) -> None:
                 click.echo(json.dumps(dataclasses.asdict(update)))
             elif update.validation is not None:
                 bar.write(_groups_text(update))
+    model = str(model_file(settings))
+    click.echo(json.dumps({"update": "finished", "model": model}) if as_json else model)
 
 
 def _groups_text(update: VideoUpdate) -> str:

@@ -34,6 +34,7 @@ from ns_video.networks.ns_restore import SIZES, NsRestore, NsRestoreConfig
 from ns_video.prefetch import prefetch
 from ns_video.training.optimizer import OPTIMIZERS, Muon
 from ns_video.training.video_clips import ClipPair, read_pair
+from ns_video.weights import Metadata, save_model
 from ns_video.weights.load import load_weights
 
 BLACK, LUMA_SPAN, NEUTRAL, CHROMA_SPAN = 16.0, 219.0, 128.0, 224.0
@@ -429,7 +430,7 @@ def _make_optimizer(network: NsRestore, config: VideoTraining) -> torch.optim.Op
 
 
 def train_video(config: VideoTraining, *, resume: bool = True) -> Iterator[VideoUpdate]:
-    """Trains to `config.steps`, one update a step; the checkpoint is `output`/checkpoint.pt.
+    """Trains to `config.steps`, one update a step; the checkpoint is `output`/checkpoint.pt, the model `model_file`.
 
     With `resume` an unfinished training in `output` goes on; closing the iterator leaves a checkpoint.
     Raises InputError where the pool is empty.
@@ -475,6 +476,12 @@ def train_video(config: VideoTraining, *, resume: bool = True) -> Iterator[Video
     finally:
         batches.close()
         state.save(checkpoint)
+    save_model(state.averaged, model_file(config), Metadata("ns_restore", "quantiser", "ycbcr"))
+
+
+def model_file(config: VideoTraining) -> Path:
+    """Where a finished training leaves its model."""
+    return config.output / "video.safetensors"
 
 
 def _step(state: _State, batch: Batch, config: VideoTraining, began: float) -> VideoUpdate:
