@@ -109,16 +109,28 @@ def quantiser_planes(
 
 
 def grid_planes(
-    height: int, width: int, device: torch.device | str = "cpu", origin: tuple[int, int] = (0, 0)
+    height: int,
+    width: int,
+    device: torch.device | str = "cpu",
+    *,
+    whole: tuple[int, int] | None = None,
+    origin: tuple[int, int] = (0, 0),
 ) -> Tensor:
-    """(1, GRID_PLANES, H, W) float32: the phase of each pixel in cells of 3 px that begin in the picture's corner.
+    """(1, GRID_PLANES, H, W) float32: the phase of each pixel in cells of about 3 px.
 
-    A network whose own grid is a power of two sees cells of 2 and 4 px at once, but none of 3. `origin` is (top, left)
-    of a crop in its picture.
+    A network whose own grid is a power of two sees cells of 2 and 4 px at once, but none of 3. `whole` is the (height,
+    width) of the picture, into which height // 3 by width // 3 cells fit, H and W where it isn't given; `origin` is the
+    (top, left) of what is looked at.
     """
+    whole = whole or (height, width)
     planes = torch.empty(1, GRID_PLANES, height, width, device=device)
-    for first, start, length, shape in ((0, origin[1], width, (1, -1)), (2, origin[0], height, (-1, 1))):
-        phase = (torch.arange(start, start + length, device=device) % 3).float().mul(2 * torch.pi / 3).view(shape)
+    for first, start, length, side, shape in (
+        (0, origin[1], width, whole[1], (1, -1)),
+        (2, origin[0], height, whole[0], (-1, 1)),
+    ):
+        cells = max(1, side // 3)
+        centre = torch.arange(start, start + length, device=device) + 0.5
+        phase = (2 * torch.pi * (centre * cells / side - 1 / 6)).view(shape)
         planes[0, first], planes[0, first + 1] = phase.cos(), phase.sin()
     return planes
 

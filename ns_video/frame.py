@@ -65,8 +65,9 @@ class JpegTables:
 class QuantiserMap:
     """The quantiser step of each block of a decoded frame.
 
-    `step` is (rows, columns) float32: the luma quantiser step in 8-bit sample units
-    (H.264: 0.625 * 2**(QP / 6)); `block` the side of a block in luma samples; `picture_type` is "I", "P", "B" or "?".
+    `step` is (rows, columns) float32: the luma quantiser step in 8-bit sample units (H.264: 0.625 * 2**(QP / 6)); of
+    HEVC, AV1, VP8 and VP9 the H.264 step that does as much damage. `block` is the side of a block in luma samples;
+    `picture_type` is "I", "P", "B" or "?".
     `source` says who told: a codec's name, or "estimate".
     """
 

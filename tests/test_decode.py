@@ -14,6 +14,7 @@ from material import FRAMES, X264, Recipe, facts, write_clip
 
 from ns_video.errors import DamageError, InputError
 from ns_video.frame import Frame
+from ns_video.media.coded_headers import LIKENESS
 from ns_video.media.decode import CopiedPacket, DecodeOptions, open_clip
 
 
@@ -53,6 +54,64 @@ def test_colour_of_frames(full_range_601_clip: Path, plain_clip: Path) -> None:
     tagged, untagged = frames(full_range_601_clip)[0].color, frames(plain_clip)[0].color
     assert (tagged.matrix, tagged.range, tagged.primaries, tagged.transfer) == (6, 2, 6, 6)
     assert (untagged.matrix, untagged.primaries, untagged.transfer) == (2, 2, 2)
+
+
+def moving_clip(path: Path, codec: str, **options: str) -> Path:
+    """Twelve frames of noise that drifts, 128 x 96."""
+    noise = np.random.default_rng(3).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for t in range(12):
+            picture = np.ascontiguousarray(noise[t : t + 96, t : t + 128] // 4 + 90)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts = t
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def mean_step(path: Path) -> float:
+    found = frames(path, quantisers=True)
+    assert len(found) == 12 and all(f.quantiser is not None for f in found)
+    return float(np.mean([f.quantiser.step.mean() for f in found if f.quantiser is not None]))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_hevc_headers_tell_the_requested_qp(tmp_path: Path, suffix: str) -> None:
+    parameters = "log-level=none:ipratio=1:pbratio=1:aq-mode=0:cutree=0:qp="
+    for qp in (22, 34):
+        clip = moving_clip(tmp_path / f"{qp}{suffix}", "libx265", **{"x265-params": f"{parameters}{qp}"})
+        assert mean_step(clip) == pytest.approx(LIKENESS["hevc"] * 2 ** ((qp - 4) / 6), rel=0.12)
+        assert all(f.quantiser is None for f in frames(clip))
+
+
+_FIXED = {"b": "2M", "deadline": "realtime", "cpu-used": "4"}
+
+
+@pytest.mark.parametrize(
+    ("codec", "fine", "coarse"),
+    [
+        ("libsvtav1", {"crf": "20", "preset": "10"}, {"crf": "55", "preset": "10"}),
+        ("libvpx", {**_FIXED, "qmin": "8", "qmax": "8"}, {**_FIXED, "qmin": "50", "qmax": "50"}),
+        ("libvpx-vp9", {"crf": "15", "b": "0"}, {"crf": "55", "b": "0"}),
+    ],
+)
+def test_headers_of_other_codecs_tell_fine_from_coarse(
+    tmp_path: Path, codec: str, fine: dict[str, str], coarse: dict[str, str]
+) -> None:
+    steps = [mean_step(moving_clip(tmp_path / f"{i}.mkv", codec, **o)) for i, o in enumerate((fine, coarse))]
+    assert 0.3 < steps[0] < 12 and 2.5 * steps[0] < steps[1] < 120
+
+
+def test_damaged_headers_are_no_error(tmp_path: Path) -> None:
+    data = bytearray(moving_clip(tmp_path / "a.mkv", "libx265", **{"x265-params": "log-level=none"}).read_bytes())
+    rng = np.random.default_rng(0)
+    for at in rng.integers(len(data) // 2, len(data), 40):
+        data[at] ^= int(rng.integers(1, 256))
+    broken = tmp_path / "b.mkv"
+    broken.write_bytes(data)
+    assert frames(broken, quantisers=True)
 
 
 def test_quantisers_of_each_frame(tmp_path: Path) -> None:

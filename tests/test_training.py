@@ -191,7 +191,7 @@ artifact_features = 1.0
 """
     text = config_text(picture_folder, tmp_path, extra, steps=2).replace("crop = 32", "crop = 96")
     text = text.replace(f'"{picture_folder.name}"', f'"{picture_folder.name}"')
-    with pytest.raises(Exception, match="at least 112 pixels"):
+    with pytest.raises(Exception, match="at least 124 pixels"):
         Trainer(parse_config(text), "cpu")
     wide = tmp_path / "wide" / "wide"
     wide.mkdir(parents=True)

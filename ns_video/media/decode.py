@@ -26,6 +26,8 @@ from av.video.stream import VideoStream
 
 from ns_video.errors import DamageError, InputError
 from ns_video.frame import ColorInfo, Frame, PixelFormat, Plane, QuantiserMap
+from ns_video.media.coded_headers import CODECS as HEADER_CODECS
+from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers
 from ns_video.media.libav import at_rest, captured_log, not_streamable, open_input, printable
 from ns_video.media.probe import ClipInfo, clip_info, pixel_format
 from ns_video.record import Damage
@@ -186,7 +188,7 @@ class _Quantisers:
         elif kind == VideoEncParamsType.MPEG2:
             step = qp  # libav exports 2 * quant for MPEG-1 and -4, quantiser_scale for MPEG-2: the step itself
         elif kind == VideoEncParamsType.VP9:
-            step = np.interp(qp, self._VP9_STEP_INDEX, self._VP9_STEP)
+            step = LIKENESS["vp9"] * np.interp(qp, self._VP9_STEP_INDEX, self._VP9_STEP)
         else:
             return None
         return QuantiserMap(
@@ -248,7 +250,11 @@ class ClipReader:
         except BaseException:
             self._container.close()
             raise
-        self._quantisers = _Quantisers(self.info.video.codec, self.info.video.format.bit_depth)
+        codec = self.info.video.codec
+        self._quantisers = _Quantisers(codec, self.info.video.format.bit_depth)
+        self._headers = (
+            HeaderQuantisers(self._stream, codec) if self.options.quantisers and codec in HEADER_CODECS else None
+        )
 
     def __enter__(self) -> ClipReader:
         return self
@@ -382,6 +388,8 @@ class ClipReader:
                     continue  # PyAV's own flush packet; the decoder is drained below, once
                 if packet.is_corrupt:
                     self._damaged("a packet is marked corrupt", self._seconds(packet.pts))
+                if self._headers is not None:
+                    self._headers.see(packet)
                 decoded = self._decode(packet)
                 self._count_lost_start(packet, decoded)
             for frame in decoded:
@@ -595,10 +603,15 @@ class ClipReader:
             picture_type=_PICTURE_TYPES.get(int(picture.pict_type), "?"),
             interlaced=bool(picture.interlaced_frame),
             rotation=int(picture.rotation),
-            quantiser=self._quantisers.read(picture) if self.options.quantisers else None,
+            quantiser=self._quantiser(picture) if self.options.quantisers else None,
             damaged=bool(picture.is_corrupt),
             carrier=picture,
         )
+
+    def _quantiser(self, picture: VideoFrame) -> QuantiserMap | None:
+        if self._headers is not None:
+            return self._headers.of(picture.pts, picture.width, picture.height)
+        return self._quantisers.read(picture)
 
     def _check_length(self) -> None:
         """A file that was cut short says so nowhere but in the time its header promised."""

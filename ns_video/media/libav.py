@@ -246,6 +246,18 @@ def muted_log() -> Generator[None]:
         yield
 
 
+@contextmanager
+def traced_log() -> Generator[list[tuple[int, str, str]]]:
+    """libav's informational lines of this thread while the (short) block runs, as (level, who, text)."""
+    with _log_lock:
+        av.logging.set_level(av.logging.INFO)
+        try:
+            with av.logging.Capture(local=True) as lines:
+                yield lines
+        finally:
+            av.logging.set_level(av.logging.ERROR if _captures else None)
+
+
 def at_rest(context: Any) -> None:
     """Wait until no thread of a decoder works, without holding the interpreter's lock. Harmless for a closed one."""
     try:

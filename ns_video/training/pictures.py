@@ -26,6 +26,7 @@ Random = np.random.Generator
 
 _MARGIN = 16
 """Pixels that are degraded around a crop, so that blocks, blurs and kernels don't end at its border."""
+_MORE_MARGIN = 12  # at most, where a network is told the grid: sides that are no multiples of its cells
 _FINE = 80  # IJG quality above which only spotless pictures are drawn
 _SUBSAMPLING_SHARES = {"420": 0.62, "422": 0.10, "444": 0.28}
 _SHARPENED_UNTIL = 0.8  # of the steps: plain targets after (idea of APISR, CVPR 2024)
@@ -50,6 +51,8 @@ class Sample:
     tables: JpegTables | None = None
     origin: tuple[int, int] = (0, 0)
     """(top, left) of the crop in the picture that was damaged."""
+    whole: int = 0
+    """Side of that picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class PictureSet:
                 picture = Picture(pixels, source.weight, source.spotless, f"{source.folder}/{path.stem}")
                 kept = data.hold_out > 0 and index % data.hold_out == data.hold_out // 3
                 (self.held_out if kept else self.training).append(picture)
-        least = data.crop + _MARGIN
+        least = data.crop + _MARGIN + _MORE_MARGIN
         self.training = [picture for picture in self.training if min(picture.pixels.shape[:2]) >= least]
         if not self.training:
             raise InputError(f"no training picture is at least {least} pixels wide and high")
@@ -161,14 +164,15 @@ def _spec_sample(
     pictures: PictureSet, config: TrainingConfig, specs: tuple[Degradation, ...], random: Random
 ) -> Sample:
     crop, scale = config.data.crop, config.scale
-    reference = pictures.draw(random, crop + _MARGIN, True, config.data.augment)
+    margin = _MARGIN + (int(random.integers(0, _MORE_MARGIN)) if config.reads_grid else 0)
+    reference = pictures.draw(random, crop + margin, True, config.data.augment)
     spec = specs[int(random.integers(len(specs)))]
     degraded = degrade_still(reference, spec, int(random.integers(2**31))).rgb
     step = 4 * scale
     top, left = (int(v) * step for v in random.integers(0, _MARGIN // step + 1, 2))
     reference = reference[top : top + crop, left : left + crop]
     small = slice(top // scale, (top + crop) // scale), slice(left // scale, (left + crop) // scale)
-    return Sample(degraded[small], reference, origin=(top, left))
+    return Sample(degraded[small], reference, origin=(top, left), whole=crop + margin)
 
 
 def line_sharpened(rgb: Rgb) -> Rgb:
@@ -204,7 +208,8 @@ def draw_batch(pictures: PictureSet, config: TrainingConfig, step: int, rank: in
         side = torch.cat([jpeg_planes(sample.tables) for sample in samples])
     elif config.reads_grid:
         size = samples[0].degraded.shape[:2]
-        side = torch.cat([grid_planes(*size, origin=sample.origin) for sample in samples])
+        wholes = [(sample.whole, sample.whole) for sample in samples]
+        side = torch.cat([grid_planes(*size, whole=w, origin=s.origin) for w, s in zip(wholes, samples, strict=True)])
     return Batch(_tensor([sample.degraded for sample in samples]), _tensor(references), side)
 
 

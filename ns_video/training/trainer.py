@@ -559,7 +559,7 @@ class Trainer:
         if isinstance(self.averaged, NsRestore) and self.config.damage.kind == "jpeg":
             side = jpeg_planes(tables).to(self.process.device)
         elif self.config.reads_grid:
-            side = grid_planes(padded.shape[-2], padded.shape[-1], self.process.device)
+            side = grid_planes(padded.shape[-2], padded.shape[-1], self.process.device, whole=rgb.shape[:2])
         with self._autocast():
             out = call_network(self.averaged, padded, side)
         return to_rgb(out[..., :height, :width])

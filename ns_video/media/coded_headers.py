@@ -1,0 +1,93 @@
+"""Quantisers that libav's decoders keep to themselves: read from the headers of HEVC, AV1 and VP8 packets.
+
+libav's `trace_headers` filter parses a packet's headers and prints every field to its log; the lines are caught there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import av
+import numpy as np
+from av.bitstream import BitStreamFilterContext
+
+from ns_video.frame import QuantiserMap
+from ns_video.media.libav import traced_log
+
+CODECS = frozenset({"hevc", "av1", "vp8"})
+"""Codecs that are read here."""
+
+LIKENESS = {"hevc": 0.4, "av1": 0.35, "vp8": 0.8, "vp9": 0.45}
+"""A step of these codecs does as much damage as an H.264 step of this many times its size: larger transforms, better
+filters. Chosen on held-out training clips at four qualities each, where no clip lost (docs/models.md has the gains)."""
+
+_FIELD = re.compile(r"\b(init_qp_minus26|slice_qp_delta|base_q_idx|base_qindex)\b.*=\s*(-?\d+)\s*$")
+_KEPT = 512  # frames whose picture hasn't come yet
+# Places of the codecs' tables (libvpx, libaom: ac_qlookup), interpolated.
+_AV1_INDEX, _AV1_STEP = (0, 1, 95, 128, 160, 192, 224, 255), (4, 8, 102, 168, 270, 448, 880, 1828)
+_VP8_INDEX, _VP8_STEP = (0, 54, 83, 102, 117, 127), (4, 58, 116, 173, 229, 284)
+
+
+class HeaderQuantisers:
+    """Remembers the step of each packet of one stream until its frame is decoded."""
+
+    def __init__(self, stream: Any, codec: str) -> None:
+        self._codec = codec
+        self._initial = 26
+        self._last: float | None = None
+        self._steps: dict[int, float] = {}
+        self._filter: Any = None
+        with traced_log() as lines:
+            try:
+                self._filter = BitStreamFilterContext("trace_headers", stream)
+            except (av.FFmpegError, ValueError, RuntimeError):
+                return
+            self._read(lines)  # parameter sets in the container's header
+
+    def see(self, packet: Any) -> None:
+        """Read a packet's headers before it is decoded. What can't be parsed tells nothing."""
+        if self._filter is None or packet.pts is None or not packet.size:
+            return
+        copy = av.Packet(bytes(packet))  # a filter takes the packet it is given
+        with traced_log() as lines:
+            try:
+                self._filter.filter(copy)
+            except (av.FFmpegError, ValueError):
+                self._filter.flush()
+            found = self._read(lines)
+        step = self._last if found is None else found
+        if step is None:
+            return
+        self._last = step
+        self._steps[packet.pts] = step
+        while len(self._steps) > _KEPT:
+            del self._steps[next(iter(self._steps))]
+
+    def of(self, pts: int | None, width: int, height: int) -> QuantiserMap | None:
+        """The map of the frame with this time: one step for all of it."""
+        step = None if pts is None else self._steps.pop(pts, None)
+        if step is None:
+            return None
+        likeness = np.full((1, 1), step * LIKENESS[self._codec], np.float32)
+        return QuantiserMap(likeness, max(width, height), "?", f"{self._codec} headers")
+
+    def _read(self, lines: Iterable[tuple[int, str, str]]) -> float | None:
+        """The step that a packet's fields say, 8-bit sample units; of several slices the mean, of several frames the
+        last."""
+        steps: list[float] = []
+        for _, _, text in lines:
+            match = _FIELD.search(text)
+            if match is None:
+                continue
+            name, value = match[1], int(match[2])
+            if name == "init_qp_minus26":
+                self._initial = 26 + value
+            elif name == "slice_qp_delta":
+                steps.append(2.0 ** ((self._initial + value - 4) / 6))
+            elif name == "base_q_idx":
+                steps = [float(np.interp(value, _AV1_INDEX, _AV1_STEP)) / 8]
+            else:
+                steps = [float(np.interp(value, _VP8_INDEX, _VP8_STEP)) / 4]
+        return float(np.mean(steps)) if steps else None
