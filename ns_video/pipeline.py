@@ -134,9 +134,13 @@ def restore(
 ) -> RunRecord:
     """Restore INPUT into OUTPUT and return the run record.
 
-    Paths, or "-" for standard input and output. `options` are the fields of RestoreOptions. Raises NsVideoError;
-    a run that ends with damaged input or frames passed through returns a record whose `exit_code` is 3.
+    Paths, or "-" for standard input and output. `options` are the fields of RestoreOptions; paths among them may be
+    text. Raises NsVideoError; a run that ends with damaged input or frames passed through returns a record whose
+    `exit_code` is 3.
     """
+    for name in ("report", "record"):
+        if options.get(name) is not None:
+            options[name] = Path(options[name])
     steps = restore_steps(os.fspath(input), os.fspath(output), RestoreOptions(preset=preset, **options))
     while True:
         try:

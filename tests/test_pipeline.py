@@ -432,6 +432,8 @@ def test_interrupted_run_leaves_a_playable_part_and_resumes_to_the_same_bytes(tm
 
 
 def test_public_call_returns_the_record(plain_clip: Path, tmp_path: Path) -> None:
-    record = ns_video.restore(plain_clip, tmp_path / "out.mp4", preset="video", strength=0.5)
+    page = tmp_path / "page.html"
+    record = ns_video.restore(plain_clip, tmp_path / "out.mp4", preset="video", strength=0.5, report=str(page))
+    assert page.exists()
     assert isinstance(record, ns_video.RunRecord)
     assert record.model.name == "video" and record.exit_code == 0 and len(record.model.sha256) == 64
