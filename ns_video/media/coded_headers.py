@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 from av.bitstream import BitStreamFilterContext
 
 from ns_video.frame import QuantiserMap
@@ -25,9 +26,14 @@ filters. Chosen on held-out training clips at four qualities each, where no clip
 
 _FIELD = re.compile(r"\b(init_qp_minus26|slice_qp_delta|base_q_idx|base_qindex)\b.*=\s*(-?\d+)\s*$")
 _KEPT = 512  # frames whose picture hasn't come yet
-# Places of the codecs' tables (libvpx, libaom: ac_qlookup), interpolated.
-_AV1_INDEX, _AV1_STEP = (0, 1, 95, 128, 160, 192, 224, 255), (4, 8, 102, 168, 270, 448, 880, 1828)
+# Places of the codecs' tables (ac_qlookup of libvpx and libaom), interpolated.
+_VP9_INDEX, _VP9_STEP = (0, 1, 95, 128, 160, 192, 224, 255), (4, 8, 102, 168, 270, 448, 880, 1828)
 _VP8_INDEX, _VP8_STEP = (0, 54, 83, 102, 117, 127), (4, 58, 116, 173, 229, 284)
+
+
+def vp9_steps(index: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Quantiser index of VP9 or AV1, 0 to 255 → step in 8-bit sample units."""
+    return np.asarray(np.interp(index, _VP9_INDEX, _VP9_STEP), np.float64) / 8
 
 
 class HeaderQuantisers:
@@ -87,7 +93,7 @@ class HeaderQuantisers:
             elif name == "slice_qp_delta":
                 steps.append(2.0 ** ((self._initial + value - 4) / 6))
             elif name == "base_q_idx":
-                steps = [float(np.interp(value, _AV1_INDEX, _AV1_STEP)) / 8]
+                steps = [float(vp9_steps(value))]
             else:
                 steps = [float(np.interp(value, _VP8_INDEX, _VP8_STEP)) / 4]
         return float(np.mean(steps)) if steps else None

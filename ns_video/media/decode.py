@@ -27,7 +27,7 @@ from av.video.stream import VideoStream
 from ns_video.errors import DamageError, InputError
 from ns_video.frame import ColorInfo, Frame, PixelFormat, Plane, QuantiserMap
 from ns_video.media.coded_headers import CODECS as HEADER_CODECS
-from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers
+from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers, vp9_steps
 from ns_video.media.libav import at_rest, captured_log, not_streamable, open_input, printable
 from ns_video.media.probe import ClipInfo, clip_info, pixel_format
 from ns_video.record import Damage
@@ -155,9 +155,6 @@ class _ThreadedError(Exception):
 class _Quantisers:
     """Reads libav's VIDEO_ENC_PARAMS into QuantiserMaps."""
 
-    _VP9_STEP_INDEX = np.array([0, 1, 95, 128, 160, 192, 224, 255], np.float32)
-    _VP9_STEP = np.array([4, 8, 102, 168, 270, 448, 880, 1828], np.float32) / 8  # libvpx ac_qlookup, interpolated
-
     def __init__(self, codec: str, bit_depth: int) -> None:
         self._codec = codec
         self._depth = bit_depth
@@ -188,7 +185,7 @@ class _Quantisers:
         elif kind == VideoEncParamsType.MPEG2:
             step = qp  # libav exports 2 * quant for MPEG-1 and -4, quantiser_scale for MPEG-2: the step itself
         elif kind == VideoEncParamsType.VP9:
-            step = LIKENESS["vp9"] * np.interp(qp, self._VP9_STEP_INDEX, self._VP9_STEP)
+            step = LIKENESS["vp9"] * vp9_steps(qp)
         else:
             return None
         return QuantiserMap(
