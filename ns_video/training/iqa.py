@@ -119,10 +119,10 @@ def make_material(config: IqaConfig) -> Material:
     order = rng.permutation(len(paths))
     held_out_pictures = set(order[: int(len(paths) * config.validation_share)].tolist())
     material, began, content, turn = Material(), time.monotonic(), 0, 0
-    maker = _clip_maker(config)
+    maker = clip_maker(config)
     while time.monotonic() - began < config.material_minutes * 60:
         if maker is not None and rng.random() < config.clip_share:
-            _add_variants(material, _clip_variants(maker, content, rng), content, rng)
+            _add_variants(material, clip_variants(maker, content, rng), content, rng)
             if rng.random() < config.validation_share:
                 material.held_out.add(content)
             content += 1
@@ -142,14 +142,15 @@ def make_material(config: IqaConfig) -> Material:
     return material
 
 
-def _clip_maker(config: IqaConfig) -> ClipMaker | None:
+def clip_maker(config: IqaConfig) -> ClipMaker | None:
+    """What draws the clean clips; None where the configuration asks for none."""
     if not config.clips:
         return None
     sources = find_sources([Path(folder) for folder in config.clips], [Path(folder) for folder in config.folders])
     return ClipMaker(sources, config.seed)
 
 
-def _clip_variants(maker: ClipMaker, index: int, rng: Generator) -> list[Rgb]:
+def clip_variants(maker: ClipMaker, index: int, rng: Generator) -> list[Rgb]:
     """One frame of a clean clip, and the same of seven codings by one codec, from fine to coarse."""
     height, width = _CLIP_SIZES[int(rng.integers(len(_CLIP_SIZES)))]
     clip = maker.truth(index, (_CLIP_FRAMES, height, width))

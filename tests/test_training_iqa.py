@@ -1,0 +1,54 @@
+"""Material of the no-reference score: clips that real encoders damaged, from fine to coarse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ns_video.errors import UsageError
+from ns_video.media.pictures import write_png
+from ns_video.quality.ns_iqa import NsIqaJudges
+from ns_video.training.iqa import clip_maker, clip_variants, read_iqa_config, train_iqa
+from ns_video.weights import load_descriptor
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """Pictures of drifting waves, and a training of a few seconds on them."""
+    folder = tmp_path / "data" / "waves"
+    folder.mkdir(parents=True)
+    y, x = np.mgrid[0:400, 0:480]
+    for index in range(6):
+        random = np.random.default_rng(index)
+        waves = [np.sin(x * a + y * b + c) for a, b, c in random.normal(0, 0.4, (12, 3))]
+        picture = 128 + 30 * np.stack([np.sum(waves[i::3], 0) for i in range(3)], -1)
+        write_png(folder / f"{index}.png", np.clip(picture, 0, 255).astype(np.uint8))
+    path = tmp_path / "iqa.toml"
+    path.write_text(
+        'folders = ["waves"]\nclips = ["waves"]\nclip_share = 0.5\nmaterial_minutes = 0.06\nhead_steps = 5\n'
+        "region = 256\nlarge_share = 0.0\n"
+    )
+    return path
+
+
+def test_a_coded_clip_gets_worse_from_variant_to_variant(recipe: Path) -> None:
+    config = read_iqa_config(recipe, recipe.parent / "data")
+    maker = clip_maker(config)
+    assert maker is not None
+    for index in range(3):
+        truth, *coded = clip_variants(maker, index, np.random.default_rng(index))
+        errors = [float(np.square(picture.astype(float) - truth).mean()) for picture in coded]
+        assert len(coded) == 7 and errors[0] < errors[3] < errors[-1]
+
+
+def test_a_training_leaves_judges_that_load(recipe: Path, tmp_path: Path) -> None:
+    train_iqa(read_iqa_config(recipe, recipe.parent / "data"), tmp_path / "judges.safetensors")
+    assert isinstance(load_descriptor(str(tmp_path / "judges.safetensors")).network, NsIqaJudges)
+
+
+def test_a_wrong_key_is_named(recipe: Path) -> None:
+    recipe.write_text(recipe.read_text() + "clip_chare = 1\n")
+    with pytest.raises(UsageError, match="clip_chare"):
+        read_iqa_config(recipe, recipe.parent / "data")
