@@ -50,7 +50,8 @@ def problems(outcome: Outcome, output: Path, counted: int | str | None, frames: 
         return [f"signal {outcome.signal}"]
     if outcome.traceback:
         out.append("a traceback or an untranslated error")
-    if outcome.code not in (0, 1, 3):
+    now_still = outcome.code == 2 and "is a still" in outcome.stderr  # an animation whose frame count was hit
+    if outcome.code not in (0, 1, 3) and not now_still:
         out.append(f"exit code {outcome.code}")
     if outcome.code == 1 and len(outcome.error_lines) != 1:
         out.append(f"{len(outcome.error_lines)} error lines")
