@@ -31,7 +31,7 @@ _VP9_INDEX, _VP9_STEP = (0, 1, 95, 128, 160, 192, 224, 255), (4, 8, 102, 168, 27
 _VP8_INDEX, _VP8_STEP = (0, 54, 83, 102, 117, 127), (4, 58, 116, 173, 229, 284)
 
 
-def vp9_steps(index: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def vp9_steps(index: float | npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Quantiser index of VP9 or AV1, 0 to 255 → step in 8-bit sample units."""
     return np.asarray(np.interp(index, _VP9_INDEX, _VP9_STEP), np.float64) / 8
 

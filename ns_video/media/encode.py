@@ -142,6 +142,8 @@ class VideoPlan:
     """What the output can't hold, in words."""
     wished: tuple[str, ...] = ()
     """Names of the encoder options that the user gave."""
+    begins: Fraction = Fraction(0)
+    """Presentation time of the first frame, seconds."""
 
 
 def format_for(path: str, container_format: str | None = None) -> str:
@@ -270,6 +272,7 @@ def plan_video(
         lossless=lossless,
         notes=tuple(notes),
         wished=tuple(sorted(wanted.encoder_options)),
+        begins=(first.pts or 0) * first.time_base,
     )
 
 

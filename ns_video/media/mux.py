@@ -219,7 +219,9 @@ class ClipWriter:
         self._first: Fraction | None = None
         self._quicktime = settings.container_format == "mov"
         self._holds_negative_times = settings.container_format in _MATROSKA | _MOV
-        if settings.container_format in _MATROSKA and (info.start_seconds or 0.0) > -_PRIMING_SECONDS:
+        promised = info.start_seconds or 0.0
+        unforeseen = plan.begins < 0 <= promised  # a damaged index: a block of video before 0 would have no time
+        if settings.container_format in _MATROSKA and promised > -_PRIMING_SECONDS and not unforeseen:
             # A block may lie before 0 (encoder delay of AAC); shifting all streams for it would move every frame.
             options.setdefault("avoid_negative_ts", "disabled")
         try:
