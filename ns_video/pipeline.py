@@ -886,6 +886,9 @@ class _Run:
         except InputError as error:
             differences = [Difference(f"it can't be read back: {error.message}")]
         self.record.verified = self.options.verify
+        if self.record.damage:
+            self.record.warnings += [d.what for d in differences if d.by_damage]
+            differences = [d for d in differences if not d.by_damage]
         if differences:
             kept = _beside(self.target_path, "failed-check")
             path.replace(kept)

@@ -59,6 +59,8 @@ class Difference:
     """One way in which an output is not what it should be."""
 
     what: str
+    by_damage: bool = False
+    """A damaged input explains it: words or data with nonsense in them, which the container would not take."""
 
 
 def read_facts(path: str | Path, *, skip: Iterable[int] = ()) -> FileFacts:
@@ -141,8 +143,9 @@ def compare_streams(
             None,
         )
         name = f"stream {about.index} ({about.type} {about.codec})"
+        beside = about.type in ("subtitle", "data")
         if match is None:
-            out.append(Difference(f"{name} is missing"))
+            out.append(Difference(f"{name} is missing", beside))
             continue
         pool.remove(match)
         language, kept = dict(about.metadata).get("language"), dict(match.metadata).get("language")
@@ -161,7 +164,8 @@ def compare_streams(
                 continue  # gaps between cues are written as empty samples
             if about.codec == "hdmv_pgs_subtitle" and 0 < tally.packets < expected.packets:
                 continue  # MPEG-TS cuts a picture into packets that other containers keep whole
-            out.append(Difference(f"{name}: {expected.packets} packets went in, {tally.packets} are in the output"))
+            counts = f"{expected.packets} packets went in, {tally.packets} are in the output"
+            out.append(Difference(f"{name}: {counts}", beside))
         elif (
             not copy.target_codec
             and about.codec not in _REWRITTEN
