@@ -15,7 +15,7 @@ QUANTISER_PLANES = 6
 """step, previous step, next step, is intra, is bidirectional, gate."""
 
 GRID_PLANES = 4
-"""cosine and sine of the column modulo 3, then of the row: where a pixel lies in cells of 3 px."""
+"""cosine and sine of a column's place in cells of about 3 px, then of a row's."""
 
 FADE_START, FADE_END = 9.2, 3.9
 """Mean low-frequency steps (IJG quality 88 and 95) between which the gate for JPEG stills closes."""

@@ -85,7 +85,7 @@ class EnhanceOptions:
     assumed_step: float | None = None
     """Quantiser step (8-bit sample units) taken where a clip doesn't tell its own; None: such frames are left.
 
-    3 harmed none of eight coded clips; a guess far above the truth does harm (docs/speed.md).
+    A guess above the truth harms good clips.
     """
 
     def __post_init__(self) -> None:
