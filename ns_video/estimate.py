@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ns_video.frame import JpegTables
 from ns_video.jpeg_tables import ANNEX_K_CHROMA, ANNEX_K_LUMA, ijg_percent, scaled_table
 
-__all__ = ["JpegEvidence", "estimate_jpeg", "find_jpeg", "reconcile"]
+__all__ = ["JpegEvidence", "estimate_jpeg", "find_jpeg", "reconcile", "share_on_steps"]
 
 Samples = npt.NDArray[np.float32]
 
@@ -42,6 +42,10 @@ _LEAST_EVIDENCE = 60.0
 _LEAST_MEAN_EVIDENCE = 0.12
 _FREE_TABLE_FACTOR = 2.0
 """Free steps must explain this much more than the best IJG table to be believed."""
+_LEAST_FREE_MEAN_EVIDENCE = 0.4
+"""And as much per coefficient that isn't zero."""
+_DEAD_ZONE_STEPS = 62  # 2 QP for QP up to 31
+_DEAD_ZONE_SIGMA = 0.6
 _PHASE_CANDIDATES = 2
 _STRONGER = 1.3
 """Mean step of the estimate / of the header from which the estimate is taken for an earlier, stronger save."""
@@ -86,6 +90,32 @@ def _comb() -> npt.NDArray[np.float32]:
     comb = np.stack(tables)
     comb[:, centre < _ZERO] = 0
     return comb.astype(np.float32)
+
+
+def _log_ratio(centre: npt.NDArray[np.float64], teeth: npt.NDArray[np.float64], step: float) -> npt.NDArray[np.float64]:
+    """Log likelihood ratio of coefficients at `centre` for a comb of evenly weighted teeth."""
+    width = np.sqrt(_DEAD_ZONE_SIGMA**2 + _BIN**2 / 12)
+    tooth = np.exp(-0.5 * ((centre[:, None] - teeth) / width) ** 2) / (width * np.sqrt(2 * np.pi))
+    ratio = np.log(_OUTLIER + (1 - _OUTLIER) * step * tooth.sum(1))
+    ratio[centre < _ZERO] = 0
+    return ratio
+
+
+@cache
+def _dead_zone_combs() -> npt.NDArray[np.float32]:
+    """(_BINS, hypotheses): what H.263 and MPEG do to a residual, one flat step and a reconstruction beside the middle.
+
+    Coefficients lie at (L + 1/2) step, or 1 less (H.263 section 6.2.1, even quantisers), L from 1; in limited range
+    seen as full range too.
+    """
+    centre = (np.arange(_BINS) + 0.5) * _BIN
+    combs: list[npt.NDArray[np.float64]] = []
+    for scale in (1.0, 255 / 219):
+        for step in range(4, _DEAD_ZONE_STEPS + 1):
+            for less in (0.0, 1.0):
+                teeth = ((np.arange(1, int(_REACH / step) + 2) + 0.5) * step - less) * scale
+                combs.append(_log_ratio(centre, teeth, step * scale))
+    return np.stack(combs, 1).astype(np.float32)
 
 
 def _blocks(plane: npt.NDArray[np.generic], phase: tuple[int, int], at_most: int) -> npt.NDArray[np.generic]:
@@ -152,8 +182,9 @@ def _nats_of_steps(evidence: Samples, steps: npt.NDArray[np.int64]) -> npt.NDArr
     return np.where(known, values, 0.0)
 
 
-def _fit(coefficients: Samples) -> tuple[float, int, Samples, float]:
-    """Best IJG luma quality: (nats, quality, (64, _STEPS) evidence at the best width, coefficients counted)."""
+def _fit(coefficients: Samples) -> tuple[float, int, Samples, float, float]:
+    """Best IJG luma quality: (nats, quality, (64, _STEPS) evidence at the best width, coefficients counted), and the
+    nats of the best comb with a dead zone."""
     histograms = _histograms(coefficients)
     count = float(histograms[:, int(_ZERO / _BIN) :].sum())
     best: tuple[float, int, Samples] | None = None
@@ -164,7 +195,7 @@ def _fit(coefficients: Samples) -> tuple[float, int, Samples, float]:
         if best is None or nats[quality] > best[0]:
             best = (float(nats[quality]), quality + 1, evidence)
     assert best is not None
-    return (*best, count)
+    return (*best, count, float((histograms.sum(0) @ _dead_zone_combs()).max()))
 
 
 def _free_table(evidence: Samples, percent: float) -> tuple[npt.NDArray[np.uint16], float]:
@@ -192,6 +223,21 @@ def _chroma_subsampling(
     return (1, 1) if full > 0 else (2, 2)
 
 
+def share_on_steps(picture: npt.NDArray[np.uint8], table: npt.NDArray[np.uint16], phase: tuple[int, int]) -> float:
+    """How many of the luma coefficients that aren't zero lie within 0.2 steps of a multiple of their step, 0 to 1.
+
+    `picture` is (H, W, 3) RGB, `table` (8, 8). Chance gives 0.4, as any other grid than the right one shows. Steps
+    below 4 are left out: rounding alone spreads a coefficient by 0.35. NaN where nothing is left.
+    """
+    luma: Samples = picture.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    clipped = ((picture == 0) | (picture == 255)).any(-1)
+    steps = table.astype(np.float32).ravel()
+    turns = np.abs(_coefficients(luma, clipped, phase)) / steps
+    counted = (turns > 0.6) & (steps >= 4)
+    counted[:, 0] = False
+    return float((np.abs(turns - np.rint(turns))[counted] < 0.2).mean()) if counted.any() else float("nan")
+
+
 def find_jpeg(picture: npt.NDArray[np.uint8]) -> JpegEvidence | None:
     """The JPEG in a picture's past, from (H, W, 3) RGB or (H, W) luma samples, uint8; None where none is seen.
 
@@ -204,12 +250,13 @@ def find_jpeg(picture: npt.NDArray[np.uint8]) -> JpegEvidence | None:
     extreme = (picture == 0) | (picture == 255)
     clipped = extreme.any(-1) if picture.ndim == 3 else extreme
     phase = max(_phases(luma), key=lambda p: _fit(_coefficients(luma, clipped, p, _PHASE_BLOCKS))[0])
-    nats, quality, evidence, count = _fit(_coefficients(luma, clipped, phase))
+    nats, quality, evidence, count, dead_zone = _fit(_coefficients(luma, clipped, phase))
     percent = float(ijg_percent(quality))
     free, free_nats = _free_table(evidence, percent)
     is_free = free_nats > _FREE_TABLE_FACTOR * max(nats, 0.0) + _LEAST_EVIDENCE
     believed = free_nats if is_free else nats
-    if believed < _LEAST_EVIDENCE or believed < _LEAST_MEAN_EVIDENCE * count:
+    least_mean = _LEAST_FREE_MEAN_EVIDENCE if is_free else _LEAST_MEAN_EVIDENCE
+    if believed < _LEAST_EVIDENCE or believed < least_mean * count or believed < dead_zone:
         return None
     subsampling = (1, 1)
     if samples.ndim == 3:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ns_video.estimate import estimate_jpeg, find_jpeg, reconcile
+from ns_video.estimate import estimate_jpeg, find_jpeg, reconcile, share_on_steps
 from ns_video.frame import JpegTables
 from ns_video.jpeg_tables import ijg_tables
 from ns_video.media.degrade import degrade_still, parse_spec
@@ -120,3 +120,30 @@ def test_tables_of_another_encoder_are_found_by_frequency() -> None:
     found = find_jpeg(decode_jpeg(encode_jpeg(photograph(5), flat)))
     assert found is not None and found.quality is None
     assert np.median(found.tables.luma) == 24
+
+
+@pytest.mark.parametrize("qp", [2, 4, 6, 8, 12])
+def test_a_frame_of_a_video_with_a_dead_zone_is_no_jpeg(qp: int) -> None:
+    """H.263 and MPEG put coefficients at odd multiples of half the step: (2 L + 1) QP - 1, QP even (H.263 6.2.1)."""
+    picture = photograph(3)
+    luma = picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    k, n = np.arange(8)[:, None], np.arange(8)[None, :]
+    dct = np.cos(np.pi * (2 * n + 1) * k / 16) / 2
+    dct[0] /= np.sqrt(2)
+    blocks = luma.reshape(32, 8, 32, 8).transpose(0, 2, 1, 3)
+    coefficients = dct @ blocks @ dct.T
+    scale = 255 / 219  # limited range, seen as full range
+    level = np.floor(np.abs(coefficients) / (2 * qp * scale))
+    coded = np.sign(coefficients) * ((2 * level + 1) * qp - 1) * scale * (level > 0)
+    coded[..., 0, 0] = coefficients[..., 0, 0]
+    gray = np.clip(np.rint(dct.T @ coded @ dct), 0, 255).transpose(0, 2, 1, 3).reshape(256, 256)
+    frame = np.repeat(gray[..., None], 3, -1).astype(np.uint8)
+    assert find_jpeg(frame) is None
+
+
+def test_the_share_on_steps_is_chance_off_the_grid(picture: Rgb) -> None:
+    tables = ijg_tables(60)
+    saved = decode_jpeg(encode_jpeg(picture, tables))
+    assert share_on_steps(saved, tables.luma, (0, 0)) > 0.9
+    assert 0.3 < share_on_steps(saved, tables.luma, (4, 3)) < 0.5
+    assert np.isnan(share_on_steps(saved, np.ones((8, 8), np.uint16), (0, 0)))
