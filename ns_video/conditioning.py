@@ -17,6 +17,9 @@ QUANTISER_PLANES = 6
 GRID_PLANES = 4
 """cosine and sine of a column's place in cells of about 3 px, then of a row's."""
 
+PITCH_PLANES = 1
+"""Side of a mosaic's cells."""
+
 FADE_START, FADE_END = 9.2, 3.9
 """Mean low-frequency steps (IJG quality 88 and 95) between which the gate for JPEG stills closes."""
 
@@ -135,6 +138,11 @@ def grid_planes(
     return planes
 
 
+def pitch_plane(pitch: int, device: torch.device | str = "cpu") -> Tensor:
+    """(1, PITCH_PLANES, 1, 1) float32: how many px a side a mosaic's cells have; 2 → -1, 4 → 1."""
+    return torch.full((1, PITCH_PLANES, 1, 1), pitch - 3.0, device=device)
+
+
 def example_planes(conditioning: str, height: int, width: int, device: torch.device | str = "cpu") -> Tensor | None:
     """What a network of that conditioning gets for an H × W picture of middling damage; None where it gets nothing."""
     if conditioning == "jpeg":
@@ -143,4 +151,6 @@ def example_planes(conditioning: str, height: int, width: int, device: torch.dev
     if conditioning == "quantiser":
         steps = QuantiserMap(np.full((1, 1), 8.0, np.float32), max(height, width))
         return quantiser_planes(steps, steps, steps, height, width, device)
+    if conditioning == "mosaic":
+        return pitch_plane(3, device)
     return grid_planes(height, width, device) if conditioning == "grid" else None

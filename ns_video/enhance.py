@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 import ns_video.color as color
 import ns_video.tile as tile
-from ns_video.conditioning import example_planes, grid_planes, jpeg_planes, quantiser_planes
+from ns_video.cells import Kind, find_pitch, fit, shrink
+from ns_video.conditioning import example_planes, grid_planes, jpeg_planes, pitch_plane, quantiser_planes
 from ns_video.device import PRECISIONS, available_memory, choose_precision, pick_device
 from ns_video.errors import ModelError, UsageError
 from ns_video.estimate import estimate_jpeg, reconcile
@@ -303,7 +304,7 @@ class Enhancer:
         change: Tensor | None = None
         if compute and self.options.strength > 0:
             seen = current.picture()
-            restored = self._network(around.pictures(), around.side, precision)
+            restored = self._restored(around.pictures(), around.side, around.pitch, precision)
             healthy = _health(seen, restored)
             if self.domain == "rgb":
                 restored.clamp_(0, 1)
@@ -328,14 +329,17 @@ class Enhancer:
             seen = rgb.to(self.device)
             picture = color.rgb_to_ycbcr(seen) if self.domain == "ycbcr" else seen
             change = torch.zeros(1, 3, *size, device=self.device)
+            kind = self._cells
+            pitch = 0 if kind is None else find_pitch(seen[0].mean(0), kind) or 0
             planes = side if isinstance(side, Tensor) else self._side_planes(side, seen)
             if planes is None and self.descriptor.scale != 1:
                 planes = self._closed(height, width)
-            if not self.does_nothing and (planes is not None or self.descriptor.conditioning == "none"):
-                restored = self._network([picture] * self.descriptor.frames, planes, self.precision)
+            if pitch or (not self.does_nothing and (planes is not None or self.descriptor.conditioning == "none")):
+                pictures = [picture] * self.descriptor.frames
+                restored = self._restored(pictures, planes, pitch, self.precision)
                 if not bool(torch.isfinite(restored).all()) and self.precision != "fp32":
                     self.stats.fp32_retries += 1
-                    restored = self._network([picture] * self.descriptor.frames, planes, "fp32")
+                    restored = self._restored(pictures, planes, pitch, "fp32")
                 change = color.resample(restored, size) - color.resample(picture, size)
             change = change * self.options.strength
             if self.options.sharpen > 0:
@@ -355,6 +359,10 @@ class Enhancer:
         wanted = self.descriptor.conditioning
         if wanted == "none":
             return None, None
+        kind = self._cells
+        if kind is not None:
+            around.pitch = find_pitch(around.current.picture()[0].mean(0), kind) or 0
+            return None, None if around.pitch else "undamaged"
         height, width = tile.padded_size(frame.height, frame.width, self.descriptor.multiple_of)
         if wanted == "grid":
             return grid_planes(height, width, self.device, whole=(frame.height, frame.width)), None
@@ -401,6 +409,22 @@ class Enhancer:
             return quantiser_planes(side, side, side, height, width, self.device)
         return None
 
+    @property
+    def _cells(self) -> Kind | None:
+        """The kind of cells that the network sees, None where it sees pixels."""
+        wanted = self.descriptor.conditioning
+        return wanted if wanted == "mosaic" or wanted == "shrunk" else None
+
+    def _restored(self, pictures: Sequence[Tensor], side: Tensor | None, pitch: int, precision: str) -> Tensor:
+        """`_network`, over cells of `pitch` px where the network sees those."""
+        kind = self._cells
+        if kind is None:
+            return self._network(pictures, side, precision)
+        small = [shrink(picture, kind, pitch) for picture in pictures]
+        planes = pitch_plane(pitch, self.device) if kind == "mosaic" else None
+        enlarged = self._network(small, planes, precision)
+        return fit(enlarged, *pictures[0].shape[-2:])
+
     # The network over tiles.
 
     def _network(self, pictures: Sequence[Tensor], side: Tensor | None, precision: str) -> Tensor:
@@ -412,7 +436,7 @@ class Enhancer:
             tiles = self.tiles(*padded[0].shape[-2:])
             try:
                 restored = self._run_tiles(padded, side, tiles, precision)
-                return restored[..., : height * descriptor.scale, : width * descriptor.scale]
+                return restored[..., : height * descriptor.enlarges, : width * descriptor.enlarges]
             except (RuntimeError, MemoryError) as error:
                 side_px = max(max(one.outer.height, one.outer.width) for one in tiles)
                 if not _is_out_of_memory(error) or side_px <= SMALLEST_TILE:
@@ -454,9 +478,9 @@ class Enhancer:
             return forward(tiles)[0]
         height, width = pictures[0].shape[-2:]
         canvas = torch.empty(
-            1, descriptor.out_channels, height * descriptor.scale, width * descriptor.scale, device=self.device
+            1, descriptor.out_channels, height * descriptor.enlarges, width * descriptor.enlarges, device=self.device
         )
-        return tile.run_tiled(forward, tiles, canvas, scale=descriptor.scale, blend=self._blend(), batch=batch)
+        return tile.run_tiled(forward, tiles, canvas, scale=descriptor.enlarges, blend=self._blend(), batch=batch)
 
     def _blend(self) -> tile.Blend:
         if self.options.blend == "auto":
@@ -568,6 +592,8 @@ class _Around:
     following: _Held | None
     frames: int
     side: Tensor | None = None
+    pitch: int = 0
+    """Side in px of the cells that the picture is made of, where the network sees cells."""
 
     def pictures(self) -> list[Tensor]:
         """In time order; an end repeats itself."""

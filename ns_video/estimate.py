@@ -92,7 +92,9 @@ def _comb() -> npt.NDArray[np.float32]:
     return comb.astype(np.float32)
 
 
-def _log_ratio(centre: npt.NDArray[np.float64], teeth: npt.NDArray[np.float64], step: float) -> npt.NDArray[np.float64]:
+def _log_ratio(
+    centre: npt.NDArray[np.floating], teeth: npt.NDArray[np.floating], step: float
+) -> npt.NDArray[np.floating]:
     """Log likelihood ratio of coefficients at `centre` for a comb of evenly weighted teeth."""
     width = np.sqrt(_DEAD_ZONE_SIGMA**2 + _BIN**2 / 12)
     tooth = np.exp(-0.5 * ((centre[:, None] - teeth) / width) ** 2) / (width * np.sqrt(2 * np.pi))
@@ -109,7 +111,7 @@ def _dead_zone_combs() -> npt.NDArray[np.float32]:
     seen as full range too.
     """
     centre = (np.arange(_BINS) + 0.5) * _BIN
-    combs: list[npt.NDArray[np.float64]] = []
+    combs: list[npt.NDArray[np.floating]] = []
     for scale in (1.0, 255 / 219):
         for step in range(4, _DEAD_ZONE_STEPS + 1):
             for less in (0.0, 1.0):

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from ns_video.conditioning import GRID_PLANES
 from ns_video.errors import ResumeError, UsageError
 from ns_video.media.pictures import read_rgb, write_png
 from ns_video.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
@@ -55,13 +54,13 @@ def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six pictures of smooth shapes with hard edges: what JPEG damages."""
     folder = tmp_path_factory.mktemp("pictures") / "shapes"
     folder.mkdir()
-    y, x = np.mgrid[0:96, 0:96]
+    y, x = np.mgrid[0:128, 0:128]
     for index in range(6):
         random = np.random.default_rng(index)
-        picture = np.zeros((96, 96, 3))
+        picture = np.zeros((128, 128, 3))
         for _ in range(6):
             a, b, c = random.normal(0, 1, 3)
-            picture += (np.sign(a * (x - 48) + b * (y - 48) + 20 * c)[..., None] + 1) * random.uniform(5, 40, 3)
+            picture += (np.sign(a * (x - 64) + b * (y - 64) + 20 * c)[..., None] + 1) * random.uniform(5, 40, 3)
         write_png(folder / f"{index}.png", np.clip(picture, 0, 255).astype(np.uint8))
     return folder
 
@@ -189,13 +188,13 @@ adversarial = 0.1
 artifact_cross_entropy = 0.1
 artifact_features = 1.0
 """
-    text = config_text(picture_folder, tmp_path, extra, steps=2).replace("crop = 32", "crop = 96")
-    text = text.replace(f'"{picture_folder.name}"', f'"{picture_folder.name}"')
-    with pytest.raises(Exception, match="at least 124 pixels"):
+    text = config_text(picture_folder, tmp_path, extra, steps=2).replace("crop = 32", "crop = 128")
+
+    with pytest.raises(Exception, match="at least 156 pixels"):
         Trainer(parse_config(text), "cpu")
     wide = tmp_path / "wide" / "wide"
     wide.mkdir(parents=True)
-    write_png(wide / "0.png", np.random.default_rng(0).integers(0, 255, (128, 128, 3)).astype(np.uint8))
+    write_png(wide / "0.png", np.random.default_rng(0).integers(0, 255, (160, 160, 3)).astype(np.uint8))
     text = text.replace(str(picture_folder.parent), str(wide.parent)).replace(picture_folder.name, "wide")
     trainer = Trainer(parse_config(text.replace("hold_out = 3", "hold_out = 0")), "cpu")
     judge, detector = trainer.rivals.discriminator, trainer.rivals.detector
@@ -351,25 +350,34 @@ def test_balance_counts_fine_damage_more(picture_folder: Path, tmp_path: Path) -
     assert plain.balanced(restored, reference, degraded) is restored
 
 
-def test_a_network_told_the_grid_knows_where_a_crop_lies(picture_folder: Path, tmp_path: Path) -> None:
-    def config_of(damage: str) -> TrainingConfig:
+@pytest.mark.parametrize(("kind", "specs"), [("mosaic", ["mosaic:p=2", "mosaic:p=3"]), ("shrunk", ["blur-down"])])
+def test_a_network_that_sees_cells_learns(picture_folder: Path, tmp_path: Path, kind: str, specs: list[str]) -> None:
+    def config_of(damage: str, conditioning: str = kind) -> TrainingConfig:
         text = config_text(picture_folder, tmp_path, damage=damage)
-        return parse_config(text.replace('size = "tiny"', 'size = "tiny"\nconditioning = "grid"'))
+        return parse_config(text.replace('size = "tiny"', f'size = "tiny"\nconditioning = "{conditioning}"'))
 
-    config = config_of('kind = "spec"\nspecs = ["mosaic:p=3"]')
-    batch = draw_batch(PictureSet(config.data), config, 0)
-    assert batch.side is not None and batch.side.shape == (len(batch.degraded), GRID_PLANES, *batch.degraded.shape[2:])
-    for picture, side in zip(batch.degraded, batch.side, strict=True):
-        steps = (picture[:, :, 1:] != picture[:, :, :-1]).any(0).any(0)  # columns where a block may end
-        phase = torch.atan2(side[1, 0, 1:], side[0, 0, 1:]) / (2 * torch.pi) % 1.0
-        first = (phase < 0.34) | (phase > 0.99)  # the first third of a cell
-        assert steps.any() and bool(first[steps].all())
+    config = config_of(f'kind = "spec"\nspecs = {specs}'.replace("'", '"'))
     trainer = Trainer(config, "cpu")
-    assert any(isinstance(update, FinishedUpdate) for update in trainer.run())
-    descriptor = load_descriptor(str(tmp_path / "trial.safetensors"))
-    assert descriptor.conditioning == "grid"
-    with pytest.raises(UsageError, match="conditioning"):
-        config_of('kind = "jpeg"')
+    cells = config.data.crop
+    pitches: set[int] = set()
+    for step in range(4):
+        batch = draw_batch(trainer.pictures, config, step)
+        assert batch.degraded.shape[-2:] == (cells, cells)
+        pitch = round(batch.reference.shape[-1] / cells)
+        pitches.add(pitch)
+        if kind == "mosaic":
+            assert batch.side is not None and float(batch.side[0]) == pitch - 3
+            small = batch.reference[..., pitch // 2 :: pitch, pitch // 2 :: pitch]
+            assert pitch == 2 or batch.reference.shape[-1] % 3 or torch.equal(small, batch.degraded)
+        else:
+            assert batch.side is None
+    assert pitches == ({2, 3} if kind == "mosaic" else {3})
+    updates = list(trainer.run())
+    assert any(isinstance(update, FinishedUpdate) for update in updates)
+    assert load_descriptor(str(tmp_path / "trial.safetensors")).conditioning == kind
+    for damage, word in (('kind = "jpeg"', "conditioning"), ('kind = "spec"\nspecs = ["noise:sigma=9"]', "cells")):
+        with pytest.raises(UsageError, match=word):
+            config_of(damage)
 
 
 def test_line_sharpening_darkens_lines_and_leaves_flat_places() -> None:

@@ -26,7 +26,7 @@ class NsRestoreConfig:
     unshuffle: int = 2
     """Pixel-unshuffle factor at the entrance, 1 or 2."""
     scale: int = 1
-    """Enlargement of the result, 1, 2 or 4."""
+    """Enlargement of the result, 1 to 4."""
     gated: bool = False
     """The residual is multiplied by a gate plane, the last one of `side`: 0 leaves the picture as it is."""
 
@@ -34,10 +34,11 @@ class NsRestoreConfig:
 SIZES: dict[str, tuple[int, tuple[int, int, int]]] = {
     "tiny": (24, (0, 2, 0)),
     "small": (32, (1, 4, 1)),
+    "fine": (32, (8, 2, 2)),
     "medium": (64, (1, 4, 1)),
     "large": (112, (2, 6, 2)),
 }
-"""Name → (channels, blocks)."""
+"""Name → (channels, blocks). "fine" has small's weights at the upper level: for pictures that are to be enlarged."""
 
 
 class ResidualBlock(nn.Module):

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
+from ns_video.cells import PITCHES, Kind
 from ns_video.errors import UsageError
-from ns_video.media.degrade import parse_spec
+from ns_video.media.degrade import Degradation, parse_spec
 from ns_video.networks.ns_restore import SIZES
 from ns_video.training.losses import Terms, make_terms
 from ns_video.training.optimizer import OPTIMIZERS
@@ -47,7 +48,7 @@ class Data:
     cache: str = ""
     """Folder for decoded pictures (.npy); empty: they are kept in memory."""
     crop: int = 96
-    """Side of a crop of the reference."""
+    """Side of a crop of the reference, in pixels, or in cells where the network sees those."""
     batch: int = 16
     hold_out: int = 20
     """Every so many pictures of a folder one is kept for validation."""
@@ -85,7 +86,9 @@ class Network:
     """Of ns_restore (tiny, small, medium, large) and hat (small, base, medium, large); of rcan groups x blocks x
     channels, "10x20x64" in the paper; the others have one."""
     conditioning: str = ""
-    """"grid": told where each pixel lies in cells of 3 px (mosaics and the like). A network for JPEG always reads the
+    """"mosaic" or "shrunk": the network sees one pixel for each cell of a mosaic, or of a picture that was shrunk and
+    enlarged bilinearly (`ns_video.cells`). "grid": told where each pixel lies in cells of 3 px. A network for JPEG
+    always reads the
     file's tables."""
     start: str = ""
     """Model name or weights file to begin with; layers of another shape begin anew."""
@@ -180,6 +183,14 @@ class TrainingConfig:
         return parse_spec(self.damage.specs[0]).scale if self.damage.kind == "spec" else 1
 
     @property
+    def cells(self) -> Kind | None:
+        """The kind of cells that the network sees, None where it sees pixels."""
+        network = self.network
+        able = network.architecture == "ns_restore" and self.damage.kind == "spec" and self.scale == 1
+        kind = network.conditioning
+        return kind if able and (kind == "mosaic" or kind == "shrunk") else None
+
+    @property
     def reads_grid(self) -> bool:
         """Whether the network is told where its pixels lie."""
         network = self.network
@@ -202,10 +213,12 @@ def _check(config: TrainingConfig) -> None:
     need(len(scales) <= 1, "all damage.specs must shrink by the same factor")
     need(1 <= damage.quality[0] <= damage.quality[1] <= 100, "damage.quality must be within 1..100")
     need(config.network.architecture in ARCHITECTURES, f"network.architecture is one of {', '.join(ARCHITECTURES)}")
-    need(config.network.conditioning in ("", "grid"), 'network.conditioning is "grid" or empty')
-    fits = not config.network.conditioning or config.reads_grid
+    known = ("", "grid", *PITCHES)
+    need(config.network.conditioning in known, f"network.conditioning is one of {', '.join(known[1:])}, or empty")
+    fits = not config.network.conditioning or config.reads_grid or config.cells is not None
     need(fits, "network.conditioning is for ns_restore at scale 1, not for JPEG")
     _check_size(config, need)
+    _check_cells(config, need)
     need(schedule.kind in SCHEDULES, f"schedule.kind is one of {', '.join(SCHEDULES)}")
     need(schedule.optimizer in OPTIMIZERS, f"schedule.optimizer is one of {', '.join(OPTIMIZERS)}")
     need(schedule.steps >= 1 and schedule.rate > 0, "schedule.steps and schedule.rate must be positive")
@@ -216,6 +229,23 @@ def _check(config: TrainingConfig) -> None:
     seam = config.seam
     need(seam.tile == 0 or (seam.tile % 8 == 0 and seam.overlap % 8 == 0), "seam sizes must be multiples of 8")
     need(seam.tile == 0 or 0 <= seam.overlap < seam.tile < data.crop, "seam: overlap < tile < data.crop")
+
+
+def cell_pitch(spec: Degradation, kind: Kind) -> int:
+    """Side in px of the cells that a damage makes; 0 where it makes none of that kind."""
+    step = spec.steps[0]
+    makes, key = ("mosaic", "p") if kind == "mosaic" else ("blur-down", "x")
+    return int(step.number(key)) if len(spec.steps) == 1 and step.name == makes else 0
+
+
+def _check_cells(config: TrainingConfig, need: Callable[[bool, str], None]) -> None:
+    kind = config.cells
+    if kind is None:
+        return
+    pitches = [cell_pitch(parse_spec(text), kind) for text in config.damage.specs]
+    known = " ".join(str(pitch) for pitch in PITCHES[kind])
+    need(set(pitches) <= set(PITCHES[kind]), f"a network that sees {kind} cells learns from cells of {known} px")
+    need(config.seam.tile == 0, "seam tiles and cells exclude each other")
 
 
 def _check_size(config: TrainingConfig, need: Callable[[bool, str], None]) -> None:

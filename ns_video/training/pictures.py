@@ -13,13 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ns_video.conditioning import grid_planes, jpeg_planes
+from ns_video.cells import Kind, shrink
+from ns_video.conditioning import grid_planes, jpeg_planes, pitch_plane
 from ns_video.errors import InputError
 from ns_video.frame import JpegTables
 from ns_video.jpeg_tables import SUBSAMPLINGS, ijg_tables
 from ns_video.media.degrade import Degradation, degrade_still, parse_spec
 from ns_video.media.pictures import decode_jpeg, encode_jpeg, list_pictures, read_rgb
-from ns_video.training.config import Damage, Data, TrainingConfig
+from ns_video.training.config import Damage, Data, TrainingConfig, cell_pitch
 
 Rgb = npt.NDArray[np.uint8]
 Random = np.random.Generator
@@ -57,8 +58,8 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """(N, 3, h, w) and (N, 3, s h, s w) float32 in [0, 1]; `side` (N, 7, 1, 1) where the network reads tables, or
-    (N, 4, h, w) where it is told the grid."""
+    """(N, 3, h, w) and (N, 3, s h, s w) float32 in [0, 1]; `side` (N, 7, 1, 1) where the network reads tables,
+    (N, 4, h, w) where it is told the grid, (N, 1, 1, 1) where it is told the pitch of the cells that it sees."""
 
     degraded: Tensor
     reference: Tensor
@@ -68,8 +69,11 @@ class Batch:
 class PictureSet:
     """The pictures of a configuration, apart into those to train with and those held out."""
 
-    def __init__(self, data: Data) -> None:
-        """Raises InputError where a folder is missing or nothing is large enough for a crop."""
+    def __init__(self, data: Data, pitch: int = 1) -> None:
+        """`pitch`: pixels a side for each of `data.crop`.
+
+        Raises InputError where a folder is missing or nothing is large enough for a crop.
+        """
         self._data = data
         self.training: list[Picture] = []
         self.held_out: list[Picture] = []
@@ -80,7 +84,7 @@ class PictureSet:
                 picture = Picture(pixels, source.weight, source.spotless, f"{source.folder}/{path.stem}")
                 kept = data.hold_out > 0 and index % data.hold_out == data.hold_out // 3
                 (self.held_out if kept else self.training).append(picture)
-        least = data.crop + _MARGIN + _MORE_MARGIN
+        least = data.crop * pitch + _MARGIN + _MORE_MARGIN
         self.training = [picture for picture in self.training if min(picture.pixels.shape[:2]) >= least]
         if not self.training:
             raise InputError(f"no training picture is at least {least} pixels wide and high")
@@ -175,6 +179,21 @@ def _spec_sample(
     return Sample(degraded[small], reference, origin=(top, left), whole=crop + margin)
 
 
+def _cell_batch(pictures: PictureSet, config: TrainingConfig, kind: Kind, spec: Degradation, random: Random) -> Batch:
+    """A batch with one damage and one size: `data.crop` cells a side, and as many pixels as they may have been.
+
+    Every second batch has sides that are no multiple of the cells'.
+    """
+    pitch = cell_pitch(spec, kind)
+    beyond = (0, pitch) if kind == "mosaic" else (-((pitch - 1) // 2), (pitch - 1) // 2 + 1)
+    side = config.data.crop * pitch + (int(random.integers(*beyond)) if random.random() < 0.5 else 0)
+    references = [pictures.draw(random, side, True, config.data.augment) for _ in range(config.data.batch)]
+    degraded = [degrade_still(reference, spec, int(random.integers(2**31))).rgb for reference in references]
+    small = shrink(_tensor(degraded), kind, pitch)
+    planes = pitch_plane(pitch).expand(len(references), -1, -1, -1) if kind == "mosaic" else None
+    return Batch(small, _tensor(references), planes)
+
+
 def line_sharpened(rgb: Rgb) -> Rgb:
     """A target with crisper lines: unsharp masking only where a line is (darker than its surroundings)."""
     picture = rgb.astype(np.float32)
@@ -195,6 +214,8 @@ def draw_batch(pictures: PictureSet, config: TrainingConfig, step: int, rank: in
     """The batch of a step (and of a process, in a training of several)."""
     random = np.random.default_rng((config.seed, step, rank))
     specs = tuple(parse_spec(text) for text in config.damage.specs)
+    if config.cells is not None:
+        return _cell_batch(pictures, config, config.cells, specs[step % len(specs)], random)
     samples = [
         _jpeg_sample(pictures, config, random)
         if config.damage.kind == "jpeg"

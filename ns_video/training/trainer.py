@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ns_video.conditioning import GRID_PLANES, JPEG_PLANES, grid_planes, jpeg_planes
+from ns_video.cells import CELL_SCALES, Kind, find_pitch, fit, shrink
+from ns_video.conditioning import GRID_PLANES, JPEG_PLANES, PITCH_PLANES, grid_planes, jpeg_planes, pitch_plane
 from ns_video.device import pick_device
 from ns_video.errors import ResumeError, UsageError
 from ns_video.frame import JpegTables
@@ -42,7 +43,7 @@ from ns_video.training.adversarial import (
     ragan_discriminator,
     ragan_generator,
 )
-from ns_video.training.config import TrainingConfig
+from ns_video.training.config import TrainingConfig, cell_pitch
 from ns_video.training.evaluate import enlarge, psnr, to_rgb, to_tensor
 from ns_video.training.losses import Terms, ssim_index
 from ns_video.training.optimizer import make_optimizer
@@ -146,6 +147,17 @@ def make_network(config: TrainingConfig) -> nn.Module:
         return build_study_network(StudyConfig(network=name))
     channels, blocks = SIZES[config.network.size]
     told = config.damage.kind == "jpeg"
+    cells = config.cells
+    if cells is not None:
+        return NsRestore(
+            NsRestoreConfig(
+                side=PITCH_PLANES if cells == "mosaic" else 0,
+                channels=channels,
+                blocks=blocks,
+                unshuffle=1,
+                scale=CELL_SCALES[cells],
+            )
+        )
     return NsRestore(
         NsRestoreConfig(
             side=JPEG_PLANES if told else GRID_PLANES if config.reads_grid else 0,
@@ -309,7 +321,9 @@ class Trainer:
         self.halvings = 0
         self.best_gain = -math.inf
         self.waited = 0
-        self.pictures = PictureSet(config.data)
+        kind = config.cells
+        pitch = 1 if kind is None else max(cell_pitch(parse_spec(text), kind) for text in config.damage.specs)
+        self.pictures = PictureSet(config.data, pitch)
         self.output = Path(config.output)
         self._log = _Log(self.output) if self.process.leads else None
         self._model: nn.Module = self.network
@@ -460,7 +474,7 @@ class Trainer:
                 )
             else:
                 restored = call_network(self._model, degraded, side)
-        restored = restored.float()
+        restored = fit(restored.float(), *reference.shape[-2:])
         loss = self.terms(self.balanced(restored, reference, degraded), reference)
         loss = loss + self._network_terms(restored, reference, degraded)
         self.optimizer.zero_grad(set_to_none=True)
@@ -552,6 +566,8 @@ class Trainer:
 
     def _restore(self, rgb: np.ndarray, tables: JpegTables | None) -> np.ndarray:
         picture = to_tensor(rgb).to(self.process.device)
+        if self.config.cells is not None:
+            return self._restore_cells(picture, self.config.cells)
         right, down = -picture.shape[-1] % 8, -picture.shape[-2] % 8
         height, width = rgb.shape[0] * self.config.scale, rgb.shape[1] * self.config.scale
         padded = F.pad(picture, (0, right, 0, down), mode="replicate")
@@ -563,6 +579,20 @@ class Trainer:
         with self._autocast():
             out = call_network(self.averaged, padded, side)
         return to_rgb(out[..., :height, :width])
+
+    def _restore_cells(self, picture: Tensor, kind: Kind) -> np.ndarray:
+        height, width = picture.shape[-2:]
+        pitch = find_pitch(picture[0].mean(0), kind)
+        if pitch is None:
+            return to_rgb(picture)
+        small = shrink(picture, kind, pitch)
+        rows, columns = small.shape[-2:]
+        padded = F.pad(small, (0, columns % 2, 0, rows % 2), mode="replicate")
+        planes = pitch_plane(pitch, picture.device) if kind == "mosaic" else None
+        with self._autocast():
+            out = call_network(self.averaged, padded, planes)
+        scale = CELL_SCALES[kind]
+        return to_rgb(fit(out[..., : rows * scale, : columns * scale].float(), height, width))
 
 
 def _identity(config: TrainingConfig) -> str:

@@ -38,7 +38,8 @@ class Descriptor:
     domain: str
     """"rgb" or "ycbcr"."""
     conditioning: str
-    """"none", "jpeg" or "quantiser": the side information that `network(x, side)` wants."""
+    """"none", "jpeg" or "quantiser": the side information that `network(x, side)` wants; "mosaic" or "shrunk": the
+    network sees one pixel per cell (`ns_video.cells`)."""
     frames: int
     """Pictures seen at once, in time order; the middle one is restored."""
     sha256: str
@@ -49,6 +50,13 @@ class Descriptor:
     """Precisions the architecture is known to stand, out of PRECISIONS; fp32 always."""
     parameters: int
     """Learned values of the architecture, before anything is folded for inference."""
+    cell_scale: int = 0
+    """Sides of the network's result / sides of the picture of cells it sees; 0 where it sees pixels."""
+
+    @property
+    def enlarges(self) -> int:
+        """Sides of the network's own result / sides of what it sees; `scale` is the same for the picture as a whole."""
+        return self.cell_scale or self.scale
 
     @property
     def restores(self) -> bool:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ns_video.cards import CONDITIONINGS, DOMAINS, Card, find_card, list_cards
-from ns_video.conditioning import GRID_PLANES, JPEG_PLANES, QUANTISER_PLANES
+from ns_video.cells import CELL_SCALES
+from ns_video.conditioning import GRID_PLANES, JPEG_PLANES, PITCH_PLANES, QUANTISER_PLANES
 from ns_video.errors import ModelError
 from ns_video.networks.deblur_study import RECEPTIVE_RADIUS, STUDY_NETWORKS, DnCnn, StudyConfig, build_study_network
 from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
@@ -34,7 +35,14 @@ MAX_CONFIG_NUMBER = 10_000
 """Of any number in a file's configuration: channels, blocks, planes."""
 MAX_BLOCKS = 256
 """Residual blocks at one level of an NsRestore."""
-SIDE_PLANES = {"none": 0, "jpeg": JPEG_PLANES, "quantiser": QUANTISER_PLANES, "grid": GRID_PLANES}
+SIDE_PLANES = {
+    "none": 0,
+    "jpeg": JPEG_PLANES,
+    "quantiser": QUANTISER_PLANES,
+    "grid": GRID_PLANES,
+    "mosaic": PITCH_PLANES,
+    "shrunk": 0,
+}
 """Conditioning → planes of side information."""
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -167,11 +175,17 @@ class _Traits:
     out_channels: int = 3
     frames: int = 1
     safe_precisions: frozenset[str] = PRECISIONS
+    cell_scale: int = 0
 
 
 def _ns_restore(file: WeightsFile) -> _Traits:
     config = _config(file, NsRestoreConfig())
-    if config.unshuffle not in (1, 2) or config.scale not in (1, 2, 4) or config.frames % 2 == 0 or config.planes != 3:
+    if (
+        config.unshuffle not in (1, 2)
+        or config.scale not in (1, 2, 3, 4)
+        or config.frames % 2 == 0
+        or config.planes != 3
+    ):
         raise ModelError(f"model file {file.path}: its metadata 'config' is unusable: {config}")
     if max(config.blocks) > MAX_BLOCKS:
         raise ModelError(f"model file {file.path}: its metadata 'config' wants more than {MAX_BLOCKS} blocks")
@@ -181,11 +195,18 @@ def _ns_restore(file: WeightsFile) -> _Traits:
             f"model file {file.path}: its network reads {config.side} planes of side information, "
             f"which the conditioning '{conditioning:.40}' does not give"
         )
+    cell_scale = CELL_SCALES.get(conditioning, 0)
+    if cell_scale and (config.scale, config.frames) != (cell_scale, 1):
+        raise ModelError(
+            f"model file {file.path}: its network enlarges {config.scale} times, "
+            f"the conditioning '{conditioning:.40}' wants {cell_scale}"
+        )
     network = _built(file, lambda: NsRestore(config))
     return _Traits(
         network,
         "ns_restore",
-        scale=config.scale,
+        scale=1 if cell_scale else config.scale,
+        cell_scale=cell_scale,
         halo=network.receptive_radius,
         exact_tiles=True,
         multiple_of=network.multiple_of,
