@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import platform
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
@@ -45,6 +49,30 @@ def keep_freed_memory() -> bool:
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20))
     outcomes = [mallopt(name, value) for name, value in settings]
     return all(outcome == 1 for outcome in outcomes)
+
+
+_collecting = threading.Lock()
+_short = [0]  # runs that count on short collections
+
+
+@contextmanager
+def short_collections() -> Generator[None]:
+    """Within it the garbage collector looks only at what was made within it.
+
+    A full collection otherwise walks over all that was imported: 350,000 objects beside PyTorch, 0.1 to 0.2 s. What
+    was there before is looked at again afterwards, or when the last of several runs side by side has ended.
+    """
+    with _collecting:
+        _short[0] += 1
+        if _short[0] == 1:
+            gc.freeze()
+    try:
+        yield
+    finally:
+        with _collecting:
+            _short[0] -= 1
+            if _short[0] == 0:
+                gc.unfreeze()
 
 
 def peak_memory() -> int:

@@ -33,7 +33,7 @@ from ns_video.journal import (
     sync_folder,
     work_folder,
 )
-from ns_video.machine import codec_threads, peak_memory
+from ns_video.machine import codec_threads, peak_memory, short_collections
 from ns_video.media.animation import open_animation
 from ns_video.media.decode import MAX_PIXELS, ClipReader, CopiedPacket, DecodeOptions, open_clip
 from ns_video.media.encode import EncodeOptions, FrameEncoder, VideoPlan, format_for, plan_video
@@ -159,12 +159,13 @@ def restore_steps(
         name = printable(os.fsdecode(error.filename)) if error.filename else printable(input)
         raise InputError(f"{name}: {error.strerror or error}", stage="open") from error
     try:
-        if run.is_still:
-            yield from run.still()
-        elif run.is_direct:
-            yield from run.direct()
-        else:
-            yield from run.segmented()
+        with short_collections():
+            if run.is_still:
+                yield from run.still()
+            elif run.is_direct:
+                yield from run.direct()
+            else:
+                yield from run.segmented()
     except NsVideoError as error:
         run.record.exit_code = error.exit_code
         run.finish()

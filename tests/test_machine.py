@@ -1,0 +1,71 @@
+"""What a process asks of the machine: short collections, kept memory, cores."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import weakref
+
+import pytest
+
+from ns_video.machine import codec_threads, peak_memory, short_collections, usable_cores
+
+
+class Ring:
+    """An object in a cycle."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_short_collections_take_what_is_new_and_leave_what_was() -> None:
+    assert gc.get_freeze_count() == 0
+    old = Ring()
+    seen = weakref.ref(old)
+    with short_collections():
+        frozen = gc.get_freeze_count()
+        assert frozen > 1000
+        del old
+        fresh = weakref.ref(Ring())
+        with short_collections():
+            assert gc.get_freeze_count() == frozen
+            gc.collect()
+        assert fresh() is None and seen() is not None and gc.get_freeze_count() == frozen
+    assert gc.get_freeze_count() == 0
+    gc.collect()
+    assert seen() is None
+
+
+def test_collections_are_whole_again_after_an_error() -> None:
+    with pytest.raises(ValueError, match="inside"), short_collections():
+        raise ValueError("inside")
+    assert gc.get_freeze_count() == 0
+
+
+_FAULTS = """
+import resource
+from ns_video.machine import keep_freed_memory
+kept = keep_freed_memory()
+import numpy as np
+def touch():
+    for _ in range(30):
+        np.ones(4_000_000, np.float32)  # 16 MB: by itself malloc maps and unmaps it each time
+touch()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+touch()
+print(int(kept), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_freed_memory_is_kept() -> None:
+    done = subprocess.run([sys.executable, "-c", _FAULTS], capture_output=True, text=True, check=True, timeout=120)
+    kept, faults = map(int, done.stdout.split())
+    if not kept:
+        pytest.skip("this C library has no mallopt")
+    assert faults < 4000  # 30 × 3907 pages, were they fresh each time
+
+
+def test_the_machine_is_seen() -> None:
+    assert usable_cores() >= 1 and 1 <= codec_threads() <= 16
+    assert peak_memory() > 1 << 20
