@@ -99,6 +99,8 @@ class Frame:
     interlaced: bool = False
     rotation: int = 0
     """Degrees, counter-clockwise, by which the clip's display matrix asks players to turn the picture."""
+    pixel_aspect: Fraction = Fraction(1)
+    """Width of a pixel / its height, before the picture is turned."""
     quantiser: QuantiserMap | None = None
     jpeg: JpegTables | None = None
     damaged: bool = False

@@ -19,6 +19,7 @@ import pytest
 from ns_video.errors import InputError
 from ns_video.frame import ColorInfo
 from ns_video.media.metrics import frames_as_coded
+from ns_video.media.report_pictures import square_pixels
 from ns_video.quality.tone import HLG, PQ, is_hdr, to_sdr
 from ns_video.record import Damage, ModelInfo, RunRecord, StreamAction
 from ns_video.report import build_clip, build_run, json_text, to_json, write_csv, write_index, write_report
@@ -170,6 +171,22 @@ def test_pictures_stand_upright(rotated_clip: Path) -> None:
     with av.open(str(rotated_clip)) as container:
         stream = container.streams.video[0]
         assert (picture["width"], picture["height"]) == (stream.height, stream.width)
+
+
+def test_pictures_are_as_wide_as_their_pixels(sar_clip: Path) -> None:
+    picture = build_clip(sar_clip).pictures[0]
+    with av.open(str(sar_clip)) as container:
+        stream = container.streams.video[0]
+        assert stream.sample_aspect_ratio == Fraction(16, 11)
+        assert (picture["width"], picture["height"]) == (round(stream.width * 16 / 11), stream.height)
+        assert picture["source_size"] == f"{stream.width}×{stream.height}"
+
+
+def test_absurd_pixels_are_shown_square() -> None:
+    picture = np.zeros((20, 30, 3), np.uint8)
+    assert square_pixels(picture, Fraction(1, 1000)) is picture
+    assert square_pixels(picture, Fraction(1)) is picture
+    assert square_pixels(picture, Fraction(2)).shape == (20, 60, 3)
 
 
 def test_pq_and_hlg_white_look_alike_and_gray() -> None:

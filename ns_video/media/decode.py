@@ -600,6 +600,7 @@ class ClipReader:
             picture_type=_PICTURE_TYPES.get(int(picture.pict_type), "?"),
             interlaced=bool(picture.interlaced_frame),
             rotation=int(picture.rotation),
+            pixel_aspect=self.info.video.sample_aspect_ratio or Fraction(1),
             quantiser=self._quantiser(picture) if self.options.quantisers else None,
             damaged=bool(picture.is_corrupt),
             carrier=picture,

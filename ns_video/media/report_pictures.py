@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import cv2
@@ -9,6 +10,15 @@ import numpy as np
 
 from ns_video.errors import OutputError
 from ns_video.media.pictures import Rgb
+
+_ABSURD = Fraction(1, 8)  # no medium has such pixels: a header that lies
+
+
+def square_pixels(rgb: Rgb, aspect: Fraction) -> Rgb:
+    """The picture as wide as pixels of that width / height make it; itself for square ones and absurd ratios."""
+    if aspect == 1 or not _ABSURD < aspect < 1 / _ABSURD:
+        return rgb
+    return resized_to(rgb, rgb.shape[0], max(1, round(rgb.shape[1] * aspect)))
 
 
 def upright(rgb: Rgb, rotation: int) -> Rgb:

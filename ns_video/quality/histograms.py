@@ -43,22 +43,23 @@ class ColorStatistics:
 
 def hue_saturation_value(rgb: Rgb) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Hue in degrees [0, 360), saturation in [0, 1], value in [0, 255]; (H, W) each. Gray has hue 0."""
-    x = rgb.astype(np.float32)
-    red, green, blue = x[..., 0], x[..., 1], x[..., 2]
-    value, least = x.max(-1), x.min(-1)
+    red, green, blue = (np.ascontiguousarray(rgb[..., channel], np.float32) for channel in range(3))
+    value, least = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
     span = value - least
-    safe = np.maximum(span, 1e-6)
+    turn = 60.0 / np.maximum(span, 1e-6)
     hue = np.where(
         value == red,
-        (green - blue) / safe % 6,
-        np.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+        (green - blue) * turn,
+        np.where(value == green, (blue - red) * turn + 120.0, (red - green) * turn + 240.0),
     )
-    hue = np.where(span > 0, hue * 60.0 % 360.0, 0.0).astype(np.float32)
-    return hue, (span / np.maximum(value, 1.0)).astype(np.float32), value
+    hue[hue < 0.0] += 360.0
+    hue[span == 0.0] = 0.0
+    return hue, span / np.maximum(value, 1.0), value
 
 
 def _shares(values: npt.NDArray[np.generic], high: float, pixels: int) -> tuple[float, ...]:
-    counts, _ = np.histogram(values, bins=BINS, range=(0.0, high))
+    bins = np.minimum((values.ravel() * np.float32(BINS / high)).astype(np.uint8), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
     return tuple(round(float(count) * 100.0 / max(1, pixels), 3) for count in counts)
 
 
@@ -88,17 +89,17 @@ def histogram_correlation(first: Histograms, second: Histograms) -> float:
 
 def color_statistics(rgb: Rgb) -> ColorStatistics:
     """The colours of a picture in numbers."""
-    x = rgb.astype(np.float32)
-    means, deviations = x.mean((0, 1)), x.std((0, 1))
-    luma = x @ np.array([0.299, 0.587, 0.114], np.float32)
-    opponent = x[..., 0] - x[..., 1], 0.5 * (x[..., 0] + x[..., 1]) - x[..., 2]
+    red, green, blue = (np.ascontiguousarray(rgb[..., channel], np.float32) for channel in range(3))
+    highest, lowest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    opponent = red - green, 0.5 * (red + green) - blue
     spread = float(np.hypot(opponent[0].std(), opponent[1].std()))
     center = float(np.hypot(opponent[0].mean(), opponent[1].mean()))
     return ColorStatistics(
-        mean_rgb=(float(means[0]), float(means[1]), float(means[2])),
-        deviation_rgb=(float(deviations[0]), float(deviations[1]), float(deviations[2])),
+        mean_rgb=(float(red.mean()), float(green.mean()), float(blue.mean())),
+        deviation_rgb=(float(red.std()), float(green.std()), float(blue.std())),
         luma_mean=float(luma.mean()),
         contrast=float(luma.std()),
-        saturation_mean=float(((x.max(-1) - x.min(-1)) / np.maximum(x.max(-1), 1.0)).mean()) * 100.0,
+        saturation_mean=float(((highest - lowest) / np.maximum(highest, 1.0)).mean()) * 100.0,
         colorfulness=spread + 0.3 * center,
     )

@@ -14,7 +14,7 @@ import numpy as np
 from ns_video.color import to_tensor
 from ns_video.frame import Frame
 from ns_video.media.pictures import Rgb
-from ns_video.media.report_pictures import fitted, resized_to, upright, webp
+from ns_video.media.report_pictures import fitted, resized_to, square_pixels, upright, webp
 from ns_video.quality.difference import difference_map, heat, mse, psnr
 from ns_video.quality.edges import compare_edges, sobel
 from ns_video.quality.hashes import hash_similarity
@@ -73,6 +73,11 @@ def as_rgb(frame: Frame) -> Rgb:
     return np.ascontiguousarray(np.rint(np.clip(rgb, 0.0, 1.0) * 255.0).astype(np.uint8))
 
 
+def _as_shown(frame: Frame, source: Frame) -> Rgb:
+    """8-bit RGB as players show it, by the pixel aspect and rotation that `source` states."""
+    return upright(square_pixels(as_rgb(frame), source.pixel_aspect), source.rotation)
+
+
 def _uri(data: bytes) -> str:
     return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")
 
@@ -108,8 +113,8 @@ class PicturePacker:
         sample = chosen.scored.sample
         room = self._left / self._expected
         self._expected = max(1, self._expected - 1)
-        before = upright(as_rgb(sample.before), sample.before.rotation)
-        after = None if sample.after is None else upright(as_rgb(sample.after), sample.before.rotation)
+        before = _as_shown(sample.before, sample.before)
+        after = None if sample.after is None else _as_shown(sample.after, sample.before)
         shown = fitted(before if after is None or before.size > after.size else after, LONGEST)
         height, width = shown.shape[:2]
         first = resized_to(before, height, width)
