@@ -22,16 +22,17 @@ import ns_video.color as color
 import ns_video.tile as tile
 from ns_video.cells import Kind, find_pitch, fit, shrink
 from ns_video.conditioning import example_planes, grid_planes, jpeg_planes, pitch_plane, quantiser_planes
+from ns_video.constraint import project
 from ns_video.device import PRECISIONS, available_memory, choose_precision, pick_device
 from ns_video.errors import ModelError, UsageError
-from ns_video.estimate import estimate_jpeg, reconcile
+from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
 from ns_video.frame import Frame, JpegTables, Plane, QuantiserMap
 from ns_video.stage import EnhancedFrame, EnhanceStats
 from ns_video.weights import Descriptor, load_descriptor
 
 logger = logging.getLogger("ns_video")
 
-Side = JpegTables | QuantiserMap | None
+Side = JpegTables | JpegEvidence | QuantiserMap | None
 Fit = Literal["contain", "stretch"]
 
 WINDOW_OVERLAP = 64
@@ -49,6 +50,7 @@ _UNDAMAGED_STEP = 1.0
 _CONSTANT, _VARIED = 1e-4, 0.05
 """A result that spans less than the first where the input spans more than the second is no picture."""
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate", "cannot allocate", "alloc_cpu")
+_BT601 = (5, 6)  # H.273 matrix codes
 _PENDING = 2
 """Frames in flight on a GPU: one computes while the one before it travels back."""
 
@@ -155,12 +157,13 @@ class Enhancer:
             factor = float(self.descriptor.scale) if options.scale is None else options.scale
         return max(1, round(width * factor)), max(1, round(height * factor))
 
-    def __call__(self, rgb: Tensor, side: Tensor | JpegTables | QuantiserMap | None = None) -> Tensor:
+    def __call__(self, rgb: Tensor, side: Tensor | Side = None) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] → (N, 3, sH, sW) float32 in [0, 1] on the same device.
 
-        `side` says how the pictures were damaged: a JPEG's tables, a quantiser map, or planes as the network reads
-        them (sides padded to multiples of `descriptor.multiple_of`). None: a JPEG's tables are estimated from each
-        picture, and where none are found, or a quantiser map is wanted, the picture comes back as it is.
+        `side` says how the pictures were damaged: a JPEG's tables (blocks begin at the corner, or as the evidence
+        says), a quantiser map, or planes as the network reads them (sides padded to multiples of
+        `descriptor.multiple_of`). None: a JPEG is looked for in each picture, and where none is found, or a quantiser
+        map is wanted, the picture comes back as it is.
         Raises UsageError for another shape.
         """
         if rgb.dim() != 4 or rgb.shape[1] != 3:
@@ -307,6 +310,8 @@ class Enhancer:
             restored = self._restored(around.pictures(), around.side, around.pitch, precision)
             healthy = _health(seen, restored)
             if self.domain == "rgb":
+                if around.jpeg is not None:
+                    restored = project(restored, seen, around.jpeg.tables, around.jpeg.phase)
                 restored.clamp_(0, 1)
             target = color.resample(seen, size)
             change = color.resample(restored, size).sub_(target)
@@ -321,7 +326,7 @@ class Enhancer:
         )
         return planes, healthy
 
-    def _restore_rgb(self, rgb: Tensor, side: Tensor | JpegTables | QuantiserMap | None) -> Tensor:
+    def _restore_rgb(self, rgb: Tensor, side: Tensor | Side) -> Tensor:
         height, width = rgb.shape[-2:]
         out_width, out_height = self.output_size(width, height)
         size = (out_height, out_width)
@@ -331,6 +336,9 @@ class Enhancer:
             change = torch.zeros(1, 3, *size, device=self.device)
             kind = self._cells
             pitch = 0 if kind is None else find_pitch(seen[0].mean(0), kind) or 0
+            if self.descriptor.conditioning == "jpeg" and not isinstance(side, Tensor):
+                eight = seen[0].clamp(0, 1).mul(255).round_().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+                side = JpegEvidence(side) if isinstance(side, JpegTables) else side or find_jpeg(eight)
             planes = side if isinstance(side, Tensor) else self._side_planes(side, seen)
             if planes is None and self.descriptor.scale != 1:
                 planes = self._closed(height, width)
@@ -340,6 +348,8 @@ class Enhancer:
                 if not bool(torch.isfinite(restored).all()) and self.precision != "fp32":
                     self.stats.fp32_retries += 1
                     restored = self._restored(pictures, planes, pitch, "fp32")
+                if isinstance(side, JpegEvidence) and self.domain == "rgb" and self.descriptor.scale == 1:
+                    restored = project(restored.clone(), picture, side.tables, side.phase)
                 change = color.resample(restored, size) - color.resample(picture, size)
             change = change * self.options.strength
             if self.options.sharpen > 0:
@@ -367,12 +377,13 @@ class Enhancer:
         if wanted == "grid":
             return grid_planes(height, width, self.device, whole=(frame.height, frame.width)), None
         if wanted == "jpeg":
-            tables = frame.jpeg
-            if tables is None or self.options.recheck_tables:
-                tables = reconcile(tables, estimate_jpeg(_eight_bit_rgb(around.current)))
-            if tables is None or (self.options.skip_undamaged and _is_undamaged(tables)):
+            known = None if frame.jpeg is None else JpegEvidence(frame.jpeg)
+            if known is None or self.options.recheck_tables:
+                known = reconcile(known, find_jpeg(_eight_bit_rgb(around.current)))
+            if known is None or (self.options.skip_undamaged and _is_undamaged(known.tables)):
                 return None, "undamaged"
-            return jpeg_planes(tables).to(self.device), None
+            around.jpeg = known if self.descriptor.scale == 1 and _shows_coefficients(frame) else None
+            return jpeg_planes(known.tables).to(self.device), None
         current = frame.quantiser
         if current is None and self.options.assumed_step is not None:
             step = np.full((1, 1), self.options.assumed_step, np.float32)
@@ -397,11 +408,7 @@ class Enhancer:
         """Planes for one picture (1, 3, H, W); None where nothing is known or found."""
         wanted = self.descriptor.conditioning
         if wanted == "jpeg":
-            tables = side if isinstance(side, JpegTables) else None
-            if tables is None:
-                eight = rgb[0].clamp(0, 1).mul(255).round_().to(torch.uint8)
-                tables = estimate_jpeg(eight.permute(1, 2, 0).cpu().numpy())
-            return None if tables is None else jpeg_planes(tables).to(self.device)
+            return jpeg_planes(side.tables).to(self.device) if isinstance(side, JpegEvidence) else None
         height, width = tile.padded_size(rgb.shape[-2], rgb.shape[-1], self.descriptor.multiple_of)
         if wanted == "grid":
             return grid_planes(height, width, self.device, whole=(rgb.shape[-2], rgb.shape[-1]))
@@ -594,6 +601,8 @@ class _Around:
     side: Tensor | None = None
     pitch: int = 0
     """Side in px of the cells that the picture is made of, where the network sees cells."""
+    jpeg: JpegEvidence | None = None
+    """The JPEG whose coefficients the result must agree with."""
 
     def pictures(self) -> list[Tensor]:
         """In time order; an end repeats itself."""
@@ -691,6 +700,14 @@ def _eight_bit_rgb(held: _Held) -> Any:
     """(H, W, 3) uint8 on the CPU: what a blind estimate looks at."""
     rgb = color.to_tensor(held.tensors(), held.frame.format, held.frame.color, "rgb", held.tensors()[0].device)
     return rgb[0].mul_(255).round_().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def _shows_coefficients(frame: Frame) -> bool:
+    """A JPEG's luma can be had back from the frame's RGB: it is RGB, gray, or YCbCr as JFIF has it."""
+    if frame.format.is_rgb:
+        return True
+    matrix = color.effective_matrix(frame.color, frame.width, frame.height)
+    return color.is_full_range(frame.format, frame.color) and (frame.format.planes < 3 or matrix in _BT601)
 
 
 def _is_undamaged(side: JpegTables | QuantiserMap) -> bool:

@@ -8,7 +8,8 @@ a second time at a finer quality still shows the first quantiser, as a comb with
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -53,14 +54,14 @@ _STRONGER = 1.3
 
 @dataclass(frozen=True, slots=True)
 class JpegEvidence:
-    """What the pixels say."""
+    """A JPEG in a picture's past: as its file says, or as its pixels do."""
 
     tables: JpegTables
-    phase: tuple[int, int]
+    phase: tuple[int, int] = (0, 0)
     """(row, column) of the first block's corner, 0..7: (0, 0) unless the picture was cropped."""
-    quality: int | None
-    """IJG quality, None for tables of another kind."""
-    nats: float
+    quality: int | None = None
+    """IJG quality, None for tables of another kind, and where the file told the tables."""
+    nats: float = math.inf
     """Log likelihood ratio against "no JPEG"."""
 
 
@@ -279,15 +280,17 @@ def estimate_jpeg(picture: npt.NDArray[np.uint8]) -> JpegTables | None:
     return None if found is None else found.tables
 
 
-def reconcile(header: JpegTables | None, estimated: JpegTables | None) -> JpegTables | None:
+def reconcile(header: JpegEvidence | None, found: JpegEvidence | None) -> JpegEvidence | None:
     """What to tell the network, of the file's own tables and those seen in its pixels.
 
     The header is trusted, since a plain JPEG's is the truth, unless the pixels show clearly coarser steps: then the
     picture was saved before, and the coarser step of each frequency counts. Without a header the estimate stands.
     """
-    if header is None or estimated is None:
-        return header if estimated is None else estimated
-    if float(estimated.luma.mean()) <= _STRONGER * float(header.luma.mean()):
+    if header is None or found is None:
+        return header if found is None else found
+    saved, seen = header.tables, found.tables
+    if float(seen.luma.mean()) <= _STRONGER * float(saved.luma.mean()):
         return header
-    subsampling = max(header.subsampling, estimated.subsampling, key=lambda s: s[0] * s[1])
-    return JpegTables(np.maximum(header.luma, estimated.luma), np.maximum(header.chroma, estimated.chroma), subsampling)
+    subsampling = max(saved.subsampling, seen.subsampling, key=lambda s: s[0] * s[1])
+    coarser = JpegTables(np.maximum(saved.luma, seen.luma), np.maximum(saved.chroma, seen.chroma), subsampling)
+    return replace(found, tables=coarser)

@@ -10,6 +10,8 @@ from pathlib import Path
 from ns_video.errors import UsageError
 from ns_video.resources import pipelines_dir
 
+DEINTERLACE = ("auto", "on", "off")
+
 
 @dataclass(frozen=True, slots=True)
 class Preset:
@@ -34,18 +36,22 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name: str) -> Preset:
-    """Read a preset by name. Raises UsageError for an unknown name, key or type."""
+    """Read a preset by name. Raises UsageError for an unknown name, key or type, and for a file that can't be read."""
     path = pipelines_dir() / f"{name}.toml"
-    if Path(name).name != name or not path.is_file():
+    if "\0" in name or Path(name).name != name or not path.is_file():
         raise UsageError(f"there is no preset {name!r}", remedy=f"choose from {', '.join(preset_names())}")
-    return parse_preset(name, path.read_text(encoding="utf-8"))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"preset {name!r} can't be read: {error}") from error
+    return parse_preset(name, text)
 
 
 def parse_preset(name: str, text: str) -> Preset:
     """A preset from its TOML text. Raises UsageError."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"preset {name!r} is not valid TOML: {error}") from error
     kinds = {f.name: f.type for f in dataclasses.fields(Preset)}
     for key, value in data.items():
@@ -54,6 +60,10 @@ def parse_preset(name: str, text: str) -> Preset:
         wanted = float if kinds[key] == "float" else str
         if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else str):
             raise UsageError(f"preset {name!r}: {key} must be a {wanted.__name__}")
+        if isinstance(value, int | float) and not 0.0 <= value <= 1.0:
+            raise UsageError(f"preset {name!r}: {key} is not between 0 and 1")
+        if key == "deinterlace" and value not in DEINTERLACE:
+            raise UsageError(f"preset {name!r}: deinterlace is one of {', '.join(DEINTERLACE)}")
     missing = {"title", "clip_model", "still_model"} - data.keys()
     if missing:
         raise UsageError(f"preset {name!r}: {', '.join(sorted(missing))} missing")

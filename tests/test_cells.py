@@ -129,7 +129,7 @@ def test_tiles_of_cells_are_exact(kind: Kind) -> None:
 
 def test_frames_without_cells_pass_and_are_counted() -> None:
     def frame(rgb: Rgb, pts: int) -> Frame:
-        planes: Any = tuple(np.ascontiguousarray(rgb[..., channel]) for channel in (1, 2, 0))
+        planes: Any = tuple(np.ascontiguousarray(rgb[..., channel]) for channel in range(3))
         return Frame(planes, rgb.shape[1], rgb.shape[0], RGB24, ColorInfo(), pts, Fraction(1, 25))
 
     enhancer = Enhancer(sees_cells("mosaic"), fp32())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ns_video.estimate import estimate_jpeg, find_jpeg, reconcile, share_on_steps
+from ns_video.estimate import JpegEvidence, estimate_jpeg, find_jpeg, reconcile, share_on_steps
 from ns_video.frame import JpegTables
 from ns_video.jpeg_tables import ijg_tables
 from ns_video.media.degrade import degrade_still, parse_spec
@@ -83,36 +83,34 @@ def test_a_cropped_picture_tells_quality_and_place(picture: Rgb) -> None:
 
 def test_a_reencoded_picture_is_not_taken_for_fine() -> None:
     again = saved(saved(photograph(3), "jpeg:q=10"), "jpeg:q=95")
-    header = ijg_tables(95)
-    told = reconcile(header, estimate_jpeg(again))
+    told = reconcile(JpegEvidence(ijg_tables(95)), find_jpeg(again))
     assert told is not None
-    assert told.luma.astype(float).mean() > 0.7 * ijg_tables(10).luma.astype(float).mean()
+    assert told.tables.luma.astype(float).mean() > 0.7 * ijg_tables(10).luma.astype(float).mean()
 
 
 def test_a_finely_saved_clean_picture_keeps_its_header(picture: Rgb) -> None:
-    header = ijg_tables(95)
-    told = reconcile(header, estimate_jpeg(saved(picture, "jpeg:q=95")))
-    assert told is header
+    header = JpegEvidence(ijg_tables(95))
+    assert reconcile(header, find_jpeg(saved(picture, "jpeg:q=95"))) is header
 
 
 def test_a_plain_jpegs_header_is_believed(picture: Rgb) -> None:
     for quality in (10, 50, 90):
-        header = ijg_tables(quality)
-        told = reconcile(header, estimate_jpeg(saved(picture, f"jpeg:q={quality}")))
-        assert told is header, quality
+        header = JpegEvidence(ijg_tables(quality))
+        assert reconcile(header, find_jpeg(saved(picture, f"jpeg:q={quality}"))) is header, quality
 
 
 def test_a_header_that_lies_is_not_believed() -> None:
-    told = reconcile(ijg_tables(98), estimate_jpeg(saved(photograph(4), "jpeg:q=20")))
-    assert told is not None and told.luma.astype(float).mean() > 0.7 * ijg_tables(20).luma.astype(float).mean()
+    told = reconcile(JpegEvidence(ijg_tables(98)), find_jpeg(saved(photograph(4), "jpeg:q=20")))
+    assert told is not None and told.tables.luma.astype(float).mean() > 0.7 * ijg_tables(20).luma.astype(float).mean()
 
 
 def test_nothing_known_is_nothing_to_restore() -> None:
     assert reconcile(None, None) is None
-    header, seen = ijg_tables(40), ijg_tables(20, (1, 1))
+    header, seen = JpegEvidence(ijg_tables(40)), JpegEvidence(ijg_tables(20, (1, 1)), (5, 3))
     assert reconcile(header, None) is header and reconcile(None, seen) is seen
     both = reconcile(header, seen)
-    assert both is not None and np.array_equal(both.luma, seen.luma) and both.subsampling == (2, 2)
+    assert both is not None and np.array_equal(both.tables.luma, seen.tables.luma)
+    assert both.tables.subsampling == (2, 2) and both.phase == (5, 3)
 
 
 def test_tables_of_another_encoder_are_found_by_frequency() -> None:

@@ -15,7 +15,9 @@ PACKAGE = Path(__file__).parents[1] / "ns_video"
 FLOORS = {
     **dict.fromkeys(("errors", "frame", "record", "resources", "prefetch", "journal", "jpeg_tables", "machine"), 0),
     **dict.fromkeys(("stage", "version"), 0),
-    **dict.fromkeys(("cells", "conditioning", "color", "tile", "networks", "quality", "preset", "cards"), 1),
+    **dict.fromkeys(
+        ("cells", "conditioning", "constraint", "color", "tile", "networks", "quality", "preset", "cards"), 1
+    ),
     **dict.fromkeys(("media", "weights", "estimate"), 2),
     **dict.fromkeys(("device", "enhance", "score", "flow"), 3),
     **dict.fromkeys(("pipeline", "report", "training", "bench"), 4),

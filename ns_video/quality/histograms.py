@@ -54,10 +54,10 @@ def hue_saturation_value(rgb: Rgb) -> tuple[npt.NDArray[np.float32], npt.NDArray
     )
     hue[hue < 0.0] += 360.0
     hue[span == 0.0] = 0.0
-    return hue, span / np.maximum(value, 1.0), value
+    return hue.astype(np.float32), (span / np.maximum(value, 1.0)).astype(np.float32), value
 
 
-def _shares(values: npt.NDArray[np.generic], high: float, pixels: int) -> tuple[float, ...]:
+def _shares(values: npt.NDArray[np.uint8] | npt.NDArray[np.float32], high: float, pixels: int) -> tuple[float, ...]:
     bins = np.minimum((values.ravel() * np.float32(BINS / high)).astype(np.uint8), BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     return tuple(round(float(count) * 100.0 / max(1, pixels), 3) for count in counts)

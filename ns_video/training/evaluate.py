@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ns_video.enhance import Enhancer
 from ns_video.errors import InputError, UsageError
-from ns_video.estimate import estimate_jpeg, reconcile
+from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
 from ns_video.frame import Frame, JpegTables
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.degrade import Degradation, degrade_clip, degrade_still
@@ -103,11 +103,10 @@ def still_restorer(enhancer: Enhancer, blind: bool = False) -> Restorer:
         raise UsageError(f"model {descriptor.name} restores clips", remedy="give --clips")
 
     def restore(rgb: Rgb, tables: JpegTables | None) -> Rgb:
-        if descriptor.conditioning == "jpeg":
-            tables = reconcile(None if blind else tables, estimate_jpeg(rgb))
-            if tables is None:
-                return rgb
-        return to_rgb(enhancer(to_tensor(rgb), tables))
+        if descriptor.conditioning != "jpeg":
+            return to_rgb(enhancer(to_tensor(rgb), tables))
+        known = reconcile(None if blind or tables is None else JpegEvidence(tables), find_jpeg(rgb))
+        return rgb if known is None else to_rgb(enhancer(to_tensor(rgb), known))
 
     return restore
 

@@ -1,0 +1,134 @@
+"""A JPEG's coefficients have the last word: never farther from the truth, and where blocks lie."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from test_enhance import RGB24, YUV420, fp32, restorer
+from test_estimate import drawing, photograph
+from torch import Tensor
+
+from ns_video.constraint import WIDTH, project
+from ns_video.enhance import Enhancer
+from ns_video.estimate import JpegEvidence
+from ns_video.frame import ColorInfo, Frame, JpegTables
+from ns_video.jpeg_tables import ijg_tables
+from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg
+from ns_video.networks.ns_restore import NsRestore
+
+LUMA = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+
+
+def tensor(rgb: Rgb) -> Tensor:
+    return torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def error(a: Tensor, b: Tensor) -> float:
+    return float((a - b).square().mean())
+
+
+def saved(rgb: Rgb, tables: JpegTables) -> Rgb:
+    return decode_jpeg(encode_jpeg(rgb, tables))
+
+
+@pytest.mark.parametrize("make", [photograph, drawing])
+@pytest.mark.parametrize("subsampling", [(1, 1), (2, 2)])
+@pytest.mark.parametrize("quality", [10, 50, 90])
+def test_a_bad_result_comes_nearer_to_the_truth(
+    make: Callable[[int], Rgb], subsampling: tuple[int, int], quality: int
+) -> None:
+    clean = make(3)
+    tables = ijg_tables(quality, subsampling)
+    decoded = saved(clean, tables)
+    noise = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(1)) * 12 / 255
+    bad = tensor(decoded) + noise
+    for width in (0.5, WIDTH):
+        assert error(project(bad, tensor(decoded), tables, width=width), tensor(clean)) < error(bad, tensor(clean))
+
+
+def test_what_agrees_with_the_file_is_left() -> None:
+    """The decoded picture itself, and the truth with intervals of half a step (rounding moves a few beyond them)."""
+    clean = photograph(3)
+    tables = ijg_tables(30, (1, 1))
+    decoded = tensor(saved(clean, tables))
+    assert float((project(decoded, decoded, tables) - decoded).abs().max()) < 1e-5
+    truth = tensor(clean)
+    moved = project(truth, decoded, tables, width=0.5)
+    assert float((moved - truth).abs().mean()) < 0.1 / 255
+
+
+def test_luma_alone_is_held_where_chroma_is_subsampled() -> None:
+    clean = photograph(3)
+    tables = ijg_tables(50, (2, 2))
+    decoded = tensor(saved(clean, tables))
+    tinted = decoded + torch.tensor([0.3, -0.1, 0.0]).view(1, 3, 1, 1)
+    moved = project(tinted, decoded, tables)
+    opponent = torch.tensor([-0.168736, -0.331264, 0.5]).view(3, 1, 1)
+    assert float(((moved - tinted)[0] * opponent).sum(0).abs().max()) < 1e-5
+    assert float(((moved - tinted)[0] * LUMA).sum(0).abs().mean()) > 0.01
+
+
+def test_blocks_lie_where_the_evidence_says() -> None:
+    clean = photograph(3)
+    tables = ijg_tables(20, (1, 1))
+    decoded = saved(clean, tables)[3:, 5:]
+    truth = tensor(clean[3:, 5:])
+    right = project(truth, tensor(decoded), tables, (5, 3), 0.5)
+    wrong = project(truth, tensor(decoded), tables, (0, 0), 0.5)
+    assert float((right - truth).abs().mean()) < 0.1 / 255 < 0.5 / 255 < float((wrong - truth).abs().mean())
+    bad = tensor(decoded) + 0.1
+    right = project(bad, tensor(decoded), tables, (5, 3))
+    assert torch.equal(right[..., :5, :], bad[..., :5, :]) and torch.equal(right[..., :3], bad[..., :3])
+    assert not torch.equal(right[..., 5:, 3:], bad[..., 5:, 3:])
+    assert project(bad[..., :6, :], tensor(decoded)[..., :6, :], tables) is not None  # no whole block: as it was
+
+
+@pytest.mark.parametrize("told", ["tables", "evidence", "nothing"])
+def test_the_stage_holds_stills_to_their_file(told: str) -> None:
+    """By both ways in: a network of noise may not lead away from the file."""
+    tables = ijg_tables(40, (1, 1))
+    decoded = saved(photograph(3), tables)
+    descriptor = restorer("jpeg", domain="rgb")
+    with torch.no_grad():
+        network = cast(NsRestore, descriptor.network)
+        network.tail.weight.mul_(0.05)  # nothing is to be clamped
+    enhancer = Enhancer(descriptor, fp32())
+    side = {"tables": tables, "evidence": JpegEvidence(tables), "nothing": None}[told]
+    restored = enhancer(tensor(decoded), side)
+    assert float((restored - tensor(decoded)).abs().mean()) > 2 / 255
+    away = float((project(restored, tensor(decoded), tables) - restored).abs().mean())
+    assert away < (0.6 if told == "nothing" else 0.1) / 255  # the tables that are found are not quite the file's
+    planes: Any = tuple(np.ascontiguousarray(decoded[..., channel]) for channel in range(3))
+    frame = Frame(planes, 256, 256, RGB24, ColorInfo(), 0, Fraction(1, 25), jpeg=None if told == "nothing" else tables)
+    (result,) = enhancer.run([frame])
+    rgb = np.stack(result.frame.planes[:3], -1)
+    assert np.abs(rgb.astype(float) - np.rint(restored[0].permute(1, 2, 0).numpy() * 255)).max() <= 1
+
+
+def test_frames_whose_luma_is_another_are_not_held() -> None:
+    """Limited range, or BT.709: the file's coefficients are not those of the frame's RGB."""
+    random = np.random.default_rng(0)
+    planes: Any = (
+        random.integers(60, 200, (64, 64)).astype(np.uint8),
+        *(random.integers(100, 150, (32, 32)).astype(np.uint8) for _ in range(2)),
+    )
+    limited = Frame(planes, 64, 64, YUV420, ColorInfo(matrix=6, range=1), 0, Fraction(1, 25), jpeg=ijg_tables(50))
+    full = dataclasses.replace(limited, color=ColorInfo(matrix=6, range=2))
+    wide = dataclasses.replace(limited, color=ColorInfo(matrix=1, range=2))
+    calls: list[JpegEvidence | None] = []
+    enhancer = Enhancer(restorer("jpeg", domain="rgb"), fp32())
+    original = enhancer._restore_frame
+
+    def watch(around: Any, *arguments: Any, **named: Any) -> Any:
+        calls.append(around.jpeg)
+        return original(around, *arguments, **named)
+
+    enhancer._restore_frame = watch  # pyright: ignore[reportAttributeAccessIssue]
+    list(enhancer.run([limited, full, wide]))
+    assert calls[0] is None and calls[1] is not None and calls[2] is None
