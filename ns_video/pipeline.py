@@ -77,6 +77,8 @@ class RestoreOptions:
     preset: str = "auto"
     model: str | None = None
     strength: float | None = None
+    ensemble: int | None = None
+    """Flipped views that are averaged, 1, 2 or 4; None: as the preset says for stills, 1 for clips."""
     scale: float | None = None
     size: tuple[int, int] | None = None
     fit: str = "contain"
@@ -292,6 +294,7 @@ class _Run:
             overlap=options.overlap,
             blend=options.blend,
             strength=preset.strength if options.strength is None else options.strength,
+            ensemble=self._views(descriptor.architecture),
             scale=options.scale,
             size=options.size,
             fit=options.fit,
@@ -304,10 +307,16 @@ class _Run:
         self._conditioning, self._device = descriptor.conditioning, str(enhancer.device)
         self._settings = repr((settings.strength, settings.scale, settings.size, settings.fit, settings.sharpen))
         self._settings += repr((settings.tile, settings.overlap, settings.blend, settings.skip_duplicates))
-        self._settings += repr(settings.skip_undamaged)
+        self._settings += repr((settings.skip_undamaged, settings.ensemble))
         self.record.model = ModelInfo(name=descriptor.name, sha256=descriptor.sha256)
         self.record.device, self.record.precision = self._device, enhancer.precision
         return enhancer
+
+    def _views(self, architecture: str) -> int:
+        """Flipped views that are averaged: other people's networks do as they were made to unless asked."""
+        if self.options.ensemble is not None:
+            return self.options.ensemble
+        return self.preset.ensemble if self.is_still and architecture == "ns_restore" else 1
 
     # Stills.
 

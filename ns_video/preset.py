@@ -10,6 +10,7 @@ from pathlib import Path
 from ns_video.errors import UsageError
 from ns_video.resources import pipelines_dir
 
+ENSEMBLES = (1, 2, 4)
 DEINTERLACE = ("auto", "on", "off")
 
 
@@ -28,6 +29,8 @@ class Preset:
     strength: float = 1.0
     sharpen: float = 0.0
     deinterlace: str = "auto"
+    ensemble: int = 4
+    """Flipped views of a still that are averaged, 1, 2 or 4."""
 
 
 def preset_names() -> list[str]:
@@ -57,10 +60,12 @@ def parse_preset(name: str, text: str) -> Preset:
     for key, value in data.items():
         if key not in kinds or key == "name":
             raise UsageError(f"preset {name!r}: unknown key {key!r}")
-        wanted = float if kinds[key] == "float" else str
-        if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else str):
-            raise UsageError(f"preset {name!r}: {key} must be a {wanted.__name__}")
-        if isinstance(value, int | float) and not 0.0 <= value <= 1.0:
+        wanted = {"float": float, "int": int}.get(str(kinds[key]), str)
+        if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
+            raise UsageError(f"preset {name!r}: {key} must be {'an' if wanted is int else 'a'} {wanted.__name__}")
+        if key == "ensemble" and value not in ENSEMBLES:
+            raise UsageError(f"preset {name!r}: ensemble is 1, 2 or 4")
+        if key != "ensemble" and isinstance(value, int | float) and not 0.0 <= value <= 1.0:
             raise UsageError(f"preset {name!r}: {key} is not between 0 and 1")
         if key == "deinterlace" and value not in DEINTERLACE:
             raise UsageError(f"preset {name!r}: deinterlace is one of {', '.join(DEINTERLACE)}")

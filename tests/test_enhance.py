@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ns_video import tile
+from ns_video.conditioning import quantiser_planes
 from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer, load_enhancer
 from ns_video.errors import ModelError, UsageError
 from ns_video.frame import ColorInfo, Frame, JpegTables, PixelFormat, QuantiserMap
@@ -163,6 +164,46 @@ def test_tiles_are_told_where_they_lie() -> None:
     assert float((tiled - whole).abs().max()) <= 1e-5
     moved = Enhancer(descriptor, fp32(tile=4096))(picture[..., 4:])
     assert float((moved[..., 40:-40] - whole[..., 4:][..., 40:-40]).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("conditioning", ["none", "quantiser"])
+def test_an_ensemble_is_the_mean_of_flipped_views(conditioning: str) -> None:
+    descriptor = restorer(conditioning, domain="rgb")
+    picture = torch.rand(1, 3, 60, 84)
+    steps = np.random.default_rng(1).uniform(4, 30, (4, 6)).astype(np.float32)
+    side = None if conditioning == "none" else QuantiserMap(steps, 16, "P", "h264")
+    one = Enhancer(descriptor, fp32(ensemble=1))
+    planes = None if side is None else quantiser_planes(side, side, side, 60, 84)
+    views: list[Tensor] = []
+    for axes in ((), (3,), (2,), (2, 3)):
+        flipped = None if planes is None else planes.flip(axes)
+        views.append(descriptor.network(*(x for x in (picture.flip(axes), flipped) if x is not None)).flip(axes))
+    for count in (1, 2, 4):
+        restored = Enhancer(descriptor, fp32(ensemble=count))(picture, side)
+        mean = torch.stack(views[:count]).mean(0).clamp(0, 1)
+        assert float((restored - mean).detach().abs().max()) < 1e-5
+    assert torch.equal(
+        Enhancer(descriptor, fp32())(picture, side), Enhancer(descriptor, fp32(ensemble=4))(picture, side)
+    )
+    frames = clip(2)
+    assert planes_of(Enhancer(descriptor, fp32()).run(frames)) == planes_of(one.run(frames))
+    assert planes_of(Enhancer(descriptor, fp32(ensemble=2)).run(frames)) != planes_of(one.run(frames))
+
+
+def test_networks_of_others_run_once_unless_asked() -> None:
+    calls: list[int] = []
+
+    def count(x: Tensor) -> Tensor:
+        calls.append(1)
+        return x
+
+    picture = torch.rand(1, 3, 64, 64)
+    plain, asked = Enhancer(foreign(count), fp32()), Enhancer(foreign(count), fp32(ensemble=2))
+    for enhancer, wanted in ((plain, 1), (asked, 2)):
+        enhancer(picture)  # the first call measures how much memory it takes
+        calls.clear()
+        enhancer(picture)
+        assert len(calls) == wanted
 
 
 def test_neighbours_are_the_frames_beside() -> None:

@@ -45,6 +45,8 @@ def test_unknown_keys_and_wrong_types_are_errors(tmp_path: Path, monkeypatch: py
         (good + "strength = 1.5\n", "between 0 and 1"),
         (good + "sharpen = nan\n", "between 0 and 1"),
         (good + 'deinterlace = "sometimes"\n', "auto, on, off"),
+        (good + "ensemble = 3\n", "1, 2 or 4"),
+        (good + "ensemble = 2.0\n", "must be an int"),
         (good + "strength = " + 5000 * "[", "not valid TOML"),
         ("title = ", "bad"),
     ):
