@@ -101,8 +101,17 @@ def find_pitch(luma: Tensor, kind: Kind) -> int | None:
     return None
 
 
-def fit(enlarged: Tensor, height: int, width: int) -> Tensor:
-    """(N, C, scale * rows, scale * columns) → (N, C, height, width), antialiased; the same where it fits."""
+def fit(enlarged: Tensor, kind: Kind, height: int, width: int) -> Tensor:
+    """What a network made of the cells, (N, C, scale * rows, scale * columns), as a picture of (height, width).
+
+    A mosaic's cells are spread evenly over the picture, so the result is resized, antialiased. A shrunk picture's
+    began as exactly 3 px each, whatever its size: OpenCV shrinks by a third exactly, rounds the size, and enlarges
+    what it has to the old size. There the result is cut, or its border repeated.
+    """
     if enlarged.shape[-2:] == (height, width):
         return enlarged
-    return F.interpolate(enlarged, size=(height, width), mode="bicubic", align_corners=False, antialias=True)
+    if kind == "mosaic":
+        return F.interpolate(enlarged, size=(height, width), mode="bicubic", align_corners=False, antialias=True)
+    cut = enlarged[..., :height, :width]
+    below, right = height - cut.shape[-2], width - cut.shape[-1]
+    return F.pad(cut, (0, right, 0, below), mode="replicate") if below or right else cut

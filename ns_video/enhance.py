@@ -443,7 +443,7 @@ class Enhancer:
         small = [shrink(picture, kind, pitch) for picture in pictures]
         planes = pitch_plane(pitch, self.device) if kind == "mosaic" else None
         enlarged = self._averaged(small, planes, precision, views)
-        return fit(enlarged, *pictures[0].shape[-2:])
+        return fit(enlarged, kind, *pictures[0].shape[-2:])
 
     def _averaged(self, pictures: Sequence[Tensor], side: Tensor | None, precision: str, views: int) -> Tensor:
         """The mean of what the network makes of flipped views."""

@@ -81,10 +81,25 @@ def test_pictures_without_cells_have_no_pitch(make: Callable[[int], Rgb]) -> Non
     assert find_pitch(luma(blur_down(clean)), "shrunk") == 3
 
 
-def test_fit_leaves_what_fits() -> None:
+def test_a_mosaic_is_brought_to_size() -> None:
     picture = torch.rand(1, 3, 12, 9)
-    assert fit(picture, 12, 9) is picture
-    assert fit(picture, 6, 10).shape == (1, 3, 6, 10)
+    assert fit(picture, "mosaic", 12, 9) is picture
+    assert fit(picture, "mosaic", 6, 10).shape == (1, 3, 6, 10)
+
+
+@pytest.mark.parametrize("width", [255, 256, 257])
+def test_a_shrunk_pictures_cells_are_three_pixels_at_every_width(width: int) -> None:
+    """A line at a known place comes back there: the picture is cut or its border repeated, never stretched."""
+    clean = np.full((96, width, 3), 40, np.uint8)
+    for line in range(6, width - 6, 30):
+        clean[:, line : line + 3] = 220
+    small = shrink(tensor(blur_down(clean)), "shrunk", 3)
+    restored = fit(small.repeat_interleave(3, -1).repeat_interleave(3, -2), "shrunk", 96, width)
+    assert restored.shape == (1, 3, 96, width)
+    for line in range(6, width - 6, 30):
+        around = restored[0, 0, 48, line - 4 : line + 7]
+        weight = (around - 40 / 255).clamp(min=0)
+        assert abs(float((weight * torch.arange(-4, 7)).sum() / weight.sum()) - 1.0) < 0.2, line
 
 
 def sees_cells(kind: Kind) -> Descriptor:

@@ -474,7 +474,9 @@ class Trainer:
                 )
             else:
                 restored = call_network(self._model, degraded, side)
-        restored = fit(restored.float(), *reference.shape[-2:])
+        restored = restored.float()
+        if config.cells is not None:
+            restored = fit(restored, config.cells, *reference.shape[-2:])
         loss = self.terms(self.balanced(restored, reference, degraded), reference)
         loss = loss + self._network_terms(restored, reference, degraded)
         self.optimizer.zero_grad(set_to_none=True)
@@ -592,7 +594,7 @@ class Trainer:
         with self._autocast():
             out = call_network(self.averaged, padded, planes)
         scale = CELL_SCALES[kind]
-        return to_rgb(fit(out[..., : rows * scale, : columns * scale].float(), height, width))
+        return to_rgb(fit(out[..., : rows * scale, : columns * scale].float(), kind, height, width))
 
 
 def _identity(config: TrainingConfig) -> str:
