@@ -26,7 +26,7 @@ __all__ = [
     "write_card",
 ]
 
-CONDITIONINGS = ("none", "jpeg", "quantiser", "grid", "mosaic", "shrunk")
+CONDITIONINGS = ("none", "jpeg", "quantiser", "mosaic", "shrunk")
 DOMAINS = ("rgb", "ycbcr")
 MAX_CARD_BYTES = 1 << 20
 """A card is text that somebody wrote; more than this is none."""

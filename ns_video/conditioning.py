@@ -14,9 +14,6 @@ JPEG_PLANES = 7
 QUANTISER_PLANES = 6
 """step, previous step, next step, is intra, is bidirectional, gate."""
 
-GRID_PLANES = 4
-"""cosine and sine of a column's place in cells of about 3 px, then of a row's."""
-
 PITCH_PLANES = 1
 """Side of a mosaic's cells."""
 
@@ -111,33 +108,6 @@ def quantiser_planes(
     return planes
 
 
-def grid_planes(
-    height: int,
-    width: int,
-    device: torch.device | str = "cpu",
-    *,
-    whole: tuple[int, int] | None = None,
-    origin: tuple[int, int] = (0, 0),
-) -> Tensor:
-    """(1, GRID_PLANES, H, W) float32: the phase of each pixel in cells of about 3 px.
-
-    A network whose own grid is a power of two sees cells of 2 and 4 px at once, but none of 3. `whole` is the (height,
-    width) of the picture, into which height // 3 by width // 3 cells fit, H and W where it isn't given; `origin` is the
-    (top, left) of what is looked at.
-    """
-    whole = whole or (height, width)
-    planes = torch.empty(1, GRID_PLANES, height, width, device=device)
-    for first, start, length, side, shape in (
-        (0, origin[1], width, whole[1], (1, -1)),
-        (2, origin[0], height, whole[0], (-1, 1)),
-    ):
-        cells = max(1, side // 3)
-        centre = torch.arange(start, start + length, device=device) + 0.5
-        phase = (2 * torch.pi * (centre * cells / side - 1 / 6)).view(shape)
-        planes[0, first], planes[0, first + 1] = phase.cos(), phase.sin()
-    return planes
-
-
 def pitch_plane(pitch: int, device: torch.device | str = "cpu") -> Tensor:
     """(1, PITCH_PLANES, 1, 1) float32: how many px a side a mosaic's cells have; 2 → -1, 4 → 1."""
     return torch.full((1, PITCH_PLANES, 1, 1), pitch - 3.0, device=device)
@@ -151,6 +121,4 @@ def example_planes(conditioning: str, height: int, width: int, device: torch.dev
     if conditioning == "quantiser":
         steps = QuantiserMap(np.full((1, 1), 8.0, np.float32), max(height, width))
         return quantiser_planes(steps, steps, steps, height, width, device)
-    if conditioning == "mosaic":
-        return pitch_plane(3, device)
-    return grid_planes(height, width, device) if conditioning == "grid" else None
+    return pitch_plane(3, device) if conditioning == "mosaic" else None

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import ns_video.color as color
 import ns_video.tile as tile
 from ns_video.cells import Kind, find_pitch, fit, shrink
-from ns_video.conditioning import example_planes, grid_planes, jpeg_planes, pitch_plane, quantiser_planes
+from ns_video.conditioning import example_planes, jpeg_planes, pitch_plane, quantiser_planes
 from ns_video.constraint import project
 from ns_video.device import PRECISIONS, available_memory, choose_precision, pick_device
 from ns_video.errors import ModelError, UsageError
@@ -385,8 +385,6 @@ class Enhancer:
             around.pitch = find_pitch(around.current.picture()[0].mean(0), kind) or 0
             return None, None if around.pitch else "undamaged"
         height, width = tile.padded_size(frame.height, frame.width, self.descriptor.multiple_of)
-        if wanted == "grid":
-            return grid_planes(height, width, self.device, whole=(frame.height, frame.width)), None
         if wanted == "jpeg":
             known = None if frame.jpeg is None else JpegEvidence(frame.jpeg)
             if known is None or self.options.recheck_tables:
@@ -413,7 +411,7 @@ class Enhancer:
         if self.descriptor.conditioning == "quantiser":
             size = tile.padded_size(height, width, self.descriptor.multiple_of)
             return quantiser_planes(None, None, None, *size, self.device)
-        return None  # a grid says nothing of damage, and enlarging networks have none
+        return None
 
     def _side_planes(self, side: Side, rgb: Tensor) -> Tensor | None:
         """Planes for one picture (1, 3, H, W); None where nothing is known or found."""
@@ -421,8 +419,6 @@ class Enhancer:
         if wanted == "jpeg":
             return jpeg_planes(side.tables).to(self.device) if isinstance(side, JpegEvidence) else None
         height, width = tile.padded_size(rgb.shape[-2], rgb.shape[-1], self.descriptor.multiple_of)
-        if wanted == "grid":
-            return grid_planes(height, width, self.device, whole=(rgb.shape[-2], rgb.shape[-1]))
         if wanted == "quantiser" and isinstance(side, QuantiserMap):
             return quantiser_planes(side, side, side, height, width, self.device)
         return None

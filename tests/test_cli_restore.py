@@ -9,6 +9,7 @@ import subprocess
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Command
 from material import FRAMES, Recipe, facts, write_clip
@@ -179,6 +180,28 @@ def test_a_still(ns_video: Command, noisy: object, tmp_path: Path) -> None:
     assert ns_video(*IDENTITY, tmp_path / "a.png", tmp_path / "c.png", "--size", "32x32", "--fit", "stretch").code == 0
     with Image.open(tmp_path / "c.png") as image:
         assert image.size == (32, 32)
+
+
+def test_stills_average_views_and_clips_do_not(
+    ns_video: Command, plain_clip: Path, small_model: Path, tmp_path: Path
+) -> None:
+    """The default is 4 for a still and 1 for a clip; a preset and the option change it."""
+    picture = tmp_path / "in.png"
+    rgb = np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8)
+    Image.fromarray(rgb).save(picture)
+
+    def restored(source: Path, name: str, *options: str) -> bytes:
+        target = tmp_path / name
+        assert ns_video("restore", "--model", small_model, *options, source, target).code == 0
+        return target.read_bytes()
+
+    usual = restored(picture, "usual.png")
+    assert usual == restored(picture, "four.png", "--ensemble", "4")
+    one = restored(picture, "one.png", "--ensemble", "1")
+    assert one != usual and one == restored(picture, "fast.png", "--preset", "fast")
+    clip = restored(plain_clip, "usual.nut")
+    assert clip == restored(plain_clip, "one.nut", "--ensemble", "1")
+    assert clip != restored(plain_clip, "two.nut", "--ensemble", "2")
 
 
 def test_an_interrupted_run_says_where_and_resumes(

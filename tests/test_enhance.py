@@ -23,7 +23,7 @@ from ns_video.weights import Descriptor, load_descriptor
 
 YUV420 = PixelFormat("yuv420p", 8, False, 3, 1, 1, False)
 RGB24 = PixelFormat("gbrp", 8, True, 3, 0, 0, False)
-SIDE = {"none": 0, "jpeg": 7, "quantiser": 6, "grid": 4}
+SIDE = {"none": 0, "jpeg": 7, "quantiser": 6}
 
 
 def describe(network: nn.Module, **changes: Any) -> Descriptor:
@@ -153,17 +153,6 @@ def test_the_tile_size_does_not_show(side: int, scale: int) -> None:
     assert whole.shape == (1, 3, 157 * scale, 283 * scale)
     assert float((tiled(picture) - whole).abs().max()) <= 1e-5
     assert (tiled.stats.tile is not None) == (side < 283)
-
-
-def test_tiles_are_told_where_they_lie() -> None:
-    """The grid's phase is that of the picture, not of the tile: sides that are no multiples of 3."""
-    descriptor = restorer(conditioning="grid", domain="rgb")
-    picture = torch.rand(1, 3, 157, 283)
-    whole = Enhancer(descriptor, fp32(tile=4096))(picture)
-    tiled = Enhancer(descriptor, fp32(tile=64))(picture)
-    assert float((tiled - whole).abs().max()) <= 1e-5
-    moved = Enhancer(descriptor, fp32(tile=4096))(picture[..., 4:])
-    assert float((moved[..., 40:-40] - whole[..., 4:][..., 40:-40]).abs().max()) > 1e-3
 
 
 @pytest.mark.parametrize("conditioning", ["none", "quantiser"])

@@ -190,7 +190,7 @@ artifact_features = 1.0
 """
     text = config_text(picture_folder, tmp_path, extra, steps=2).replace("crop = 32", "crop = 128")
 
-    with pytest.raises(Exception, match="at least 156 pixels"):
+    with pytest.raises(Exception, match="at least 144 pixels"):
         Trainer(parse_config(text), "cpu")
     wide = tmp_path / "wide" / "wide"
     wide.mkdir(parents=True)

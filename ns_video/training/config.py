@@ -87,8 +87,7 @@ class Network:
     channels, "10x20x64" in the paper; the others have one."""
     conditioning: str = ""
     """"mosaic" or "shrunk": the network sees one pixel for each cell of a mosaic, or of a picture that was shrunk and
-    enlarged bilinearly (`ns_video.cells`). "grid": told where each pixel lies in cells of 3 px. A network for JPEG
-    always reads the
+    enlarged bilinearly (`ns_video.cells`). A network for JPEG always reads the
     file's tables."""
     start: str = ""
     """Model name or weights file to begin with; layers of another shape begin anew."""
@@ -190,13 +189,6 @@ class TrainingConfig:
         kind = network.conditioning
         return kind if able and (kind == "mosaic" or kind == "shrunk") else None
 
-    @property
-    def reads_grid(self) -> bool:
-        """Whether the network is told where its pixels lie."""
-        network = self.network
-        able = network.architecture == "ns_restore" and self.damage.kind == "spec" and self.scale == 1
-        return able and network.conditioning == "grid"
-
 
 def _check(config: TrainingConfig) -> None:
     def need(good: bool, why: str) -> None:
@@ -213,9 +205,9 @@ def _check(config: TrainingConfig) -> None:
     need(len(scales) <= 1, "all damage.specs must shrink by the same factor")
     need(1 <= damage.quality[0] <= damage.quality[1] <= 100, "damage.quality must be within 1..100")
     need(config.network.architecture in ARCHITECTURES, f"network.architecture is one of {', '.join(ARCHITECTURES)}")
-    known = ("", "grid", *PITCHES)
-    need(config.network.conditioning in known, f"network.conditioning is one of {', '.join(known[1:])}, or empty")
-    fits = not config.network.conditioning or config.reads_grid or config.cells is not None
+    known = ("", *PITCHES)
+    need(config.network.conditioning in known, f"network.conditioning is one of {', '.join(PITCHES)}, or empty")
+    fits = not config.network.conditioning or config.cells is not None
     need(fits, "network.conditioning is for ns_restore at scale 1, not for JPEG")
     _check_size(config, need)
     _check_cells(config, need)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ns_video.cells import Kind, shrink
-from ns_video.conditioning import grid_planes, jpeg_planes, pitch_plane
+from ns_video.conditioning import jpeg_planes, pitch_plane
 from ns_video.errors import InputError
 from ns_video.frame import JpegTables
 from ns_video.jpeg_tables import SUBSAMPLINGS, ijg_tables
@@ -27,7 +27,6 @@ Random = np.random.Generator
 
 _MARGIN = 16
 """Pixels that are degraded around a crop, so that blocks, blurs and kernels don't end at its border."""
-_MORE_MARGIN = 12  # at most, where a network is told the grid: sides that are no multiples of its cells
 _FINE = 80  # IJG quality above which only spotless pictures are drawn
 _SUBSAMPLING_SHARES = {"420": 0.62, "422": 0.10, "444": 0.28}
 _SHARPENED_UNTIL = 0.8  # of the steps: plain targets after (idea of APISR, CVPR 2024)
@@ -50,16 +49,12 @@ class Sample:
     degraded: Rgb
     reference: Rgb
     tables: JpegTables | None = None
-    origin: tuple[int, int] = (0, 0)
-    """(top, left) of the crop in the picture that was damaged."""
-    whole: int = 0
-    """Side of that picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """(N, 3, h, w) and (N, 3, s h, s w) float32 in [0, 1]; `side` (N, 7, 1, 1) where the network reads tables,
-    (N, 4, h, w) where it is told the grid, (N, 1, 1, 1) where it is told the pitch of the cells that it sees."""
+    (N, 1, 1, 1) where it is told the pitch of the cells that it sees."""
 
     degraded: Tensor
     reference: Tensor
@@ -84,7 +79,7 @@ class PictureSet:
                 picture = Picture(pixels, source.weight, source.spotless, f"{source.folder}/{path.stem}")
                 kept = data.hold_out > 0 and index % data.hold_out == data.hold_out // 3
                 (self.held_out if kept else self.training).append(picture)
-        least = data.crop * pitch + _MARGIN + _MORE_MARGIN
+        least = data.crop * pitch + _MARGIN
         self.training = [picture for picture in self.training if min(picture.pixels.shape[:2]) >= least]
         if not self.training:
             raise InputError(f"no training picture is at least {least} pixels wide and high")
@@ -168,15 +163,14 @@ def _spec_sample(
     pictures: PictureSet, config: TrainingConfig, specs: tuple[Degradation, ...], random: Random
 ) -> Sample:
     crop, scale = config.data.crop, config.scale
-    margin = _MARGIN + (int(random.integers(0, _MORE_MARGIN)) if config.reads_grid else 0)
-    reference = pictures.draw(random, crop + margin, True, config.data.augment)
+    reference = pictures.draw(random, crop + _MARGIN, True, config.data.augment)
     spec = specs[int(random.integers(len(specs)))]
     degraded = degrade_still(reference, spec, int(random.integers(2**31))).rgb
     step = 4 * scale
     top, left = (int(v) * step for v in random.integers(0, _MARGIN // step + 1, 2))
     reference = reference[top : top + crop, left : left + crop]
     small = slice(top // scale, (top + crop) // scale), slice(left // scale, (left + crop) // scale)
-    return Sample(degraded[small], reference, origin=(top, left), whole=crop + margin)
+    return Sample(degraded[small], reference)
 
 
 def _cell_batch(pictures: PictureSet, config: TrainingConfig, kind: Kind, spec: Degradation, random: Random) -> Batch:
@@ -227,10 +221,6 @@ def draw_batch(pictures: PictureSet, config: TrainingConfig, step: int, rank: in
     side: Tensor | None = None
     if config.damage.kind == "jpeg":
         side = torch.cat([jpeg_planes(sample.tables) for sample in samples])
-    elif config.reads_grid:
-        size = samples[0].degraded.shape[:2]
-        wholes = [(sample.whole, sample.whole) for sample in samples]
-        side = torch.cat([grid_planes(*size, whole=w, origin=s.origin) for w, s in zip(wholes, samples, strict=True)])
     return Batch(_tensor([sample.degraded for sample in samples]), _tensor(references), side)
 
 

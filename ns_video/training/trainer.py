@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ns_video.cells import CELL_SCALES, Kind, find_pitch, fit, shrink
-from ns_video.conditioning import GRID_PLANES, JPEG_PLANES, PITCH_PLANES, grid_planes, jpeg_planes, pitch_plane
+from ns_video.conditioning import JPEG_PLANES, PITCH_PLANES, jpeg_planes, pitch_plane
 from ns_video.device import pick_device
 from ns_video.errors import ResumeError, UsageError
 from ns_video.frame import JpegTables
@@ -160,7 +160,7 @@ def make_network(config: TrainingConfig) -> nn.Module:
         )
     return NsRestore(
         NsRestoreConfig(
-            side=JPEG_PLANES if told else GRID_PLANES if config.reads_grid else 0,
+            side=JPEG_PLANES if told else 0,
             channels=channels,
             blocks=blocks,
             unshuffle=1 if config.scale > 1 else 2,
@@ -576,8 +576,6 @@ class Trainer:
         side = None
         if isinstance(self.averaged, NsRestore) and self.config.damage.kind == "jpeg":
             side = jpeg_planes(tables).to(self.process.device)
-        elif self.config.reads_grid:
-            side = grid_planes(padded.shape[-2], padded.shape[-1], self.process.device, whole=rgb.shape[:2])
         with self._autocast():
             out = call_network(self.averaged, padded, side)
         return to_rgb(out[..., :height, :width])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ns_video.cards import CONDITIONINGS, DOMAINS, Card, find_card, list_cards
 from ns_video.cells import CELL_SCALES
-from ns_video.conditioning import GRID_PLANES, JPEG_PLANES, PITCH_PLANES, QUANTISER_PLANES
+from ns_video.conditioning import JPEG_PLANES, PITCH_PLANES, QUANTISER_PLANES
 from ns_video.errors import ModelError
 from ns_video.networks.deblur_study import RECEPTIVE_RADIUS, STUDY_NETWORKS, DnCnn, StudyConfig, build_study_network
 from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
@@ -39,7 +39,6 @@ SIDE_PLANES = {
     "none": 0,
     "jpeg": JPEG_PLANES,
     "quantiser": QUANTISER_PLANES,
-    "grid": GRID_PLANES,
     "mosaic": PITCH_PLANES,
     "shrunk": 0,
 }
