@@ -25,6 +25,7 @@ _LEAST_DETAIL = {"mosaic": (2.0 / 255) ** 2, "shrunk": (0.25 / 255) ** 2}
 """Mean squared error of a wrong grid below which a picture is too flat to tell."""
 _ROUNDING = (0.5 / 255) ** 2
 """Mean squared error that rounding alone may leave."""
+_BLOCK_CELLS, _NEIGHBOURS = 256, 11
 _LINES = 96
 """Rows and columns looked at, at least."""
 _RIGHT_GRID = {"mosaic": 0.25, "shrunk": 0.35}
@@ -39,44 +40,87 @@ def cell_counts(kind: Kind, height: int, width: int, pitch: int) -> tuple[int, i
     return max(1, round(height / pitch)), max(1, round(width / pitch))
 
 
-def _spreading(kind: str, length: int, cells: int, shift: float) -> np.ndarray:
-    """(length, cells) float64: what each pixel takes of each cell, OpenCV's geometry; `shift` px to the left."""
-    place = np.arange(length) + shift
-    matrix = np.zeros((length, cells))
-    rows = np.arange(length)
-    if kind == "mosaic":
-        matrix[rows, np.clip(np.floor(place * (cells / length)), 0, cells - 1).astype(np.int64)] = 1.0
-        return matrix
-    at = np.clip((place + 0.5) * (cells / length) - 0.5, 0, cells - 1)
-    first = np.minimum(at.astype(np.int64), max(0, cells - 2))
-    matrix[rows, first] = 1 - (at - first)
-    if cells > 1:
-        matrix[rows, first + 1] = at - first
-    return matrix
+class _Axis:
+    """Rows or columns of pixels and the cells they were made of, in OpenCV's geometry."""
+
+    def __init__(self, kind: Kind, length: int, cells: int, shift: float) -> None:
+        """`shift`: the pixels lie that many px to the right of where they would."""
+        self._kind, self._cells = kind, cells
+        place = np.arange(length) + shift
+        if kind == "mosaic":
+            first = np.clip(np.floor(place * (cells / length)), 0, cells - 1).astype(np.int64)
+            weight = np.zeros(length)
+        else:
+            at = np.clip((place + 0.5) * (cells / length) - 0.5, 0, cells - 1)
+            first = np.minimum(at.astype(np.int64), max(0, cells - 2))
+            weight = at - first
+        self._first = torch.from_numpy(first)
+        self._second = torch.from_numpy(np.minimum(first + 1, cells - 1))
+        self._weight = torch.from_numpy(weight).float()
+        self._count = torch.from_numpy(np.maximum(np.bincount(first, minlength=cells), 1)).float()
+        self._inverse = None if kind == "mosaic" else torch.from_numpy(_inverse_band(first, weight, cells)).float()
+
+    def spread(self, cells: Tensor) -> Tensor:
+        """(..., cells) → (..., length)."""
+        device = cells.device
+        near = cells[..., self._first.to(device)]
+        if self._kind == "mosaic":
+            return near
+        return torch.lerp(near, cells[..., self._second.to(device)], self._weight.to(device))
+
+    def shrink(self, pixels: Tensor) -> Tensor:
+        """(..., length) → (..., cells): the least-squares inverse of `spread`."""
+        device = pixels.device
+        sums = torch.zeros(*pixels.shape[:-1], self._cells, device=device)
+        if self._inverse is None:
+            return sums.index_add_(-1, self._first.to(device), pixels) / self._count.to(device)
+        weight, band = self._weight.to(device), self._inverse.to(device)
+        sums.index_add_(-1, self._first.to(device), pixels * (1 - weight))
+        sums.index_add_(-1, self._second.to(device), pixels * weight)
+        padded = F.pad(sums, (_NEIGHBOURS, _NEIGHBOURS))
+        result = torch.zeros_like(sums)
+        for offset in range(2 * _NEIGHBOURS + 1):
+            result.addcmul_(padded[..., offset : offset + self._cells], band[offset])
+        return result
+
+
+def _inverse_band(first: np.ndarray, weight: np.ndarray, cells: int) -> np.ndarray:
+    """(2 _NEIGHBOURS + 1, cells): the inverse of the normal equations of linear interpolation, around its diagonal.
+
+    It falls by five from cell to cell. Worked out in blocks of cells with neighbours enough to make that exact.
+    """
+    straight = np.bincount(first, (1 - weight) ** 2, cells) + np.bincount(first + 1, weight**2, cells + 1)[:cells]
+    beside = np.bincount(first, weight * (1 - weight), cells)[: cells - 1]
+    band = np.zeros((2 * _NEIGHBOURS + 1, cells))
+    for begin in range(0, cells, _BLOCK_CELLS):
+        low, end = max(0, begin - 3 * _NEIGHBOURS), min(cells, begin + _BLOCK_CELLS)
+        high = min(cells, end + 3 * _NEIGHBOURS)
+        some = beside[low : high - 1]
+        gram = np.diag(straight[low:high] + 1e-9) + np.diag(some, 1) + np.diag(some, -1)
+        inverse = np.linalg.inv(gram)
+        for offset in range(-_NEIGHBOURS, _NEIGHBOURS + 1):
+            rows = np.arange(max(begin, -offset), min(end, cells - offset))
+            band[offset + _NEIGHBOURS, rows] = inverse[rows - low, rows + offset - low]
+    return band
 
 
 @lru_cache(maxsize=32)
-def _matrices(kind: str, length: int, cells: int, shift: float) -> tuple[Tensor, Tensor]:
-    """(length, cells) from cells to pixels, and (cells, length) back: the least-squares inverse. float32."""
-    spread = _spreading(kind, length, cells, shift)
-    gram = spread.T @ spread
-    gram[np.diag_indices(cells)] += 1e-9  # a cell without a pixel, where the grid was shifted
-    back = np.linalg.solve(gram, spread.T)
-    return torch.from_numpy(spread).float(), torch.from_numpy(back).float()
+def _axis(kind: Kind, length: int, cells: int, shift: float) -> _Axis:
+    return _Axis(kind, length, cells, shift)
 
 
 def shrink(picture: Tensor, kind: Kind, pitch: int) -> Tensor:
     """(..., H, W) → (..., rows, columns), one sample per cell: the inverse of how the cells were enlarged."""
     height, width = picture.shape[-2:]
     rows, columns = cell_counts(kind, height, width, pitch)
-    down, across = _matrices(kind, height, rows, 0.0)[1], _matrices(kind, width, columns, 0.0)[1]
-    return down.to(picture.device) @ picture.float() @ across.to(picture.device).T
+    narrow = _axis(kind, width, columns, 0.0).shrink(picture.float())
+    return _axis(kind, height, rows, 0.0).shrink(narrow.transpose(-1, -2)).transpose(-1, -2).contiguous()
 
 
 def _misfit(lines: Tensor, kind: Kind, cells: int, shift: float) -> Tensor:
     """Mean squared error of (N, length) lines that are shrunk to cells and enlarged again."""
-    spread, back = _matrices(kind, lines.shape[-1], cells, shift)
-    return (lines @ back.T @ spread.T - lines).square().mean()
+    axis = _axis(kind, lines.shape[-1], cells, shift)
+    return (axis.spread(axis.shrink(lines)) - lines).square().mean()
 
 
 def find_pitch(luma: Tensor, kind: Kind) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +16,7 @@ from test_enhance import RGB24, describe, fp32
 from test_estimate import drawing, photograph
 from torch import Tensor, nn
 
-from ns_video.cells import Kind, cell_counts, find_pitch, fit, shrink
+from ns_video.cells import Kind, _axis, cell_counts, find_pitch, fit, shrink
 from ns_video.enhance import Enhancer
 from ns_video.errors import ModelError
 from ns_video.frame import ColorInfo, Frame
@@ -51,6 +52,21 @@ def test_a_shrunk_picture_shrinks_to_its_samples(size: tuple[int, int]) -> None:
     found = shrink(tensor(blur_down(clean)), "shrunk", 3)
     assert found.shape[-2:] == small.shape[:2] == cell_counts("shrunk", *size, 3)
     assert float((found - tensor(small)).abs().max()) < 1.5 / 255  # what rounding leaves
+
+
+@pytest.mark.parametrize("kind", ["mosaic", "shrunk"])
+def test_long_lines_shrink_as_short_ones_do(kind: Kind) -> None:
+    """Blocks of cells are inverted with their neighbours alone; memory must not grow with the square of the length."""
+    length = 9001
+    cells = cell_counts(kind, length, length, 3)[1]
+    axis = _axis(kind, length, cells, 0.0)
+    random = torch.Generator().manual_seed(1)
+    samples = torch.rand(4, cells, generator=random)
+    assert float((axis.shrink(axis.spread(samples)) - samples).abs().max()) < 1e-5
+    tracemalloc.start()
+    assert find_pitch(axis.spread(torch.rand(24, cells, generator=random)), kind) is None  # cells across, not down
+    assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("make", [photograph, drawing])
