@@ -26,6 +26,8 @@ from ns_video.quality.temporal import SHOT_THRESHOLD, change_flicker, flicker, m
 from ns_video.quality.thumbnail import Thumbnail, thumbnail
 from ns_video.weights import load_descriptor
 
+LEAST_SCORED = 3
+"""Frames scored in any case, however short the run was."""
 DEFAULT_LIMIT = 48
 """Frames sampled per clip at most."""
 DEFAULT_MEMORY_BYTES = 160 << 20
@@ -341,7 +343,12 @@ def spread_order(count: int) -> list[int]:
 
 
 def score_samples(
-    samples: Sequence[Sample], scorer: Scorer, *, both: bool = True, budget_seconds: float | None = None, least: int = 3
+    samples: Sequence[Sample],
+    scorer: Scorer,
+    *,
+    both: bool = True,
+    budget_seconds: float | None = None,
+    least: int = LEAST_SCORED,
 ) -> tuple[ScoredSample, ...]:
     """Score the samples, evenly spread ones first, until `budget_seconds` are spent; `least` are scored in any case.
 

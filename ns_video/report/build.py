@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,7 @@ from ns_video.frame import Frame
 from ns_video.media.metrics import (
     Alignment,
     Comparison,
+    FilterValues,
     FullReference,
     FullReferenceMeter,
     audio_offsets,
@@ -43,7 +45,7 @@ from ns_video.report.document import (
 )
 from ns_video.report.pictures import PicturePacker, choose
 from ns_video.report.verdict import verdict
-from ns_video.score import Sampler, ScoredSample, Scorer, one_thread, score_samples
+from ns_video.score import LEAST_SCORED, Sample, Sampler, ScoredSample, Scorer, one_thread, score_samples, spread_order
 from ns_video.version import __version__
 
 RUN_SHARE = 0.05
@@ -86,17 +88,37 @@ def _temporal(sampler: Sampler) -> TemporalEntry:
     )
 
 
-def _entry(scored: ScoredSample) -> FrameEntry:
+Ahead = dict[tuple[int, bool], Future[FilterValues]]
+"""(index of a sample, after?) → libav's values, measured while the network scores."""
+
+
+def _measured_ahead(pool: Executor, samples: Sequence[Sample], count: int) -> Ahead:
+    """Starts measuring the `count` samples that are scored first; libav works outside Python's lock."""
+    ahead: Ahead = {}
+    for place in spread_order(len(samples))[:count]:
+        sample = samples[place]
+        ahead[sample.index, False] = pool.submit(filter_values, sample.before)
+        if sample.after is not None:
+            ahead[sample.index, True] = pool.submit(filter_values, sample.after)
+    return ahead
+
+
+def _entry(scored: ScoredSample, ahead: Ahead | None = None) -> FrameEntry:
     sample = scored.sample
+
+    def values(frame: Frame, is_after: bool) -> FilterValues:
+        found = (ahead or {}).get((sample.index, is_after))
+        return filter_values(frame) if found is None else found.result()
+
     after = None
     if scored.after is not None and sample.after is not None:
-        after = Measures(scored.after, filter_values(sample.after))
+        after = Measures(scored.after, values(sample.after, True))
     return FrameEntry(
         index=sample.index,
         pts_seconds=sample.pts_seconds,
         shot=sample.shot,
         first_of_shot=sample.first_of_shot,
-        before=Measures(scored.before, filter_values(sample.before)),
+        before=Measures(scored.before, values(sample.before, False)),
         after=after,
     )
 
@@ -123,8 +145,11 @@ def build_run(record: RunRecord, sampler: Sampler, *, device: str = "cpu") -> Bu
     allowed = max(0.0, _AIM * RUN_SHARE * record.seconds - sampler.seconds)
     scorer = Scorer(device, crops=_CROPS if allowed >= _AMPLE_SECONDS else _FEW_CROPS)
     left = allowed - (time.perf_counter() - began)
-    scored = score_samples(sampler.samples, scorer, budget_seconds=max(0.0, left * _SCORING_SHARE))
-    entries = tuple(_entry(item) for item in scored)
+    samples = sampler.samples
+    with ThreadPoolExecutor(1, "report") as pool:
+        ahead = _measured_ahead(pool, samples, LEAST_SCORED)
+        scored = score_samples(samples, scorer, budget_seconds=max(0.0, left * _SCORING_SHARE))
+        entries = tuple(_entry(item, ahead) for item in scored)
     pictures = _pictures(scored, _MOST_PICTURES, began + allowed)
     before = {offset.stream_index: offset for offset in _audio(record.input)}
     places = list(before.values())
