@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ns_video.frame import JpegTables
-from ns_video.jpeg_tables import ANNEX_K_CHROMA, ANNEX_K_LUMA, ijg_percent, scaled_table
+from ns_video.jpeg_tables import ANNEX_K_CHROMA, ANNEX_K_LUMA, JFIF_YCBCR, dct_matrix, ijg_percent, scaled_table
 
 __all__ = ["JpegEvidence", "estimate_jpeg", "find_jpeg", "reconcile", "share_on_steps"]
 
@@ -45,6 +45,8 @@ _FREE_TABLE_FACTOR = 2.0
 """Free steps must explain this much more than the best IJG table to be believed."""
 _LEAST_FREE_MEAN_EVIDENCE = 0.4
 """And as much per coefficient that isn't zero."""
+_LEAST_FREE_BLOCKS = 32
+"""Different blocks that must speak for free steps: a few, drawn many times, have any comb one likes."""
 _DEAD_ZONE_STEPS = 62  # 2 QP for QP up to 31
 _DEAD_ZONE_SIGMA = 0.6
 _PHASE_CANDIDATES = 2
@@ -63,14 +65,6 @@ class JpegEvidence:
     """IJG quality, None for tables of another kind, and where the file told the tables."""
     nats: float = math.inf
     """Log likelihood ratio against "no JPEG"."""
-
-
-@cache
-def _dct_matrix() -> Samples:
-    k, n = np.arange(8)[:, None], np.arange(8)[None, :]
-    matrix = np.cos(np.pi * (2 * n + 1) * k / 16) / 2
-    matrix[0] /= np.sqrt(2)
-    return matrix.astype(np.float32)
 
 
 @cache
@@ -130,16 +124,26 @@ def _blocks(plane: npt.NDArray[np.generic], phase: tuple[int, int], at_most: int
     return part[stride // 2 :: stride].transpose(0, 2, 1, 3).reshape(-1, 8, 8)
 
 
+@cache
+def _signature_weights() -> Samples:
+    return np.random.default_rng(0).random(63).astype(np.float32)
+
+
 def _coefficients(
     plane: Samples, clipped: npt.NDArray[np.bool_], phase: tuple[int, int], at_most: int = _MAX_BLOCKS
 ) -> Samples:
-    """(blocks, 64) orthonormal DCT coefficients of the 8x8 blocks that begin at `phase`."""
+    """(blocks, 64) orthonormal DCT coefficients of the 8x8 blocks that begin at `phase`, each block once.
+
+    Drawings, text and patterns repeat a block, mirrored or in another brightness too; that is no second witness.
+    """
     blocks = _blocks(plane, phase, at_most).astype(np.float32)
     whole = ~_blocks(clipped, phase, at_most).any((1, 2))
     if int(whole.sum()) >= _LEAST_UNCLIPPED:
         blocks = blocks[whole]
-    matrix = _dct_matrix()
-    return np.matmul(np.matmul(matrix, blocks - 128), matrix.T).reshape(-1, 64)
+    matrix = dct_matrix()
+    coefficients: Samples = np.matmul(np.matmul(matrix, blocks - 128), matrix.T).reshape(-1, 64)
+    signatures = np.abs(np.rint(coefficients[:, 1:])) @ _signature_weights()
+    return coefficients[np.unique(signatures, return_index=True)[1]]
 
 
 def _histograms(coefficients: Samples) -> Samples:
@@ -214,6 +218,18 @@ def _free_table(evidence: Samples, percent: float) -> tuple[npt.NDArray[np.uint1
     return table.astype(np.uint16).reshape(8, 8), float(gain[sure].sum())
 
 
+def _is_believable(free_nats: float, count: float, blocks: int) -> bool:
+    """Whether free steps may be believed at all: enough evidence per coefficient, of enough different blocks."""
+    return free_nats >= _LEAST_FREE_MEAN_EVIDENCE * count and blocks >= _LEAST_FREE_BLOCKS
+
+
+def _nats_of_grid(coefficients: Samples) -> float:
+    """What the blocks of one grid position say for a JPEG, by the IJG's tables or by free ones."""
+    nats, quality, evidence, count, _ = _fit(coefficients)
+    free_nats = _free_table(evidence, float(ijg_percent(quality)))[1]
+    return max(nats, free_nats / _FREE_TABLE_FACTOR if _is_believable(free_nats, count, len(coefficients)) else 0.0)
+
+
 def _chroma_subsampling(
     planes: tuple[Samples, Samples], clipped: npt.NDArray[np.bool_], phase: tuple[int, int], quality: int
 ) -> tuple[int, int]:
@@ -232,7 +248,7 @@ def share_on_steps(picture: npt.NDArray[np.uint8], table: npt.NDArray[np.uint16]
     `picture` is (H, W, 3) RGB, `table` (8, 8). Chance gives 0.4, as any other grid than the right one shows. Steps
     below 4 are left out: rounding alone spreads a coefficient by 0.35. NaN where nothing is left.
     """
-    luma: Samples = picture.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    luma: Samples = picture.astype(np.float32) @ JFIF_YCBCR[0]
     clipped = ((picture == 0) | (picture == 255)).any(-1)
     steps = table.astype(np.float32).ravel()
     turns = np.abs(_coefficients(luma, clipped, phase)) / steps
@@ -249,22 +265,23 @@ def find_jpeg(picture: npt.NDArray[np.uint8]) -> JpegEvidence | None:
     if picture.shape[0] < 32 or picture.shape[1] < 32:
         return None
     samples = picture.astype(np.float32)
-    luma: Samples = samples @ np.array([0.299, 0.587, 0.114], np.float32) if samples.ndim == 3 else samples
+    luma: Samples = samples @ JFIF_YCBCR[0] if samples.ndim == 3 else samples
     extreme = (picture == 0) | (picture == 255)
     clipped = extreme.any(-1) if picture.ndim == 3 else extreme
-    phase = max(_phases(luma), key=lambda p: _fit(_coefficients(luma, clipped, p, _PHASE_BLOCKS))[0])
-    nats, quality, evidence, count, dead_zone = _fit(_coefficients(luma, clipped, phase))
+    phase = max(_phases(luma), key=lambda p: _nats_of_grid(_coefficients(luma, clipped, p, _PHASE_BLOCKS)))
+    coefficients = _coefficients(luma, clipped, phase)
+    nats, quality, evidence, count, dead_zone = _fit(coefficients)
     percent = float(ijg_percent(quality))
     free, free_nats = _free_table(evidence, percent)
     is_free = free_nats > _FREE_TABLE_FACTOR * max(nats, 0.0) + _LEAST_EVIDENCE
+    is_free = is_free and _is_believable(free_nats, count, len(coefficients))
     believed = free_nats if is_free else nats
-    least_mean = _LEAST_FREE_MEAN_EVIDENCE if is_free else _LEAST_MEAN_EVIDENCE
-    if believed < _LEAST_EVIDENCE or believed < least_mean * count or believed < dead_zone:
+    if believed < _LEAST_EVIDENCE or believed < _LEAST_MEAN_EVIDENCE * count or believed < dead_zone:
         return None
     subsampling = (1, 1)
     if samples.ndim == 3:
-        blue: Samples = 128 + samples @ np.array([-0.168736, -0.331264, 0.5], np.float32)
-        red: Samples = 128 + samples @ np.array([0.5, -0.418688, -0.081312], np.float32)
+        blue: Samples = 128 + samples @ JFIF_YCBCR[1]
+        red: Samples = 128 + samples @ JFIF_YCBCR[2]
         subsampling = _chroma_subsampling((blue, red), clipped, phase, quality)
     if is_free:
         ratio = float(free.astype(np.float64).mean() / ANNEX_K_LUMA.mean())

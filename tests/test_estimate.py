@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from ns_video.estimate import JpegEvidence, estimate_jpeg, find_jpeg, reconcile, share_on_steps
 from ns_video.frame import JpegTables
-from ns_video.jpeg_tables import ijg_tables
+from ns_video.jpeg_tables import dct_matrix, ijg_tables
 from ns_video.media.degrade import degrade_still, parse_spec
 from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg
 
@@ -39,6 +42,23 @@ def drawing(seed: int, side: int = 256) -> Rgb:
         picture[distance > 0] = random.uniform(70, 185, 3)
         picture = np.where((np.abs(distance) < 1.5)[..., None], 60.0, picture)
     return picture.astype(np.uint8)
+
+
+def bars(seed: int, side: int = 192) -> Rgb:
+    """One line, drawn every 24 px: a few different blocks, many times."""
+    random = np.random.default_rng(seed)
+    row = np.full(24, 240, np.uint8)
+    left = int(random.integers(2, 8))
+    row[left : left + 9], row[left - 1] = random.integers(20, 120), random.integers(120, 230)
+    return np.repeat(np.tile(row, (side, side // 24))[..., None], 3, 2)
+
+
+def dithered(levels: int, side: int = 256) -> Rgb:
+    """A ramp by ordered dithering."""
+    bayer = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) / 16
+    ramp = np.linspace(0.1, 0.9, side)[None, :]
+    steps = np.floor(ramp * levels + np.tile(bayer, (side // 4, side // 4)))
+    return np.repeat((20 + 200 / levels * steps).astype(np.uint8)[..., None], 3, 2)
 
 
 def saved(picture: Rgb, spec: str) -> Rgb:
@@ -125,9 +145,7 @@ def test_a_frame_of_a_video_with_a_dead_zone_is_no_jpeg(qp: int) -> None:
     """H.263 and MPEG put coefficients at odd multiples of half the step: (2 L + 1) QP - 1, QP even (H.263 6.2.1)."""
     picture = photograph(3)
     luma = picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
-    k, n = np.arange(8)[:, None], np.arange(8)[None, :]
-    dct = np.cos(np.pi * (2 * n + 1) * k / 16) / 2
-    dct[0] /= np.sqrt(2)
+    dct = dct_matrix().astype(np.float64)
     blocks = luma.reshape(32, 8, 32, 8).transpose(0, 2, 1, 3)
     coefficients = dct @ blocks @ dct.T
     scale = 255 / 219  # limited range, seen as full range
@@ -145,3 +163,32 @@ def test_the_share_on_steps_is_chance_off_the_grid(picture: Rgb) -> None:
     assert share_on_steps(saved, tables.luma, (0, 0)) > 0.9
     assert 0.3 < share_on_steps(saved, tables.luma, (4, 3)) < 0.5
     assert np.isnan(share_on_steps(saved, np.ones((8, 8), np.uint16), (0, 0)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("across", [False, True])
+def test_blocks_drawn_many_times_are_no_jpeg(seed: int, across: bool) -> None:
+    picture = bars(seed).transpose(1, 0, 2) if across else bars(seed)
+    assert find_jpeg(np.ascontiguousarray(picture)) is None
+
+
+@pytest.mark.parametrize("levels", [1, 2, 4])
+def test_dithering_is_no_jpeg(levels: int) -> None:
+    assert find_jpeg(dithered(levels)) is None
+
+
+def test_checks_are_no_jpeg() -> None:
+    checks = np.mgrid[0:256, 0:256].sum(0) // 4 % 2 * 150 + 50
+    assert find_jpeg(np.repeat(checks.astype(np.uint8)[..., None], 3, 2)) is None
+
+
+def test_other_encoders_tables_are_found_off_the_grid(picture: Rgb) -> None:
+    luma = (8 + 3 * np.add.outer(np.arange(8), np.arange(8))).astype(np.uint16)
+    buffer = io.BytesIO()
+    tables = [luma.ravel().tolist()] * 2
+    Image.fromarray(picture).save(buffer, "JPEG", qtables=tables, subsampling=2)
+    decoded = np.asarray(Image.open(buffer))
+    found = find_jpeg(np.ascontiguousarray(decoded[3:, 5:]))
+    assert found is not None and found.phase == (5, 3) and found.quality is None
+    low = np.add.outer(np.arange(8), np.arange(8)) < 4  # where every picture has coefficients
+    assert (np.abs(found.tables.luma.astype(int) - luma)[low][1:] <= 1).mean() > 0.7
