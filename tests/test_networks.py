@@ -56,7 +56,14 @@ def reach(network: Callable[[Tensor], Tensor], side: int, block: int) -> int:
 
 @pytest.mark.parametrize(
     ("size", "count"),
-    [("tiny", 99_228), ("small", 357_964), ("fine", 358_220), ("medium", 1_412_236), ("large", 6_558_508)],
+    [
+        ("tiny", 99_228),
+        ("small", 357_964),
+        ("fine", 358_220),
+        ("deep", 579_660),
+        ("medium", 1_412_236),
+        ("large", 6_558_508),
+    ],
 )
 def test_ns_restore_has_its_parameters(size: str, count: int) -> None:
     assert parameters(ns_restore(size, side=7)) == count

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -271,6 +272,22 @@ def test_a_start_model_gives_its_layers(picture_folder: Path, tmp_path: Path) ->
     theirs = load_descriptor(tmp_path / "one" / "trial.safetensors").network.state_dict()
     assert torch.equal(network.state_dict()["body.0.conv1.weight"], theirs["body.0.conv1.weight"])
     assert torch.equal(network.state_dict()["head.weight"], theirs["head.weight"][:, :12])
+
+
+def test_a_deeper_network_grows_from_a_model(picture_folder: Path, tmp_path: Path) -> None:
+    list(Trainer(make(picture_folder, tmp_path, steps=4), "cpu").run())
+    model = tmp_path / "trial.safetensors"
+    shallow = load_descriptor(model).network
+    assert isinstance(shallow, NsRestore)
+    deep = NsRestore(replace(shallow.config, blocks=(1, 4, 2)))
+    copied, total = start_from(deep, str(model))
+    assert copied == len(shallow.state_dict()) < total
+    picture, side = torch.rand(1, 3, 32, 32), torch.rand(1, shallow.config.side, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(deep(picture, side), shallow(picture, side))
+    deep(picture, side).square().sum().backward()
+    grown = deep.decoder[1].conv2.weight.grad  # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(grown, torch.Tensor) and bool(grown.abs().sum() > 0)  # and it learns
 
 
 @pytest.mark.parametrize(("architecture", "size"), [("rcan", "1x1x16"), ("hat", "small")])

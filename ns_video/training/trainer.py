@@ -29,7 +29,7 @@ from ns_video.media.degrade import degrade_still, parse_spec
 from ns_video.media.plot import Chart, Curve, write_charts
 from ns_video.networks.deblur_study import StudyConfig, build_study_network
 from ns_video.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
-from ns_video.networks.ns_restore import SIZES, NsRestore, NsRestoreConfig
+from ns_video.networks.ns_restore import SIZES, NsRestore, NsRestoreConfig, ResidualBlock
 from ns_video.networks.nsie import Nsie, NsieConfig
 from ns_video.networks.vgg_features import VggFeatures, load_vgg
 from ns_video.prefetch import prefetch
@@ -173,7 +173,8 @@ def make_network(config: TrainingConfig) -> nn.Module:
 def start_from(network: nn.Module, name_or_path: str) -> tuple[int, int]:
     """Copies what fits from a model; returns (tensors copied, tensors of the network).
 
-    A first layer that sees other side planes takes the picture's part and begins to learn theirs from zero.
+    A first layer that sees other side planes takes the picture's part and begins to learn theirs from zero. Residual
+    blocks that the model doesn't have begin as identity, so that a network of the same width grows from it.
 
     Raises:
         ModelError: the model can't be loaded.
@@ -192,6 +193,11 @@ def start_from(network: nn.Module, name_or_path: str) -> tuple[int, int]:
             pixels = min(there.shape[1], tensor.shape[1] - network.config.side)
             tensor.zero_()[:, :pixels].copy_(there[:, :pixels])
             copied += 1
+    if copied:
+        for name, block in network.named_modules():
+            if isinstance(block, ResidualBlock) and f"{name}.conv2.weight" not in theirs:
+                own[f"{name}.conv2.weight"].zero_()
+                own[f"{name}.conv2.bias"].zero_()
     network.load_state_dict(own)
     return copied, len(own)
 
