@@ -29,8 +29,13 @@ _BLOCK_CELLS, _NEIGHBOURS = 256, 11
 _LINES = 96
 """Rows and columns looked at, at least."""
 _RIGHT_GRID = {"mosaic": 0.25, "shrunk": 0.35}
-"""Error of the right grid / error of one half a cell beside it, at most. Pictures without cells are at 0.6 and more,
-but JPEGs of quality 5, whose 8 x 8 blocks are cells of 2 px too, at 0.23."""
+"""Error of the right grid / error of one half a cell beside it, at most. Pictures without cells have much the same
+on both, but a JPEG of quality 5, whose 8 x 8 blocks are cells of 2 px too, may come near."""
+
+
+def as_kind(conditioning: str) -> Kind | None:
+    """The kind of cells that a conditioning names, None where it names none."""
+    return conditioning if conditioning == "mosaic" or conditioning == "shrunk" else None
 
 
 def cell_counts(kind: Kind, height: int, width: int, pitch: int) -> tuple[int, int]:

@@ -1,33 +1,23 @@
 """What a JPEG's coefficients say about the picture it was made of: each lies within half a step. Floor 1: torch.
 
 A restored picture is moved to the nearest one whose coefficients lie in those intervals, or in narrower ones around
-their middles: the quantisation constraint set (Zakhor 1992, doi:10.1109/76.134377) and the narrow one (Park and Lee
-1999, doi:10.1109/76.767130). Where a network expects another kind of picture, the file has the last word.
+their middles: the quantisation constraint set (Zakhor, IEEE Transactions on Circuits and Systems for Video Technology
+2(1), 1992) and the narrow one (Park and Kim, IEEE Transactions on Image Processing 8(10), 1999). Where a network
+expects another kind of picture, the file has the last word.
 """
 
 from __future__ import annotations
-
-from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ns_video.frame import JpegTables
+from ns_video.jpeg_tables import JFIF_YCBCR, dct_matrix
 
 WIDTH = 0.33
 """Half the width of an interval in steps. 0.5 is certain; narrower ones hold most coefficients and less of a network's
-errors. Of 0.15 to 0.5, 0.3 to 0.4 gained most on held-out training pictures at every quality."""
-
-_TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
-
-
-@lru_cache(maxsize=8)
-def _dct(device: torch.device) -> Tensor:
-    k, n = np.arange(8)[:, None], np.arange(8)[None, :]
-    matrix = np.cos(np.pi * (2 * n + 1) * k / 16) / 2
-    matrix[0] /= np.sqrt(2)
-    return torch.from_numpy(matrix).float().to(device)
+errors: `benchmarks/still_choices.py` compares them on held-out training pictures."""
 
 
 def _coefficients(plane: Tensor, dct: Tensor) -> Tensor:
@@ -54,7 +44,7 @@ def project(
     if height <= 0 or width_px <= 0:
         return restored
     device = restored.device
-    dct, to_ycbcr = _dct(device), torch.tensor(_TO_YCBCR, device=device)
+    dct, to_ycbcr = (torch.from_numpy(matrix).to(device) for matrix in (dct_matrix(), JFIF_YCBCR))
     inner = (..., slice(top, top + height), slice(left, left + width_px))
     planes = 3 if tables.subsampling == (1, 1) else 1
     change = torch.zeros(3, height, width_px, device=device)

@@ -20,13 +20,14 @@ from torch import Tensor, nn
 
 import ns_video.color as color
 import ns_video.tile as tile
-from ns_video.cells import Kind, find_pitch, fit, shrink
+from ns_video.cells import Kind, as_kind, find_pitch, fit, shrink
 from ns_video.conditioning import example_planes, jpeg_planes, pitch_plane, quantiser_planes
 from ns_video.constraint import project
 from ns_video.device import PRECISIONS, available_memory, choose_precision, pick_device
 from ns_video.errors import ModelError, UsageError
 from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
 from ns_video.frame import Frame, JpegTables, Plane, QuantiserMap
+from ns_video.preset import ENSEMBLES, STILL_VIEWS
 from ns_video.stage import EnhancedFrame, EnhanceStats
 from ns_video.weights import Descriptor, load_descriptor
 
@@ -50,8 +51,6 @@ _UNDAMAGED_STEP = 1.0
 _CONSTANT, _VARIED = 1e-4, 0.05
 """A result that spans less than the first where the input spans more than the second is no picture."""
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate", "cannot allocate", "alloc_cpu")
-ENSEMBLES = (1, 2, 4)
-"""Views that can be averaged: as it is, and flipped across, down, and both."""
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 _BT601 = (5, 6)  # H.273 matrix codes
 _PENDING = 2
@@ -354,7 +353,7 @@ class Enhancer:
                 planes = self._closed(height, width)
             if pitch or (not self.does_nothing and (planes is not None or self.descriptor.conditioning == "none")):
                 pictures = [picture] * self.descriptor.frames
-                views = self.options.ensemble or (4 if self.descriptor.architecture == "ns_restore" else 1)
+                views = self.options.ensemble or (STILL_VIEWS if self.descriptor.architecture == "ns_restore" else 1)
                 restored = self._restored(pictures, planes, pitch, self.precision, views)
                 if not bool(torch.isfinite(restored).all()) and self.precision != "fp32":
                     self.stats.fp32_retries += 1
@@ -426,8 +425,7 @@ class Enhancer:
     @property
     def _cells(self) -> Kind | None:
         """The kind of cells that the network sees, None where it sees pixels."""
-        wanted = self.descriptor.conditioning
-        return wanted if wanted == "mosaic" or wanted == "shrunk" else None
+        return as_kind(self.descriptor.conditioning)
 
     def _restored(
         self, pictures: Sequence[Tensor], side: Tensor | None, pitch: int, precision: str, views: int

@@ -1,6 +1,9 @@
-"""The quantisation tables of ITU-T T.81 Annex K and the Independent JPEG Group's quality scale. Floor 0."""
+"""What JPEG is made of: Annex K's quantisation tables (ITU-T T.81), the Independent JPEG Group's quality scale, the DCT
+of a block, JFIF's YCbCr. Floor 0."""
 
 from __future__ import annotations
+
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +28,20 @@ ANNEX_K_LUMA: npt.NDArray[np.int64] = np.array(
 )
 ANNEX_K_CHROMA: npt.NDArray[np.int64] = np.full((8, 8), 99, dtype=np.int64)
 ANNEX_K_CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
+
+JFIF_YCBCR: npt.NDArray[np.float32] = np.array(
+    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32
+)
+"""Rows: Y, Cb and Cr (around 0) of full-range R, G, B (ITU-T T.871)."""
+
+
+@cache
+def dct_matrix() -> npt.NDArray[np.float32]:
+    """(8, 8): D @ block @ D.T are a block's orthonormal DCT-II coefficients."""
+    k, n = np.arange(8)[:, None], np.arange(8)[None, :]
+    matrix = np.cos(np.pi * (2 * n + 1) * k / 16) / 2
+    matrix[0] /= np.sqrt(2)
+    return matrix.astype(np.float32)
 
 
 def ijg_percent(quality: int) -> int:

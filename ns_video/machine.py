@@ -59,7 +59,7 @@ _short = [0]  # runs that count on short collections
 def short_collections() -> Generator[None]:
     """Within it the garbage collector looks only at what was made within it.
 
-    A full collection otherwise walks over all that was imported: 350,000 objects beside PyTorch, 0.1 to 0.2 s. What
+    A full collection otherwise walks over all that was imported, of which PyTorch brings much. What
     was there before is looked at again afterwards, or when the last of several runs side by side has ended.
     """
     with _collecting:

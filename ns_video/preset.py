@@ -11,6 +11,9 @@ from ns_video.errors import UsageError
 from ns_video.resources import pipelines_dir
 
 ENSEMBLES = (1, 2, 4)
+"""Flipped views of a picture that can be averaged: as it is; and flipped across; and down, and both."""
+STILL_VIEWS = 4
+"""Of a still, by networks of our own."""
 DEINTERLACE = ("auto", "on", "off")
 
 
@@ -29,7 +32,7 @@ class Preset:
     strength: float = 1.0
     sharpen: float = 0.0
     deinterlace: str = "auto"
-    ensemble: int = 4
+    ensemble: int = STILL_VIEWS
     """Flipped views of a still that are averaged, 1, 2 or 4."""
 
 

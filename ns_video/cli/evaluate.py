@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ns_video.errors import UsageError
+from ns_video.preset import ENSEMBLES
 
 if TYPE_CHECKING:
     from ns_video.enhance import Enhancer
@@ -29,6 +30,11 @@ CLIP_HEADER = ("clip", "frames", "PSNR-Y", "after", "gain", "worst frame", "devi
 @click.option("--seed", default=0, show_default=True)
 @click.option("--frames", default=0, help="Frames of each clip; 0 for all.")
 @click.option("--blind", is_flag=True, help="Hide what the JPEG file says: estimate it from the pixels.")
+@click.option(
+    "--ensemble",
+    type=click.Choice([str(views) for views in ENSEMBLES]),
+    help="Flipped views to average. [default: as `restore` does]",
+)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--precision", default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -40,6 +46,7 @@ def command(
     seed: int,
     frames: int,
     blind: bool,
+    ensemble: str | None,
     device: str,
     precision: str,
     as_json: bool,
@@ -56,7 +63,8 @@ def command(
     if (images is None) == (clips is None):
         raise UsageError("give either --images or --clips")
     degradation = None if spec == "none" else parse_spec(spec)
-    enhancer = Enhancer(load_descriptor(model), EnhanceOptions(device=device, precision=precision))
+    views = None if ensemble is None else int(ensemble)
+    enhancer = Enhancer(load_descriptor(model), EnhanceOptions(device=device, precision=precision, ensemble=views))
     about: dict[str, object] = {
         "model": enhancer.descriptor.name,
         "degrade": spec if degradation is None else str(degradation),

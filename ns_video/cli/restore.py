@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ns_video.errors import UsageError
+from ns_video.preset import ENSEMBLES
 
 if TYPE_CHECKING:
     from ns_video.pipeline import Progress, RestoreOptions
@@ -73,7 +74,7 @@ def restore_options(function: Any) -> Any:
         click.option("--strength", type=float, default=None, help="0 = input, 1 = fully restored."),
         click.option(
             "--ensemble",
-            type=click.Choice(["1", "2", "4"]),
+            type=click.Choice([str(views) for views in ENSEMBLES]),
             default=None,
             help="Flipped views to average: slower, a little better. [default: 4 for stills, 1 for clips]",
         ),

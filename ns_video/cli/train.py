@@ -92,8 +92,8 @@ def _train_video(path: Path, resume: bool, as_json: bool) -> None:
         for _ in tqdm(pool, desc="coded clips", unit="clip", disable=True if as_json else None):
             pass
         if settings.validation is not None:
-            held_out = find_sources(*folders, validation=True)
-            for _ in tqdm(grow_validation(held_out, settings.validation), desc="validation clips", unit="clip"):
+            made = grow_validation(find_sources(*folders, validation=True), settings.validation)
+            for _ in tqdm(made, desc="validation clips", unit="clip", disable=True if as_json else None):
                 pass
     with tqdm(total=settings.steps, unit="step", disable=True if as_json else None) as bar:
         for update in train_video(settings, resume=resume):

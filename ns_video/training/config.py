@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
-from ns_video.cells import PITCHES, Kind
+from ns_video.cells import PITCHES, Kind, as_kind
 from ns_video.errors import UsageError
 from ns_video.media.degrade import Degradation, parse_spec
 from ns_video.networks.ns_restore import SIZES
@@ -186,8 +186,7 @@ class TrainingConfig:
         """The kind of cells that the network sees, None where it sees pixels."""
         network = self.network
         able = network.architecture == "ns_restore" and self.damage.kind == "spec" and self.scale == 1
-        kind = network.conditioning
-        return kind if able and (kind == "mosaic" or kind == "shrunk") else None
+        return as_kind(network.conditioning) if able else None
 
 
 def _check(config: TrainingConfig) -> None:
