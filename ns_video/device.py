@@ -80,7 +80,9 @@ def pick_device(name: str = "auto") -> torch.device:
         return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (number and (kind == "mps" or not number.isdigit())):
-        raise DeviceError(f"there is no device called {name!r}", remedy="use auto, cpu, cuda, cuda:N or mps")
+        raise DeviceError(
+            f"there is no device called {name!r}", remedy="use auto, cpu, cuda, cuda:N, cuda:0,cuda:1 or mps"
+        )
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(number or 0) >= count:
@@ -90,6 +92,19 @@ def pick_device(name: str = "auto") -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("mps is not there: this is not an Apple GPU", remedy="use --device auto or cpu")
     return torch.device(kind)
+
+
+def pick_devices(name: str = "auto") -> tuple[torch.device, ...]:
+    """The devices that `--device` names: `cuda:0,cuda:1`, or all CUDA devices for `cuda`; else as `pick_device`.
+
+    Raises DeviceError where this machine doesn't have one, or they are of different kinds.
+    """
+    if name == "cuda" and torch.cuda.is_available():
+        return tuple(torch.device("cuda", index) for index in range(torch.cuda.device_count()))
+    devices = tuple(pick_device(part.strip()) for part in name.split(","))
+    if len({device.type for device in devices}) > 1:
+        raise DeviceError(f"{name} are devices of different kinds", remedy="name GPUs only: cuda:0,cuda:1")
+    return devices
 
 
 def cpu_features() -> tuple[str, ...]:

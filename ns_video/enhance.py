@@ -23,7 +23,7 @@ import ns_video.tile as tile
 from ns_video.cells import Kind, as_kind, find_pitch, fit, shrink
 from ns_video.conditioning import example_planes, jpeg_planes, pitch_plane, quantiser_planes
 from ns_video.constraint import project
-from ns_video.device import PRECISIONS, available_memory, choose_precision, pick_device
+from ns_video.device import PRECISIONS, available_memory, choose_precision, pick_devices
 from ns_video.errors import ModelError, UsageError
 from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
 from ns_video.frame import Frame, JpegTables, Plane, QuantiserMap
@@ -54,7 +54,7 @@ _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate", "canno
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 _BT601 = (5, 6)  # H.273 matrix codes
 _PENDING = 2
-"""Frames in flight on a GPU: one computes while the one before it travels back."""
+"""Frames in flight on each GPU: one computes while the one before it travels back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +133,12 @@ class Enhancer:
             raise ModelError(f"{descriptor.name} does not restore pictures: it is a {descriptor.architecture}")
         self.descriptor = descriptor
         self.options = options or EnhanceOptions()
-        self.device = pick_device(self.options.device)
+        self.devices = pick_devices(self.options.device)
+        """Frames of a run go to them in turn; all else is done on the first."""
+        self.device = self.devices[0]
         self.domain: color.Domain = "ycbcr" if descriptor.domain == "ycbcr" else "rgb"
-        self.stats = EnhanceStats(device=str(self.device))
+        self.stats = EnhanceStats(device=",".join(str(device) for device in self.devices))
+        self._others: list[Enhancer] = []
         self._networks: dict[str, nn.Module] = {}
         self._bytes_per_pixel: float | None = None
         self._tile_limit: int | None = None
@@ -193,9 +196,10 @@ class Enhancer:
         multiple of it, so that work can begin there with the same result.
         """
         pending: deque[_Pending] = deque()
-        depth = _PENDING if self.device.type == "cuda" else 1
+        depth = _PENDING * len(self.devices) if self.device.type == "cuda" else 1
         last: _Pending | None = None
         index = start_index
+        computed = 0
         for around in _windows(self, frames, before):
             fresh = restart_every is not None and index % restart_every == 0
             index += 1
@@ -210,13 +214,29 @@ class Enhancer:
             ):
                 entry = _Pending(around, "duplicate", source=last)
             else:
-                entry = self._begin(around)
+                worker = self._worker(computed)
+                computed += 1
+                entry = worker._begin(around.on(worker))
             last = entry
             pending.append(entry)
             while len(pending) >= depth:
                 yield self._end(pending.popleft())
         while pending:
             yield self._end(pending.popleft())
+
+    def _worker(self, turn: int) -> Enhancer:
+        """Whose turn it is: this one's, or another's with the same network, precision and counts on another device."""
+        place = turn % len(self.devices)
+        if place == 0 or self.does_nothing:
+            return self
+        while len(self._others) < place:
+            network = copy.deepcopy(self.descriptor.network)
+            device = str(self.devices[len(self._others) + 1])
+            options = dataclasses.replace(self.options, device=device, precision=self.precision)
+            other = Enhancer(dataclasses.replace(self.descriptor, network=network), options)
+            other.stats = self.stats
+            self._others.append(other)
+        return self._others[place - 1]
 
     # The way of one frame: begin (launches work), end (waits for it and checks it).
 
@@ -282,7 +302,7 @@ class Enhancer:
         if failure is not None and entry.reason is None and entry.precision != "fp32":
             logger.warning("%s: trying fp32", failure)
             self.stats.fp32_retries += 1
-            entry.retry(self._launch(entry.around, "fp32", None))
+            entry.retry(entry.around.current.owner._launch(entry.around, "fp32", None))
             failure = entry.failure or _wait(entry)
         if failure is None:
             self._count(entry.reason)
@@ -584,25 +604,28 @@ class _Held:
 
     def __init__(self, frame: Frame, owner: Enhancer) -> None:
         self.frame = frame
-        self._owner = owner
+        self.owner = owner
         self._tensors: tuple[Tensor, ...] | None = None
         self._picture: Tensor | None = None
+        self._elsewhere: dict[int, _Held] = {}
 
-    @property
-    def device(self) -> torch.device:
-        return self._owner.device
+    def on(self, owner: Enhancer) -> _Held:
+        """The same frame as another enhancer holds it."""
+        if owner is self.owner:
+            return self
+        return self._elsewhere.setdefault(id(owner), _Held(self.frame, owner))
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The integer planes on the device."""
         if self._tensors is None:
-            self._tensors = color.as_tensors(self.frame.planes, self._owner.device)
+            self._tensors = color.as_tensors(self.frame.planes, self.owner.device)
         return self._tensors
 
     def picture(self) -> Tensor:
         """What the network sees, (1, 3, H, W)."""
         if self._picture is None:
             self._picture = color.to_tensor(
-                self.tensors(), self.frame.format, self.frame.color, self._owner.domain, self._owner.device
+                self.tensors(), self.frame.format, self.frame.color, self.owner.domain, self.owner.device
             )
         return self._picture
 
@@ -620,6 +643,13 @@ class _Around:
     """Side in px of the cells that the picture is made of, where the network sees cells."""
     jpeg: JpegEvidence | None = None
     """The JPEG whose coefficients the result must agree with."""
+
+    def on(self, owner: Enhancer) -> _Around:
+        """The same frames as another enhancer holds them."""
+        if owner is self.current.owner:
+            return self
+        neighbours = [None if held is None else held.on(owner) for held in (self.previous, self.following)]
+        return _Around(neighbours[0], self.current.on(owner), neighbours[1], self.frames)
 
     def pictures(self) -> list[Tensor]:
         """In time order; an end repeats itself."""
@@ -656,7 +686,7 @@ class _Pending:
         self.source = source
         self.result: EnhancedFrame | None = None
         self.event: torch.cuda.Event | None = None
-        if tensors and around.current.device.type == "cuda":
+        if tensors and around.current.owner.device.type == "cuda":
             self.event = torch.cuda.Event()
             self.event.record()
 

@@ -309,7 +309,7 @@ class _Run:
         self._settings += repr((settings.tile, settings.overlap, settings.blend, settings.skip_duplicates))
         self._settings += repr((settings.skip_undamaged, settings.ensemble))
         self.record.model = ModelInfo(name=descriptor.name, sha256=descriptor.sha256)
-        self.record.device, self.record.precision = self._device, enhancer.precision
+        self.record.device, self.record.precision = enhancer.stats.device, enhancer.precision
         return enhancer
 
     def _views(self, architecture: str) -> int:

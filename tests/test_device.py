@@ -17,6 +17,7 @@ from ns_video.device import (
     choose_precision,
     divide_threads,
     pick_device,
+    pick_devices,
     snapshot,
     total_memory,
     usable_cores,
@@ -51,6 +52,19 @@ def test_auto_takes_what_is_there() -> None:
 def test_a_device_that_is_not_there_is_named(name: str) -> None:
     with pytest.raises(DeviceError, match=r"there is no device|is not there"):
         pick_device(name)
+
+
+def test_several_devices_are_named_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pick_devices("cpu") == (CPU,) and pick_devices("cpu, cpu") == (CPU, CPU)
+    with pytest.raises(DeviceError, match="is not there"):
+        pick_devices("cpu,cuda:99")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert [device.index for device in pick_devices("cuda")] == [0, 1, 2]
+    assert [device.index for device in pick_devices("cuda:2,cuda:0")] == [2, 0]
+    assert pick_devices("auto") == (torch.device("cuda", 0),)
+    with pytest.raises(DeviceError, match="different kinds"):
+        pick_devices("cuda:0,cpu")
 
 
 def test_lower_precision_is_taken_when_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:

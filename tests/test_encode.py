@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from av.video.codeccontext import VideoCodecContext
 
 from ns_video.errors import UsageError
 from ns_video.frame import Frame
+from ns_video.media import encode as encode_module
 from ns_video.media.decode import open_clip
 from ns_video.media.encode import (
     EncodeOptions,
@@ -25,6 +28,7 @@ from ns_video.media.encode import (
     plan_video,
 )
 from ns_video.media.mux import decode_times
+from ns_video.media.versions import hardware_encoder_works
 
 
 def plan(path: Path, container: str, **wanted: object) -> tuple[VideoPlan, list[Frame]]:
@@ -188,3 +192,37 @@ def test_decode_times_rise_and_never_pass_presentation(presentation: list[int]) 
     assert all(d <= p for d, p in zip(stamps, presentation))
     if presentation == sorted(presentation):
         assert stamps == presentation
+
+
+@pytest.mark.parametrize(("codec", "software"), [("h264_nvenc", "libx264"), ("hevc_qsv", "libx265")])
+def test_an_encoder_without_its_hardware_is_replaced_and_named(
+    codec: str, software: str, plain_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if codec not in av.codecs_available:
+        pytest.skip(f"libav was built without {codec}")
+    monkeypatch.setattr(encode_module, "hardware_encoder_works", lambda _: False)
+    made, _ = plan(plain_clip, "matroska", codec=codec, crf=30.0, encoder_options={"preset": "p7"})
+    assert made.codec == software and dict(made.options)["crf"] == "30" and "p7" not in dict(made.options).values()
+    assert made.notes == (
+        f"{codec} does not work on this machine: {software} encodes instead without the encoder options",
+    )
+    monkeypatch.setattr(encode_module, "hardware_encoder_works", lambda _: True)
+    there, _ = plan(plain_clip, "matroska", codec=codec)
+    assert there.codec == codec and there.notes == () and there.pix_fmt in ("yuv420p", "nv12")
+
+
+def test_a_hardware_encoder_works_where_it_encodes(capfd: pytest.CaptureFixture[str]) -> None:
+    for codec in ("h264_nvenc", "h264_qsv", "no_such_encoder"):
+        works = False
+        if codec in av.codecs_available:
+            context = av.CodecContext.create(codec, "w")
+            assert isinstance(context, VideoCodecContext)
+            context.width, context.height, context.pix_fmt = 320, 240, "nv12"
+            context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
+            try:
+                context.encode(av.VideoFrame(320, 240, "nv12"))
+                works = True
+            except av.FFmpegError:
+                works = False
+        assert hardware_encoder_works(codec) == works
+    assert capfd.readouterr().err == ""

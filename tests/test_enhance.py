@@ -102,7 +102,7 @@ def clip(count: int, height: int = 66, width: int = 90, step: float = 12.0, seed
 
 
 def fp32(**options: Any) -> EnhanceOptions:
-    return EnhanceOptions(device="cpu", **{"precision": "fp32", **options})
+    return EnhanceOptions(**{"device": "cpu", "precision": "fp32", **options})
 
 
 def planes_of(results: Iterable[EnhancedFrame]) -> list[tuple[bytes, ...]]:
@@ -224,6 +224,29 @@ def test_work_can_begin_in_the_middle_with_the_same_result() -> None:
     whole = planes_of(Enhancer(descriptor, fp32()).run(frames, restart_every=5))
     tail = planes_of(Enhancer(descriptor, fp32()).run(frames[5:], before=frames[4], start_index=5, restart_every=5))
     assert whole[5:] == tail
+
+
+@pytest.mark.parametrize("frames_seen", [1, 3])
+def test_frames_go_to_several_devices_in_turn_with_the_same_result(frames_seen: int) -> None:
+    frames = [*clip(4), *clip(1, seed=9) * 3, *clip(3, 64, 80, seed=4)]
+    descriptor = restorer("quantiser", frames=frames_seen)
+    alone, shared = Enhancer(descriptor, fp32()), Enhancer(descriptor, fp32(device="cpu,cpu,cpu"))
+    assert planes_of(shared.run(frames)) == planes_of(alone.run(frames))
+    assert planes_of(shared.run(frames)) == planes_of(alone.run(frames))
+    assert dataclasses.replace(shared.stats, device="cpu") == alone.stats and shared.stats.duplicates == 4
+    assert shared.stats.device == "cpu,cpu,cpu"
+
+
+def test_a_failure_on_another_device_is_mended_there() -> None:
+    class Fragile(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * (float("nan") if torch.is_autocast_enabled("cpu") and x.shape[-1] < 128 else 0.9)
+
+    frames = clip(4)
+    enhancer = Enhancer(foreign(Fragile()), EnhanceOptions(device="cpu,cpu", precision="bf16"))
+    results = list(enhancer.run(frames))
+    assert enhancer.stats.fp32_retries == 4 and not any(result.passed_through for result in results)
+    assert planes_of(results) == planes_of(Enhancer(foreign(lambda x: x * 0.9), fp32()).run(frames))
 
 
 def test_equal_frames_are_restored_once() -> None:

@@ -82,7 +82,9 @@ def restore_options(function: Any) -> Any:
         click.option("--size", callback=_size, default=None, metavar="WxH", help="Final size."),
         click.option("--fit", type=click.Choice(["contain", "stretch"]), default="contain", show_default=True),
         click.option("--sharpen", type=float, default=None, help="Sharpening after the network, 0 to 1."),
-        click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps."),
+        click.option(
+            "--device", default="auto", show_default=True, help="cpu, cuda (all GPUs), cuda:N, cuda:0,cuda:1, mps."
+        ),
         click.option(
             "--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto", show_default=True
         ),

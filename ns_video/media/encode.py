@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from ns_video.errors import InputError, UsageError
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, UNSPECIFIED, ColorInfo, Frame, PixelFormat
 from ns_video.media.decode import planar_name, plane_views
 from ns_video.media.probe import VideoInfo, pixel_format
+from ns_video.media.versions import hardware_encoder_works
 
 # Container formats by file name where libav's own guess is another one, or none.
 _FORMAT_BY_SUFFIX = {
@@ -80,6 +82,11 @@ _FIXED_RATE = frozenset({"mpeg2video", "mpeg1video", "mpeg4", "h263"})  # time b
 
 # Visually lossless on restored material; the user's --crf replaces it.
 _DEFAULT_CRF = {"libx264": 16, "libx264rgb": 16, "libx265": 15, "libvpx-vp9": 18, "libsvtav1": 18}
+# Encoders in hardware, and who does their work where the hardware isn't there.
+_HARDWARE_APIS = ("nvenc", "qsv", "amf", "videotoolbox", "mf")
+_SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9", "mpeg2": "mpeg2video"}
+_NVENC_CQ = 19
+_ON_DEVICES = frozenset({"cuda", "qsv", "vaapi", "d3d11", "d3d12", "dxva2_vld", "videotoolbox_vld", "amf", "vulkan"})
 # Containers that count frames: in AVI each tick without one costs eight bytes, y4m states the tick as its rate.
 _FRAME_COUNTERS = frozenset({"avi", "yuv4mpegpipe"})
 _EVEN = Fraction(1, 4)  # of a tick: rounded times of a steady rate are nearer
@@ -223,6 +230,12 @@ def plan_video(
         raise UsageError(f"there is no encoder {codec!r}", remedy="`ns-video doctor` lists them") from None
     if encoder.type != "video":
         raise UsageError(f"{codec!r} does not encode video")
+    family, _, api = codec.rpartition("_")
+    if api in _HARDWARE_APIS and family in _SOFTWARE and not hardware_encoder_works(codec):
+        ignored = " without the encoder options" if wanted.encoder_options else ""
+        notes.append(f"{codec} does not work on this machine: {_SOFTWARE[family]} encodes instead{ignored}")
+        codec, wanted = _SOFTWARE[family], replace(wanted, encoder_options={})
+        encoder = av.Codec(codec, "w")
     pix_fmt = wanted.pix_fmt or _choose_pix_fmt(encoder, codec, fmt, width, height)
     try:
         out = pixel_format(pix_fmt)
@@ -300,7 +313,7 @@ def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: 
 
 
 def _choose_pix_fmt(encoder: Any, codec: str, fmt: PixelFormat, width: int, height: int) -> str:
-    offered = [f.name for f in (encoder.video_formats or [])]
+    offered = [f.name for f in (encoder.video_formats or []) if f.name not in _ON_DEVICES]
     if codec == "libx265":
         offered = [name for name in offered if not pixel_format(name).has_alpha]  # listed, but few builds encode it
     if not offered or fmt.name in offered:
@@ -384,6 +397,12 @@ def _options(
         options.update({"qmin": "1", "qscale": quality})
         if codec == "mjpeg":
             options["strict"] = "unofficial"  # limited range, as most sources have it
+    elif codec.endswith("_nvenc"):
+        options.update({"preset": "p5", "b": "0"})
+        if crf == 0:
+            options["tune"] = "lossless"
+        else:
+            options.update({"tune": "hq", "rc": "vbr", "cq": f"{_NVENC_CQ if crf is None else crf:g}"})
     elif codec == "libwebp_anim":
         options["lossless"] = "1"
     elif codec == "ffv1":
@@ -430,6 +449,8 @@ def describe_picture(context: Any, plan: VideoPlan) -> None:
 
 def add_video_stream(container: av.container.OutputContainer, plan: VideoPlan) -> VideoStream:
     """Add the encoder of `plan` to an output container. The same plan always gives the same stream header."""
+    if plan.codec == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # errors only: it writes to stderr by itself
     try:
         stream = container.add_stream(plan.codec, rate=plan.rate, width=plan.width, height=plan.height)
     except ValueError as error:
