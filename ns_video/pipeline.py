@@ -602,6 +602,9 @@ class _Run:
     def _note_shift(self, writer: ClipWriter) -> None:
         self.shift = writer.shift
         self.record.damage += [Damage(seconds, what) for seconds, what in writer.troubles]
+        for index, count in sorted(writer.left_out.items()):
+            packets = "a packet" if count == 1 else f"{count} packets"
+            self.record.warnings.append(f"stream {index}: {packets} before 0 left out: this container has no times")
         if self.shift:
             self.record.warnings.append(
                 f"all times are {float(self.shift) * 1000:.0f} ms later: this container holds none before 0"

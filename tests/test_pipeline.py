@@ -8,6 +8,7 @@ import threading
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from material import FRAMES, Facts, Recipe, facts, write_clip
@@ -241,6 +242,24 @@ def test_avi_holds_frames_that_begin_at_zero(plain_clip: Path, tmp_path: Path) -
     for codec in ("mpeg4", "mjpeg"):
         restore(plain_clip, tmp_path / f"{codec}.avi", model="identity", codec=codec)
         assert len(facts(tmp_path / f"{codec}.avi").pictures) == FRAMES
+
+
+def test_sound_from_before_the_picture_is_left_out_of_avi(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "priming.mp4", Recipe(audio=[("aac", "eng")]))
+    sound = [packet for packet in audio_times(source) if packet >= 0]
+    assert len(sound) < len(audio_times(source))  # AAC begins with a packet before 0
+    target = tmp_path / "out.avi"
+    record = restore(source, target, model="identity", crf=0)
+    assert record.exit_code == 0 and len([text for text in record.warnings if "left out" in text]) == 1
+    assert facts(target).samples == facts(source).samples
+    assert audio_times(target) == pytest.approx(sound, abs=0.001)
+
+
+def audio_times(path: Path) -> list[float]:
+    """Seconds of each packet of the first audio stream."""
+    with av.open(str(path)) as container:
+        packets = container.demux(container.streams.audio[0])
+        return [float(packet.dts * packet.time_base) for packet in packets if packet.dts is not None]
 
 
 def test_cut_takes_picture_and_sound_of_the_same_span(tmp_path: Path) -> None:

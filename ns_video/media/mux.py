@@ -198,6 +198,9 @@ class ClipWriter:
         self._closed = False
         self.troubles: list[tuple[float | None, str]] = []
         """(seconds, what) of copied packets that could not be written as they were."""
+        self.left_out: dict[int, int] = {}
+        """Stream → copied packets from before 0 that were left out, for the container has no times at all."""
+        self._counts_frames = settings.container_format == "avi" and plan.begins >= 0
         self._last: dict[int, int] = {}
         self._strict = not ContainerFormat(settings.container_format, "w").flags & FormatFlags.ts_nonstrict.value
         self._clock_offsets: dict[int, Fraction] = {}
@@ -320,6 +323,9 @@ class ClipWriter:
             packet.dts = None if packet.dts is None else packet.dts + ticks
         if packet.dts is None and packet.pts is not None and target.type != "video":
             packet.dts = packet.pts  # of reordered video libav works it out itself
+        if self._counts_frames and packet.dts is not None and packet.dts < 0:
+            self.left_out[item.stream_index] = self.left_out.get(item.stream_index, 0) + 1
+            return False
         self._in_order(packet, item.stream_index)
         stamp = None if packet.dts is None else float(packet.dts * packet.time_base)
         packet.stream = target
