@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ns_video import enhance
-from ns_video.constraint import WIDTH, project
+from ns_video.constraint import WIDTH, hold
 from ns_video.enhance import EnhanceOptions, Enhancer
 from ns_video.frame import JpegTables
 from ns_video.media.degrade import parse_spec
@@ -50,7 +50,7 @@ def main() -> None:
     for spec in options.degrade:
         for views in options.views:
             for width in options.width:
-                enhance.project = _holding(width)  # pyright: ignore[reportAttributeAccessIssue]
+                enhance.hold = _holding(width)  # pyright: ignore[reportAttributeAccessIssue]
                 restore = still_restorer(Enhancer(descriptor, EnhanceOptions(device="cpu", ensemble=views)))
                 gains = [
                     score.psnr_y_after - score.psnr_y_before if descriptor.scale > 1 else score.gain
@@ -62,12 +62,12 @@ def main() -> None:
 
 
 def _holding(width: float) -> object:
-    def held(
+    def narrowed(
         restored: torch.Tensor, decoded: torch.Tensor, tables: JpegTables, phase: tuple[int, int] = (0, 0)
     ) -> torch.Tensor:
-        return restored if width == 0 else project(restored, decoded, tables, phase, width)
+        return restored if width == 0 else hold(restored, decoded, tables, phase, width)
 
-    return held
+    return narrowed
 
 
 if __name__ == "__main__":

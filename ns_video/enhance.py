@@ -22,7 +22,7 @@ import ns_video.color as color
 import ns_video.tile as tile
 from ns_video.cells import Kind, as_kind, find_pitch, fit, shrink
 from ns_video.conditioning import example_planes, jpeg_planes, pitch_plane, quantiser_planes
-from ns_video.constraint import project
+from ns_video.constraint import hold
 from ns_video.device import PRECISIONS, available_memory, choose_precision, pick_devices
 from ns_video.errors import ModelError, UsageError
 from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
@@ -340,7 +340,7 @@ class Enhancer:
             healthy = _health(seen, restored)
             if self.domain == "rgb":
                 if around.jpeg is not None:
-                    restored = project(restored, seen, around.jpeg.tables, around.jpeg.phase)
+                    restored = hold(restored, seen, around.jpeg.tables, around.jpeg.phase)
                 restored.clamp_(0, 1)
             target = color.resample(seen, size)
             change = color.resample(restored, size).sub_(target)
@@ -379,7 +379,7 @@ class Enhancer:
                     self.stats.fp32_retries += 1
                     restored = self._restored(pictures, planes, pitch, "fp32", views)
                 if isinstance(side, JpegEvidence) and self.domain == "rgb" and self.descriptor.scale == 1:
-                    restored = project(restored.clone(), picture, side.tables, side.phase)
+                    restored = hold(restored.clone(), picture, side.tables, side.phase)
                 change = color.resample(restored, size) - color.resample(picture, size)
             change = change * self.options.strength
             if self.options.sharpen > 0:

@@ -47,6 +47,9 @@ _LEAST_FREE_MEAN_EVIDENCE = 0.4
 """And as much per coefficient that isn't zero."""
 _LEAST_FREE_BLOCKS = 32
 """Different blocks that must speak for free steps: a few, drawn many times, have any comb one likes."""
+_MEAN_LEAP, _FALL = 0.6, 0.03
+"""Of free steps from one frequency to the next: mean change of the logarithm, and how much it may fall on the whole.
+Encoders' tables are at 0.3 and less, and rise; QR codes saved as JPEG at 1.6 and more, or fall by 0.2."""
 _DEAD_ZONE_STEPS = 62  # 2 QP for QP up to 31
 _DEAD_ZONE_SIGMA = 0.6
 _PHASE_CANDIDATES = 2
@@ -205,12 +208,33 @@ def _fit(coefficients: Samples) -> tuple[float, int, Samples, float, float]:
     return (*best, count, float((histograms.sum(0) @ _dead_zone_combs()).max()))
 
 
+def _looks_chosen(steps: npt.NDArray[np.floating], sure: npt.NDArray[np.bool_]) -> bool:
+    """Whether (8, 8) steps may be an encoder's choice: alike in neighbouring frequencies, and not finer in higher ones.
+
+    Regular graphics (modules of a QR code, pixel art) have combs too, of any step in any frequency.
+    """
+    logs = np.log(steps)
+    across, down = sure[:, 1:] & sure[:, :-1], sure[1:] & sure[:-1]
+    leaps = np.concatenate([np.abs(np.diff(logs, axis=1))[across], np.abs(np.diff(logs, axis=0))[down]])
+    if not leaps.size:
+        return False
+    frequency = np.add.outer(np.arange(8.0), np.arange(8.0))[sure]
+    around = frequency - frequency.mean()
+    slope = float(around @ logs[sure]) / max(float(around @ around), 1e-9)
+    return bool(leaps.mean() <= _MEAN_LEAP and slope >= -_FALL)
+
+
 def _free_table(evidence: Samples, percent: float) -> tuple[npt.NDArray[np.uint16], float]:
-    """Steps chosen for each frequency alone, and their evidence; where one says nothing, its neighbour's."""
+    """Steps chosen for each frequency alone, and their evidence; where one says nothing, its neighbour's.
+
+    No evidence where no encoder would choose such steps.
+    """
     best = evidence.argmax(1)
     gain = evidence[np.arange(64), best]
     sure = gain > 6.0  # e^6 to one; 200 steps were tried
     table = scaled_table(ANNEX_K_LUMA, percent).ravel()
+    if not _looks_chosen((best + 1.0).reshape(8, 8), sure.reshape(8, 8)):
+        return table.astype(np.uint16).reshape(8, 8), 0.0
     if sure.any():
         place = np.stack(np.divmod(np.arange(64), 8), 1)
         distance = np.abs(place[:, None] - place[sure][None]).sum(-1)

@@ -10,11 +10,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from test_enhance import RGB24, YUV420, fp32, restorer
 from test_estimate import drawing, photograph
 from torch import Tensor
 
-from ns_video.constraint import WIDTH, project
+from ns_video.constraint import WIDTH, hold, project
 from ns_video.enhance import Enhancer
 from ns_video.estimate import JpegEvidence
 from ns_video.frame import ColorInfo, Frame, JpegTables
@@ -133,3 +134,35 @@ def test_frames_whose_luma_is_another_are_not_held() -> None:
     enhancer._restore_frame = watch  # pyright: ignore[reportAttributeAccessIssue]
     list(enhancer.run([limited, full, wide]))
     assert calls[0] is None and calls[1] is not None and calls[2] is None
+
+
+def test_a_network_that_smooths_dithering_is_not_believed() -> None:
+    ramp = np.linspace(0, 255, 128)[None].repeat(128, 0)
+    noise = np.random.default_rng(4).uniform(0, 255, (128, 128))
+    clean = np.repeat(((ramp > noise) * 255).astype(np.uint8)[..., None], 3, 2)
+    tables = ijg_tables(75, (2, 2))
+    seen = tensor(saved(clean, tables))
+    smooth = F.avg_pool2d(F.pad(seen, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    assert torch.equal(hold(smooth, seen, tables), seen)
+    assert error(project(smooth, seen, tables), tensor(clean)) > error(seen, tensor(clean))
+
+
+@pytest.mark.parametrize("make", [photograph, drawing])
+@pytest.mark.parametrize("quality", [10, 50, 90])
+def test_a_true_restoration_is_believed(make: Callable[[int], Rgb], quality: int) -> None:
+    """Half of the way to the truth: a quarter of the error's power."""
+    tables = ijg_tables(quality, (2, 2))
+    clean = make(3)
+    seen = tensor(saved(clean, tables))
+    better = torch.lerp(seen, tensor(clean), 0.5)
+    held = hold(better, seen, tables)
+    assert torch.equal(held, project(better, seen, tables))
+    assert error(held, tensor(clean)) < error(seen, tensor(clean))
+
+
+def test_flat_blocks_are_left() -> None:
+    blocks = np.random.default_rng(5).integers(0, 255, (16, 16)).astype(np.uint8)
+    clean = np.repeat(np.kron(blocks, np.ones((8, 8), np.uint8))[..., None], 3, 2)
+    tables = ijg_tables(50, (2, 2))
+    seen = tensor(saved(clean, tables))
+    assert torch.equal(hold(seen + 0.004 * torch.randn_like(seen), seen, tables), seen)

@@ -49,7 +49,9 @@ def describe(network: nn.Module, **changes: Any) -> Descriptor:
     return Descriptor(**{**fields, **changes})
 
 
-def restorer(conditioning: str = "none", frames: int = 1, domain: str = "ycbcr", scale: int = 1) -> Descriptor:
+def restorer(
+    conditioning: str = "none", frames: int = 1, domain: str = "ycbcr", scale: int = 1, strength: float = 0.1
+) -> Descriptor:
     """An ns_restore that changes pictures visibly."""
     torch.manual_seed(3)
     side = SIDE[conditioning]
@@ -63,7 +65,7 @@ def restorer(conditioning: str = "none", frames: int = 1, domain: str = "ycbcr",
             scale=scale,
         )
     )
-    nn.init.normal_(network.tail.weight, std=0.1)
+    nn.init.normal_(network.tail.weight, std=strength)
     return describe(
         network,
         scale=scale,
@@ -288,9 +290,9 @@ def test_frames_of_unknown_damage_are_left_alone_and_counted() -> None:
 def test_a_jpegs_tables_open_the_gate() -> None:
     rng = np.random.default_rng(1)
     planes: Any = tuple(rng.integers(0, 255, (40, 56)).astype(np.uint8) for _ in range(3))
-    coarse = JpegTables(np.full((8, 8), 40, np.uint16), np.full((8, 8), 60, np.uint16), (2, 2))
+    coarse = JpegTables(np.full((8, 8), 120, np.uint16), np.full((8, 8), 120, np.uint16), (2, 2))
     still = Frame(planes, 56, 40, RGB24, ColorInfo(matrix=0), 0, Fraction(1), jpeg=coarse)
-    enhancer = Enhancer(restorer("jpeg", domain="rgb"), fp32())
+    enhancer = Enhancer(restorer("jpeg", domain="rgb", strength=0.02), fp32())
     restored = next(enhancer.run([still]))
     assert restored.reason is None and furthest(restored, EnhancedFrame(still)) > 0
     clean = next(enhancer.run([dataclasses.replace(still, jpeg=None)]))  # noise: no JPEG is found in it
@@ -415,9 +417,9 @@ def test_tensors_in_and_out() -> None:
     assert float(out.min()) >= 0.0 and float(out.max()) <= 1.0
     assert float((out - rgb).abs().max()) > 0.01
     assert float((Enhancer(restorer(), fp32(strength=0.0))(rgb) - rgb).abs().max()) == 0.0
-    blind = Enhancer(restorer("jpeg", domain="rgb"), fp32())
+    blind = Enhancer(restorer("jpeg", domain="rgb", strength=0.02), fp32())
     assert torch.equal(blind(rgb), rgb)  # noise: no JPEG is found in it, so nothing is touched
-    coarse = JpegTables(np.full((8, 8), 40, np.uint16), np.full((8, 8), 60, np.uint16), (2, 2))
+    coarse = JpegTables(np.full((8, 8), 120, np.uint16), np.full((8, 8), 120, np.uint16), (2, 2))
     assert float((blind(rgb, coarse) - rgb).abs().max()) > 0.01
     with pytest.raises(UsageError):
         enhancer(torch.rand(3, 8, 8))

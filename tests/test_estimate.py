@@ -192,3 +192,13 @@ def test_other_encoders_tables_are_found_off_the_grid(picture: Rgb) -> None:
     assert found is not None and found.phase == (5, 3) and found.quality is None
     low = np.add.outer(np.arange(8), np.arange(8)) < 4  # where every picture has coefficients
     assert (np.abs(found.tables.luma.astype(int) - luma)[low][1:] <= 1).mean() > 0.7
+
+
+@pytest.mark.parametrize("quality", [85, 90, 96])
+def test_a_qr_codes_modules_are_no_quantiser(quality: int) -> None:
+    """Saved as a fine JPEG each block differs from its like by rounding; modules of 4 px make combs of their own."""
+    modules = np.random.default_rng(1).random((64, 64)) > 0.5
+    picture = np.repeat(np.kron(modules, np.ones((4, 4)))[..., None] * 255, 3, 2).astype(np.uint8)
+    header = JpegEvidence(ijg_tables(quality))
+    told = reconcile(header, find_jpeg(saved(picture, f"jpeg:q={quality}")))
+    assert told is not None and told.tables.luma.mean() == header.tables.luma.mean()
