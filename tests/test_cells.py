@@ -181,3 +181,18 @@ def test_weights_of_a_network_that_sees_cells(tmp_path: Path) -> None:
     save_model(wrong, path, Metadata("ns_restore", "mosaic"))
     with pytest.raises(ModelError, match="enlarges 2 times"):
         load_descriptor(str(path))
+
+
+@pytest.mark.parametrize("pitch", [2, 3, 4])
+@pytest.mark.parametrize("crop", [(1, 1), (1, 0), (0, 1)])
+def test_a_cropped_mosaic_is_left(pitch: int, crop: tuple[int, int]) -> None:
+    cropped = mosaic(photograph(3)[:252, :252], pitch)[crop[0] :, crop[1] :]
+    assert find_pitch(luma(cropped), "mosaic") is None
+
+
+def test_what_was_shrunk_without_a_blur_is_left() -> None:
+    """The study's network undoes a blur: where there was none it would sharpen."""
+    picture = photograph(3)
+    small = cv2.resize(picture[:255, :255], (85, 85), interpolation=cv2.INTER_LINEAR)
+    assert find_pitch(luma(cv2.resize(small, (255, 255), interpolation=cv2.INTER_LINEAR)), "shrunk") is None
+    assert find_pitch(luma(blur_down(picture[:255, :255])), "shrunk") == 3
