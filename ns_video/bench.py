@@ -28,6 +28,7 @@ from ns_video.flow import FlowTimes, Meters, decoded_ahead, enhanced_ahead, sett
 from ns_video.frame import Frame, QuantiserMap
 from ns_video.machine import peak_memory, usable_cores
 from ns_video.media.bench_clip import picture
+from ns_video.media.carried import carry_quantisers
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.encode import EncodeOptions, FrameEncoder, plan_video
 from ns_video.media.mux import SegmentFile
@@ -356,7 +357,7 @@ def _measure_whole(
     encoder: FrameEncoder | None = None
     first: Frame | None = None
     watch = _Watch()
-    with open_clip(clip, _decode_options()) as reader, closing(reader.frames()) as source:
+    with open_clip(clip, _decode_options()) as reader, closing(carry_quantisers(reader.frames())) as source:
         decoded = decoded_ahead(_until(source, watch, options.seconds), times, meters, None)
         with closing(decoded), closing(enhanced_ahead(decoded, enhancer, times, meters)) as enhanced:
             for item in enhanced:

@@ -46,6 +46,10 @@ _CPU_SHARE, _CUDA_SHARE = 0.4, 0.6
 """Share of the available memory that the activations of one batch may take."""
 _BATCH_PIXELS = 1 << 21
 """Pixels that fill a GPU: smaller tiles are batched up to this."""
+_LOUD, _TOO_LOUD = 0.125, 0.2
+"""Change of a clip's frame / quantiser step, root mean squares of luma: from the first on it is believed less, at
+the second not at all. Natural clips are below 0.125; scrolling text, dithering and QR codes, which the network never
+learned and makes worse, above."""
 _UNDAMAGED_STEP = 1.0
 """Quantiser step (8-bit sample units) that loses no more than rounding does."""
 _CONSTANT, _VARIED = 1e-4, 0.05
@@ -338,6 +342,8 @@ class Enhancer:
                 around.pictures(), around.side, around.pitch, precision, self.options.ensemble or 1
             )
             healthy = _health(seen, restored)
+            if self.descriptor.conditioning == "quantiser" and self.descriptor.scale == 1 and around.side is not None:
+                restored = torch.lerp(seen, restored, _belief(restored, seen, around.side))
             if self.domain == "rgb":
                 if around.jpeg is not None:
                     restored = hold(restored, seen, around.jpeg.tables, around.jpeg.phase)
@@ -786,6 +792,14 @@ def _health(seen: Tensor, restored: Tensor) -> Tensor:
     varied = few_seen.amax() - few_seen.amin() > _VARIED
     flat = few_restored.amax() - few_restored.amin() < _CONSTANT
     return finite & ~(varied & flat)
+
+
+def _belief(restored: Tensor, seen: Tensor, side: Tensor) -> Tensor:
+    """How much of the change of a clip's frame is to be believed, 0 to 1: (1, 3, H, W) YCbCr, (1, S, H', W') planes."""
+    height, width = seen.shape[-2:]
+    step = torch.exp2(side[:, 0, :height, :width] * 7.0)
+    change = (restored[:, 0] - seen[:, 0]).square().mean().sqrt() * 219.0
+    return ((_TOO_LOUD - change / step.square().mean().sqrt()) / (_TOO_LOUD - _LOUD)).clamp(0.0, 1.0)
 
 
 def _on(device: torch.device) -> AbstractContextManager[object]:

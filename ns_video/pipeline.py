@@ -35,6 +35,7 @@ from ns_video.journal import (
 )
 from ns_video.machine import codec_threads, peak_memory, short_collections
 from ns_video.media.animation import open_animation
+from ns_video.media.carried import Item, carry_quantisers
 from ns_video.media.decode import MAX_PIXELS, ClipReader, CopiedPacket, DecodeOptions, open_clip
 from ns_video.media.encode import EncodeOptions, FrameEncoder, VideoPlan, format_for, plan_video
 from ns_video.media.libav import file_url, is_url, printable, translate_output
@@ -426,6 +427,10 @@ class _Run:
         """Ticks to take from each time, so that a cut begins at 0."""
         return 0 if self.options.start is None else round(Fraction(self.options.start) / frame.time_base)
 
+    def _told(self, items: Iterable[Item]) -> Iterable[Item]:
+        """What is decoded, with the quantisers as the network wants them."""
+        return carry_quantisers(items) if self._conditioning == "quantiser" else items
+
     def direct(self) -> Generator[Progress]:
         """From or to a pipe: one walk, nothing kept on disk."""
         container_format = format_for(self.target, self.options.format)
@@ -453,7 +458,7 @@ class _Run:
                 items = (
                     Aside(item, item.nbytes) if isinstance(item, CopiedPacket) else item for item in reader.items(kept)
                 )
-                with closing(decoded_ahead(items, self.times, self.meters, stall, stop)) as decoded:
+                with closing(decoded_ahead(self._told(items), self.times, self.meters, stall, stop)) as decoded:
                     stage = enhanced_ahead(
                         decoded,
                         self.enhancer,
@@ -642,7 +647,8 @@ class _Run:
                 self.record.streams = stream_actions(info, copies)
                 self._warn_dropped(copies)
                 stall = STALL_SECONDS
-                with closing(decoded_ahead(reader.frames(), self.times, self.meters, stall)) as decoded:
+                frames = self._told(reader.frames())
+                with closing(decoded_ahead(frames, self.times, self.meters, stall)) as decoded:
                     plan = yield from self._segments(journal, info, decoded, container_format, stall)
                     interrupted = self.cancel.is_set()
                 self._take_damage(reader)

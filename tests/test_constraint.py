@@ -15,6 +15,7 @@ from test_enhance import RGB24, YUV420, fp32, restorer
 from test_estimate import drawing, photograph
 from torch import Tensor
 
+from ns_video import constraint
 from ns_video.constraint import WIDTH, hold, project
 from ns_video.enhance import Enhancer
 from ns_video.estimate import JpegEvidence
@@ -92,8 +93,9 @@ def test_blocks_lie_where_the_evidence_says() -> None:
 
 
 @pytest.mark.parametrize("told", ["tables", "evidence", "nothing"])
-def test_the_stage_holds_stills_to_their_file(told: str) -> None:
+def test_the_stage_holds_stills_to_their_file(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By both ways in: a network of noise may not lead away from the file."""
+    monkeypatch.setattr(constraint, "belief", lambda *_: torch.ones(()))
     tables = ijg_tables(40, (1, 1))
     decoded = saved(photograph(3), tables)
     descriptor = restorer("jpeg", domain="rgb")

@@ -6,14 +6,15 @@ import dataclasses
 import os
 from collections.abc import Generator, Iterable
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ns_video import tile
+from ns_video import constraint, tile
+from ns_video import enhance as enhance_module
 from ns_video.conditioning import quantiser_planes
 from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer, load_enhancer
 from ns_video.errors import ModelError, UsageError
@@ -49,9 +50,7 @@ def describe(network: nn.Module, **changes: Any) -> Descriptor:
     return Descriptor(**{**fields, **changes})
 
 
-def restorer(
-    conditioning: str = "none", frames: int = 1, domain: str = "ycbcr", scale: int = 1, strength: float = 0.1
-) -> Descriptor:
+def restorer(conditioning: str = "none", frames: int = 1, domain: str = "ycbcr", scale: int = 1) -> Descriptor:
     """An ns_restore that changes pictures visibly."""
     torch.manual_seed(3)
     side = SIDE[conditioning]
@@ -65,7 +64,7 @@ def restorer(
             scale=scale,
         )
     )
-    nn.init.normal_(network.tail.weight, std=strength)
+    nn.init.normal_(network.tail.weight, std=0.1)
     return describe(
         network,
         scale=scale,
@@ -113,6 +112,27 @@ def planes_of(results: Iterable[EnhancedFrame]) -> list[tuple[bytes, ...]]:
 
 def furthest(a: EnhancedFrame, b: EnhancedFrame) -> int:
     return max(int(np.abs(x.astype(int) - y.astype(int)).max()) for x, y in zip(a.frame.planes, b.frame.planes))
+
+
+@pytest.fixture(autouse=True)
+def believed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of noise are believed, whatever they make of the picture, but where that is the question."""
+    if "doubted" not in request.keywords:
+        monkeypatch.setattr(constraint, "belief", lambda *_: torch.ones(()))
+        monkeypatch.setattr(enhance_module, "_belief", lambda *_: torch.ones(()))
+
+
+@pytest.mark.doubted
+@pytest.mark.parametrize(("tail", "believes"), [(0.1, False), (0.001, True)])
+def test_a_change_far_beyond_the_quantiser_is_not_believed(tail: float, believes: bool) -> None:
+    frames = clip(2)
+    descriptor = restorer("quantiser", frames=3)
+    with torch.no_grad():
+        cast(NsRestore, descriptor.network).tail.weight.mul_(tail / 0.1)
+    results = list(Enhancer(descriptor, fp32()).run(frames))
+    for result, frame in zip(results, frames, strict=True):
+        assert (furthest(result, EnhancedFrame(frame)) > 0) == believes
+        assert result.reason is None
 
 
 def test_identity_gives_the_very_frames() -> None:
@@ -292,7 +312,7 @@ def test_a_jpegs_tables_open_the_gate() -> None:
     planes: Any = tuple(rng.integers(0, 255, (40, 56)).astype(np.uint8) for _ in range(3))
     coarse = JpegTables(np.full((8, 8), 120, np.uint16), np.full((8, 8), 120, np.uint16), (2, 2))
     still = Frame(planes, 56, 40, RGB24, ColorInfo(matrix=0), 0, Fraction(1), jpeg=coarse)
-    enhancer = Enhancer(restorer("jpeg", domain="rgb", strength=0.02), fp32())
+    enhancer = Enhancer(restorer("jpeg", domain="rgb"), fp32())
     restored = next(enhancer.run([still]))
     assert restored.reason is None and furthest(restored, EnhancedFrame(still)) > 0
     clean = next(enhancer.run([dataclasses.replace(still, jpeg=None)]))  # noise: no JPEG is found in it
@@ -417,7 +437,7 @@ def test_tensors_in_and_out() -> None:
     assert float(out.min()) >= 0.0 and float(out.max()) <= 1.0
     assert float((out - rgb).abs().max()) > 0.01
     assert float((Enhancer(restorer(), fp32(strength=0.0))(rgb) - rgb).abs().max()) == 0.0
-    blind = Enhancer(restorer("jpeg", domain="rgb", strength=0.02), fp32())
+    blind = Enhancer(restorer("jpeg", domain="rgb"), fp32())
     assert torch.equal(blind(rgb), rgb)  # noise: no JPEG is found in it, so nothing is touched
     coarse = JpegTables(np.full((8, 8), 120, np.uint16), np.full((8, 8), 120, np.uint16), (2, 2))
     assert float((blind(rgb, coarse) - rgb).abs().max()) > 0.01

@@ -20,6 +20,7 @@ from ns_video.enhance import Enhancer
 from ns_video.errors import InputError, UsageError
 from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
 from ns_video.frame import Frame, JpegTables
+from ns_video.media.carried import carry_quantisers
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.degrade import Degradation, degrade_clip, degrade_still
 from ns_video.media.pictures import list_pictures, read_rgb
@@ -253,7 +254,7 @@ def score_clip(
             open_clip(degraded, DecodeOptions(deinterlace="off")) as seen,
             open_clip(path, DecodeOptions(deinterlace="off")) as original,
         ):
-            rows = zip(enhancer.run(reader.frames()), seen.frames(), original.frames())
+            rows = zip(enhancer.run(carry_quantisers(reader.frames())), seen.frames(), original.frames())
             for restored, plain, truth in itertools.islice(rows, outcome.frames):
                 before.append(_luma_psnr(plain, truth))
                 after.append(_luma_psnr(restored.frame, truth))
