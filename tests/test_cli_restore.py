@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from fractions import Fraction
@@ -229,6 +230,24 @@ def test_an_interrupted_run_says_where_and_resumes(
     process.stderr.close()
     done = ns_video(*IDENTITY, source, target, "--encoder-option", "preset=slower")
     assert done.code == 2 and "--resume" in done.err
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(
+    closed: str, program: list[str], environment: dict[str, str], plain_clip: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.mkv"
+    line = shlex.join([*program, *IDENTITY, str(plain_clip), str(target)])
+    done = subprocess.run(f"{line} {closed}", shell=True, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert len(facts(target).pictures) == FRAMES
+
+
+def test_a_result_nobody_can_read_is_an_error(program: list[str], environment: dict[str, str]) -> None:
+    line = shlex.join([*program, "models", "list"])
+    done = subprocess.run(f"{line} >&-", shell=True, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr, done.stderr
 
 
 def test_help_names_every_option_of_the_contract(ns_video: Command) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ns_video.errors import NsVideoError
+from ns_video.errors import NsVideoError, printable
 from ns_video.version import __version__
 
 _COMMANDS = {
@@ -81,12 +81,19 @@ def main() -> None:
 
 
 def _fill_closed_streams() -> None:
-    """A standard stream that the shell closed (`<&-`) must not become the next file that is opened."""
-    for number, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):  # reading 0 and writing 1 still fail
+    """A standard stream that the shell closed (`<&-`) must not become the next file that is opened.
+
+    Python sets a closed one to None; here it is a stream again: reading 0 and writing 1 still fail, 2 takes all.
+    """
+    for number, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, mode)  # takes the lowest free number
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115
+    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115
 
 
 def run(arguments: list[str]) -> int:
@@ -112,6 +119,13 @@ def run(arguments: list[str]) -> int:
         code = 130
     except BrokenPipeError:
         code = 141
+    except SystemExit as error:  # click's end where a pipe that it wrote to was closed
+        code = 141 if isinstance(error.__context__, OSError) else 1
+    except OSError as error:
+        say(f"error: {printable(os.fsdecode(error.filename)) if error.filename else 'output'}: {error.strerror}")
+        if debug:
+            traceback.print_exc()
+        code = 1
     except Exception as error:
         say(f"error: internal: {type(error).__name__}: {error} (please report this; --debug shows where)")
         if debug:
