@@ -99,6 +99,7 @@ def _fill_closed_streams() -> None:
 def run(arguments: list[str]) -> int:
     """One command; its exit code. What goes wrong is one line on stderr."""
     debug = "--debug" in arguments
+    stdout = sys.stdout
     code = 0
     try:
         outcome = group.main(args=arguments, prog_name="ns-video", standalone_mode=False)
@@ -119,8 +120,8 @@ def run(arguments: list[str]) -> int:
         code = 130
     except BrokenPipeError:
         code = 141
-    except SystemExit as error:  # click's end where a pipe that it wrote to was closed
-        code = 141 if isinstance(error.__context__, OSError) else 1
+    except SystemExit as error:  # click wraps the streams and exits with 1 where the reader of a pipe went away
+        code = 141 if sys.stdout is not stdout else int(error.code or 0)
     except OSError as error:
         say(f"error: {printable(os.fsdecode(error.filename)) if error.filename else 'output'}: {error.strerror}")
         if debug:
