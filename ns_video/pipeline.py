@@ -260,8 +260,24 @@ class _Run:
             format_for(self.target, self.options.format)
 
     def _check_beside(self) -> None:
-        """Report and record: in a folder that takes them, and neither is the input or the output."""
-        for path in (self.options.report, self.options.record):
+        """Report, its JSON and record: in a folder that takes them, each a file of its own."""
+        report, record = self.options.report, self.options.record
+        beside = None
+        if report is not None:
+            from ns_video.report import json_path
+
+            beside = json_path(report)
+        for path in (report, beside):
+            if path is not None and record is not None and (path.absolute() == record.absolute() or _same(path, record)):
+                raise UsageError(
+                    f"the report and the record would both be {printable(record)}", remedy="give --record another name"
+                )
+        if report is not None and beside is not None and beside.exists() and not report.exists():
+            if not self.options.overwrite:
+                raise UsageError(
+                    f"{printable(beside)} exists, and the report's JSON goes there", remedy="--overwrite replaces it"
+                )
+        for path in (report, beside, record):
             if path is None:
                 continue
             if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
@@ -1035,7 +1051,7 @@ def _partial_name(path: Path) -> Path:
     return _beside(path, "partial")
 
 
-def _same(path: Path, other: str) -> bool:
+def _same(path: Path, other: str | Path) -> bool:
     try:
         return path.samefile(other)
     except OSError:

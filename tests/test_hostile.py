@@ -381,3 +381,19 @@ def test_report_and_record_never_replace_input_or_output(
         assert outcome.code == 2, (name, outcome.stderr)
     refused(shop.restore(source, tmp_path / "out.mkv", "--record", tmp_path / "no" / "x.json"), "can't be written")
     assert source.read_bytes() == before and not (tmp_path / "out.mkv").exists()
+
+
+def test_report_and_record_keep_out_of_each_others_way(
+    shop: Workshop, seeds: dict[str, Path], tmp_path: Path
+) -> None:
+    source = _written(tmp_path / "in.mkv", seeds["h264.mkv"].read_bytes())
+    page = tmp_path / "run.html"
+    for name in ("run.html", "run.json", "./run.json"):
+        outcome = shop.restore(source, tmp_path / "out.mkv", "--report", page, "--record", f"{tmp_path}/{name}")
+        assert outcome.code == 2 and "--record" in outcome.error_lines[0], (name, outcome.stderr)
+    nothing_but(tmp_path, "in.mkv")
+    kept = _written(tmp_path / "run.json", b"{}")
+    outcome = shop.restore(source, tmp_path / "out.mkv", "--report", page)
+    assert outcome.code == 2 and "--overwrite" in outcome.error_lines[0], outcome.stderr
+    assert kept.read_bytes() == b"{}"
+    nothing_but(tmp_path, "in.mkv", "run.json")
