@@ -101,8 +101,12 @@ class Journal:
         return self.folder / "journal.jsonl"
 
     def exists(self) -> bool:
-        """Whether an unfinished run left something here."""
-        return self.path.exists()
+        """Whether an unfinished run left something to go on with: a line for a segment, not only the header."""
+        try:
+            with self.path.open("rb") as file:
+                return sum(1 for _ in zip(range(2), file, strict=False)) > 1
+        except OSError:
+            return self.path.exists()
 
     def acquire(self) -> None:
         """Make the folder and lock it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -67,6 +68,8 @@ STALL_SECONDS = 1800.0  # no stage of a file-to-file run may be silent for longe
 _SEGMENT_PIXELS = 2e8  # about ten seconds of 480p, three of 1080p: what a kill can cost
 _SEGMENT_FRAMES = (32, 240)
 _SHOWN_EVERY = 100  # frames of finished segments that are only decoded
+_REFUSED = (errno.EINVAL, errno.EOPNOTSUPP)  # what an encoder answers that can't be opened so
+_HIGHEST_CRF = 63  # of any encoder
 _NAME_BYTES = 255  # of a file name, on every file system in use
 
 
@@ -215,6 +218,7 @@ class _Run:
         self.is_direct = (
             source == "-" or target == "-" or self._is_special(self.target_path) or not Path(source).is_file()
         ) or (not self.is_still and self._is_animation(target))
+        self._check_quality()
         self._check_ends()
         self._check_beside()
         self.enhancer = self._load_enhancer()
@@ -258,6 +262,21 @@ class _Run:
             raise UsageError(f"{printable(path)} exists", remedy="--overwrite replaces it")
         if not self.is_still:
             format_for(self.target, self.options.format)
+
+    def _check_quality(self) -> None:
+        low, high = (1, 100) if self.is_still else (0, _HIGHEST_CRF)
+        if self.options.crf is not None and not low <= self.options.crf <= high:  # refuses nan, too
+            raise UsageError(f"crf {self.options.crf:g} is not between {low} and {high}")
+
+    def _output_size(self, frame: Frame) -> tuple[int, int]:
+        """(width, height) of the output. Raises UsageError where that is more than --max-pixels."""
+        width, height = self.enhancer.output_size(frame.width, frame.height)
+        if width * height > self.options.max_pixels:
+            raise UsageError(
+                f"an output of {width}x{height} px is more than --max-pixels {self.options.max_pixels}",
+                remedy="a smaller --size or --scale, or a larger --max-pixels",
+            )
+        return width, height
 
     def _check_beside(self) -> None:
         """Report, its JSON and record: in a folder that takes them, each a file of its own."""
@@ -346,6 +365,7 @@ class _Run:
             raise InputError(info.damage[0].what, stage="decode", remedy="leave out --strict to go on past damage")
         self.record.damage += info.damage
         self.record.warnings += info.notes
+        self._output_size(frame)
         began = time.perf_counter()
         out = next(iter(self.enhancer.run([frame])))
         if self.observer is not None:
@@ -401,8 +421,7 @@ class _Run:
             threads=threads,
             speed=self.preset.speed,
         )
-        size = self.enhancer.output_size(first.width, first.height)
-        plan = plan_video(container_format, info.video, first, size, wanted)
+        plan = plan_video(container_format, info.video, first, self._output_size(first), wanted)
         self.record.warnings += plan.notes
         return plan
 
@@ -649,7 +668,6 @@ class _Run:
         """File to file: closed segments and a journal, then one mux."""
         container_format = format_for(self.target, self.options.format)
         journal = self._claim()
-        resumable = journal.exists()
         finished = False
         try:
             with self._open() as reader:
@@ -678,14 +696,10 @@ class _Run:
                 finally:
                     temporary.unlink(missing_ok=True)
             finished = True
-        except (InputError, UsageError):
-            if not journal.entries and not resumable:
-                finished = True  # nothing was done that could be resumed
-            raise
         except OSError as error:
             raise translate_output(error, self.target, "encode") from error
         finally:
-            if finished:
+            if finished or not journal.exists():  # or nothing was done that could be resumed
                 journal.remove()
             else:
                 journal.release()
@@ -769,7 +783,8 @@ class _Run:
                     break  # the frame behind the last one was only looked at
                 began = time.perf_counter()
                 if segment is None:
-                    segment = _Segment(journal, plan, position // length)
+                    wished = bool(self.options.encoder_options or self.options.pix_fmt) and not journal.entries
+                    segment = _Segment(journal, plan, position // length, wished=wished)
                 self._note(out)
                 segment.write(_shifted(out.frame, base), passed_through=out.passed_through)
                 position += 1
@@ -982,8 +997,9 @@ class _Stretch:
 class _Segment:
     """A segment being written."""
 
-    def __init__(self, journal: Journal, plan: VideoPlan, number: int) -> None:
-        self._journal, self._number = journal, number
+    def __init__(self, journal: Journal, plan: VideoPlan, number: int, *, wished: bool = False) -> None:
+        """`wished`: the user set up this encoder, and it has not worked yet."""
+        self._journal, self._number, self._wished = journal, number, wished
         self._name = f"segment-{number:06d}.{'mkv' if plan.codec.startswith('libvpx') else 'nut'}"
         self._file = SegmentFile(journal.folder / self._name, plan)
         self._encoder = FrameEncoder(self._file.stream, plan)
@@ -999,6 +1015,10 @@ class _Segment:
         try:
             packets = self._encoder.encode(frame)
         except (ValueError, OSError) as error:
+            if self._wished and self._frames == 0 and getattr(error, "errno", None) in _REFUSED:
+                raise UsageError(
+                    f"the encoder refuses these options: {error}", remedy="change --encoder-option or --pix-fmt"
+                ) from error
             raise OutputError(f"the encoder failed: {error}", stage="encode", pts_seconds=frame.pts_seconds) from error
         self._frames += 1
         self._file.write(packets)

@@ -17,6 +17,7 @@ from material import FRAMES, Recipe, facts, write_clip
 from PIL import Image
 
 import ns_video
+from ns_video.journal import work_folder
 
 IDENTITY = ("restore", "--model", "identity")
 
@@ -79,6 +80,13 @@ def test_progress_as_a_bar(ns_video: Command, plain_clip: Path, tmp_path: Path) 
         ["--pix-fmt", "nothing"],
         ["--no-such-option"],
         ["--scale", "2", "--size", "64x64"],
+        ["--crf", "-7"],
+        ["--crf", "nan"],
+        ["--crf", "64"],
+        ["--size", "100000x100000"],
+        ["--scale", "4", "--max-pixels", "10000"],
+        ["--pix-fmt", "pal8"],
+        ["--encoder-option", "preset=nosuch"],
     ],
 )
 def test_wrong_options_are_usage_errors(
@@ -88,6 +96,17 @@ def test_wrong_options_are_usage_errors(
     assert done.code == 2, done.err
     assert done.out == "" and "internal" not in done.err and "Traceback" not in done.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_corrected_command_is_not_blocked(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    assert ns_video(*IDENTITY, plain_clip, target, "--encoder-option", "preset=nosuch").code == 2
+    work = work_folder(target)
+    work.mkdir(mode=0o700)
+    (work / "journal.jsonl").write_bytes(b'{"format": 1}\n')  # killed before its first segment
+    done = ns_video(*IDENTITY, plain_clip, target)
+    assert done.code == 0, done.err
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mkv"]
 
 
 def test_an_error_is_one_line_with_cause_and_remedy(ns_video: Command, tmp_path: Path) -> None:

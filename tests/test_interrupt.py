@@ -231,7 +231,7 @@ def test_no_more_room_is_said_and_resumable(
     outcome = shop.restore(reference.source, output, tunings=tunings(0.0), limits=limits)
     failed(outcome)
     assert not output.exists()
-    assert work_left(tmp_path)
+    assert bool(work_left(tmp_path)) == (share > 0.1)  # before the first segment there is nothing to keep
     outcome = shop.restore(reference.source, output, "--resume", tunings=tunings(0.0))
     assert outcome.code == 0, outcome.stderr
     assert len(content_of(output).frames) == len(reference.content.frames)
