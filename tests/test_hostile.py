@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import http.server
 import json
 import os
 import random
 import socket
+import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -248,6 +251,23 @@ def test_playlists_open_nothing(shop: Workshop, seeds: dict[str, Path], tmp_path
         with pytest.raises(TimeoutError):
             server.accept()
     nothing_but(tmp_path, "secret.ts")
+
+
+def test_an_allowed_protocol_is_read(shop: Workshop, seeds: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "in.mkv").write_bytes(seeds["h264.mkv"].read_bytes())
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/in.mkv"
+        outcome = shop.restore(url, tmp_path / "out.mkv", "--allow-protocol", "http", "--codec", "ffv1")
+        server.shutdown()
+    assert outcome.code == 0, outcome.stderr
+    assert content_of(tmp_path / "out.mkv").frames == content_of(tmp_path / "in.mkv").frames
+    nothing_but(tmp_path, "in.mkv", "out.mkv")
 
 
 @pytest.mark.parametrize("name", ["http://127.0.0.1:9/x.mp4", "concat://a|b", "subfile://x", "tcp://127.0.0.1:9"])
