@@ -34,7 +34,7 @@ from ns_video.journal import (
     sync_folder,
     work_folder,
 )
-from ns_video.machine import codec_threads, peak_memory, short_collections
+from ns_video.machine import check_device_name, codec_threads, peak_memory, short_collections
 from ns_video.media.animation import open_animation
 from ns_video.media.decode import MAX_PIXELS, ClipReader, CopiedPacket, DecodeOptions, open_clip
 from ns_video.media.encode import EncodeOptions, FrameEncoder, VideoPlan, format_for, plan_video
@@ -57,7 +57,7 @@ from ns_video.media.mux import (
 from ns_video.media.probe import ClipInfo, still_format
 from ns_video.media.still import read_still, still_suffix, write_still
 from ns_video.media.verify import Difference, PacketTally, compare_streams, compare_times, read_facts, verify_files
-from ns_video.preset import Preset, load_preset
+from ns_video.preset import DEINTERLACE, ENSEMBLES, Preset, load_preset
 from ns_video.record import Damage, ModelInfo, RunRecord, StageTimes
 from ns_video.stage import EnhancedFrame, PassThrough, Stage
 from ns_video.version import __version__
@@ -68,6 +68,23 @@ STALL_SECONDS = 1800.0  # no stage of a file-to-file run may be silent for longe
 _SEGMENT_PIXELS = 2e8  # about ten seconds of 480p, three of 1080p: what a kill can cost
 _SEGMENT_FRAMES = (32, 240)
 _SHOWN_EVERY = 100  # frames of finished segments that are only decoded
+_RANGES = (
+    ("strength", 0.0, 1.0),
+    ("sharpen", 0.0, 1.0),
+    ("crf", 0, 100),
+    ("tile", 16, 1 << 20),
+    ("overlap", 0, 1 << 20),
+    ("max_pixels", 1, 1 << 62),
+    ("threads", 0, 256),
+)
+"""Options that are numbers: name, least and most."""
+_CHOICES = {
+    "ensemble": ENSEMBLES,
+    "fit": ("contain", "stretch"),
+    "deinterlace": DEINTERLACE,
+    "verify": ("structure", "full", "none"),
+    "precision": ("auto", "fp32", "fp16", "bf16"),
+}
 _REFUSED = (errno.EINVAL, errno.EOPNOTSUPP)  # what an encoder answers that can't be opened so
 _HIGHEST_CRF = 63  # of any encoder
 _NAME_BYTES = 255  # of a file name, on every file system in use
@@ -116,6 +133,20 @@ class RestoreOptions:
     threads: int = 0
     """Threads of each libav codec; 0 divides the machine."""
 
+    def __post_init__(self) -> None:
+        for device in str(self.device).split(","):
+            check_device_name(device.strip())
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and low <= value <= high):
+                raise UsageError(f"{name.replace('_', ' ')} {value!r} is not between {low:g} and {high:g}")
+        for name, known in _CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                raise UsageError(f"there is no {name} {value!r}", remedy=f"use {', '.join(map(str, known))}")
+        if self.size is not None and not _is_size(self.size):
+            raise UsageError(f"size {self.size!r} is no width and height", remedy="give two whole numbers from 1")
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -145,8 +176,8 @@ def restore(
     """
     for name in ("report", "record"):
         if options.get(name) is not None:
-            options[name] = Path(options[name])
-    steps = restore_steps(os.fspath(input), os.fspath(output), RestoreOptions(preset=preset, **options))
+            options[name] = Path(_name(options[name]))
+    steps = restore_steps(_name(input), _name(output), RestoreOptions(preset=preset, **options))
     while True:
         try:
             next(steps)
@@ -182,14 +213,14 @@ def restore_steps(
 
 def verify(input: str | os.PathLike[str], output: str | os.PathLike[str], *, full: bool = True) -> list[Difference]:
     """Check a finished OUTPUT against its INPUT; an empty list where frames, times, streams and tags agree."""
-    source, made = Path(input), Path(output)
+    source, made = Path(_name(input)), Path(_name(output))
     if still_format(source) is not None:
         before, _ = read_still(source)
         after, _ = read_still(made)
         if (before.width, before.height) != (after.width, after.height):
             return [Difference(f"the picture was {before.width}x{before.height}, is {after.width}x{after.height}")]
         return []
-    return verify_files(os.fspath(input), os.fspath(output), full=full)
+    return verify_files(_name(input), _name(output), full=full)
 
 
 class _Run:
@@ -313,8 +344,6 @@ class _Run:
         name = options.model or (preset.still_model if self.is_still else preset.clip_model)
         sharpen = preset.sharpen if options.sharpen is None else options.sharpen
         self._conditioning, self._settings, self._device = "none", "", "cpu"
-        if options.strength is not None and not 0.0 <= options.strength <= 1.0:
-            raise UsageError(f"strength {options.strength:g} is not between 0 and 1")
         if name == "identity" and not sharpen and options.scale is None and options.size is None:
             self.record.model, self.record.device, self.record.precision = ModelInfo(name=name), "cpu", "fp32"
             return PassThrough()
@@ -1069,6 +1098,18 @@ def _beside(path: Path, word: str) -> Path:
 
 def _partial_name(path: Path) -> Path:
     return _beside(path, "partial")
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(n, int) and n >= 1 for n in value)
+
+
+def _name(path: Any) -> str:
+    """A path as text. Raises UsageError for what is none."""
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise UsageError(f"a path is wanted, not a {type(path).__name__}") from None
 
 
 def _same(path: Path, other: str | Path) -> bool:

@@ -86,6 +86,14 @@ def test_progress_as_a_bar(ns_video: Command, plain_clip: Path, tmp_path: Path) 
         ["--size", "100000x100000"],
         ["--scale", "4", "--max-pixels", "10000"],
         ["--pix-fmt", "pal8"],
+        ["--model", "nosuch"],
+        ["--device", "foo"],
+        ["--device", "cuda:x"],
+        ["--tile", "3"],
+        ["--overlap", "-3"],
+        ["--threads", "100000"],
+        ["--threads", "-1"],
+        ["--max-pixels", "0"],
         ["--encoder-option", "preset=nosuch"],
     ],
 )
@@ -119,6 +127,16 @@ def test_an_error_is_one_line_with_cause_and_remedy(ns_video: Command, tmp_path:
 def test_an_unknown_device_is_refused(ns_video: Command, plain_clip: Path, small_model: Path, tmp_path: Path) -> None:
     done = ns_video("restore", plain_clip, tmp_path / "out.mp4", "--model", small_model, "--device", "cuda:77")
     assert done.code in (1, 2) and "cuda" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("which", ["input", "output", "record"])
+def test_a_name_that_is_too_long(which: str, ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    long = tmp_path / f"{'x' * 300}.mkv"
+    source, target = long if which == "input" else plain_clip, long if which == "output" else tmp_path / "out.mkv"
+    done = ns_video(*IDENTITY, source, target, *(["--record", long] if which == "record" else []))
+    assert done.code == 1 and "File name too long" in done.err, done.err
+    assert len(done.err.strip().splitlines()) == 1 and "internal" not in done.err
     assert list(tmp_path.iterdir()) == []
 
 
