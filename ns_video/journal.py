@@ -87,6 +87,25 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def write_whole(path: Path, data: bytes, *, stage: str) -> None:
+    """Write a small file beside its place, then rename it; a device or pipe is written as it is. Raises OutputError."""
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        place = path.resolve()
+        temporary = place.with_name(f".ns-video-{os.urandom(8).hex()}")
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+            temporary.replace(place)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"{printable(path)}: {error.strerror}", stage=stage) from error
+
+
 class Journal:
     """The folder of one run, locked while this object is open."""
 

@@ -33,6 +33,7 @@ from ns_video.journal import (
     sync_file,
     sync_folder,
     work_folder,
+    write_whole,
 )
 from ns_video.machine import check_device_name, codec_threads, peak_memory, short_collections
 from ns_video.media.animation import open_animation
@@ -322,11 +323,11 @@ class _Run:
                 raise UsageError(
                     f"the report and the record would both be {printable(record)}", remedy="give --record another name"
                 )
-        if report is not None and beside is not None and beside.exists() and not report.exists():
-            if not self.options.overwrite:
-                raise UsageError(
-                    f"{printable(beside)} exists, and the report's JSON goes there", remedy="--overwrite replaces it"
-                )
+        foreign = report is not None and beside is not None and beside.exists() and not report.exists()
+        if foreign and not self.options.overwrite:
+            raise UsageError(
+                f"{printable(beside)} exists, and the report's JSON goes there", remedy="--overwrite replaces it"
+            )
         for path in (report, beside, record):
             if path is None:
                 continue
@@ -996,10 +997,7 @@ class _Run:
 
             write_run_report(record, self.observer, self.options.report, device=self._device)  # pyright: ignore[reportArgumentType]
         if self.options.record is not None:
-            try:
-                self.options.record.write_text(record.dumps() + "\n", encoding="utf-8")
-            except OSError as error:
-                raise OutputError(f"{self.options.record}: {error.strerror}", stage="record") from error
+            write_whole(self.options.record, (record.dumps() + "\n").encode(), stage="record")
         return record
 
 
