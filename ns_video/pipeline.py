@@ -319,7 +319,11 @@ class _Run:
 
             beside = json_path(report)
         for path in (report, beside):
-            if path is not None and record is not None and (path.absolute() == record.absolute() or _same(path, record)):
+            if (
+                path is not None
+                and record is not None
+                and (path.absolute() == record.absolute() or _same(path, record))
+            ):
                 raise UsageError(
                     f"the report and the record would both be {printable(record)}", remedy="give --record another name"
                 )

@@ -131,7 +131,10 @@ def test_a_closed_pipe_and_a_full_device_are_told_apart(program: list[str], envi
     for arguments in (["models", "list", "--json"], ["--help"]):
         line = shlex.join([*program, *arguments])
         done = subprocess.run(
-            ["bash", "-c", f"{{ {{ {line}; echo $? >&2; }} | true; }}"], capture_output=True, env=environment, timeout=60
+            ["bash", "-c", f"{{ {{ {line}; echo $? >&2; }} | true; }}"],
+            capture_output=True,
+            env=environment,
+            timeout=60,
         )
         assert done.stderr.split() == [b"141"], done.stderr
         done = subprocess.run(

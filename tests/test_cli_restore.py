@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -304,3 +305,23 @@ def test_help_names_every_option_of_the_contract(ns_video: Command) -> None:
 def test_module_and_version(program: list[str], environment: dict[str, str]) -> None:
     done = subprocess.run([*program, "--version"], capture_output=True, text=True, env=environment, timeout=30)
     assert (done.returncode, done.stdout.strip()) == (0, f"ns-video, version {ns_video.__version__}")
+
+
+@pytest.mark.parametrize("module", ["ns_video.cli", "click", "ns_video.pipeline"])
+def test_an_interrupt_while_it_loads_is_quiet(module: str, environment: dict[str, str], tmp_path: Path) -> None:
+    script = f"""
+import sys
+class Interrupting:
+    def find_spec(self, name, *rest):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["ns-video", "restore", "a.mkv", "b.mkv"]
+from ns_video.__main__ import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60
+    )
+    assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
+    assert list(tmp_path.iterdir()) == []

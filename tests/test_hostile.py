@@ -403,9 +403,7 @@ def test_report_and_record_never_replace_input_or_output(
     assert source.read_bytes() == before and not (tmp_path / "out.mkv").exists()
 
 
-def test_report_and_record_keep_out_of_each_others_way(
-    shop: Workshop, seeds: dict[str, Path], tmp_path: Path
-) -> None:
+def test_report_and_record_keep_out_of_each_others_way(shop: Workshop, seeds: dict[str, Path], tmp_path: Path) -> None:
     source = _written(tmp_path / "in.mkv", seeds["h264.mkv"].read_bytes())
     page = tmp_path / "run.html"
     for name in ("run.html", "run.json", "./run.json"):
