@@ -167,7 +167,11 @@ class Progress:
 
 
 def restore(
-    input: str | os.PathLike[str], output: str | os.PathLike[str], *, preset: str = "auto", **options: Any
+    input: str | bytes | os.PathLike[str],
+    output: str | bytes | os.PathLike[str],
+    *,
+    preset: str = "auto",
+    **options: Any,
 ) -> RunRecord:
     """Restore INPUT into OUTPUT and return the run record.
 
@@ -212,7 +216,9 @@ def restore_steps(
     return run.finish()
 
 
-def verify(input: str | os.PathLike[str], output: str | os.PathLike[str], *, full: bool = True) -> list[Difference]:
+def verify(
+    input: str | bytes | os.PathLike[str], output: str | bytes | os.PathLike[str], *, full: bool = True
+) -> list[Difference]:
     """Check a finished OUTPUT against its INPUT; an empty list where frames, times, streams and tags agree."""
     source, made = Path(_name(input)), Path(_name(output))
     if still_format(source) is not None:
@@ -289,7 +295,7 @@ class _Run:
             source = Path(self.source)
             if source.exists() and (source.samefile(path)):
                 raise UsageError("INPUT and OUTPUT are the same file", remedy="choose another name for OUTPUT")
-        unfinished = self.options.resume and Journal(work_folder(path)).exists()
+        unfinished = self.options.resume and Journal(work_folder(path)).path.exists()  # it had leave to replace OUTPUT
         if path.exists() and not self.options.overwrite and not unfinished:
             raise UsageError(f"{printable(path)} exists", remedy="--overwrite replaces it")
         if not self.is_still:
@@ -318,20 +324,15 @@ class _Run:
             from ns_video.report import json_path
 
             beside = json_path(report)
+            if beside.exists() and not report.exists() and not self.options.overwrite:
+                raise UsageError(
+                    f"{printable(beside)} exists, and the report's JSON goes there", remedy="--overwrite replaces it"
+                )
         for path in (report, beside):
-            if (
-                path is not None
-                and record is not None
-                and (path.absolute() == record.absolute() or _same(path, record))
-            ):
+            if path and record and (path.absolute() == record.absolute() or _same(path, record)):
                 raise UsageError(
                     f"the report and the record would both be {printable(record)}", remedy="give --record another name"
                 )
-        foreign = report is not None and beside is not None and beside.exists() and not report.exists()
-        if foreign and not self.options.overwrite:
-            raise UsageError(
-                f"{printable(beside)} exists, and the report's JSON goes there", remedy="--overwrite replaces it"
-            )
         for path in (report, beside, record):
             if path is None:
                 continue

@@ -112,9 +112,13 @@ def test_a_corrected_command_is_not_blocked(ns_video: Command, plain_clip: Path,
     assert ns_video(*IDENTITY, plain_clip, target, "--encoder-option", "preset=nosuch").code == 2
     work = work_folder(target)
     work.mkdir(mode=0o700)
-    (work / "journal.jsonl").write_bytes(b'{"format": 1}\n')  # killed before its first segment
-    done = ns_video(*IDENTITY, plain_clip, target)
-    assert done.code == 0, done.err
+    header = b'{"format": 1}\n'  # killed before its first segment
+    (work / "journal.jsonl").write_bytes(header)
+    assert ns_video(*IDENTITY, plain_clip, target).code == 0
+    work.mkdir(mode=0o700)
+    (work / "journal.jsonl").write_bytes(header)
+    assert ns_video(*IDENTITY, plain_clip, target).code == 2  # OUTPUT is there
+    assert ns_video(*IDENTITY, plain_clip, target, "--resume").code == 0  # the killed run had leave to replace it
     assert [p.name for p in tmp_path.iterdir()] == ["out.mkv"]
 
 
