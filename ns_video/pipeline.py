@@ -306,6 +306,11 @@ class _Run:
         if self.options.crf is not None and not low <= self.options.crf <= high:  # refuses nan, too
             raise UsageError(f"crf {self.options.crf:g} is not between {low} and {high}")
 
+    @property
+    def _wished(self) -> bool:
+        """The user set up the encoder, so it may be the user's mistake that it can't be opened."""
+        return bool(self.options.encoder_options or self.options.pix_fmt)
+
     def _output_size(self, frame: Frame) -> tuple[int, int]:
         """(width, height) of the output. Raises UsageError where that is more than --max-pixels."""
         width, height = self.enhancer.output_size(frame.width, frame.height)
@@ -566,16 +571,21 @@ class _Run:
                                     if self.target == "-"
                                     else file_url(self.target_path)
                                 )
-                                writer = ClipWriter(
-                                    target,
-                                    shown,
-                                    OutputSettings(container_format),
-                                    plan,
-                                    reader.container,
-                                    info,
-                                    copies,
-                                    covers,
-                                )
+                                try:
+                                    writer = ClipWriter(
+                                        target,
+                                        shown,
+                                        OutputSettings(container_format),
+                                        plan,
+                                        reader.container,
+                                        info,
+                                        copies,
+                                        covers,
+                                    )
+                                except OutputError as error:
+                                    if self._wished and getattr(error.__cause__, "errno", None) in _REFUSED:
+                                        raise UsageError(error.message, remedy=error.remedy) from error
+                                    raise
                                 encoder = FrameEncoder(writer.video, plan)
                                 for packet in waiting:
                                     self._copy(writer, packet, counted)
@@ -585,7 +595,8 @@ class _Run:
                             expected.append((frame.pts - base) * frame.time_base)
                             if frame.duration:
                                 durations[frame.pts - base] = frame.duration
-                            self._encode_into(writer, encoder, _shifted(frame, base), durations)
+                            wished = self._wished and len(expected) == 1
+                            self._encode_into(writer, encoder, _shifted(frame, base), durations, wished=wished)
                             self.times.encode.busy_seconds += time.perf_counter() - began
                             yield self._progress(len(expected), self._total(info), frame)
                             if self.cancel.is_set():
@@ -651,13 +662,18 @@ class _Run:
         return (start is None or seconds >= start) and (end is None or seconds < end)
 
     def _encode_into(
-        self, writer: ClipWriter, encoder: FrameEncoder, frame: Frame | None, durations: dict[int, int]
+        self,
+        writer: ClipWriter,
+        encoder: FrameEncoder,
+        frame: Frame | None,
+        durations: dict[int, int],
+        *,
+        wished: bool = False,
     ) -> None:
         try:
             packets = encoder.flush() if frame is None else encoder.encode(frame)
         except (ValueError, OSError) as error:
-            seconds = None if frame is None else frame.pts_seconds
-            raise OutputError(f"the encoder failed: {error}", stage="encode", pts_seconds=seconds) from error
+            raise _encoder_failure(error, frame, wished=wished) from error
         for packet in packets:
             duration = durations.pop(packet.pts, None)
             if duration:
@@ -818,7 +834,7 @@ class _Run:
                     break  # the frame behind the last one was only looked at
                 began = time.perf_counter()
                 if segment is None:
-                    wished = bool(self.options.encoder_options or self.options.pix_fmt) and not journal.entries
+                    wished = self._wished and not journal.entries
                     segment = _Segment(journal, plan, position // length, wished=wished)
                 self._note(out)
                 segment.write(_shifted(out.frame, base), passed_through=out.passed_through)
@@ -1047,11 +1063,7 @@ class _Segment:
         try:
             packets = self._encoder.encode(frame)
         except (ValueError, OSError) as error:
-            if self._wished and self._frames == 0 and getattr(error, "errno", None) in _REFUSED:
-                raise UsageError(
-                    f"the encoder refuses these options: {error}", remedy="change --encoder-option or --pix-fmt"
-                ) from error
-            raise OutputError(f"the encoder failed: {error}", stage="encode", pts_seconds=frame.pts_seconds) from error
+            raise _encoder_failure(error, frame, wished=self._wished and self._frames == 0) from error
         self._frames += 1
         self._file.write(packets)
 
@@ -1082,6 +1094,14 @@ class _Segment:
 
     def abandon(self) -> None:
         self._file.abandon()
+
+
+def _encoder_failure(error: Exception, frame: Frame | None, *, wished: bool) -> NsVideoError:
+    """What an encoder's error means; `wished`: at its first frame, after the user set it up."""
+    if wished and getattr(error, "errno", None) in _REFUSED:
+        return UsageError(f"the encoder refuses these options: {error}", remedy="change --encoder-option or --pix-fmt")
+    seconds = None if frame is None else frame.pts_seconds
+    return OutputError(f"the encoder failed: {error}", stage="encode", pts_seconds=seconds)
 
 
 def _shifted(frame: Frame, base: int) -> Frame:

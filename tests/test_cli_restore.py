@@ -107,6 +107,12 @@ def test_wrong_options_are_usage_errors(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("options", [["--pix-fmt", "pal8"], ["--encoder-option", "preset=nosuch"]])
+def test_options_that_the_encoder_of_a_pipe_refuses(options: list[str], ns_video: Command, plain_clip: Path) -> None:
+    done = ns_video(*IDENTITY, plain_clip, "-", "--codec", "libx264", "--format", "matroska", *options)
+    assert done.code == 2 and "internal" not in done.err, done.err
+
+
 def test_a_corrected_command_is_not_blocked(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
     assert ns_video(*IDENTITY, plain_clip, target, "--encoder-option", "preset=nosuch").code == 2
