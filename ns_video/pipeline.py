@@ -139,7 +139,7 @@ class RestoreOptions:
             check_device_name(device.strip())
         for name, low, high in _RANGES:
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and low <= value <= high):
+            if value is not None and not (isinstance(value, int | float) and low <= value <= high):  # nan isn't
                 raise UsageError(f"{name.replace('_', ' ')} {value!r} is not between {low:g} and {high:g}")
         for name, known in _CHOICES.items():
             value = getattr(self, name)
@@ -302,9 +302,8 @@ class _Run:
             format_for(self.target, self.options.format)
 
     def _check_quality(self) -> None:
-        low, high = (1, 100) if self.is_still else (0, _HIGHEST_CRF)
-        if self.options.crf is not None and not low <= self.options.crf <= high:  # refuses nan, too
-            raise UsageError(f"crf {self.options.crf:g} is not between {low} and {high}")
+        if self.options.crf is not None and self.options.crf > _HIGHEST_CRF and not self.is_still:
+            raise UsageError(f"crf {self.options.crf:g} is not between 0 and {_HIGHEST_CRF}")
 
     @property
     def _wished(self) -> bool:

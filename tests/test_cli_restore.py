@@ -84,6 +84,7 @@ def test_progress_as_a_bar(ns_video: Command, plain_clip: Path, tmp_path: Path) 
         ["--crf", "-7"],
         ["--crf", "nan"],
         ["--crf", "64"],
+        ["--crf", "101"],
         ["--size", "100000x100000"],
         ["--scale", "4", "--max-pixels", "10000"],
         ["--pix-fmt", "pal8"],

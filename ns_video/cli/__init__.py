@@ -123,7 +123,8 @@ def run(arguments: list[str]) -> int:
     except SystemExit as error:  # click wraps the streams and exits with 1 where the reader of a pipe went away
         code = 141 if sys.stdout is not stdout else int(error.code or 0)
     except OSError as error:
-        say(f"error: {printable(os.fsdecode(error.filename)) if error.filename else 'output'}: {error.strerror}")
+        where = printable(os.fsdecode(error.filename)) if error.filename else "output"
+        say(f"error: {where}: {error.strerror or error}")
         if debug:
             traceback.print_exc()
         code = 1
