@@ -28,13 +28,13 @@ from ns_video.errors import (
     UsageError,
     VerificationError,
 )
-from ns_video.record import RunRecord
 from ns_video.version import __version__
 
 if TYPE_CHECKING:
     from ns_video.enhance import Enhancer
     from ns_video.enhance import load_enhancer as load_model
     from ns_video.pipeline import restore, verify
+    from ns_video.record import RunRecord
 
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "RunRecord": ("ns_video.record", "RunRecord"),
     "Enhancer": ("ns_video.enhance", "Enhancer"),
     "load_model": ("ns_video.enhance", "load_enhancer"),
     "restore": ("ns_video.pipeline", "restore"),

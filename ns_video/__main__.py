@@ -1,5 +1,19 @@
 """`python -m ns_video` is `ns-video`."""
 
-from ns_video.cli import main
+from __future__ import annotations
 
-main()
+import os
+
+
+def main() -> None:
+    """The console script. Interrupted while it still loads, it ends as it does later: quietly, with 130."""
+    try:
+        from ns_video.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        os._exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ns_video.errors import DeviceError
-from ns_video.machine import read_text, usable_cores
+from ns_video.machine import check_device_name, read_text, usable_cores
 
 logger = logging.getLogger("ns_video")
 
@@ -72,17 +72,14 @@ class ThreadPlan:
 def pick_device(name: str = "auto") -> torch.device:
     """The device that `--device` names; `auto` is CUDA, then Apple's MPS, then the CPU.
 
-    Raises DeviceError where this machine doesn't have it.
+    Raises DeviceError where this machine doesn't have it, UnknownDeviceError where no machine does.
     """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", 0)
         return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+    check_device_name(name)
     kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (number and (kind == "mps" or not number.isdigit())):
-        raise DeviceError(
-            f"there is no device called {name!r}", remedy="use auto, cpu, cuda, cuda:N, cuda:0,cuda:1 or mps"
-        )
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(number or 0) >= count:

@@ -180,7 +180,9 @@ class Enhancer:
         map is wanted, the picture comes back as it is.
         Raises UsageError for another shape.
         """
-        if rgb.dim() != 4 or rgb.shape[1] != 3:
+        if not isinstance(rgb, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"a tensor of shape (N, 3, H, W) is wanted, not a {type(rgb).__name__}")
+        if rgb.dim() != 4 or rgb.shape[1] != 3 or rgb.numel() == 0:
             raise UsageError(f"a tensor of shape (N, 3, H, W) is wanted, not {tuple(rgb.shape)}")
         return torch.cat([self._restore_rgb(picture[None], side) for picture in rgb.detach().float()])
 

@@ -7,7 +7,9 @@ NsVideoError                 exit 1
 ├── OutputError              exit 1   the output can't be written
 │   └── DownstreamClosed     exit 141 the reader of our pipe went away (a quiet end)
 ├── ModelError               exit 1   a model is unknown, unsafe, damaged or of unknown architecture
+│   └── UnknownModelError    exit 2   a UsageError, too: no model has this name
 ├── DeviceError              exit 1   a device or precision that this machine doesn't have, or that failed
+│   └── UnknownDeviceError   exit 2   a UsageError, too: no device is ever called so
 ├── VerificationError        exit 1   the output is not what the input promised
 ├── ResumeError              exit 1   an unfinished run doesn't belong to this input or these options
 ├── StallError               exit 1   a stage stopped moving
@@ -29,6 +31,8 @@ __all__ = [
     "OutputError",
     "ResumeError",
     "StallError",
+    "UnknownDeviceError",
+    "UnknownModelError",
     "UsageError",
     "VerificationError",
     "printable",
@@ -101,8 +105,16 @@ class ModelError(NsVideoError):
     """A model is unknown, unsafe, damaged or of an unknown architecture."""
 
 
+class UnknownModelError(ModelError, UsageError):
+    """No model has this name."""
+
+
 class DeviceError(NsVideoError):
     """A device or precision is not there, or failed."""
+
+
+class UnknownDeviceError(DeviceError, UsageError):
+    """No device is ever called so."""
 
 
 class VerificationError(NsVideoError):

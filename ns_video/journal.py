@@ -87,6 +87,25 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def write_whole(path: Path, data: bytes, *, stage: str) -> None:
+    """Write a small file beside its place, then rename it; a device or pipe is written as it is. Raises OutputError."""
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        place = path.resolve()
+        temporary = place.with_name(f".ns-video-{os.urandom(8).hex()}")
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+            temporary.replace(place)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"{printable(path)}: {error.strerror}", stage=stage) from error
+
+
 class Journal:
     """The folder of one run, locked while this object is open."""
 
@@ -101,8 +120,12 @@ class Journal:
         return self.folder / "journal.jsonl"
 
     def exists(self) -> bool:
-        """Whether an unfinished run left something here."""
-        return self.path.exists()
+        """Whether an unfinished run left something to go on with: a line for a segment, not only the header."""
+        try:
+            with self.path.open("rb") as file:
+                return sum(1 for _ in zip(range(2), file, strict=False)) > 1
+        except OSError:
+            return self.path.exists()
 
     def acquire(self) -> None:
         """Make the folder and lock it.

@@ -6,11 +6,15 @@ import ctypes
 import gc
 import os
 import platform
+import re
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ns_video.errors import UnknownDeviceError
+
+_DEVICE = re.compile(r"auto|mps:?|(?:cpu|cuda)(?::[0-9]*)?")
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
 
@@ -29,6 +33,14 @@ def usable_cores() -> int:
     if len(quota) == 2 and quota[0].isdigit() and int(quota[1]) > 0:
         cores = min(cores, max(1, round(int(quota[0]) / int(quota[1]))))
     return max(1, cores)
+
+
+def check_device_name(name: str) -> None:
+    """Raises UnknownDeviceError for a name that no machine has a device for."""
+    if not _DEVICE.fullmatch(name):
+        raise UnknownDeviceError(
+            f"there is no device called {name!r}", remedy="use auto, cpu, cuda, cuda:N, cuda:0,cuda:1 or mps"
+        )
 
 
 def codec_threads() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -32,8 +33,9 @@ from ns_video.journal import (
     sync_file,
     sync_folder,
     work_folder,
+    write_whole,
 )
-from ns_video.machine import codec_threads, peak_memory, short_collections
+from ns_video.machine import check_device_name, codec_threads, peak_memory, short_collections
 from ns_video.media.animation import open_animation
 from ns_video.media.carried import Item, carry_quantisers
 from ns_video.media.decode import MAX_PIXELS, ClipReader, CopiedPacket, DecodeOptions, open_clip
@@ -57,7 +59,7 @@ from ns_video.media.mux import (
 from ns_video.media.probe import ClipInfo, still_format
 from ns_video.media.still import read_still, still_suffix, write_still
 from ns_video.media.verify import Difference, PacketTally, compare_streams, compare_times, read_facts, verify_files
-from ns_video.preset import Preset, load_preset
+from ns_video.preset import DEINTERLACE, ENSEMBLES, Preset, load_preset
 from ns_video.record import Damage, ModelInfo, RunRecord, StageTimes
 from ns_video.stage import EnhancedFrame, PassThrough, Stage
 from ns_video.version import __version__
@@ -68,6 +70,25 @@ STALL_SECONDS = 1800.0  # no stage of a file-to-file run may be silent for longe
 _SEGMENT_PIXELS = 2e8  # about ten seconds of 480p, three of 1080p: what a kill can cost
 _SEGMENT_FRAMES = (32, 240)
 _SHOWN_EVERY = 100  # frames of finished segments that are only decoded
+_RANGES = (
+    ("strength", 0.0, 1.0),
+    ("sharpen", 0.0, 1.0),
+    ("crf", 0, 100),
+    ("tile", 16, 1 << 20),
+    ("overlap", 0, 1 << 20),
+    ("max_pixels", 1, 1 << 62),
+    ("threads", 0, 256),
+)
+"""Options that are numbers: name, least and most."""
+_CHOICES = {
+    "ensemble": ENSEMBLES,
+    "fit": ("contain", "stretch"),
+    "deinterlace": DEINTERLACE,
+    "verify": ("structure", "full", "none"),
+    "precision": ("auto", "fp32", "fp16", "bf16"),
+}
+_REFUSED = (errno.EINVAL, errno.EOPNOTSUPP)  # what an encoder answers that can't be opened so
+_HIGHEST_CRF = 63  # of any encoder
 _NAME_BYTES = 255  # of a file name, on every file system in use
 
 
@@ -114,6 +135,20 @@ class RestoreOptions:
     threads: int = 0
     """Threads of each libav codec; 0 divides the machine."""
 
+    def __post_init__(self) -> None:
+        for device in str(self.device).split(","):
+            check_device_name(device.strip())
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and low <= value <= high):  # nan isn't
+                raise UsageError(f"{name.replace('_', ' ')} {value!r} is not between {low:g} and {high:g}")
+        for name, known in _CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                raise UsageError(f"there is no {name} {value!r}", remedy=f"use {', '.join(map(str, known))}")
+        if self.size is not None and not _is_size(self.size):
+            raise UsageError(f"size {self.size!r} is no width and height", remedy="give two whole numbers from 1")
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -133,7 +168,11 @@ class Progress:
 
 
 def restore(
-    input: str | os.PathLike[str], output: str | os.PathLike[str], *, preset: str = "auto", **options: Any
+    input: str | bytes | os.PathLike[str],
+    output: str | bytes | os.PathLike[str],
+    *,
+    preset: str = "auto",
+    **options: Any,
 ) -> RunRecord:
     """Restore INPUT into OUTPUT and return the run record.
 
@@ -143,8 +182,8 @@ def restore(
     """
     for name in ("report", "record"):
         if options.get(name) is not None:
-            options[name] = Path(options[name])
-    steps = restore_steps(os.fspath(input), os.fspath(output), RestoreOptions(preset=preset, **options))
+            options[name] = Path(_name(options[name]))
+    steps = restore_steps(_name(input), _name(output), RestoreOptions(preset=preset, **options))
     while True:
         try:
             next(steps)
@@ -178,16 +217,18 @@ def restore_steps(
     return run.finish()
 
 
-def verify(input: str | os.PathLike[str], output: str | os.PathLike[str], *, full: bool = True) -> list[Difference]:
+def verify(
+    input: str | bytes | os.PathLike[str], output: str | bytes | os.PathLike[str], *, full: bool = True
+) -> list[Difference]:
     """Check a finished OUTPUT against its INPUT; an empty list where frames, times, streams and tags agree."""
-    source, made = Path(input), Path(output)
+    source, made = Path(_name(input)), Path(_name(output))
     if still_format(source) is not None:
         before, _ = read_still(source)
         after, _ = read_still(made)
         if (before.width, before.height) != (after.width, after.height):
             return [Difference(f"the picture was {before.width}x{before.height}, is {after.width}x{after.height}")]
         return []
-    return verify_files(os.fspath(input), os.fspath(output), full=full)
+    return verify_files(_name(input), _name(output), full=full)
 
 
 class _Run:
@@ -216,6 +257,7 @@ class _Run:
         self.is_direct = (
             source == "-" or target == "-" or self._is_special(self.target_path) or not Path(source).is_file()
         ) or (not self.is_still and self._is_animation(target))
+        self._check_quality()
         self._check_ends()
         self._check_beside()
         self.enhancer = self._load_enhancer()
@@ -254,15 +296,49 @@ class _Run:
             source = Path(self.source)
             if source.exists() and (source.samefile(path)):
                 raise UsageError("INPUT and OUTPUT are the same file", remedy="choose another name for OUTPUT")
-        unfinished = self.options.resume and Journal(work_folder(path)).exists()
+        unfinished = self.options.resume and Journal(work_folder(path)).path.exists()  # it had leave to replace OUTPUT
         if path.exists() and not self.options.overwrite and not unfinished:
             raise UsageError(f"{printable(path)} exists", remedy="--overwrite replaces it")
         if not self.is_still:
             format_for(self.target, self.options.format)
 
+    def _check_quality(self) -> None:
+        if self.options.crf is not None and self.options.crf > _HIGHEST_CRF and not self.is_still:
+            raise UsageError(f"crf {self.options.crf:g} is not between 0 and {_HIGHEST_CRF}")
+
+    @property
+    def _wished(self) -> bool:
+        """The user set up the encoder, so it may be the user's mistake that it can't be opened."""
+        return bool(self.options.encoder_options or self.options.pix_fmt)
+
+    def _output_size(self, frame: Frame) -> tuple[int, int]:
+        """(width, height) of the output. Raises UsageError where that is more than --max-pixels."""
+        width, height = self.enhancer.output_size(frame.width, frame.height)
+        if width * height > self.options.max_pixels:
+            raise UsageError(
+                f"an output of {width}x{height} px is more than --max-pixels {self.options.max_pixels}",
+                remedy="a smaller --size or --scale, or a larger --max-pixels",
+            )
+        return width, height
+
     def _check_beside(self) -> None:
-        """Report and record: in a folder that takes them, and neither is the input or the output."""
-        for path in (self.options.report, self.options.record):
+        """Report, its JSON and record: in a folder that takes them, each a file of its own."""
+        report, record = self.options.report, self.options.record
+        beside = None
+        if report is not None:
+            from ns_video.report import json_path
+
+            beside = json_path(report)
+            if beside.exists() and not report.exists() and not self.options.overwrite:
+                raise UsageError(
+                    f"{printable(beside)} exists, and the report's JSON goes there", remedy="--overwrite replaces it"
+                )
+        for path in (report, beside):
+            if path and record and (path.absolute() == record.absolute() or _same(path, record)):
+                raise UsageError(
+                    f"the report and the record would both be {printable(record)}", remedy="give --record another name"
+                )
+        for path in (report, beside, record):
             if path is None:
                 continue
             if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
@@ -279,8 +355,6 @@ class _Run:
         name = options.model or (preset.still_model if self.is_still else preset.clip_model)
         sharpen = preset.sharpen if options.sharpen is None else options.sharpen
         self._conditioning, self._settings, self._device = "none", "", "cpu"
-        if options.strength is not None and not 0.0 <= options.strength <= 1.0:
-            raise UsageError(f"strength {options.strength:g} is not between 0 and 1")
         if name == "identity" and not sharpen and options.scale is None and options.size is None:
             self.record.model, self.record.device, self.record.precision = ModelInfo(name=name), "cpu", "fp32"
             return PassThrough()
@@ -331,6 +405,7 @@ class _Run:
             raise InputError(info.damage[0].what, stage="decode", remedy="leave out --strict to go on past damage")
         self.record.damage += info.damage
         self.record.warnings += info.notes
+        self._output_size(frame)
         began = time.perf_counter()
         out = next(iter(self.enhancer.run([frame])))
         if self.observer is not None:
@@ -386,8 +461,7 @@ class _Run:
             threads=threads,
             speed=self.preset.speed,
         )
-        size = self.enhancer.output_size(first.width, first.height)
-        plan = plan_video(container_format, info.video, first, size, wanted)
+        plan = plan_video(container_format, info.video, first, self._output_size(first), wanted)
         self.record.warnings += plan.notes
         return plan
 
@@ -501,16 +575,21 @@ class _Run:
                                     if self.target == "-"
                                     else file_url(self.target_path)
                                 )
-                                writer = ClipWriter(
-                                    target,
-                                    shown,
-                                    OutputSettings(container_format),
-                                    plan,
-                                    reader.container,
-                                    info,
-                                    copies,
-                                    covers,
-                                )
+                                try:
+                                    writer = ClipWriter(
+                                        target,
+                                        shown,
+                                        OutputSettings(container_format),
+                                        plan,
+                                        reader.container,
+                                        info,
+                                        copies,
+                                        covers,
+                                    )
+                                except OutputError as error:
+                                    if self._wished and getattr(error.__cause__, "errno", None) in _REFUSED:
+                                        raise UsageError(error.message, remedy=error.remedy) from error
+                                    raise
                                 encoder = FrameEncoder(writer.video, plan)
                                 for packet in waiting:
                                     self._copy(writer, packet, counted)
@@ -520,7 +599,8 @@ class _Run:
                             expected.append((frame.pts - base) * frame.time_base)
                             if frame.duration:
                                 durations[frame.pts - base] = frame.duration
-                            self._encode_into(writer, encoder, _shifted(frame, base), durations)
+                            wished = self._wished and len(expected) == 1
+                            self._encode_into(writer, encoder, _shifted(frame, base), durations, wished=wished)
                             self.times.encode.busy_seconds += time.perf_counter() - began
                             yield self._progress(len(expected), self._total(info), frame)
                             if self.cancel.is_set():
@@ -586,13 +666,18 @@ class _Run:
         return (start is None or seconds >= start) and (end is None or seconds < end)
 
     def _encode_into(
-        self, writer: ClipWriter, encoder: FrameEncoder, frame: Frame | None, durations: dict[int, int]
+        self,
+        writer: ClipWriter,
+        encoder: FrameEncoder,
+        frame: Frame | None,
+        durations: dict[int, int],
+        *,
+        wished: bool = False,
     ) -> None:
         try:
             packets = encoder.flush() if frame is None else encoder.encode(frame)
         except (ValueError, OSError) as error:
-            seconds = None if frame is None else frame.pts_seconds
-            raise OutputError(f"the encoder failed: {error}", stage="encode", pts_seconds=seconds) from error
+            raise _encoder_failure(error, frame, wished=wished) from error
         for packet in packets:
             duration = durations.pop(packet.pts, None)
             if duration:
@@ -638,7 +723,6 @@ class _Run:
         """File to file: closed segments and a journal, then one mux."""
         container_format = format_for(self.target, self.options.format)
         journal = self._claim()
-        resumable = journal.exists()
         finished = False
         try:
             with self._open() as reader:
@@ -668,14 +752,10 @@ class _Run:
                 finally:
                     temporary.unlink(missing_ok=True)
             finished = True
-        except (InputError, UsageError):
-            if not journal.entries and not resumable:
-                finished = True  # nothing was done that could be resumed
-            raise
         except OSError as error:
             raise translate_output(error, self.target, "encode") from error
         finally:
-            if finished:
+            if finished or not journal.exists():  # or nothing was done that could be resumed
                 journal.remove()
             else:
                 journal.release()
@@ -759,7 +839,8 @@ class _Run:
                     break  # the frame behind the last one was only looked at
                 began = time.perf_counter()
                 if segment is None:
-                    segment = _Segment(journal, plan, position // length)
+                    wished = self._wished and not journal.entries
+                    segment = _Segment(journal, plan, position // length, wished=wished)
                 self._note(out)
                 segment.write(_shifted(out.frame, base), passed_through=out.passed_through)
                 position += 1
@@ -942,10 +1023,7 @@ class _Run:
 
             write_run_report(record, self.observer, self.options.report, device=self._device)  # pyright: ignore[reportArgumentType]
         if self.options.record is not None:
-            try:
-                self.options.record.write_text(record.dumps() + "\n", encoding="utf-8")
-            except OSError as error:
-                raise OutputError(f"{self.options.record}: {error.strerror}", stage="record") from error
+            write_whole(self.options.record, (record.dumps() + "\n").encode(), stage="record")
         return record
 
 
@@ -972,8 +1050,9 @@ class _Stretch:
 class _Segment:
     """A segment being written."""
 
-    def __init__(self, journal: Journal, plan: VideoPlan, number: int) -> None:
-        self._journal, self._number = journal, number
+    def __init__(self, journal: Journal, plan: VideoPlan, number: int, *, wished: bool = False) -> None:
+        """`wished`: the user set up this encoder, and it has not worked yet."""
+        self._journal, self._number, self._wished = journal, number, wished
         self._name = f"segment-{number:06d}.{'mkv' if plan.codec.startswith('libvpx') else 'nut'}"
         self._file = SegmentFile(journal.folder / self._name, plan)
         self._encoder = FrameEncoder(self._file.stream, plan)
@@ -989,7 +1068,7 @@ class _Segment:
         try:
             packets = self._encoder.encode(frame)
         except (ValueError, OSError) as error:
-            raise OutputError(f"the encoder failed: {error}", stage="encode", pts_seconds=frame.pts_seconds) from error
+            raise _encoder_failure(error, frame, wished=self._wished and self._frames == 0) from error
         self._frames += 1
         self._file.write(packets)
 
@@ -1022,6 +1101,14 @@ class _Segment:
         self._file.abandon()
 
 
+def _encoder_failure(error: Exception, frame: Frame | None, *, wished: bool) -> NsVideoError:
+    """What an encoder's error means; `wished`: at its first frame, after the user set it up."""
+    if wished and getattr(error, "errno", None) in _REFUSED:
+        return UsageError(f"the encoder refuses these options: {error}", remedy="change --encoder-option or --pix-fmt")
+    seconds = None if frame is None else frame.pts_seconds
+    return OutputError(f"the encoder failed: {error}", stage="encode", pts_seconds=seconds)
+
+
 def _shifted(frame: Frame, base: int) -> Frame:
     if base == 0 or frame.pts is None:
         return frame
@@ -1041,7 +1128,19 @@ def _partial_name(path: Path) -> Path:
     return _beside(path, "partial")
 
 
-def _same(path: Path, other: str) -> bool:
+def _is_size(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(n, int) and n >= 1 for n in value)
+
+
+def _name(path: Any) -> str:
+    """A path as text. Raises UsageError for what is none."""
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise UsageError(f"a path is wanted, not a {type(path).__name__}") from None
+
+
+def _same(path: Path, other: str | Path) -> bool:
     try:
         return path.samefile(other)
     except OSError:

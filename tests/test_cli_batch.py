@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Command
 from material import FRAMES, facts
@@ -36,7 +37,7 @@ def test_same_tree_a_broken_file_and_what_is_finished(ns_video: Command, folder:
     done = ns_video(*IDENTITY, folder, out)
     assert done.code == 1
     assert "error: " in done.err and "broken.mp4" in done.err and "Traceback" not in done.err
-    assert tree(out) == ["a.mp4", "sub/photo.png", "sub/photo.webp.png"]
+    assert tree(out) == ["a.mp4", "sub/photo.jpg.png", "sub/photo.webp.png"]
     assert len(facts(out / "a.mp4").pictures) == FRAMES
     assert "3 restored, 0 were finished, 1 failed" in done.err
     stamp = (out / "a.mp4").stat().st_mtime_ns
@@ -57,7 +58,7 @@ def test_json_is_a_record_a_line(ns_video: Command, folder: Path, tmp_path: Path
     assert sorted(Path(r["input"]).name for r in rows) == ["a.mp4", "broken.mp4", "photo.jpg", "photo.webp"]
     assert [r["exit_code"] for r in rows if r["input"].endswith("broken.mp4")] == [1]
     assert all(r["frames_out"] for r in rows if "broken" not in r["input"])
-    assert tree(tmp_path / "out") == ["a.mp4", "sub/photo.webp", "sub/photo.webp.webp"]
+    assert tree(tmp_path / "out") == ["a.mp4", "sub/photo.jpg.webp", "sub/photo.webp.webp"]
 
 
 def test_damaged_files_are_finished_and_counted(ns_video: Command, truncated_clip: Path, tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_output_inside_the_input_is_not_eaten(ns_video: Command, folder: Path) -
     (folder / "broken.mp4").unlink()
     assert ns_video("-q", *IDENTITY, folder, folder / "restored").code == 0
     assert ns_video("-q", *IDENTITY, folder, folder / "restored").code == 0
-    assert tree(folder / "restored") == ["a.mp4", "sub/photo.png", "sub/photo.webp.png"]
+    assert tree(folder / "restored") == ["a.mp4", "sub/photo.jpg.png", "sub/photo.webp.png"]
 
 
 def test_wrong_folders(ns_video: Command, plain_clip: Path, folder: Path, tmp_path: Path) -> None:
@@ -83,3 +84,21 @@ def test_wrong_folders(ns_video: Command, plain_clip: Path, folder: Path, tmp_pa
     assert ns_video(*IDENTITY, folder, folder).code == 2
     assert ns_video(*IDENTITY, folder, tmp_path / "out", "--preset", "nothing").code in (1, 2)
     assert not (tmp_path / "out" / "a.mp4").exists()
+
+
+@pytest.mark.parametrize(("first", "second"), [("jpg", "webp"), ("webp", "jpg"), ("png", "jpg"), ("bmp", "png")])
+def test_a_file_that_came_later_is_not_called_finished(
+    first: str, second: str, ns_video: Command, noisy: object, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    Image.fromarray(noisy).save(folder / f"p.{first}")
+    assert ns_video(*IDENTITY, folder, out).code == 0
+    assert tree(out) == ["p.png"]
+    Image.fromarray(255 - noisy).save(folder / f"p.{second}")
+    done = ns_video(*IDENTITY, folder, out)
+    assert done.code == 0 and "0 restored" not in done.err, done.err
+    later = out / f"p.{second}.png"
+    with Image.open(folder / f"p.{second}") as wanted, Image.open(later) as found:
+        assert np.array_equal(np.asarray(found.convert("RGB")), np.asarray(wanted.convert("RGB")))
+    assert "0 restored, 2 were finished" in ns_video(*IDENTITY, folder, out).err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +125,19 @@ def test_listing_imports_no_torch() -> None:
         "r = CliRunner().invoke(command, ['list']); sys.exit(r.exit_code or 2 * ('torch' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL).returncode == 0
+
+
+def test_a_closed_pipe_and_a_full_device_are_told_apart(program: list[str], environment: dict[str, str]) -> None:
+    for arguments in (["models", "list", "--json"], ["--help"]):
+        line = shlex.join([*program, *arguments])
+        done = subprocess.run(
+            ["bash", "-c", f"{{ {{ {line}; echo $? >&2; }} | true; }}"],
+            capture_output=True,
+            env=environment,
+            timeout=60,
+        )
+        assert done.stderr.split() == [b"141"], done.stderr
+        done = subprocess.run(
+            ["bash", "-c", f"{line} >/dev/full"], capture_output=True, env=environment, timeout=60, check=False
+        )
+        assert done.returncode == 1 and done.stderr == b"error: output: No space left on device\n", done.stderr

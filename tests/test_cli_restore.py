@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from material import FRAMES, Recipe, facts, write_clip
 from PIL import Image
 
 import ns_video
+from ns_video.journal import work_folder
 
 IDENTITY = ("restore", "--model", "identity")
 
@@ -78,6 +81,22 @@ def test_progress_as_a_bar(ns_video: Command, plain_clip: Path, tmp_path: Path) 
         ["--pix-fmt", "nothing"],
         ["--no-such-option"],
         ["--scale", "2", "--size", "64x64"],
+        ["--crf", "-7"],
+        ["--crf", "nan"],
+        ["--crf", "64"],
+        ["--crf", "101"],
+        ["--size", "100000x100000"],
+        ["--scale", "4", "--max-pixels", "10000"],
+        ["--pix-fmt", "pal8"],
+        ["--model", "nosuch"],
+        ["--device", "foo"],
+        ["--device", "cuda:x"],
+        ["--tile", "3"],
+        ["--overlap", "-3"],
+        ["--threads", "100000"],
+        ["--threads", "-1"],
+        ["--max-pixels", "0"],
+        ["--encoder-option", "preset=nosuch"],
     ],
 )
 def test_wrong_options_are_usage_errors(
@@ -87,6 +106,27 @@ def test_wrong_options_are_usage_errors(
     assert done.code == 2, done.err
     assert done.out == "" and "internal" not in done.err and "Traceback" not in done.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [["--pix-fmt", "pal8"], ["--encoder-option", "preset=nosuch"]])
+def test_options_that_the_encoder_of_a_pipe_refuses(options: list[str], ns_video: Command, plain_clip: Path) -> None:
+    done = ns_video(*IDENTITY, plain_clip, "-", "--codec", "libx264", "--format", "matroska", *options)
+    assert done.code == 2 and "internal" not in done.err, done.err
+
+
+def test_a_corrected_command_is_not_blocked(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    assert ns_video(*IDENTITY, plain_clip, target, "--encoder-option", "preset=nosuch").code == 2
+    work = work_folder(target)
+    work.mkdir(mode=0o700)
+    header = b'{"format": 1}\n'  # killed before its first segment
+    (work / "journal.jsonl").write_bytes(header)
+    assert ns_video(*IDENTITY, plain_clip, target).code == 0
+    work.mkdir(mode=0o700)
+    (work / "journal.jsonl").write_bytes(header)
+    assert ns_video(*IDENTITY, plain_clip, target).code == 2  # OUTPUT is there
+    assert ns_video(*IDENTITY, plain_clip, target, "--resume").code == 0  # the killed run had leave to replace it
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mkv"]
 
 
 def test_an_error_is_one_line_with_cause_and_remedy(ns_video: Command, tmp_path: Path) -> None:
@@ -99,6 +139,16 @@ def test_an_error_is_one_line_with_cause_and_remedy(ns_video: Command, tmp_path:
 def test_an_unknown_device_is_refused(ns_video: Command, plain_clip: Path, small_model: Path, tmp_path: Path) -> None:
     done = ns_video("restore", plain_clip, tmp_path / "out.mp4", "--model", small_model, "--device", "cuda:77")
     assert done.code in (1, 2) and "cuda" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("which", ["input", "output", "record"])
+def test_a_name_that_is_too_long(which: str, ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    long = tmp_path / f"{'x' * 300}.mkv"
+    source, target = long if which == "input" else plain_clip, long if which == "output" else tmp_path / "out.mkv"
+    done = ns_video(*IDENTITY, source, target, *(["--record", long] if which == "record" else []))
+    assert done.code == 1 and "File name too long" in done.err, done.err
+    assert len(done.err.strip().splitlines()) == 1 and "internal" not in done.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -231,6 +281,24 @@ def test_an_interrupted_run_says_where_and_resumes(
     assert done.code == 2 and "--resume" in done.err
 
 
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(
+    closed: str, program: list[str], environment: dict[str, str], plain_clip: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.mkv"
+    line = shlex.join([*program, *IDENTITY, str(plain_clip), str(target)])
+    done = subprocess.run(f"{line} {closed}", shell=True, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert len(facts(target).pictures) == FRAMES
+
+
+def test_a_result_nobody_can_read_is_an_error(program: list[str], environment: dict[str, str]) -> None:
+    line = shlex.join([*program, "models", "list"])
+    done = subprocess.run(f"{line} >&-", shell=True, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr, done.stderr
+
+
 def test_help_names_every_option_of_the_contract(ns_video: Command) -> None:
     text = ns_video("restore", "--help").out
     for option in (
@@ -248,3 +316,23 @@ def test_help_names_every_option_of_the_contract(ns_video: Command) -> None:
 def test_module_and_version(program: list[str], environment: dict[str, str]) -> None:
     done = subprocess.run([*program, "--version"], capture_output=True, text=True, env=environment, timeout=30)
     assert (done.returncode, done.stdout.strip()) == (0, f"ns-video, version {ns_video.__version__}")
+
+
+@pytest.mark.parametrize("module", ["ns_video.cli", "click", "ns_video.pipeline"])
+def test_an_interrupt_while_it_loads_is_quiet(module: str, environment: dict[str, str], tmp_path: Path) -> None:
+    script = f"""
+import sys
+class Interrupting:
+    def find_spec(self, name, *rest):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["ns-video", "restore", "a.mkv", "b.mkv"]
+from ns_video.__main__ import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60
+    )
+    assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import socket
+import subprocess
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +13,8 @@ import av
 import cv2
 import numpy as np
 import pytest
+from conftest import Command
+from material import Recipe, write_clip
 from PIL import Image
 
 from ns_video.errors import InputError, UsageError
@@ -203,6 +208,41 @@ def test_clip_mistakes_leave_nothing(uneven_clip: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="last step"):
         degrade_clip(uneven_clip, tmp_path / "out.mkv", parse_spec("h264:crf=30+noise:sigma=3"))
     assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"]
+
+
+def test_the_command_takes_files_whatever_their_names(
+    ns_video: Command, uneven_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-x.mkv").write_bytes(uneven_clip.read_bytes())
+    done = ns_video("degrade", "./-x.mkv", "c:d%02d.mkv", "--spec", "h264:crf=30", "--frames", "3")
+    assert done.code == 0, done.err
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/a.mp4"
+        assert ns_video("degrade", url, "o.mkv", "--spec", "h264:crf=30").code == 2
+        assert ns_video("degrade", url.replace("//", "/"), "o.mkv", "--spec", "h264:crf=30").code == 1
+        with pytest.raises(TimeoutError):
+            server.accept()
+    done = ns_video("degrade", "./-x.mkv", "-", "--spec", "h264:crf=30")
+    assert done.code == 2 and len(done.err.strip().splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["-x.mkv", "c:d%02d.mkv"]
+
+
+def test_a_terminated_degrade_leaves_nothing(
+    program: list[str], environment: dict[str, str], uneven_clip: Path, tmp_path: Path
+) -> None:
+    long = tmp_path / "long.mkv"
+    write_clip(long, Recipe(size=(320, 240), times=tuple(range(0, 40 * 300, 40)), options={"preset": "ultrafast"}))
+    line = [*program, "degrade", str(long), str(tmp_path / "out.mkv"), "--spec", "noise:sigma=9+hevc:crf=30"]
+    process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE)
+    until = time.monotonic() + 30
+    while not (tmp_path / ".out.part.mkv").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    process.terminate()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and b"Traceback" not in err, err
+    assert [path.name for path in tmp_path.iterdir()] == ["long.mkv"]
 
 
 def test_the_language_round_trips_and_is_described() -> None:

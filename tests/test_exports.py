@@ -36,6 +36,15 @@ def test_load_model_gives_a_call_from_tensor_to_tensor(small_model: Path) -> Non
     assert float((out - rgb).abs().max()) > 0
 
 
+def test_a_call_with_no_pictures_is_a_usage_error(small_model: Path) -> None:
+    import torch
+
+    enhancer = ns_video.load_model(str(small_model), device="cpu")
+    for wrong in (torch.zeros(0, 3, 8, 8), torch.zeros(1, 3, 0, 8), torch.zeros(3, 8, 8), [[0.0]], None):
+        with pytest.raises(ns_video.UsageError, match="shape"):
+            enhancer(wrong)
+
+
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no_such_thing"):
         ns_video.no_such_thing  # noqa: B018
@@ -47,6 +56,7 @@ def test_typed_marker_is_there() -> None:
 
 def test_every_error_derives_from_one_and_has_its_exit_code() -> None:
     wanted = {"UsageError": 2, "DownstreamClosed": 141, "Interrupted": 130}
+    wanted |= {"UnknownModelError": 2, "UnknownDeviceError": 2}
     names = [n for n in errors.__all__ if n.endswith(("Error", "Closed", "Interrupted"))]
     assert len(names) >= 12
     for name in names:

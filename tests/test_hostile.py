@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import http.server
 import json
 import os
 import random
 import socket
+import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -250,6 +253,23 @@ def test_playlists_open_nothing(shop: Workshop, seeds: dict[str, Path], tmp_path
     nothing_but(tmp_path, "secret.ts")
 
 
+def test_an_allowed_protocol_is_read(shop: Workshop, seeds: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "in.mkv").write_bytes(seeds["h264.mkv"].read_bytes())
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/in.mkv"
+        outcome = shop.restore(url, tmp_path / "out.mkv", "--allow-protocol", "http", "--codec", "ffv1")
+        server.shutdown()
+    assert outcome.code == 0, outcome.stderr
+    assert content_of(tmp_path / "out.mkv").frames == content_of(tmp_path / "in.mkv").frames
+    nothing_but(tmp_path, "in.mkv", "out.mkv")
+
+
 @pytest.mark.parametrize("name", ["http://127.0.0.1:9/x.mp4", "concat://a|b", "subfile://x", "tcp://127.0.0.1:9"])
 def test_protocols_are_refused(shop: Workshop, tmp_path: Path, name: str) -> None:
     outcome = shop.restore(name, tmp_path / "out.mkv")
@@ -381,3 +401,17 @@ def test_report_and_record_never_replace_input_or_output(
         assert outcome.code == 2, (name, outcome.stderr)
     refused(shop.restore(source, tmp_path / "out.mkv", "--record", tmp_path / "no" / "x.json"), "can't be written")
     assert source.read_bytes() == before and not (tmp_path / "out.mkv").exists()
+
+
+def test_report_and_record_keep_out_of_each_others_way(shop: Workshop, seeds: dict[str, Path], tmp_path: Path) -> None:
+    source = _written(tmp_path / "in.mkv", seeds["h264.mkv"].read_bytes())
+    page = tmp_path / "run.html"
+    for name in ("run.html", "run.json", "./run.json"):
+        outcome = shop.restore(source, tmp_path / "out.mkv", "--report", page, "--record", f"{tmp_path}/{name}")
+        assert outcome.code == 2 and "--record" in outcome.error_lines[0], (name, outcome.stderr)
+    nothing_but(tmp_path, "in.mkv")
+    kept = _written(tmp_path / "run.json", b"{}")
+    outcome = shop.restore(source, tmp_path / "out.mkv", "--report", page)
+    assert outcome.code == 2 and "--overwrite" in outcome.error_lines[0], outcome.stderr
+    assert kept.read_bytes() == b"{}"
+    nothing_but(tmp_path, "in.mkv", "run.json")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from torture.clips import content_of
 from torture.kills import Reference, tunings
 from torture.workshop import Workshop
 
-from ns_video.errors import NsVideoError, ResumeError, UsageError
-from ns_video.journal import Journal, SegmentEntry, file_digest, source_fingerprint, work_folder
+from ns_video.errors import NsVideoError, OutputError, ResumeError, UsageError
+from ns_video.journal import Journal, SegmentEntry, file_digest, source_fingerprint, work_folder, write_whole
 
 pytest_plugins = ["torture.fixtures"]
 
@@ -214,3 +216,22 @@ def test_power_cut_resumes_the_same(shop: Workshop, reference: Reference, tmp_pa
     kept = json.loads(record.read_text())["segments_resumed"]
     assert kept == (0 if fault in ("journal zeroed", "journal gone") else 11)
     assert not work.exists()
+
+
+def test_a_small_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path, link = tmp_path / "run.json", tmp_path / "link.json"
+    link.symlink_to(path)
+    write_whole(path, b"first", stage="record")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        for target in (path, tmp_path / "new.json"):
+            with pytest.raises(OutputError, match="File too large"):
+                write_whole(target, b"x" * 1000, stage="record")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"first"
+    write_whole(link, b"second", stage="record")
+    write_whole(Path(os.devnull), b"third", stage="record")
+    assert link.is_symlink() and path.read_bytes() == b"second" and not Path(os.devnull).is_file()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link.json", "run.json"]

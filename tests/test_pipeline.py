@@ -15,7 +15,7 @@ from material import FRAMES, Facts, Recipe, facts, write_clip
 
 import ns_video
 from ns_video.errors import DamageError, InputError, Interrupted, ModelError, OutputError, UsageError
-from ns_video.pipeline import RestoreOptions, restore, restore_steps
+from ns_video.pipeline import RestoreOptions, restore, restore_steps, verify
 from ns_video.record import RunRecord
 
 CLIPS = [
@@ -456,3 +456,34 @@ def test_public_call_returns_the_record(plain_clip: Path, tmp_path: Path) -> Non
     assert page.exists()
     assert isinstance(record, ns_video.RunRecord)
     assert record.model.name == "video" and record.exit_code == 0 and len(record.model.sha256) == 64
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": "48x48"},
+        {"verify": "zz"},
+        {"deinterlace": "zz"},
+        {"fit": "zz"},
+        {"crf": float("nan")},
+        {"crf": "good"},
+        {"threads": 1000},
+        {"ensemble": 3},
+        {"device": None},
+        {"report": 7},
+    ],
+)
+def test_wrong_values_of_the_call_are_usage_errors(
+    options: dict[str, object], plain_clip: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError):
+        restore(plain_clip, tmp_path / "out.mkv", model="identity", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_paths_of_any_kind(plain_clip: Path, tmp_path: Path) -> None:
+    target = os.fsencode(tmp_path / "out.mkv")
+    assert restore(os.fsencode(plain_clip), target, model="identity", codec="ffv1").frames_out == FRAMES
+    assert verify(os.fsencode(plain_clip), target) == []
+    with pytest.raises(UsageError, match="a path is wanted"):
+        restore(None, target, model="identity")  # pyright: ignore[reportArgumentType]

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ns_video.errors import NsVideoError
+from ns_video.errors import NsVideoError, printable
 from ns_video.version import __version__
 
 _COMMANDS = {
@@ -81,17 +81,25 @@ def main() -> None:
 
 
 def _fill_closed_streams() -> None:
-    """A standard stream that the shell closed (`<&-`) must not become the next file that is opened."""
-    for number, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):  # reading 0 and writing 1 still fail
+    """A standard stream that the shell closed (`<&-`) must not become the next file that is opened.
+
+    Python sets a closed one to None; here it is a stream again: reading 0 and writing 1 still fail, 2 takes all.
+    """
+    for number, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, mode)  # takes the lowest free number
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def run(arguments: list[str]) -> int:
     """One command; its exit code. What goes wrong is one line on stderr."""
     debug = "--debug" in arguments
+    stdout = sys.stdout
     code = 0
     try:
         outcome = group.main(args=arguments, prog_name="ns-video", standalone_mode=False)
@@ -112,6 +120,14 @@ def run(arguments: list[str]) -> int:
         code = 130
     except BrokenPipeError:
         code = 141
+    except SystemExit as error:  # click wraps the streams and exits with 1 where the reader of a pipe went away
+        code = 141 if sys.stdout is not stdout else int(error.code or 0)
+    except OSError as error:
+        where = printable(os.fsdecode(error.filename)) if error.filename else "output"
+        say(f"error: {where}: {error.strerror or error}")
+        if debug:
+            traceback.print_exc()
+        code = 1
     except Exception as error:
         say(f"error: internal: {type(error).__name__}: {error} (please report this; --debug shows where)")
         if debug:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,25 @@ def _target(source: Path, folder: Path, out: Path, still_format: str) -> Path:
     return relative
 
 
+def _targets(files: list[Path], folder: Path, out: Path, still_format: str) -> dict[Path, Path]:
+    """Where each file goes. a.jpg and a.webp, which would both become a.png, become a.jpg.png and a.webp.png.
+
+    A name does not depend on the order of the files, so what is finished is told by its own.
+    """
+    plain = {source: _target(source, folder, out, still_format) for source in files}
+    shared = Counter(plain.values())
+    targets: dict[Path, Path] = {s: t for s, t in plain.items() if shared[t] == 1}
+    taken = set(targets.values())
+    for source in files:
+        if source not in targets:
+            target = plain[source].with_name(f"{source.name}{plain[source].suffix}")
+            while target in taken:
+                target = target.with_name(f"{target.name}{target.suffix}")
+            targets[source] = target
+            taken.add(target)
+    return targets
+
+
 @click.command()
 @click.argument("input_dir", type=click.Path(path_type=Path))
 @click.argument("output_dir", type=click.Path(path_type=Path))
@@ -93,13 +113,10 @@ def command(
     failed = skipped = 0
     reports: list[tuple[str, Path]] = []
     options = options_from(values)
-    taken: set[Path] = set()
+    targets = _targets(files, input_dir, output_dir, still_format)
     with interruptible() as cancel:
         for source in files:
-            target = _target(source, input_dir, output_dir, still_format)
-            if target in taken:  # a.jpg and a.webp would both become a.png
-                target = target.with_name(f"{source.name}{target.suffix}")
-            taken.add(target)
+            target = targets[source]
             if target.exists() and not options.overwrite:
                 skipped += 1
                 continue

@@ -3,43 +3,65 @@
 from __future__ import annotations
 
 import json
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from ns_video.errors import UsageError
+from ns_video.errors import UsageError, printable
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
+@contextmanager
+def _terminable() -> Generator[None]:
+    """SIGTERM and SIGHUP end the block as SIGINT does, so that it cleans up."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
 @click.command(name="degrade")
-@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@click.argument("source_name", metavar="INPUT")
 @click.argument("output", metavar="OUTPUT", type=click.Path(path_type=Path))
 @click.option("--spec", required=True, help="For example jpeg:q=10, noise:sigma=5+h264:crf=30; `help` lists all.")
 @click.option("--seed", default=0, show_default=True, help="Same input, SPEC and seed: same damage.")
 @click.option("--frames", default=0, help="Stop after this many frames of a clip.")
 @click.option("--overwrite", "-y", is_flag=True, help="Replace OUTPUT if it is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-def command(source: Path, output: Path, spec: str, seed: int, frames: int, overwrite: bool, as_json: bool) -> None:
+def command(source_name: str, output: Path, spec: str, seed: int, frames: int, overwrite: bool, as_json: bool) -> None:
     """Damage INPUT (a picture or a clip) as SPEC says and write OUTPUT.
 
     A SPEC is name:key=value,... and several are joined with +. A picture goes to PNG, or to .jpg where the SPEC ends
     in jpeg, with exactly those tables; a clip to .mkv or .mp4 with the codec that the SPEC ends in, else lossless.
     """
     from ns_video.media.degrade import degrade_clip, degrade_still, describe, parse_spec
+    from ns_video.media.libav import is_url
     from ns_video.media.pictures import SUFFIXES, read_rgb, write_bytes, write_png
 
     if spec == "help":
         click.echo(describe())
         return
     degradation = parse_spec(spec)
+    if is_url(source_name):
+        raise UsageError(f"{printable(source_name)}: only files are degraded", remedy="fetch it first")
+    if str(output) == "-":
+        raise UsageError("damaged material is written into a file, not a pipe", remedy="name a file for OUTPUT")
+    source = Path(source_name)
     if output.exists():
         if output.resolve() == source.resolve():
             raise UsageError("INPUT and OUTPUT are the same file")
         if not overwrite:
             raise UsageError(f"{output} exists", remedy="give --overwrite")
     if source.suffix.lower() not in SUFFIXES:
-        outcome = degrade_clip(source, output, degradation, seed, frames)
+        with _terminable():
+            outcome = degrade_clip(source, output, degradation, seed, frames)
         result: dict[str, object] = {
             "output": str(output),
             "spec": str(degradation),

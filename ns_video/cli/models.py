@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ns_video.errors import ModelError
+from ns_video.errors import UnknownModelError
 
 if TYPE_CHECKING:
     from ns_video.cards import Card, Figures
@@ -98,7 +98,7 @@ def show(name: str, as_json: bool) -> None:
     card = find_card(name)
     if card is None:
         names = ", ".join(known.name for known in list_cards()) or "none"
-        raise ModelError(f"there is no card of a model '{name}'", remedy=f"installed are: {names}")
+        raise UnknownModelError(f"there is no card of a model '{name}'", remedy=f"installed are: {names}")
     click.echo(json.dumps(_record(card), ensure_ascii=False) if as_json else _card_text(card))
 
 

@@ -198,7 +198,7 @@ def watched(source: str, target: str) -> Generator[Callable[[Progress], None]]:
                 os.write(2, f"error: encode: nothing came for {patience:.0f} s (run again with --resume)\n".encode())
                 os._exit(1)
 
-    if target != "-" and Path(source).is_file() and (not Path(target).exists() or Path(target).is_file()):
+    if target != "-" and os.path.isfile(source) and (os.path.isfile(target) or not os.path.exists(target)):  # noqa: PTH110, PTH113 - they never raise
         threading.Thread(target=watch, name="watchdog", daemon=True).start()
     try:
         yield seen

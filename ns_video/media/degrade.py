@@ -28,6 +28,7 @@ import numpy.typing as npt
 from ns_video.errors import InputError, OutputError, UsageError
 from ns_video.frame import JpegTables
 from ns_video.jpeg_tables import SUBSAMPLINGS, ijg_tables
+from ns_video.media.libav import file_url, open_input
 from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg
 
 Generator = np.random.Generator
@@ -546,14 +547,14 @@ def degrade_clip(
 
     Raises:
         InputError: the source can't be opened or has no video; OutputError: the output can't be written;
-        UsageError: a codec is followed by another step.
+        UsageError: a codec is followed by another step, or the source is a URL.
     """
     last = degradation.steps[-1]
     if any(step.is_codec for step in degradation.steps[:-1]):
         raise UsageError("in a clip a codec must be the last step", remedy="write it first, then degrade the result")
     temporary = output.with_name(f".{output.stem}.part{output.suffix or '.mkv'}")
     try:
-        with av.open(str(source)) as reader:
+        with open_input(source) as reader:
             if not reader.streams.video:
                 raise InputError(f"{source} has no video")
             outcome = _write_clip(reader, temporary, degradation, last, seed, max_frames)
@@ -577,7 +578,7 @@ def _write_clip(
     rate = Fraction(video.average_rate or 25)
     if last.name == "mpeg2":
         rate = min(_MPEG2_RATES, key=lambda known: abs(known - rate))
-    with av.open(str(output), "w") as writer:
+    with av.open(file_url(output), "w") as writer:
         stream: Any = None
         for frame in reader.decode(video):
             if pixel_steps:

@@ -28,6 +28,14 @@ _DEMUXERS = (
     "real,rm,rl2,roq,sbg,smjpeg,smk,srt,swf,thp,tta,tty,vc1,vc1test,vob,voc,vvc,wav,webvtt,wtv,yuv4mpegpipe,"
     "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2"
 )
+_CARRIERS: dict[str, tuple[str, ...]] = {
+    "ftp": ("tcp",),
+    "http": ("tcp",),
+    "https": ("tls", "tcp"),
+    "rtmp": ("tcp",),
+    "tls": ("tcp",),
+}
+"""Protocols that a protocol is made of; libav wants each of them allowed."""
 _LFS_MAGIC = b"version https://git-lfs.github.com/spec/"
 _FIFO_WAIT_SECONDS = 4.0  # a named pipe that nobody opens for writing is reported, not waited for
 
@@ -80,7 +88,8 @@ def open_input(
     Only files and pipes are read, and only by demuxers that open nothing else, unless `allow_protocols` names more.
     Raises InputError; UsageError for a protocol that is not allowed.
     """
-    settings = {"protocol_whitelist": ",".join(("file", "pipe", "data", "crypto", *allow_protocols))}
+    carriers = [carrier for protocol in allow_protocols for carrier in _CARRIERS.get(protocol, ())]
+    settings = {"protocol_whitelist": ",".join(("file", "pipe", "data", "crypto", *allow_protocols, *carriers))}
     target: Any
     held: Path | None = None
     if isinstance(source, (str, Path)):
@@ -173,12 +182,17 @@ def translate_output(error: Exception, path: str, stage: str) -> NsVideoError:
         return OutputError(
             f"no space left on the device while writing {printable(path)}",
             stage=stage,
-            remedy="free some space and run again with --resume",
+            remedy=f"free some space and run again{' with --resume' if _may_resume(path) else ''}",
         )
     if number == 13:
         return OutputError(f"no permission to write {printable(path)}", stage=stage)
     text = getattr(error, "strerror", None) or str(error)
     return OutputError(f"{printable(path)}: {text}", stage=stage)
+
+
+def _may_resume(path: str) -> bool:
+    """Not what went to a pipe or a device."""
+    return path not in ("-", "standard output") and (os.path.isfile(path) or not os.path.exists(path))  # noqa: PTH110, PTH113
 
 
 _log_lock = threading.Lock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ns_video.report.build import Built, build_clip, build_run
 from ns_video.report.document import to_json
 from ns_video.report.write import (
+    json_path,
     json_text,
     write_clip_report,
     write_csv,
@@ -17,6 +18,7 @@ __all__ = [
     "Built",
     "build_clip",
     "build_run",
+    "json_path",
     "json_text",
     "to_json",
     "write_clip_report",

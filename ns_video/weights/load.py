@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ns_video.cards import CONDITIONINGS, DOMAINS, Card, find_card, list_cards
 from ns_video.cells import CELL_SCALES
 from ns_video.conditioning import JPEG_PLANES, PITCH_PLANES, QUANTISER_PLANES
-from ns_video.errors import ModelError
+from ns_video.errors import ModelError, UnknownModelError
 from ns_video.networks.deblur_study import RECEPTIVE_RADIUS, STUDY_NETWORKS, DnCnn, StudyConfig, build_study_network
 from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
@@ -357,7 +357,7 @@ def _find_file(name: str) -> tuple[Path, Card | None]:
     if path.exists():
         return path, None
     names = ", ".join([IDENTITY, *(known.name for known in list_cards())])
-    raise ModelError(f"there is no model '{name:.80}'", remedy=f"installed are {names}; or give a file's path")
+    raise UnknownModelError(f"there is no model '{name:.80}'", remedy=f"installed are {names}; or give a file's path")
 
 
 def load_descriptor(
