@@ -227,6 +227,8 @@ class ClipReader:
         self._last_pts: int | None = None
         self._last_duration = 0
         self._held: VideoFrame | None = None
+        self._counted: int | None = None
+        self._miscounted = False
         self._clock_offset = 0
         self._lost_start = 0
         self._first_geometry: tuple[int, int, str] | None = None
@@ -390,6 +392,8 @@ class ClipReader:
                 decoded = self._decode(packet)
                 self._count_lost_start(packet, decoded)
             for frame in decoded:
+                if self.info.format == "avi":
+                    self._count(frame)
                 self._read_log(lines, self._seconds(frame.pts))
                 for picture in self._deinterlaced(frame):
                     for ordered in self._ordered(picture):
@@ -421,6 +425,15 @@ class ClipReader:
             self._lost_start = -1
         else:
             self._lost_start += 1
+
+    def _count(self, frame: VideoFrame) -> None:
+        """AVI holds decode times only; libav's presentation times of H.264 in it are in the wrong order."""
+        if frame.dts is not None:
+            self._miscounted |= frame.pts is not None and frame.pts != frame.dts
+            frame.pts = frame.dts
+        elif self._miscounted and self._counted is not None:  # drained at the end
+            frame.pts = self._counted + max(1, round(1 / (self.info.video.rate * self.info.video.time_base)))
+        self._counted = frame.pts
 
     def _ordered(self, picture: VideoFrame) -> list[VideoFrame]:
         """Hold one frame back: a decoder that learns of B-frames late gives the first pictures out of order."""
