@@ -164,6 +164,25 @@ def test_fragmented_mp4_out(plain_clip: Path, piped, tmp_path: Path) -> None:
     assert received(out, tmp_path).samples == facts(plain_clip).samples
 
 
+@pytest.mark.parametrize("container", ["mp4", "mov"])
+def test_times_of_fragmented_output_are_those_of_a_file(container: str, piped, tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", Recipe(audio=[("aac", "eng")], times=tuple(range(0, 1600, 40))))
+    code, out, err = piped(*IDENTITY, source, "-", "--format", container)
+    assert code == 0, err
+    was, now = facts(source), received(out, tmp_path)
+    assert now.times == was.times
+    assert now.streams[0].packets == was.streams[0].packets
+
+
+def test_a_named_pipe_takes_mp4(plain_clip: Path, program: list[str], environment: dict[str, str], tmp_path: Path):
+    fifo = tmp_path / "fifo.mp4"
+    os.mkfifo(fifo)
+    process = subprocess.Popen([*program, *IDENTITY, str(plain_clip), str(fifo)], env=environment)
+    data = fifo.read_bytes()
+    assert process.wait(60) == 0
+    assert received(data, tmp_path).times == facts(plain_clip).times
+
+
 def test_standard_output_holds_nothing_but_the_clip(plain_clip: Path, piped) -> None:
     code, out, err = piped("-v", *IDENTITY, plain_clip, "-", "--progress", "json")
     assert code == 0 and '"phase"' in err

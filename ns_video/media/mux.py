@@ -70,6 +70,8 @@ QUICKTIME_LANGUAGES = {
     "sqi": "alb",
     "zho": "chi",
 }
+# The header waits for the first packets: written before them, it has no edit lists, and times would move.
+_FRAGMENTED = "+frag_keyframe+delay_moov+default_base_moof"
 _TROUBLES_KEPT = 100
 _ONE_RAW_TAG = b"\\N"
 
@@ -169,6 +171,14 @@ def _copy_stream(container: Any, stream: Any) -> Any:
     return made
 
 
+def _is_streamed(target: Any) -> bool:
+    """Whether what is written can't be gone back to: a pipe, by number or by name."""
+    if not isinstance(target, str):
+        return False
+    path = Path(target.removeprefix("file:"))
+    return target.startswith("pipe:") or (path.exists() and not path.is_file())
+
+
 class ClipWriter:
     """An output container with the restored video stream and all that is copied beside it.
 
@@ -212,8 +222,8 @@ class ClipWriter:
             # Start offsets are written in ticks of the movie; its default of 1 ms would move what begins between two.
             ticks = plan.time_base.denominator
             options.setdefault("movie_timescale", str(min(_LARGEST_TIMESCALE, ticks * max(1, -(-1000 // ticks)))))
-        if isinstance(target, str) and target.startswith("pipe:") and settings.container_format in _MOV:
-            options.setdefault("movflags", "+frag_keyframe+empty_moov+default_base_moof")
+        if settings.container_format in _MOV and _is_streamed(target):
+            options.setdefault("movflags", _FRAGMENTED)
         self._ratio: tuple[Path, Fraction] | None = None
         if settings.container_format in _MATROSKA:
             options.setdefault("write_crc32", "0")  # the header is completed after the file is closed
