@@ -174,6 +174,17 @@ def test_times_of_fragmented_output_are_those_of_a_file(container: str, piped, t
     assert now.streams[0].packets == was.streams[0].packets
 
 
+def test_tags_of_cameras_go_through_a_pipe(piped, tmp_path: Path) -> None:
+    muxing = {"movflags": "+use_metadata_tags"}
+    tags = {"com.apple.quicktime.make": "Apple", "com.apple.quicktime.model": "a phone"}
+    source = write_clip(tmp_path / "in.mov", Recipe(muxing=muxing, metadata=tags))
+    code, out, err = piped(*IDENTITY, source, "-", "--format", "mov")
+    assert code == 0, err
+    now = received(out, tmp_path)
+    assert tags.items() <= now.metadata.items() and now.metadata["major_brand"] == "qt  "
+    assert now.times == facts(source).times
+
+
 def test_a_named_pipe_takes_mp4(plain_clip: Path, program: list[str], environment: dict[str, str], tmp_path: Path):
     fifo = tmp_path / "fifo.mp4"
     os.mkfifo(fifo)

@@ -41,6 +41,7 @@ _COVER_MIME = {
 _STALE_VIDEO_TAGS = re.compile(
     r"^(encoder|BPS|NUMBER_OF_FRAMES|NUMBER_OF_BYTES|_STATISTICS.*|DURATION|alpha_mode)(-\w+)?$", re.I
 )
+_FILE_TYPE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands"})  # of the input's own container
 _PRIMING_SECONDS = 0.25  # encoder delay of audio; what begins earlier still is shifted by libav, all streams alike
 _LARGEST_TIMESCALE = 1_000_000  # of a movie header whose 32 bits of duration still hold an hour
 # What libav reads back from MPEG-TS; everything else it writes as private data that no reader knows.
@@ -215,15 +216,15 @@ class ClipWriter:
         self._strict = not ContainerFormat(settings.container_format, "w").flags & FormatFlags.ts_nonstrict.value
         self._clock_offsets: dict[int, Fraction] = {}
         options = dict(settings.options)
-        metadata = dict(info.metadata)
-        if settings.container_format in _MOV and any(key.startswith("com.") for key in metadata):
-            options.setdefault("movflags", "+use_metadata_tags")
+        metadata = {k: v for k, v in info.metadata if k not in _FILE_TYPE_TAGS}
         if settings.container_format in _MOV:
+            flags = "+use_metadata_tags" if any(key.startswith("com.") for key in metadata) else ""
+            flags += _FRAGMENTED if _is_streamed(target) else ""
+            if flags:
+                options.setdefault("movflags", flags)
             # Start offsets are written in ticks of the movie; its default of 1 ms would move what begins between two.
             ticks = plan.time_base.denominator
             options.setdefault("movie_timescale", str(min(_LARGEST_TIMESCALE, ticks * max(1, -(-1000 // ticks)))))
-        if settings.container_format in _MOV and _is_streamed(target):
-            options.setdefault("movflags", _FRAGMENTED)
         self._ratio: tuple[Path, Fraction] | None = None
         if settings.container_format in _MATROSKA:
             options.setdefault("write_crc32", "0")  # the header is completed after the file is closed
