@@ -49,6 +49,13 @@ def test_cover_art(cover_clip: Path) -> None:
     assert actions(cover_clip, "mp4") == ["copied"]
     assert actions(cover_clip, "matroska") == ["attached"]
     assert actions(cover_clip, "mpegts")[0].startswith("dropped")
+    assert actions(cover_clip, "mov") == ["dropped: mov holds no cover art"]
+
+
+def test_mov_leaves_a_cover_out_and_says_so(cover_clip: Path, tmp_path: Path) -> None:
+    record = restore(cover_clip, tmp_path / "out.mov", model="identity")
+    assert record.exit_code == 0 and any("mov holds no cover art" in w for w in record.warnings)
+    assert facts(tmp_path / "out.mov").samples
 
 
 def test_a_cover_becomes_an_attachment_with_the_same_bytes(cover_clip: Path, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def _plan_one(stream: Any, about: StreamInfo, container_format: str) -> CopyPlan
             if container_format == "matroska" and about.codec in _COVER_MIME:
                 return CopyPlan(about, "attached")
             return CopyPlan(about, f"dropped: {container_format} can't hold {about.codec} cover art")
-        if container_format not in _MOV:
+        if container_format not in _MOV or container_format == "mov":  # libav writes covers as iTunes metadata only
             return CopyPlan(about, f"dropped: {container_format} holds no cover art")
     problem = _refusal(stream, container_format)
     if problem is None:
@@ -216,7 +216,7 @@ class ClipWriter:
         self._strict = not ContainerFormat(settings.container_format, "w").flags & FormatFlags.ts_nonstrict.value
         self._clock_offsets: dict[int, Fraction] = {}
         options = dict(settings.options)
-        metadata = {k: v for k, v in info.metadata if k not in _FILE_TYPE_TAGS}
+        metadata = {k: v for k, v in info.metadata if k.lower() not in _FILE_TYPE_TAGS}
         if settings.container_format in _MOV:
             flags = "+use_metadata_tags" if any(key.startswith("com.") for key in metadata) else ""
             flags += _FRAGMENTED if _is_streamed(target) else ""
