@@ -44,6 +44,7 @@ from ns_video.media.mux import (
     OutputSettings,
     SegmentFile,
     TimedPacket,
+    begins_late,
     copied_packets,
     decode_times,
     merged,
@@ -202,6 +203,9 @@ class _Run:
         self.times, self.meters = FlowTimes(), Meters()
         self.shift = Fraction(0)
         """Seconds by which the writer had to move all streams."""
+        self._start = None if options.start is None else Fraction(options.start)
+        self._end = None if options.end is None else Fraction(options.end)
+        self._cues: dict[int, int] = {}
         if target != "-" and is_url(target):
             raise UsageError(f"{printable(target)}: only files and pipes are written")
         self.target_path = Path(target)
@@ -499,7 +503,7 @@ class _Run:
                                 writer = ClipWriter(
                                     target,
                                     shown,
-                                    OutputSettings(container_format),
+                                    OutputSettings(container_format, start=self._start, end=self._end),
                                     plan,
                                     reader.container,
                                     info,
@@ -570,15 +574,20 @@ class _Run:
             counted.setdefault(packet.stream_index, PacketTally()).add(payload)
 
     def _in_cut(self, packet: CopiedPacket) -> bool:
-        start, end = self.options.start, self.options.end
+        start, end = self._start, self._end
         if start is None and end is None:
             return True
         raw = packet.packet
         stamp = raw.pts if raw.pts is not None else raw.dts
         if stamp is None:
             return True
-        seconds = float(stamp * raw.time_base)
-        return (start is None or seconds >= start) and (end is None or seconds < end)
+        seconds = stamp * raw.time_base
+        if start is not None and seconds < start:
+            cues = self._cues.get(packet.stream_index, 0)
+            if not begins_late(raw, seconds, start, cues):
+                return False
+            self._cues[packet.stream_index] = cues + 1
+        return end is None or seconds < end
 
     def _encode_into(
         self, writer: ClipWriter, encoder: FrameEncoder, frame: Frame | None, durations: dict[int, int]
@@ -840,15 +849,15 @@ class _Run:
         def damaged(what: str, seconds: float | None) -> None:
             self.record.damage.append(Damage(seconds, what))
 
-        start = None if self.options.start is None else Fraction(self.options.start)
-        last = end if end is not None else (None if self.options.end is None else Fraction(self.options.end))
+        start = self._start
+        last = self._end if end is None else end + (start or 0)
         others = copied_packets(
             self.source, copies, clock_jumps=jumps, start=start, end=last, on_damage=damaged, **opening
         )
         writer = ClipWriter(
             file_url(path),
             self.target,
-            OutputSettings(format_for(self.target, self.options.format)),
+            OutputSettings(format_for(self.target, self.options.format), start=start, end=last),
             plan,
             reader.container,
             info,

@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from material import FRAMES, Facts, Recipe, facts, write_clip
+from material import FRAMES, Facts, Recipe, cues, facts, write_clip
 
 import ns_video
 from ns_video.errors import DamageError, InputError, Interrupted, ModelError, OutputError, UsageError
@@ -273,6 +273,14 @@ def test_cut_takes_picture_and_sound_of_the_same_span(tmp_path: Path) -> None:
     sound = [t for t, _ in after.streams[0].packets if t is not None]
     assert -0.11 <= sound[0] <= 0.11 and 0.8 <= sound[-1] < 1.0
     assert record.frames_out == 25 == record.frames_in
+
+
+def test_a_cut_takes_chapters_and_running_cues_along(running_cue_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    assert restore(running_cue_clip, target, model="identity", start=0.5, end=1.2).exit_code == 0
+    fifth = Fraction(1, 5)
+    assert facts(target).chapters == ((0, fifth, "One"), (fifth, Fraction(7, 10), "Two"))
+    assert cues(target) == [(0, 400, b"into"), (200, 100, b"inside")]
 
 
 def test_a_cut_before_the_start_of_the_clock_says_where_it_begins(late_start_clip: Path, tmp_path: Path) -> None:

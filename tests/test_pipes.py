@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import pytest
 from conftest import ffmpeg
-from material import FRAMES, WIDTH, Recipe, facts, write_clip
+from material import FRAMES, WIDTH, Recipe, cues, facts, write_clip
 
 IDENTITY = ("restore", "--model", "identity")
 
@@ -156,6 +156,14 @@ def test_pipe_into_a_file_and_a_file_into_matroska(plain_clip: Path, piped, tmp_
     code, out, err = piped(*IDENTITY, plain_clip, "-", "--format", "matroska", "--codec", "ffv1")
     assert code == 0, err
     assert received(out, tmp_path).samples == facts(plain_clip).samples
+
+
+def test_a_cut_through_a_pipe_takes_chapters_and_cues_along(running_cue_clip: Path, piped, tmp_path: Path) -> None:
+    cut = ("--start", "0.5", "--end", "1.2")
+    code, out, err = piped(*IDENTITY, running_cue_clip, "-", "--format", "matroska", *cut)
+    assert code == 0, err
+    assert [c[2] for c in received(out, tmp_path).chapters] == ["One", "Two"]
+    assert cues(tmp_path / "received.bin") == [(0, 400, b"into"), (200, 100, b"inside")]
 
 
 def test_fragmented_mp4_out(plain_clip: Path, piped, tmp_path: Path) -> None:

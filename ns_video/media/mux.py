@@ -43,6 +43,7 @@ _STALE_VIDEO_TAGS = re.compile(
 )
 _FILE_TYPE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands"})  # of the input's own container
 _PRIMING_SECONDS = 0.25  # encoder delay of audio; what begins earlier still is shifted by libav, all streams alike
+_CHAPTER_TICK = Fraction(1, 1_000_000)
 _LARGEST_TIMESCALE = 1_000_000  # of a movie header whose 32 bits of duration still hold an hour
 # What libav reads back from MPEG-TS; everything else it writes as private data that no reader knows.
 _MPEGTS_CODECS = frozenset(
@@ -99,6 +100,9 @@ class OutputSettings:
 
     container_format: str
     options: dict[str, str] = field(default_factory=dict)
+    start: Fraction | None = None
+    """Where the cut begins on the source's clock, seconds; 0 in the output."""
+    end: Fraction | None = None
 
 
 def plan_copies(source: av.container.InputContainer, info: ClipInfo, container_format: str) -> list[CopyPlan]:
@@ -180,6 +184,38 @@ def _is_streamed(target: Any) -> bool:
     return target.startswith("pipe:") or (path.exists() and not path.is_file())
 
 
+def _cut_chapters(chapters: list[Any], start: Fraction | None, end: Fraction | None) -> list[Any]:
+    """Chapters between `start` and `end`, which become the times from 0 on."""
+    if start is None and end is None:
+        return chapters
+    kept: list[Any] = []
+    for chapter in chapters:
+        tick = Fraction(chapter["time_base"])
+        begins, ends = chapter["start"] * tick, chapter["end"] * tick
+        begins = begins if start is None else max(begins, start)
+        ends = ends if end is None else min(ends, end)
+        if begins < ends:
+            times = [round((t - (start or 0)) / _CHAPTER_TICK) for t in (begins, ends)]
+            kept.append({**chapter, "start": times[0], "end": times[1], "time_base": _CHAPTER_TICK})
+    return kept
+
+
+def begins_late(packet: Any, time: Fraction, start: Fraction, beside: int) -> int:
+    """Ticks by which a cue that runs into a cut was moved to begin with it; 0 for what ends before.
+
+    `time` is the packet's, `beside` the number of such cues before it: no two of them begin at the same tick.
+    """
+    if packet.stream.type != "subtitle" or not packet.duration:
+        return 0
+    late = -((time - start) // packet.time_base) + beside
+    if late >= packet.duration:
+        return 0
+    packet.pts = None if packet.pts is None else packet.pts + late
+    packet.dts = None if packet.dts is None else packet.dts + late
+    packet.duration -= late
+    return late
+
+
 class ClipWriter:
     """An output container with the restored video stream and all that is copied beside it.
 
@@ -251,7 +287,7 @@ class ClipWriter:
         try:
             self._add_streams(plan, source, info, list(copies), covers)
             self._container.metadata.update(metadata)
-            chapters = source.chapters()
+            chapters = _cut_chapters(source.chapters(), settings.start, settings.end)
             if chapters and settings.container_format in _MOV | _MATROSKA | {"nut", "ogg"}:
                 self._container.set_chapters(chapters)
             self._container.start_encoding()
@@ -470,7 +506,7 @@ def copied_packets(
     """All packets to copy, read from the file again, with their decode times in seconds.
 
     Where the clock of the source jumps back (MPEG-TS), times are moved on by what the video's were. Packets outside
-    [start, end) are left out and what remains begins at 0.
+    [start, end) are left out and what remains begins at 0; a cue that runs into the cut begins with it.
     """
     wanted = {c.stream.index for c in copies if c.kept and c.action != "attached"}
     if not wanted:
@@ -483,6 +519,7 @@ def copied_packets(
         streams = [s for s in container.streams if s.index in wanted]
         last: dict[int, Fraction] = {}
         passed: dict[int, int] = {}
+        cues: dict[int, int] = {}
         shown = Fraction(0)
         packets = container.demux(*streams)
         while True:
@@ -510,7 +547,11 @@ def copied_packets(
             last[index] = moved
             shown = moved
             if start is not None and moved < start:
-                continue
+                late = begins_late(packet, moved, start, cues.get(index, 0))
+                if not late:
+                    continue
+                cues[index] = cues.get(index, 0) + 1
+                time, moved = time + late * packet.time_base, moved + late * packet.time_base
             if end is not None and moved >= end:
                 continue
             base = start or Fraction(0)
@@ -606,6 +647,7 @@ __all__ = [
     "OutputSettings",
     "SegmentFile",
     "TimedPacket",
+    "begins_late",
     "codec_name",
     "copied_packets",
     "decode_times",
