@@ -36,7 +36,7 @@ from ns_video.journal import (
 from ns_video.machine import codec_threads, peak_memory, short_collections
 from ns_video.media.animation import open_animation
 from ns_video.media.decode import MAX_PIXELS, ClipReader, CopiedPacket, DecodeOptions, open_clip
-from ns_video.media.encode import EncodeOptions, FrameEncoder, VideoPlan, format_for, plan_video
+from ns_video.media.encode import EncodeOptions, FrameEncoder, VideoPlan, format_for, plan_video, refuse_as_file
 from ns_video.media.libav import file_url, is_url, printable, translate_output
 from ns_video.media.mux import (
     ClipWriter,
@@ -56,7 +56,15 @@ from ns_video.media.mux import (
 )
 from ns_video.media.probe import ClipInfo, still_format
 from ns_video.media.still import read_still, still_suffix, write_still
-from ns_video.media.verify import Difference, PacketTally, compare_streams, compare_times, read_facts, verify_files
+from ns_video.media.verify import (
+    Difference,
+    PacketTally,
+    compare_animation,
+    compare_streams,
+    compare_times,
+    read_facts,
+    verify_files,
+)
 from ns_video.preset import Preset, load_preset
 from ns_video.record import Damage, ModelInfo, RunRecord, StageTimes
 from ns_video.stage import EnhancedFrame, PassThrough, Stage
@@ -218,7 +226,7 @@ class _Run:
             )
         self.is_direct = (
             source == "-" or target == "-" or self._is_special(self.target_path) or not Path(source).is_file()
-        ) or (not self.is_still and self._is_animation(target))
+        ) or (not self.is_still and self._has_no_segments(target))
         self._check_ends()
         self._check_beside()
         self.enhancer = self._load_enhancer()
@@ -235,9 +243,10 @@ class _Run:
         """A device or named pipe: written as it is, nothing to rename."""
         return path.exists() and not path.is_file() and not path.is_dir()
 
-    def _is_animation(self, target: str) -> bool:
-        """An animated WebP or PNG, which segments (NUT files) can't hold."""
-        return (self.options.format or Path(target).suffix[1:]).lower() in ("webp", "apng", "png")
+    def _has_no_segments(self, target: str) -> bool:
+        """An animated WebP or PNG or a y4m file: segments (NUT files) can't hold their codecs."""
+        name = (self.options.format or Path(target).suffix[1:]).lower()
+        return name in ("webp", "apng", "png", "y4m", "yuv4mpegpipe")
 
     def _check_ends(self) -> None:
         """What can be refused is refused before anything is decoded or loaded."""
@@ -261,7 +270,9 @@ class _Run:
         if path.exists() and not self.options.overwrite and not unfinished:
             raise UsageError(f"{printable(path)} exists", remedy="--overwrite replaces it")
         if not self.is_still:
-            format_for(self.target, self.options.format)
+            container_format = format_for(self.target, self.options.format)
+            if self.options.verify != "none":
+                refuse_as_file(container_format)
 
     def _check_beside(self) -> None:
         """Report and record: in a folder that takes them, and neither is the input or the output."""
@@ -893,9 +904,11 @@ class _Run:
             animation = open_animation(path, DecodeOptions())
             if animation is not None:
                 with animation as reader:
-                    made = sum(1 for _ in reader.frames())
-                lost = made != len(expected)
-                differences = [Difference(f"{len(expected)} frames went in, {made} decode")] if lost else []
+                    made = [f.pts * f.time_base for f in reader.frames() if f.pts is not None]
+                differences = compare_animation(expected, made)
+                if not differences and len(made) < len(expected):
+                    joined = f"{len(expected) - len(made)} frames that change nothing are part of the one before"
+                    self.record.warnings.append(f"{joined}: animated WebP holds no frame twice")
             else:
                 found = read_facts(path)
                 differences = compare_times(expected, found, self.shift)

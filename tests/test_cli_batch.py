@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from conftest import Command, ffmpeg
 from material import FRAMES, facts
 from PIL import Image
 
@@ -83,3 +83,11 @@ def test_wrong_folders(ns_video: Command, plain_clip: Path, folder: Path, tmp_pa
     assert ns_video(*IDENTITY, folder, folder).code == 2
     assert ns_video(*IDENTITY, folder, tmp_path / "out", "--preset", "nothing").code in (1, 2)
     assert not (tmp_path / "out" / "a.mp4").exists()
+
+
+def test_a_name_that_holds_no_times_becomes_mkv(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    ffmpeg("-i", plain_clip, "-c", "copy", source / "a.264")
+    assert ns_video("batch", source, tmp_path / "out", "--model", "identity").code == 0
+    assert tree(tmp_path / "out") == ["a.mkv"]

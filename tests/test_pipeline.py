@@ -11,10 +11,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from conftest import ffmpeg
 from material import FRAMES, Facts, Recipe, cues, facts, write_clip
 
 import ns_video
 from ns_video.errors import DamageError, InputError, Interrupted, ModelError, OutputError, UsageError
+from ns_video.media.verify import compare_animation
 from ns_video.pipeline import RestoreOptions, restore, restore_steps
 from ns_video.record import RunRecord
 
@@ -281,6 +283,33 @@ def test_a_cut_takes_chapters_and_running_cues_along(running_cue_clip: Path, tmp
     fifth = Fraction(1, 5)
     assert facts(target).chapters == ((0, fifth, "One"), (fifth, Fraction(7, 10), "Two"))
     assert cues(target) == [(0, 400, b"into"), (200, 100, b"inside")]
+
+
+@pytest.mark.parametrize("suffix", ["264", "h265", "yuv", "ogv", "wmv"])
+def test_files_that_hold_no_times_are_refused_beforehand(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"write \.mkv or \.mp4"):
+        restore(plain_clip, tmp_path / f"out.{suffix}", model="identity")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["y4m", "mpg", "vob"])
+def test_files_of_whole_frames(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / f"out.{suffix}"
+    assert restore(plain_clip, target, model="identity").exit_code == 0
+    before, after = facts(plain_clip), facts(target)
+    assert after.times[0] == before.times[0] and len(after.times) == len(before.times)
+    assert suffix != "y4m" or (after.times == before.times and after.samples == before.samples)
+
+
+def test_frames_that_webp_joins_are_named(tmp_path: Path) -> None:
+    times = tuple(range(0, 400, 40))
+    source = write_clip(tmp_path / "in.mkv", Recipe("ffv1", times=times, options={}))
+    still = tmp_path / "still.mkv"
+    ffmpeg("-i", source, "-vf", "trim=end_frame=3,loop=7:1,setpts=N/25/TB", "-c:v", "ffv1", still)
+    record = restore(still, tmp_path / "out.webp", model="identity")
+    assert record.exit_code == 0 and any("change nothing" in w for w in record.warnings)
+    assert compare_animation([Fraction(0), Fraction(1, 25)], [Fraction(0), Fraction(1, 10)])
+    assert compare_animation([Fraction(0)], [Fraction(0), Fraction(0)])
 
 
 def test_a_cut_before_the_start_of_the_clock_says_where_it_begins(late_start_clip: Path, tmp_path: Path) -> None:

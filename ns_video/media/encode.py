@@ -76,6 +76,14 @@ _CODEC_BY_FORMAT = {
     "vob": "mpeg2video",
     "hevc": "libx265",
 }
+# What no run could finish as a file: the self-check would find it wrong.
+_NO_FILES = {
+    "h264": "holds no times",
+    "hevc": "holds no times",
+    "rawvideo": "holds neither size nor times",
+    "ogg": "keeps the times of no video that is encoded here",
+    "asf": "moves frames",
+}
 _HEVC_FORMATS = frozenset({"mp4", "mov", "matroska", "mpegts", "nut", "hevc", "flv"})
 _LOSSLESS = frozenset({"ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "wrapped_avframe", "apng", "png"})
 _FIXED_RATE = frozenset({"mpeg2video", "mpeg1video", "mpeg4", "h263"})  # time bases of these are a frame rate
@@ -174,6 +182,13 @@ def format_for(path: str, container_format: str | None = None) -> str:
     if not known.is_output:
         raise UsageError(f"{name!r} can be read but not written", remedy="--format matroska")
     return name
+
+
+def refuse_as_file(container_format: str) -> None:
+    """Raises UsageError for a container whose files can't keep every frame and its time."""
+    problem = _NO_FILES.get(container_format)
+    if problem is not None:
+        raise UsageError(f"{container_format} {problem}", remedy="write .mkv or .mp4")
 
 
 def first_frame_metadata(carrier: Any) -> tuple[tuple[int, ...], HdrMetadata | None]:

@@ -261,6 +261,8 @@ class ClipWriter:
             # Start offsets are written in ticks of the movie; its default of 1 ms would move what begins between two.
             ticks = plan.time_base.denominator
             options.setdefault("movie_timescale", str(min(_LARGEST_TIMESCALE, ticks * max(1, -(-1000 // ticks)))))
+        if settings.container_format in ("mpeg", "vob"):
+            options.setdefault("preload", "0")  # libav's half second of it moves what begins before that
         self._ratio: tuple[Path, Fraction] | None = None
         if settings.container_format in _MATROSKA:
             options.setdefault("write_crc32", "0")  # the header is completed after the file is closed

@@ -21,6 +21,7 @@ from ns_video.media.probe import ClipInfo, StreamInfo, clip_info, stream_info
 
 _TERMINOLOGY_CODES = {b: t for t, b in QUICKTIME_LANGUAGES.items()}
 _CHAPTER_SLACK_SECONDS = 0.0015
+_ANIMATION_SLACK_SECONDS = 0.002
 # Payloads that muxers rewrite on the way between containers: counted, not compared byte by byte.
 _REWRITTEN = frozenset(
     {"h264", "hevc", "aac", "vvc", "av1", "opus", "mov_text", "dvb_subtitle", "webvtt", "ass", "mp3"}
@@ -116,6 +117,16 @@ def compare_times(
     if shift < -slack or (shift > slack + allowed_shift and wanted[0] >= 0):
         return [Difference(f"the video begins at {float(found.video_times[0]):.4f} s, not {float(wanted[0]):.4f} s")]
     return []
+
+
+def compare_animation(expected: Sequence[Fraction], found: Sequence[Fraction]) -> list[Difference]:
+    """Times of an animated WebP, whose encoder shows a frame longer where the next one changes nothing."""
+    begins = expected[0] if expected else Fraction(0)
+    wanted = [t - begins for t in expected]
+    if not found or len(found) > len(wanted):
+        return [Difference(f"{len(wanted)} frames went in, {len(found)} decode")]
+    far = [t for t in found if min(abs(t - w) for w in wanted) > _ANIMATION_SLACK_SECONDS]
+    return [Difference(f"no frame went in at {float(far[0]):.3f} s")] if far else []
 
 
 def compare_streams(
@@ -275,6 +286,7 @@ __all__ = [
     "Difference",
     "FileFacts",
     "PacketTally",
+    "compare_animation",
     "compare_chapters",
     "compare_picture",
     "compare_streams",
