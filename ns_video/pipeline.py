@@ -62,6 +62,7 @@ from ns_video.media.verify import (
     compare_animation,
     compare_streams,
     compare_times,
+    lost_tags,
     read_facts,
     verify_files,
 )
@@ -76,6 +77,7 @@ STALL_SECONDS = 1800.0  # no stage of a file-to-file run may be silent for longe
 _SEGMENT_PIXELS = 2e8  # about ten seconds of 480p, three of 1080p: what a kill can cost
 _SEGMENT_FRAMES = (32, 240)
 _SHOWN_EVERY = 100  # frames of finished segments that are only decoded
+_NAMED_TAGS = 12
 _NAME_BYTES = 255  # of a file name, on every file system in use
 
 
@@ -913,6 +915,10 @@ class _Run:
                 found = read_facts(path)
                 differences = compare_times(expected, found, self.shift)
                 differences += compare_streams(info, copies, counted, found)
+                if lost := lost_tags(info, copies, found.info):
+                    more = f" and {len(lost) - _NAMED_TAGS} more" if len(lost) > _NAMED_TAGS else ""
+                    names = printable(", ".join(lost[:_NAMED_TAGS]))
+                    self.record.warnings.append(f"tags that this container doesn't hold: {names}{more}")
             if animation is None and self.options.verify == "full":
                 with open_clip(path, DecodeOptions(deinterlace="off")) as reader:
                     made = sum(1 for _ in reader.frames())

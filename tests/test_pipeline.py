@@ -301,6 +301,19 @@ def test_files_of_whole_frames(suffix: str, plain_clip: Path, tmp_path: Path) ->
     assert suffix != "y4m" or (after.times == before.times and after.samples == before.samples)
 
 
+def test_tags_that_are_left_out_are_named(tmp_path: Path) -> None:
+    tags_of_all = {"title": "T", "director": "D", "FOO": "bar"}
+    film = write_clip(tmp_path / "film.mkv", Recipe(audio=[("aac", "eng")], metadata=tags_of_all))
+    source = tmp_path / "in.mkv"
+    ffmpeg("-i", film, "-map", "0", "-c", "copy", "-metadata:s:a:0", "MOOD=calm", source)
+    told = {
+        suffix: [w for w in restore(source, tmp_path / f"out.{suffix}", model="identity").warnings if "tags" in w]
+        for suffix in ("mkv", "mp4")
+    }
+    left_out = "tags that this container doesn't hold: DIRECTOR, FOO, stream 1: MOOD"
+    assert told == {"mkv": [], "mp4": [left_out]}
+
+
 def test_frames_that_webp_joins_are_named(tmp_path: Path) -> None:
     times = tuple(range(0, 400, 40))
     source = write_clip(tmp_path / "in.mkv", Recipe("ffv1", times=times, options={}))

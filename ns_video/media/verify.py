@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -25,6 +26,14 @@ _ANIMATION_SLACK_SECONDS = 0.002
 # Payloads that muxers rewrite on the way between containers: counted, not compared byte by byte.
 _REWRITTEN = frozenset(
     {"h264", "hevc", "aac", "vvc", "av1", "opus", "mov_text", "dvb_subtitle", "webvtt", "ass", "mp3"}
+)
+
+
+# What containers and encoders note of themselves; languages are compared with the streams.
+_OWN_TAGS = re.compile(
+    r"^(encoder|encoded_by|handler_name|vendor_id|major_brand|minor_version|compatible_brands|language|duration|rotate|"
+    r"alpha_mode|variant_bitrate|source_id|bps|number_of_(frames|bytes)|_statistics.*)(-\w+)?$",
+    re.I,
 )
 
 
@@ -241,6 +250,32 @@ def compare_chapters(source: FileFacts, found: FileFacts) -> list[Difference]:
     return out
 
 
+def lost_tags(source: ClipInfo, copies: Iterable[CopyPlan], found: ClipInfo) -> list[str]:
+    """Names of the tags of the container and of the kept streams that the output doesn't have, "stream 1: title"."""
+    out = _missing(source.metadata, found.metadata)
+    kept = {c.stream.index for c in copies if c.kept} | {source.video.index}
+    pairs: list[tuple[StreamInfo, StreamInfo]] = []
+    for kind in ("video", "audio", "subtitle"):
+        were = [s for s in source.streams if s.type == kind and s.index in kept and not s.is_cover]
+        are = [s for s in found.streams if s.type == kind and not s.is_cover]
+        pairs += zip(were, are)
+    for was, now in sorted(pairs, key=lambda pair: pair[0].index):
+        names = _missing(was.metadata, now.metadata)
+        out += [f"stream {was.index}: {name}" for name in names if name.lower() != "creation_time"]  # the container's
+    return out
+
+
+def _missing(were: Iterable[tuple[str, str]], are: Iterable[tuple[str, str]]) -> list[str]:
+    """Containers spell names in their own way: a tag is there by its name or by its value."""
+    now = list(are)
+    names, values = {name.lower() for name, _ in now}, {value.strip() for _, value in now}
+    return [
+        name
+        for name, value in were
+        if value.strip() and not _OWN_TAGS.match(name) and name.lower() not in names and value.strip() not in values
+    ]
+
+
 def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -> list[Difference]:
     """Check a finished OUTPUT against its INPUT: frames, times, streams, tags. Decodes both where `full`."""
     with open_clip(source, DecodeOptions(deinterlace="off")) as reader:
@@ -291,6 +326,7 @@ __all__ = [
     "compare_picture",
     "compare_streams",
     "compare_times",
+    "lost_tags",
     "read_facts",
     "stream_info",
     "verify_files",
