@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -299,6 +300,31 @@ def test_files_of_whole_frames(suffix: str, plain_clip: Path, tmp_path: Path) ->
     before, after = facts(plain_clip), facts(target)
     assert after.times[0] == before.times[0] and len(after.times) == len(before.times)
     assert suffix != "y4m" or (after.times == before.times and after.samples == before.samples)
+
+
+def chroma_place(path: Path) -> str:
+    """Chroma position of the video, as ffprobe names it."""
+    asked = ("-select_streams", "v", "-show_entries", "stream=chroma_location", "-of", "csv=p=0")
+    return subprocess.run(["ffprobe", "-v", "error", *asked, path], capture_output=True, check=True).stdout.decode()
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "ts"])
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_the_chroma_position_is_kept(suffix: str, codec: str, tmp_path: Path) -> None:
+    name = codec.removeprefix("lib")
+    options = {f"{name}-params": "chromaloc=2" + (":log-level=none" if name == "x265" else "")}
+    source = write_clip(tmp_path / f"in.{suffix}", Recipe(codec, options=options))
+    for target in (tmp_path / "out.mkv", tmp_path / "out.mp4"):
+        record = restore(source, target, model="identity", codec=codec)
+        assert record.exit_code == 0 and not any("chroma" in w for w in record.warnings)
+        assert chroma_place(target).split() == chroma_place(source).split()[:1] == ["topleft"]
+        assert ns_video.verify(source, target) == []
+    moved = tmp_path / "moved.mkv"
+    bitstream = "h264_metadata" if name == "x264" else "hevc_metadata"
+    ffmpeg("-i", tmp_path / "out.mkv", "-c", "copy", "-bsf:v", f"{bitstream}=chroma_sample_loc_type=1", moved)
+    assert any("chroma position was 3, is 2" in d.what for d in ns_video.verify(source, moved))
+    warnings = restore(source, tmp_path / "raw.mkv", model="identity", codec="ffv1").warnings
+    assert any("where its chroma samples lie" in w for w in warnings)
 
 
 def test_tags_that_are_left_out_are_named(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from av.video.stream import VideoStream
 from ns_video.errors import DamageError, InputError
 from ns_video.frame import ColorInfo, Frame, PixelFormat, Plane, QuantiserMap
 from ns_video.media.coded_headers import CODECS as HEADER_CODECS
-from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers, vp9_steps
+from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers, chroma_location, vp9_steps
 from ns_video.media.libav import at_rest, captured_log, not_streamable, open_input, printable
 from ns_video.media.probe import ClipInfo, clip_info, pixel_format
 from ns_video.record import Damage
@@ -250,6 +250,7 @@ class ClipReader:
             self._container.close()
             raise
         codec = self.info.video.codec
+        self._chroma_location = chroma_location(self._stream, codec)
         self._quantisers = _Quantisers(codec, self.info.video.format.bit_depth)
         self._headers = (
             HeaderQuantisers(self._stream, codec) if self.options.quantisers and codec in HEADER_CODECS else None
@@ -605,6 +606,7 @@ class ClipReader:
                 range=int(picture.color_range) or video.range,
                 primaries=int(picture.color_primaries) if int(picture.color_primaries) != 2 else video.primaries,
                 transfer=int(picture.color_trc) if int(picture.color_trc) != 2 else video.transfer,
+                chroma_location=self._chroma_location if fmt.chroma_shift_x and fmt.chroma_shift_y else 0,
             ),
             pts=pts,
             time_base=self.info.video.time_base,

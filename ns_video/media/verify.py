@@ -15,7 +15,7 @@ import av
 from ns_video.errors import VerificationError
 from ns_video.frame import ColorInfo
 from ns_video.media.decode import CopiedPacket, DecodeOptions, open_clip
-from ns_video.media.encode import first_frame_metadata, format_for
+from ns_video.media.encode import CHROMA_LEFT, first_frame_metadata, format_for
 from ns_video.media.libav import open_input, printable
 from ns_video.media.mux import QUICKTIME_LANGUAGES, CopyPlan, plan_copies
 from ns_video.media.probe import ClipInfo, StreamInfo, clip_info, stream_info
@@ -226,6 +226,10 @@ def compare_picture(
             untagged = 0 if name == "range" else 2
             if was != now and not (was == untagged and name == "range" and now in (0, 1)):
                 out.append(Difference(f"colour {name} was {was}, is {now}"))
+        was, now = color.chroma_location, found_first.color.chroma_location
+        subsampled = found.video.format.chroma_shift_x and found.video.format.chroma_shift_y
+        if subsampled and found.video.codec in ("h264", "hevc") and (was or CHROMA_LEFT) != (now or CHROMA_LEFT):
+            out.append(Difference(f"the chroma position was {was}, is {now}"))
         matrix, _ = first_frame_metadata(found_first.carrier)
         if display_matrix and matrix != display_matrix:
             out.append(Difference("the display matrix (rotation) differs"))
