@@ -142,7 +142,7 @@ def _refusal(stream: Any, container_format: str) -> str | None:
     """Why a container doesn't take a stream, found out by writing a header with it into memory."""
     if stream.type == "attachment" and container_format != "matroska":
         return "attachments belong to Matroska"
-    if stream.type == "data" and container_format in _MOV | _MATROSKA:
+    if stream.type == "data" and container_format in _MOV | _MATROSKA | {"avi", "flv"}:
         return "libav writes no timed metadata there"
     if stream.type not in ("video", "audio", "subtitle", "data", "attachment"):
         return "of an unknown kind"
