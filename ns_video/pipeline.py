@@ -39,7 +39,7 @@ from ns_video.machine import check_device_name, codec_threads, peak_memory, shor
 from ns_video.media.animation import open_animation
 from ns_video.media.carried import Item, carry_quantisers
 from ns_video.media.decode import MAX_PIXELS, ClipReader, CopiedPacket, DecodeOptions, open_clip
-from ns_video.media.encode import EncodeOptions, FrameEncoder, VideoPlan, format_for, plan_video
+from ns_video.media.encode import EncodeOptions, FrameEncoder, VideoPlan, format_for, plan_video, refuse_as_file
 from ns_video.media.libav import file_url, is_url, printable, translate_output
 from ns_video.media.mux import (
     ClipWriter,
@@ -47,6 +47,7 @@ from ns_video.media.mux import (
     OutputSettings,
     SegmentFile,
     TimedPacket,
+    begins_late,
     copied_packets,
     decode_times,
     merged,
@@ -58,7 +59,16 @@ from ns_video.media.mux import (
 )
 from ns_video.media.probe import ClipInfo, still_format
 from ns_video.media.still import read_still, still_suffix, write_still
-from ns_video.media.verify import Difference, PacketTally, compare_streams, compare_times, read_facts, verify_files
+from ns_video.media.verify import (
+    Difference,
+    PacketTally,
+    compare_animation,
+    compare_streams,
+    compare_times,
+    lost_tags,
+    read_facts,
+    verify_files,
+)
 from ns_video.preset import DEINTERLACE, ENSEMBLES, Preset, load_preset
 from ns_video.record import Damage, ModelInfo, RunRecord, StageTimes
 from ns_video.stage import EnhancedFrame, PassThrough, Stage
@@ -89,6 +99,7 @@ _CHOICES = {
 }
 _REFUSED = (errno.EINVAL, errno.EOPNOTSUPP)  # what an encoder answers that can't be opened so
 _HIGHEST_CRF = 63  # of any encoder
+_NAMED_TAGS = 12
 _NAME_BYTES = 255  # of a file name, on every file system in use
 
 
@@ -244,6 +255,9 @@ class _Run:
         self.times, self.meters = FlowTimes(), Meters()
         self.shift = Fraction(0)
         """Seconds by which the writer had to move all streams."""
+        self._start = None if options.start is None else Fraction(options.start)
+        self._end = None if options.end is None else Fraction(options.end)
+        self._cues: dict[int, int] = {}
         if target != "-" and is_url(target):
             raise UsageError(f"{printable(target)}: only files and pipes are written")
         self.target_path = Path(target)
@@ -256,7 +270,7 @@ class _Run:
             )
         self.is_direct = (
             source == "-" or target == "-" or self._is_special(self.target_path) or not Path(source).is_file()
-        ) or (not self.is_still and self._is_animation(target))
+        ) or (not self.is_still and self._has_no_segments(target))
         self._check_quality()
         self._check_ends()
         self._check_beside()
@@ -274,9 +288,10 @@ class _Run:
         """A device or named pipe: written as it is, nothing to rename."""
         return path.exists() and not path.is_file() and not path.is_dir()
 
-    def _is_animation(self, target: str) -> bool:
-        """An animated WebP or PNG, which segments (NUT files) can't hold."""
-        return (self.options.format or Path(target).suffix[1:]).lower() in ("webp", "apng", "png")
+    def _has_no_segments(self, target: str) -> bool:
+        """An animated WebP or PNG or a y4m file: segments (NUT files) can't hold their codecs."""
+        name = (self.options.format or Path(target).suffix[1:]).lower()
+        return name in ("webp", "apng", "png", "y4m", "yuv4mpegpipe")
 
     def _check_ends(self) -> None:
         """What can be refused is refused before anything is decoded or loaded."""
@@ -300,7 +315,9 @@ class _Run:
         if path.exists() and not self.options.overwrite and not unfinished:
             raise UsageError(f"{printable(path)} exists", remedy="--overwrite replaces it")
         if not self.is_still:
-            format_for(self.target, self.options.format)
+            container_format = format_for(self.target, self.options.format)
+            if self.options.verify != "none":
+                refuse_as_file(container_format)
 
     def _check_quality(self) -> None:
         if self.options.crf is not None and self.options.crf > _HIGHEST_CRF and not self.is_still:
@@ -579,7 +596,7 @@ class _Run:
                                     writer = ClipWriter(
                                         target,
                                         shown,
-                                        OutputSettings(container_format),
+                                        OutputSettings(container_format, start=self._start, end=self._end),
                                         plan,
                                         reader.container,
                                         info,
@@ -655,15 +672,20 @@ class _Run:
             counted.setdefault(packet.stream_index, PacketTally()).add(payload)
 
     def _in_cut(self, packet: CopiedPacket) -> bool:
-        start, end = self.options.start, self.options.end
+        start, end = self._start, self._end
         if start is None and end is None:
             return True
         raw = packet.packet
         stamp = raw.pts if raw.pts is not None else raw.dts
         if stamp is None:
             return True
-        seconds = float(stamp * raw.time_base)
-        return (start is None or seconds >= start) and (end is None or seconds < end)
+        seconds = stamp * raw.time_base
+        if start is not None and seconds < start:
+            cues = self._cues.get(packet.stream_index, 0)
+            if not begins_late(raw, seconds, start, cues):
+                return False
+            self._cues[packet.stream_index] = cues + 1
+        return end is None or seconds < end
 
     def _encode_into(
         self,
@@ -927,15 +949,15 @@ class _Run:
         def damaged(what: str, seconds: float | None) -> None:
             self.record.damage.append(Damage(seconds, what))
 
-        start = None if self.options.start is None else Fraction(self.options.start)
-        last = end if end is not None else (None if self.options.end is None else Fraction(self.options.end))
+        start = self._start
+        last = self._end if end is None else end + (start or 0)
         others = copied_packets(
             self.source, copies, clock_jumps=jumps, start=start, end=last, on_damage=damaged, **opening
         )
         writer = ClipWriter(
             file_url(path),
             self.target,
-            OutputSettings(format_for(self.target, self.options.format)),
+            OutputSettings(format_for(self.target, self.options.format), start=start, end=last),
             plan,
             reader.container,
             info,
@@ -971,13 +993,19 @@ class _Run:
             animation = open_animation(path, DecodeOptions())
             if animation is not None:
                 with animation as reader:
-                    made = sum(1 for _ in reader.frames())
-                lost = made != len(expected)
-                differences = [Difference(f"{len(expected)} frames went in, {made} decode")] if lost else []
+                    made = [f.pts * f.time_base for f in reader.frames() if f.pts is not None]
+                differences = compare_animation(expected, made)
+                if not differences and len(made) < len(expected):
+                    joined = f"{len(expected) - len(made)} frames that change nothing are part of the one before"
+                    self.record.warnings.append(f"{joined}: animated WebP holds no frame twice")
             else:
                 found = read_facts(path)
                 differences = compare_times(expected, found, self.shift)
                 differences += compare_streams(info, copies, counted, found)
+                if lost := lost_tags(info, copies, found.info):
+                    more = f" and {len(lost) - _NAMED_TAGS} more" if len(lost) > _NAMED_TAGS else ""
+                    names = printable(", ".join(lost[:_NAMED_TAGS]))
+                    self.record.warnings.append(f"tags that this container doesn't hold: {names}{more}")
             if animation is None and self.options.verify == "full":
                 with open_clip(path, DecodeOptions(deinterlace="off")) as reader:
                     made = sum(1 for _ in reader.frames())

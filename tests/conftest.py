@@ -125,6 +125,20 @@ def two_audio_subs_chapters_clip(clips: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def running_cue_clip(clips: Path) -> Path:
+    """Chapters and cues of which some end before, some run into a cut at 0.5 s."""
+    spans = [(100, 300, "before"), (200, 900, "into"), (700, 800, "inside")]
+    cues = [f"{n}\n00:00:00,{a} --> 00:00:00,{b}\n{text}\n" for n, (a, b, text) in enumerate(spans, 1)]
+    words = clips / "running.srt"
+    words.write_text("\n".join(cues))
+    chapters = [(0, 400, "Out"), (400, 700, "One"), (700, 1600, "Two"), (1600, 2000, "Past")]
+    film = write_clip(clips / "running-film.mkv", Recipe(times=tuple(range(0, 2000, 40)), chapters=chapters))
+    out = clips / "running.mkv"
+    ffmpeg("-i", film, "-i", words, "-map", "0", "-map", "1", "-c", "copy", out)
+    return out
+
+
+@pytest.fixture(scope="session")
 def mp4_streams_clip(clips: Path) -> Path:
     """AAC, mov_text and chapters in MP4."""
     recipe = Recipe(

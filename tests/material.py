@@ -306,3 +306,9 @@ def facts(path: Path, *, restored: int = 0, **options: Any) -> Facts:
             metadata=dict(clip.metadata),
             video_metadata=dict(video.metadata),
         )
+
+
+def cues(path: Path) -> list[tuple[int | None, int | None, bytes]]:
+    """Time, duration (both in ticks) and payload of each packet of the first subtitle stream."""
+    with av.open(str(path)) as clip:
+        return [(p.pts, p.duration, bytes(p)) for p in clip.demux(subtitles=0) if p.size]

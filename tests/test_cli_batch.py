@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Command
+from conftest import Command, ffmpeg
 from material import FRAMES, facts
 from PIL import Image
 
@@ -102,3 +102,11 @@ def test_a_file_that_came_later_is_not_called_finished(
     with Image.open(folder / f"p.{second}") as wanted, Image.open(later) as found:
         assert np.array_equal(np.asarray(found.convert("RGB")), np.asarray(wanted.convert("RGB")))
     assert "0 restored, 2 were finished" in ns_video(*IDENTITY, folder, out).err
+
+
+def test_a_name_that_holds_no_times_becomes_mkv(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    ffmpeg("-i", plain_clip, "-c", "copy", source / "a.264")
+    assert ns_video("batch", source, tmp_path / "out", "--model", "identity").code == 0
+    assert tree(tmp_path / "out") == ["a.mkv"]

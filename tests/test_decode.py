@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from conftest import ffmpeg
 from material import FRAMES, X264, Recipe, facts, write_clip
 
 from ns_video.errors import DamageError, InputError
@@ -133,6 +134,22 @@ def test_packets_of_other_streams_come_along(two_audio_subs_chapters_clip: Path)
     assert {p.stream_index for p in packets} == {1, 3}
     assert sum(isinstance(i, Frame) for i in items) == FRAMES
     assert [p.nbytes for p in packets] == [p.packet.size for p in packets]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_reordered_frames_in_avi_leave_in_order(tmp_path: Path, codec: str, threads: int) -> None:
+    path = tmp_path / "b.avi"
+    source = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1.6")
+    ffmpeg(*source, "-c:v", codec, "-bf", "2", "-pix_fmt", "yuv420p", path)
+    with open_clip(path, DecodeOptions(threads=threads)) as reader:
+        found = list(reader.frames())
+    assert not reader.damage and not reader.warnings
+    with av.open(str(path)) as clip:
+        samples = [f.to_ndarray()[:48, :64].tobytes() for f in clip.decode(video=0)]
+    assert [f.planes[0].tobytes() for f in found] == samples and len(found) == 40
+    pts = [f.pts for f in found if f.pts is not None]
+    assert pts == list(range(pts[0], pts[0] + 40))
 
 
 def test_a_cut_gives_the_frames_between(plain_clip: Path) -> None:

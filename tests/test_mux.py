@@ -45,10 +45,25 @@ def test_containers_of_one_stream(two_audio_subs_chapters_clip: Path) -> None:
         assert all(a.startswith("dropped") for a in actions(two_audio_subs_chapters_clip, container_format))
 
 
+@pytest.mark.parametrize("suffix", ["avi", "flv"])
+def test_time_code_tracks_are_dropped_by_name(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.mov"
+    ffmpeg("-i", plain_clip, "-c", "copy", "-timecode", "01:00:00:00", source)
+    record = restore(source, tmp_path / f"out.{suffix}", model="identity")
+    assert record.exit_code == 0 and [s.action.partition(":")[0] for s in record.streams] == ["restored", "dropped"]
+
+
 def test_cover_art(cover_clip: Path) -> None:
     assert actions(cover_clip, "mp4") == ["copied"]
     assert actions(cover_clip, "matroska") == ["attached"]
     assert actions(cover_clip, "mpegts")[0].startswith("dropped")
+    assert actions(cover_clip, "mov") == ["dropped: mov holds no cover art"]
+
+
+def test_mov_leaves_a_cover_out_and_says_so(cover_clip: Path, tmp_path: Path) -> None:
+    record = restore(cover_clip, tmp_path / "out.mov", model="identity")
+    assert record.exit_code == 0 and any("mov holds no cover art" in w for w in record.warnings)
+    assert facts(tmp_path / "out.mov").samples
 
 
 def test_a_cover_becomes_an_attachment_with_the_same_bytes(cover_clip: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -11,10 +12,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from material import FRAMES, Facts, Recipe, facts, write_clip
+from conftest import ffmpeg
+from material import FRAMES, Facts, Recipe, cues, facts, write_clip
 
 import ns_video
 from ns_video.errors import DamageError, InputError, Interrupted, ModelError, OutputError, UsageError
+from ns_video.media.verify import compare_animation
 from ns_video.pipeline import RestoreOptions, restore, restore_steps, verify
 from ns_video.record import RunRecord
 
@@ -273,6 +276,79 @@ def test_cut_takes_picture_and_sound_of_the_same_span(tmp_path: Path) -> None:
     sound = [t for t, _ in after.streams[0].packets if t is not None]
     assert -0.11 <= sound[0] <= 0.11 and 0.8 <= sound[-1] < 1.0
     assert record.frames_out == 25 == record.frames_in
+
+
+def test_a_cut_takes_chapters_and_running_cues_along(running_cue_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    assert restore(running_cue_clip, target, model="identity", start=0.5, end=1.2).exit_code == 0
+    fifth = Fraction(1, 5)
+    assert facts(target).chapters == ((0, fifth, "One"), (fifth, Fraction(7, 10), "Two"))
+    assert cues(target) == [(0, 400, b"into"), (200, 100, b"inside")]
+
+
+@pytest.mark.parametrize("suffix", ["264", "h265", "yuv", "ogv", "wmv"])
+def test_files_that_hold_no_times_are_refused_beforehand(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"write \.mkv or \.mp4"):
+        restore(plain_clip, tmp_path / f"out.{suffix}", model="identity")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["y4m", "mpg", "vob"])
+def test_files_of_whole_frames(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / f"out.{suffix}"
+    assert restore(plain_clip, target, model="identity").exit_code == 0
+    before, after = facts(plain_clip), facts(target)
+    assert after.times[0] == before.times[0] and len(after.times) == len(before.times)
+    assert suffix != "y4m" or (after.times == before.times and after.samples == before.samples)
+
+
+def chroma_place(path: Path) -> str:
+    """Chroma position of the video, as ffprobe names it."""
+    asked = ("-select_streams", "v", "-show_entries", "stream=chroma_location", "-of", "csv=p=0")
+    return subprocess.run(["ffprobe", "-v", "error", *asked, path], capture_output=True, check=True).stdout.decode()
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "ts"])
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_the_chroma_position_is_kept(suffix: str, codec: str, tmp_path: Path) -> None:
+    name = codec.removeprefix("lib")
+    options = {f"{name}-params": "chromaloc=2" + (":log-level=none" if name == "x265" else "")}
+    source = write_clip(tmp_path / f"in.{suffix}", Recipe(codec, options=options))
+    for target in (tmp_path / "out.mkv", tmp_path / "out.mp4"):
+        record = restore(source, target, model="identity", codec=codec)
+        assert record.exit_code == 0 and not any("chroma" in w for w in record.warnings)
+        assert chroma_place(target).split() == chroma_place(source).split()[:1] == ["topleft"]
+        assert ns_video.verify(source, target) == []
+    moved = tmp_path / "moved.mkv"
+    bitstream = "h264_metadata" if name == "x264" else "hevc_metadata"
+    ffmpeg("-i", tmp_path / "out.mkv", "-c", "copy", "-bsf:v", f"{bitstream}=chroma_sample_loc_type=1", moved)
+    assert any("chroma position was 3, is 2" in d.what for d in ns_video.verify(source, moved))
+    warnings = restore(source, tmp_path / "raw.mkv", model="identity", codec="ffv1").warnings
+    assert any("where its chroma samples lie" in w for w in warnings)
+
+
+def test_tags_that_are_left_out_are_named(tmp_path: Path) -> None:
+    tags_of_all = {"title": "T", "director": "D", "FOO": "bar"}
+    film = write_clip(tmp_path / "film.mkv", Recipe(audio=[("aac", "eng")], metadata=tags_of_all))
+    source = tmp_path / "in.mkv"
+    ffmpeg("-i", film, "-map", "0", "-c", "copy", "-metadata:s:a:0", "MOOD=calm", source)
+    told = {
+        suffix: [w for w in restore(source, tmp_path / f"out.{suffix}", model="identity").warnings if "tags" in w]
+        for suffix in ("mkv", "mp4")
+    }
+    left_out = "tags that this container doesn't hold: DIRECTOR, FOO, stream 1: MOOD"
+    assert told == {"mkv": [], "mp4": [left_out]}
+
+
+def test_frames_that_webp_joins_are_named(tmp_path: Path) -> None:
+    times = tuple(range(0, 400, 40))
+    source = write_clip(tmp_path / "in.mkv", Recipe("ffv1", times=times, options={}))
+    still = tmp_path / "still.mkv"
+    ffmpeg("-i", source, "-vf", "trim=end_frame=3,loop=7:1,setpts=N/25/TB", "-c:v", "ffv1", still)
+    record = restore(still, tmp_path / "out.webp", model="identity")
+    assert record.exit_code == 0 and any("change nothing" in w for w in record.warnings)
+    assert compare_animation([Fraction(0), Fraction(1, 25)], [Fraction(0), Fraction(1, 10)])
+    assert compare_animation([Fraction(0)], [Fraction(0), Fraction(0)])
 
 
 def test_a_cut_before_the_start_of_the_clock_says_where_it_begins(late_start_clip: Path, tmp_path: Path) -> None:

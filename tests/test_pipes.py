@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import pytest
 from conftest import ffmpeg
-from material import FRAMES, WIDTH, Recipe, facts, write_clip
+from material import FRAMES, WIDTH, Recipe, cues, facts, write_clip
 
 IDENTITY = ("restore", "--model", "identity")
 
@@ -158,10 +158,48 @@ def test_pipe_into_a_file_and_a_file_into_matroska(plain_clip: Path, piped, tmp_
     assert received(out, tmp_path).samples == facts(plain_clip).samples
 
 
+def test_a_cut_through_a_pipe_takes_chapters_and_cues_along(running_cue_clip: Path, piped, tmp_path: Path) -> None:
+    cut = ("--start", "0.5", "--end", "1.2")
+    code, out, err = piped(*IDENTITY, running_cue_clip, "-", "--format", "matroska", *cut)
+    assert code == 0, err
+    assert [c[2] for c in received(out, tmp_path).chapters] == ["One", "Two"]
+    assert cues(tmp_path / "received.bin") == [(0, 400, b"into"), (200, 100, b"inside")]
+
+
 def test_fragmented_mp4_out(plain_clip: Path, piped, tmp_path: Path) -> None:
     code, out, err = piped(*IDENTITY, plain_clip, "-", "--format", "mp4", "--crf", "0")
     assert code == 0, err
     assert received(out, tmp_path).samples == facts(plain_clip).samples
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov"])
+def test_times_of_fragmented_output_are_those_of_a_file(container: str, piped, tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", Recipe(audio=[("aac", "eng")], times=tuple(range(0, 1600, 40))))
+    code, out, err = piped(*IDENTITY, source, "-", "--format", container)
+    assert code == 0, err
+    was, now = facts(source), received(out, tmp_path)
+    assert now.times == was.times
+    assert now.streams[0].packets == was.streams[0].packets
+
+
+def test_tags_of_cameras_go_through_a_pipe(piped, tmp_path: Path) -> None:
+    muxing = {"movflags": "+use_metadata_tags"}
+    tags = {"com.apple.quicktime.make": "Apple", "com.apple.quicktime.model": "a phone"}
+    source = write_clip(tmp_path / "in.mov", Recipe(muxing=muxing, metadata=tags))
+    code, out, err = piped(*IDENTITY, source, "-", "--format", "mov")
+    assert code == 0, err
+    now = received(out, tmp_path)
+    assert tags.items() <= now.metadata.items() and now.metadata["major_brand"] == "qt  "
+    assert now.times == facts(source).times
+
+
+def test_a_named_pipe_takes_mp4(plain_clip: Path, program: list[str], environment: dict[str, str], tmp_path: Path):
+    fifo = tmp_path / "fifo.mp4"
+    os.mkfifo(fifo)
+    process = subprocess.Popen([*program, *IDENTITY, str(plain_clip), str(fifo)], env=environment)
+    data = fifo.read_bytes()
+    assert process.wait(60) == 0
+    assert received(data, tmp_path).times == facts(plain_clip).times
 
 
 def test_standard_output_holds_nothing_but_the_clip(plain_clip: Path, piped) -> None:

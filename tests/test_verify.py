@@ -45,6 +45,21 @@ def test_silent_on_every_hazard(name: str, request: pytest.FixtureRequest, tmp_p
         assert ns_video.verify(source, target) == []
 
 
+def test_pcm_may_be_cut_into_other_packets(tmp_path: Path) -> None:
+    source = tmp_path / "short-packets.mkv"
+    tone = ("-itsoffset", "3", "-f", "lavfi", "-i", "sine=440:r=8000:d=2:samples_per_frame=371")
+    ffmpeg("-i", write_clip(tmp_path / "a.mp4"), *tone, "-c:v", "copy", "-c:a", "pcm_s16le", source)
+    target = tmp_path / "out.mov"
+    assert restore(source, target, model="identity").exit_code == 0
+    tallies = [read_facts(path).tallies[1] for path in (source, target)]
+    assert tallies[0].nbytes == tallies[1].nbytes and tallies[0].packets != tallies[1].packets
+    assert ns_video.verify(source, target) == []
+    ffmpeg("-i", target, "-c", "copy", "-bsf:a", "noise=amount=1", tmp_path / "noisy.mov")
+    assert "its samples differ" in found(source, tmp_path / "noisy.mov")
+    ffmpeg("-i", target, "-c", "copy", "-bsf:a", "noise=drop='eq(n,4)'", tmp_path / "short.mov")
+    assert "bytes went in" in found(source, tmp_path / "short.mov")
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [

@@ -51,14 +51,14 @@ _STILL_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", "
 
 def _target(source: Path, folder: Path, out: Path, still_format: str) -> Path:
     """Where a file goes: the same tree and name; a still gets the still format's suffix."""
-    from ns_video.media.encode import format_for
+    from ns_video.media.encode import format_for, refuse_as_file
     from ns_video.media.probe import still_format as sniffed
 
     relative = out / source.relative_to(folder)
     if sniffed(source) is not None:
         return relative.with_suffix(_STILL_FORMATS[still_format])
     try:
-        format_for(relative.name)
+        refuse_as_file(format_for(relative.name))
     except UsageError:
         return relative.with_suffix(".mkv")
     return relative

@@ -1,4 +1,5 @@
-"""Quantisers that libav's decoders keep to themselves: read from the headers of HEVC, AV1 and VP8 packets.
+"""What libav's decoders or PyAV keep to themselves, read from coded headers: the quantisers of HEVC, AV1 and VP8
+packets, the chroma position of H.264 and HEVC streams.
 
 libav's `trace_headers` filter parses a packet's headers and prints every field to its log; the lines are caught there.
 """
@@ -25,6 +26,8 @@ LIKENESS = {"hevc": 0.4, "av1": 0.35, "vp8": 0.8, "vp9": 0.45}
 filters. Chosen on held-out training clips; docs/models.md has what the test clips gain."""
 
 _FIELD = re.compile(r"\b(init_qp_minus26|slice_qp_delta|base_q_idx|base_qindex)\b.*=\s*(-?\d+)\s*$")
+_CHROMA_CODECS = frozenset({"h264", "hevc"})
+_CHROMA_FIELD = re.compile(r"\bchroma_sample_loc_type_top_field\b.*=\s*([0-5])\s*$")
 _KEPT = 512  # frames whose picture hasn't come yet
 # Places of the codecs' tables (ac_qlookup of libvpx and libaom), interpolated.
 _VP9_INDEX, _VP9_STEP = (0, 1, 95, 128, 160, 192, 224, 255), (4, 8, 102, 168, 270, 448, 880, 1828)
@@ -34,6 +37,19 @@ _VP8_INDEX, _VP8_STEP = (0, 54, 83, 102, 117, 127), (4, 58, 116, 173, 229, 284)
 def vp9_steps(index: float | npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Quantiser index of VP9 or AV1, 0 to 255 → step in 8-bit sample units."""
     return np.asarray(np.interp(index, _VP9_INDEX, _VP9_STEP), np.float64) / 8
+
+
+def chroma_location(stream: Any, codec: str) -> int:
+    """Chroma position that the parameter sets in a stream's header state, libav's AVChromaLocation; 0 where none do."""
+    if codec not in _CHROMA_CODECS:
+        return 0
+    with traced_log() as lines:
+        try:
+            BitStreamFilterContext("trace_headers", stream)
+        except (av.FFmpegError, ValueError, RuntimeError):
+            return 0
+        found = [match for _, _, text in lines if (match := _CHROMA_FIELD.search(text))]
+    return int(found[-1][1]) + 1 if found else 0
 
 
 class HeaderQuantisers:

@@ -27,7 +27,7 @@ from av.video.stream import VideoStream
 from ns_video.errors import DamageError, InputError
 from ns_video.frame import ColorInfo, Frame, PixelFormat, Plane, QuantiserMap
 from ns_video.media.coded_headers import CODECS as HEADER_CODECS
-from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers, vp9_steps
+from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers, chroma_location, vp9_steps
 from ns_video.media.libav import at_rest, captured_log, not_streamable, open_input, printable
 from ns_video.media.probe import ClipInfo, clip_info, pixel_format
 from ns_video.record import Damage
@@ -227,6 +227,8 @@ class ClipReader:
         self._last_pts: int | None = None
         self._last_duration = 0
         self._held: VideoFrame | None = None
+        self._counted: int | None = None
+        self._miscounted = False
         self._clock_offset = 0
         self._lost_start = 0
         self._first_geometry: tuple[int, int, str] | None = None
@@ -248,6 +250,7 @@ class ClipReader:
             self._container.close()
             raise
         codec = self.info.video.codec
+        self._chroma_location = chroma_location(self._stream, codec)
         self._quantisers = _Quantisers(codec, self.info.video.format.bit_depth)
         self._headers = (
             HeaderQuantisers(self._stream, codec) if self.options.quantisers and codec in HEADER_CODECS else None
@@ -390,6 +393,8 @@ class ClipReader:
                 decoded = self._decode(packet)
                 self._count_lost_start(packet, decoded)
             for frame in decoded:
+                if self.info.format == "avi":
+                    self._count(frame)
                 self._read_log(lines, self._seconds(frame.pts))
                 for picture in self._deinterlaced(frame):
                     for ordered in self._ordered(picture):
@@ -421,6 +426,15 @@ class ClipReader:
             self._lost_start = -1
         else:
             self._lost_start += 1
+
+    def _count(self, frame: VideoFrame) -> None:
+        """AVI holds decode times only; libav's presentation times of H.264 in it are in the wrong order."""
+        if frame.dts is not None:
+            self._miscounted |= frame.pts is not None and frame.pts != frame.dts
+            frame.pts = frame.dts
+        elif self._miscounted and self._counted is not None:  # drained at the end
+            frame.pts = self._counted + max(1, round(1 / (self.info.video.rate * self.info.video.time_base)))
+        self._counted = frame.pts
 
     def _ordered(self, picture: VideoFrame) -> list[VideoFrame]:
         """Hold one frame back: a decoder that learns of B-frames late gives the first pictures out of order."""
@@ -592,6 +606,7 @@ class ClipReader:
                 range=int(picture.color_range) or video.range,
                 primaries=int(picture.color_primaries) if int(picture.color_primaries) != 2 else video.primaries,
                 transfer=int(picture.color_trc) if int(picture.color_trc) != 2 else video.transfer,
+                chroma_location=self._chroma_location if fmt.chroma_shift_x and fmt.chroma_shift_y else 0,
             ),
             pts=pts,
             time_base=self.info.video.time_base,

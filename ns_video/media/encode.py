@@ -76,6 +76,14 @@ _CODEC_BY_FORMAT = {
     "vob": "mpeg2video",
     "hevc": "libx265",
 }
+# What no run could finish as a file: the self-check would find it wrong.
+_NO_FILES = {
+    "h264": "holds no times",
+    "hevc": "holds no times",
+    "rawvideo": "holds neither size nor times",
+    "ogg": "keeps the times of no video that is encoded here",
+    "asf": "moves frames",
+}
 _HEVC_FORMATS = frozenset({"mp4", "mov", "matroska", "mpegts", "nut", "hevc", "flv"})
 _LOSSLESS = frozenset({"ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "wrapped_avframe", "apng", "png"})
 _FIXED_RATE = frozenset({"mpeg2video", "mpeg1video", "mpeg4", "h263"})  # time bases of these are a frame rate
@@ -86,6 +94,8 @@ _DEFAULT_CRF = {"libx264": 16, "libx264rgb": 16, "libx265": 15, "libvpx-vp9": 18
 _HARDWARE_APIS = ("nvenc", "qsv", "amf", "videotoolbox", "mf")
 _SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9", "mpeg2": "mpeg2video"}
 _NVENC_CQ = 19
+CHROMA_LEFT = 1  # libav's AVChromaLocation; what players take for granted
+_CHROMA_POSITION_ENCODERS = frozenset({"libx264", "libx265"})
 _ON_DEVICES = frozenset({"cuda", "qsv", "vaapi", "d3d11", "d3d12", "dxva2_vld", "videotoolbox_vld", "amf", "vulkan"})
 # Containers that count frames: in AVI each tick without one costs eight bytes, y4m states the tick as its rate.
 _FRAME_COUNTERS = frozenset({"avi", "yuv4mpegpipe"})
@@ -176,6 +186,13 @@ def format_for(path: str, container_format: str | None = None) -> str:
     return name
 
 
+def refuse_as_file(container_format: str) -> None:
+    """Raises UsageError for a container whose files can't keep every frame and its time."""
+    problem = _NO_FILES.get(container_format)
+    if problem is not None:
+        raise UsageError(f"{container_format} {problem}", remedy="write .mkv or .mp4")
+
+
 def first_frame_metadata(carrier: Any) -> tuple[tuple[int, ...], HdrMetadata | None]:
     """(display matrix or (), HDR metadata or None) that ride on a libav frame."""
     matrix: tuple[int, ...] = ()
@@ -256,6 +273,10 @@ def plan_video(
     tagged = (color.matrix, color.primaries, color.transfer) != (UNSPECIFIED,) * 3
     if tagged and (codec == "rawvideo" or container_format == "yuv4mpegpipe") and not out.is_rgb:
         notes.append("raw video carries no colour tags here; `--format matroska --codec ffv1` would keep them")
+    if not (out.chroma_shift_x and out.chroma_shift_y):
+        color = replace(color, chroma_location=0)
+    elif color.chroma_location > CHROMA_LEFT and codec not in _CHROMA_POSITION_ENCODERS:
+        notes.append(f"{codec} can't be told where its chroma samples lie: players will take them for left")
     lossless = codec in _LOSSLESS or (wanted.crf == 0 and codec in ("libx264", "libx264rgb", "libx265", "libvpx-vp9"))
     time_base = first.time_base
     if codec in _FIXED_RATE and (time_base.denominator > 65535 or codec != "mpeg4"):
@@ -363,11 +384,13 @@ def _options(
         # x264's assembly for macroblock-tree lookahead reads past its rows where the width in macroblocks is no
         # multiple of 8: the same input gave up to 15 different files in 25 runs. Its C code costs nothing measurable.
         extra["cpu-independent"] = "1"
+        extra.update(_chroma_parameter(color))
         extra.update(_hdr_parameters(hdr, "mastering-display", "cll", ","))
         options["x264-params"] = ":".join(f"{k}={v}" for k, v in extra.items())
     elif codec == "libx265":
         options["preset"] = "fast" if wanted.speed == "medium" else wanted.speed
         extra["log-level"] = "none"
+        extra.update(_chroma_parameter(color))
         if crf == 0:
             extra["lossless"] = "1"
         elif crf is not None:
@@ -411,6 +434,11 @@ def _options(
         joined = key in _PARAMETER_LISTS and key in options
         options[key] = f"{options[key]}:{value}" if joined else value
     return options
+
+
+def _chroma_parameter(color: ColorInfo) -> dict[str, str]:
+    """x264's and x265's parameter for the chroma position; they count from 0."""
+    return {"chromaloc": str(color.chroma_location - 1)} if color.chroma_location else {}
 
 
 def _hdr_parameters(hdr: HdrMetadata | None, display: str, light: str, joint: str) -> dict[str, str]:
@@ -596,6 +624,7 @@ def encoded(frames: Iterable[Frame], encoder: FrameEncoder) -> Generator[Any]:
 
 
 __all__ = [
+    "CHROMA_LEFT",
     "EncodeOptions",
     "FrameEncoder",
     "HdrMetadata",
@@ -606,4 +635,5 @@ __all__ = [
     "format_for",
     "plan_video",
     "planar_name",
+    "refuse_as_file",
 ]

@@ -41,7 +41,9 @@ _COVER_MIME = {
 _STALE_VIDEO_TAGS = re.compile(
     r"^(encoder|BPS|NUMBER_OF_FRAMES|NUMBER_OF_BYTES|_STATISTICS.*|DURATION|alpha_mode)(-\w+)?$", re.I
 )
+_FILE_TYPE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands"})  # of the input's own container
 _PRIMING_SECONDS = 0.25  # encoder delay of audio; what begins earlier still is shifted by libav, all streams alike
+_CHAPTER_TICK = Fraction(1, 1_000_000)
 _LARGEST_TIMESCALE = 1_000_000  # of a movie header whose 32 bits of duration still hold an hour
 # What libav reads back from MPEG-TS; everything else it writes as private data that no reader knows.
 _MPEGTS_CODECS = frozenset(
@@ -70,6 +72,8 @@ QUICKTIME_LANGUAGES = {
     "sqi": "alb",
     "zho": "chi",
 }
+# The header waits for the first packets: written before them, it has no edit lists, and times would move.
+_FRAGMENTED = "+frag_keyframe+delay_moov+default_base_moof"
 _TROUBLES_KEPT = 100
 _ONE_RAW_TAG = b"\\N"
 
@@ -96,6 +100,9 @@ class OutputSettings:
 
     container_format: str
     options: dict[str, str] = field(default_factory=dict)
+    start: Fraction | None = None
+    """Where the cut begins on the source's clock, seconds; 0 in the output."""
+    end: Fraction | None = None
 
 
 def plan_copies(source: av.container.InputContainer, info: ClipInfo, container_format: str) -> list[CopyPlan]:
@@ -120,7 +127,7 @@ def _plan_one(stream: Any, about: StreamInfo, container_format: str) -> CopyPlan
             if container_format == "matroska" and about.codec in _COVER_MIME:
                 return CopyPlan(about, "attached")
             return CopyPlan(about, f"dropped: {container_format} can't hold {about.codec} cover art")
-        if container_format not in _MOV:
+        if container_format not in _MOV or container_format == "mov":  # libav writes covers as iTunes metadata only
             return CopyPlan(about, f"dropped: {container_format} holds no cover art")
     problem = _refusal(stream, container_format)
     if problem is None:
@@ -135,7 +142,7 @@ def _refusal(stream: Any, container_format: str) -> str | None:
     """Why a container doesn't take a stream, found out by writing a header with it into memory."""
     if stream.type == "attachment" and container_format != "matroska":
         return "attachments belong to Matroska"
-    if stream.type == "data" and container_format in _MOV | _MATROSKA:
+    if stream.type == "data" and container_format in _MOV | _MATROSKA | {"avi", "flv"}:
         return "libav writes no timed metadata there"
     if stream.type not in ("video", "audio", "subtitle", "data", "attachment"):
         return "of an unknown kind"
@@ -167,6 +174,46 @@ def _copy_stream(container: Any, stream: Any) -> Any:
     made.metadata.update(dict(stream.metadata))
     made.disposition = int(stream.disposition)
     return made
+
+
+def _is_streamed(target: Any) -> bool:
+    """Whether what is written can't be gone back to: a pipe, by number or by name."""
+    if not isinstance(target, str):
+        return False
+    path = Path(target.removeprefix("file:"))
+    return target.startswith("pipe:") or (path.exists() and not path.is_file())
+
+
+def _cut_chapters(chapters: list[Any], start: Fraction | None, end: Fraction | None) -> list[Any]:
+    """Chapters between `start` and `end`, which become the times from 0 on."""
+    if start is None and end is None:
+        return chapters
+    kept: list[Any] = []
+    for chapter in chapters:
+        tick = Fraction(chapter["time_base"])
+        begins, ends = chapter["start"] * tick, chapter["end"] * tick
+        begins = begins if start is None else max(begins, start)
+        ends = ends if end is None else min(ends, end)
+        if begins < ends:
+            times = [round((t - (start or 0)) / _CHAPTER_TICK) for t in (begins, ends)]
+            kept.append({**chapter, "start": times[0], "end": times[1], "time_base": _CHAPTER_TICK})
+    return kept
+
+
+def begins_late(packet: Any, time: Fraction, start: Fraction, beside: int) -> int:
+    """Ticks by which a cue that runs into a cut was moved to begin with it; 0 for what ends before.
+
+    `time` is the packet's, `beside` the number of such cues before it: no two of them begin at the same tick.
+    """
+    if packet.stream.type != "subtitle" or not packet.duration:
+        return 0
+    late = -((time - start) // packet.time_base) + beside
+    if late >= packet.duration:
+        return 0
+    packet.pts = None if packet.pts is None else packet.pts + late
+    packet.dts = None if packet.dts is None else packet.dts + late
+    packet.duration -= late
+    return late
 
 
 class ClipWriter:
@@ -205,15 +252,17 @@ class ClipWriter:
         self._strict = not ContainerFormat(settings.container_format, "w").flags & FormatFlags.ts_nonstrict.value
         self._clock_offsets: dict[int, Fraction] = {}
         options = dict(settings.options)
-        metadata = dict(info.metadata)
-        if settings.container_format in _MOV and any(key.startswith("com.") for key in metadata):
-            options.setdefault("movflags", "+use_metadata_tags")
+        metadata = {k: v for k, v in info.metadata if k.lower() not in _FILE_TYPE_TAGS}
         if settings.container_format in _MOV:
+            flags = "+use_metadata_tags" if any(key.startswith("com.") for key in metadata) else ""
+            flags += _FRAGMENTED if _is_streamed(target) else ""
+            if flags:
+                options.setdefault("movflags", flags)
             # Start offsets are written in ticks of the movie; its default of 1 ms would move what begins between two.
             ticks = plan.time_base.denominator
             options.setdefault("movie_timescale", str(min(_LARGEST_TIMESCALE, ticks * max(1, -(-1000 // ticks)))))
-        if isinstance(target, str) and target.startswith("pipe:") and settings.container_format in _MOV:
-            options.setdefault("movflags", "+frag_keyframe+empty_moov+default_base_moof")
+        if settings.container_format in ("mpeg", "vob"):
+            options.setdefault("preload", "0")  # libav's half second of it moves what begins before that
         self._ratio: tuple[Path, Fraction] | None = None
         if settings.container_format in _MATROSKA:
             options.setdefault("write_crc32", "0")  # the header is completed after the file is closed
@@ -240,7 +289,7 @@ class ClipWriter:
         try:
             self._add_streams(plan, source, info, list(copies), covers)
             self._container.metadata.update(metadata)
-            chapters = source.chapters()
+            chapters = _cut_chapters(source.chapters(), settings.start, settings.end)
             if chapters and settings.container_format in _MOV | _MATROSKA | {"nut", "ogg"}:
                 self._container.set_chapters(chapters)
             self._container.start_encoding()
@@ -459,7 +508,7 @@ def copied_packets(
     """All packets to copy, read from the file again, with their decode times in seconds.
 
     Where the clock of the source jumps back (MPEG-TS), times are moved on by what the video's were. Packets outside
-    [start, end) are left out and what remains begins at 0.
+    [start, end) are left out and what remains begins at 0; a cue that runs into the cut begins with it.
     """
     wanted = {c.stream.index for c in copies if c.kept and c.action != "attached"}
     if not wanted:
@@ -472,6 +521,7 @@ def copied_packets(
         streams = [s for s in container.streams if s.index in wanted]
         last: dict[int, Fraction] = {}
         passed: dict[int, int] = {}
+        cues: dict[int, int] = {}
         shown = Fraction(0)
         packets = container.demux(*streams)
         while True:
@@ -499,7 +549,11 @@ def copied_packets(
             last[index] = moved
             shown = moved
             if start is not None and moved < start:
-                continue
+                late = begins_late(packet, moved, start, cues.get(index, 0))
+                if not late:
+                    continue
+                cues[index] = cues.get(index, 0) + 1
+                time, moved = time + late * packet.time_base, moved + late * packet.time_base
             if end is not None and moved >= end:
                 continue
             base = start or Fraction(0)
@@ -595,6 +649,7 @@ __all__ = [
     "OutputSettings",
     "SegmentFile",
     "TimedPacket",
+    "begins_late",
     "codec_name",
     "copied_packets",
     "decode_times",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,31 +15,41 @@ import av
 from ns_video.errors import VerificationError
 from ns_video.frame import ColorInfo
 from ns_video.media.decode import CopiedPacket, DecodeOptions, open_clip
-from ns_video.media.encode import first_frame_metadata, format_for
+from ns_video.media.encode import CHROMA_LEFT, first_frame_metadata, format_for
 from ns_video.media.libav import open_input, printable
 from ns_video.media.mux import QUICKTIME_LANGUAGES, CopyPlan, plan_copies
 from ns_video.media.probe import ClipInfo, StreamInfo, clip_info, stream_info
 
 _TERMINOLOGY_CODES = {b: t for t, b in QUICKTIME_LANGUAGES.items()}
 _CHAPTER_SLACK_SECONDS = 0.0015
+_ANIMATION_SLACK_SECONDS = 0.002
 # Payloads that muxers rewrite on the way between containers: counted, not compared byte by byte.
 _REWRITTEN = frozenset(
     {"h264", "hevc", "aac", "vvc", "av1", "opus", "mov_text", "dvb_subtitle", "webvtt", "ass", "mp3"}
 )
 
 
+# What containers and encoders note of themselves; languages are compared with the streams.
+_OWN_TAGS = re.compile(
+    r"^(encoder|encoded_by|handler_name|vendor_id|major_brand|minor_version|compatible_brands|language|duration|rotate|"
+    r"alpha_mode|variant_bitrate|source_id|bps|number_of_(frames|bytes)|_statistics.*)(-\w+)?$",
+    re.I,
+)
+
+
 @dataclass(slots=True)
 class PacketTally:
-    """Number and hash of the packets of one stream."""
+    """Number of the packets of one stream, and size and hash of all they hold."""
 
     packets: int = 0
+    nbytes: int = 0
     digest: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
 
     def add(self, data: Any) -> None:
         """Count one packet's payload; the empty samples with which mov_text fills gaps are none."""
-        if memoryview(data).nbytes == 2 and bytes(data) == b"\0\0":
-            return
-        self.packets += 1
+        size = memoryview(data).nbytes
+        self.packets += not (size == 2 and bytes(data) == b"\0\0")
+        self.nbytes += size
         self.digest.update(data)
 
 
@@ -117,6 +128,16 @@ def compare_times(
     return []
 
 
+def compare_animation(expected: Sequence[Fraction], found: Sequence[Fraction]) -> list[Difference]:
+    """Times of an animated WebP, whose encoder shows a frame longer where the next one changes nothing."""
+    begins = expected[0] if expected else Fraction(0)
+    wanted = [t - begins for t in expected]
+    if not found or len(found) > len(wanted):
+        return [Difference(f"{len(wanted)} frames went in, {len(found)} decode")]
+    far = [t for t in found if min(abs(t - w) for w in wanted) > _ANIMATION_SLACK_SECONDS]
+    return [Difference(f"no frame went in at {float(far[0]):.3f} s")] if far else []
+
+
 def compare_streams(
     source: ClipInfo, copies: Iterable[CopyPlan], counted: dict[int, PacketTally], found: FileFacts
 ) -> list[Difference]:
@@ -159,6 +180,12 @@ def compare_streams(
         if expected is None or about.is_cover or about.type == "attachment":
             continue
         tally = found.tallies[match.index]
+        if about.codec.startswith("pcm_"):  # without packets of its own: each container cuts it as it likes
+            if tally.nbytes != expected.nbytes:
+                out.append(Difference(f"{name}: {expected.nbytes} bytes went in, {tally.nbytes} are in the output"))
+            elif tally.digest.digest() != expected.digest.digest():
+                out.append(Difference(f"{name}: its samples differ"))
+            continue
         if tally.packets != expected.packets:
             if "mov_text" in (about.codec, copy.target_codec) and tally.packets > expected.packets:
                 continue  # gaps between cues are written as empty samples
@@ -199,6 +226,10 @@ def compare_picture(
             untagged = 0 if name == "range" else 2
             if was != now and not (was == untagged and name == "range" and now in (0, 1)):
                 out.append(Difference(f"colour {name} was {was}, is {now}"))
+        was, now = color.chroma_location, found_first.color.chroma_location
+        subsampled = found.video.format.chroma_shift_x and found.video.format.chroma_shift_y
+        if subsampled and found.video.codec in ("h264", "hevc") and (was or CHROMA_LEFT) != (now or CHROMA_LEFT):
+            out.append(Difference(f"the chroma position was {was}, is {now}"))
         matrix, _ = first_frame_metadata(found_first.carrier)
         if display_matrix and matrix != display_matrix:
             out.append(Difference("the display matrix (rotation) differs"))
@@ -221,6 +252,32 @@ def compare_chapters(source: FileFacts, found: FileFacts) -> list[Difference]:
                 Difference(f"chapter {number} was {a[2]!r} at {float(a[0]):.3f} s, is {b[2]!r} at {float(b[0]):.3f} s")
             )
     return out
+
+
+def lost_tags(source: ClipInfo, copies: Iterable[CopyPlan], found: ClipInfo) -> list[str]:
+    """Names of the tags of the container and of the kept streams that the output doesn't have, "stream 1: title"."""
+    out = _missing(source.metadata, found.metadata)
+    kept = {c.stream.index for c in copies if c.kept} | {source.video.index}
+    pairs: list[tuple[StreamInfo, StreamInfo]] = []
+    for kind in ("video", "audio", "subtitle"):
+        were = [s for s in source.streams if s.type == kind and s.index in kept and not s.is_cover]
+        are = [s for s in found.streams if s.type == kind and not s.is_cover]
+        pairs += zip(were, are)
+    for was, now in sorted(pairs, key=lambda pair: pair[0].index):
+        names = _missing(was.metadata, now.metadata)
+        out += [f"stream {was.index}: {name}" for name in names if name.lower() != "creation_time"]  # the container's
+    return out
+
+
+def _missing(were: Iterable[tuple[str, str]], are: Iterable[tuple[str, str]]) -> list[str]:
+    """Containers spell names in their own way: a tag is there by its name or by its value."""
+    now = list(are)
+    names, values = {name.lower() for name, _ in now}, {value.strip() for _, value in now}
+    return [
+        name
+        for name, value in were
+        if value.strip() and not _OWN_TAGS.match(name) and name.lower() not in names and value.strip() not in values
+    ]
 
 
 def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -> list[Difference]:
@@ -268,10 +325,12 @@ __all__ = [
     "Difference",
     "FileFacts",
     "PacketTally",
+    "compare_animation",
     "compare_chapters",
     "compare_picture",
     "compare_streams",
     "compare_times",
+    "lost_tags",
     "read_facts",
     "stream_info",
     "verify_files",
