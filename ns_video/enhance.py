@@ -27,6 +27,7 @@ from ns_video.device import PRECISIONS, available_memory, choose_precision, pick
 from ns_video.errors import ModelError, UsageError
 from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
 from ns_video.frame import Frame, JpegTables, Plane, QuantiserMap
+from ns_video.jpeg_tables import JFIF_YCBCR
 from ns_video.preset import ENSEMBLES, STILL_VIEWS
 from ns_video.stage import EnhancedFrame, EnhanceStats
 from ns_video.weights import Descriptor, load_descriptor
@@ -50,6 +51,8 @@ _LOUD, _TOO_LOUD = 0.125, 0.2
 """Change of a clip's frame / quantiser step, root mean squares of luma: from the first on it is believed less, at
 the second not at all. Natural clips are below 0.125; scrolling text, dithering and QR codes, which the network never
 learned and makes worse, above."""
+_LEAST_SIDE = 24
+"""JPEGs of fewer px a side are left: all of them is border, where a network knows least."""
 _UNDAMAGED_STEP = 1.0
 """Quantiser step (8-bit sample units) that loses no more than rounding does."""
 _CONSTANT, _VARIED = 1e-4, 0.05
@@ -347,6 +350,8 @@ class Enhancer:
             if self.descriptor.conditioning == "quantiser" and self.descriptor.scale == 1 and around.side is not None:
                 restored = torch.lerp(seen, restored, _belief(restored, seen, around.side))
             if self.domain == "rgb":
+                if self.descriptor.conditioning == "jpeg":
+                    restored = _stay_gray(restored, seen)
                 if around.jpeg is not None:
                     restored = hold(restored, seen, around.jpeg.tables, around.jpeg.phase)
                 restored.clamp_(0, 1)
@@ -386,6 +391,8 @@ class Enhancer:
                 if not bool(torch.isfinite(restored).all()) and self.precision != "fp32":
                     self.stats.fp32_retries += 1
                     restored = self._restored(pictures, planes, pitch, "fp32", views)
+                if self.descriptor.conditioning == "jpeg":
+                    restored = _stay_gray(restored, picture)
                 if isinstance(side, JpegEvidence) and self.domain == "rgb" and self.descriptor.scale == 1:
                     restored = hold(restored.clone(), picture, side.tables, side.phase)
                 change = color.resample(restored, size) - color.resample(picture, size)
@@ -418,6 +425,8 @@ class Enhancer:
                 known = reconcile(known, find_jpeg(_eight_bit_rgb(around.current)))
             if known is None or (self.options.skip_undamaged and _is_undamaged(known.tables)):
                 return None, "undamaged"
+            if self.descriptor.scale == 1 and min(frame.height, frame.width) < _LEAST_SIDE:
+                return None, "too small"
             around.jpeg = known if self.descriptor.scale == 1 and _shows_coefficients(frame) else None
             return jpeg_planes(known.tables).to(self.device), None
         current = frame.quantiser
@@ -794,6 +803,13 @@ def _health(seen: Tensor, restored: Tensor) -> Tensor:
     varied = few_seen.amax() - few_seen.amin() > _VARIED
     flat = few_restored.amax() - few_restored.amin() < _CONSTANT
     return finite & ~(varied & flat)
+
+
+def _stay_gray(restored: Tensor, seen: Tensor) -> Tensor:
+    """(1, 3, sH, sW) RGB: its luma, where the picture that was seen is gray in each pixel."""
+    is_gray = (seen.amax(1) - seen.amin(1)).amax() == 0
+    weights = torch.from_numpy(JFIF_YCBCR[0]).to(restored.device).view(1, 3, 1, 1)
+    return torch.where(is_gray, (restored * weights).sum(1, keepdim=True).expand_as(restored), restored)
 
 
 def _belief(restored: Tensor, seen: Tensor, side: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ class EnhancedFrame:
     passed_through: bool = False
     """It could not be restored and is the input (resampled where the output's size differs)."""
     reason: str | None = None
-    """Why it wasn't computed: a failure, "duplicate", "undamaged", "unknown damage"; None where it was."""
+    """Why it wasn't computed: a failure, "duplicate", "undamaged", "unknown damage", "too small"; None where it was."""
 
 
 @dataclass(slots=True)

@@ -319,6 +319,28 @@ def test_a_jpegs_tables_open_the_gate() -> None:
     assert clean.reason == "undamaged" and np.array_equal(clean.frame.planes[0], planes[0])
 
 
+def test_gray_jpegs_stay_gray() -> None:
+    luma: Any = np.random.default_rng(2).integers(0, 255, (40, 56)).astype(np.uint8)
+    coarse = JpegTables(np.full((8, 8), 40, np.uint16), np.full((8, 8), 60, np.uint16), (2, 2))
+    still = Frame((luma, luma, luma), 56, 40, RGB24, ColorInfo(matrix=0), 0, Fraction(1), jpeg=coarse)
+    enhancer = Enhancer(restorer("jpeg", domain="rgb"), fp32())
+    red, green, blue = next(enhancer.run([still])).frame.planes
+    assert np.array_equal(red, green) and np.array_equal(red, blue) and not np.array_equal(red, luma)
+    gray = torch.from_numpy(luma)[None, None].float().expand(1, 3, -1, -1) / 255
+    out = enhancer(gray, coarse)
+    assert float((out.amax(1) - out.amin(1)).max()) < 1e-6 and float((out - gray).abs().max()) > 0.01
+
+
+def test_a_jpeg_that_is_all_border_is_left() -> None:
+    planes: Any = tuple(np.random.default_rng(2).integers(0, 255, (16, 90)).astype(np.uint8) for _ in range(3))
+    coarse = JpegTables(np.full((8, 8), 40, np.uint16), np.full((8, 8), 60, np.uint16), (2, 2))
+    still = Frame(planes, 90, 16, RGB24, ColorInfo(matrix=0), 0, Fraction(1), jpeg=coarse)
+    enhancer = Enhancer(restorer("jpeg", domain="rgb"), fp32())
+    result = next(enhancer.run([still]))
+    assert result.reason == "too small" and all(np.array_equal(a, b) for a, b in zip(result.frame.planes, planes))
+    assert enhancer.stats.undamaged == 1
+
+
 def test_out_of_memory_takes_smaller_tiles() -> None:
     limit = 70 * 70
     calls: list[int] = []
