@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ns_video import constraint
 from ns_video.constraint import WIDTH, hold, project
-from ns_video.enhance import Enhancer
+from ns_video.enhance import Enhancer, load_enhancer
 from ns_video.estimate import JpegEvidence
 from ns_video.frame import ColorInfo, Frame, JpegTables
 from ns_video.jpeg_tables import ijg_tables
@@ -168,3 +168,14 @@ def test_flat_blocks_are_left() -> None:
     tables = ijg_tables(50, (2, 2))
     seen = tensor(saved(clean, tables))
     assert torch.equal(hold(seen + 0.004 * torch.randn_like(seen), seen, tables), seen)
+
+
+@pytest.mark.parametrize("quality", [75, 90])
+def test_the_shipped_network_leaves_dithering(quality: int) -> None:
+    ramp = np.linspace(0, 255, 128)[None].repeat(128, 0)
+    noise = np.random.default_rng(4).uniform(0, 255, (128, 128))
+    clean = np.repeat(((ramp > noise) * 255).astype(np.uint8)[..., None], 3, 2)
+    tables = ijg_tables(quality, (2, 2))
+    seen = tensor(saved(clean, tables))
+    restored = load_enhancer("photo", device="cpu", ensemble=1)(seen, tables)
+    assert error(restored, tensor(clean)) <= 1.01 * error(seen, tensor(clean))
