@@ -30,8 +30,11 @@ first on its change is believed less, at the second not at all. Photographs and 
 _LOUD, _TOO_LOUD = 0.55, 0.8
 """Power of the network's change / expected power of the JPEG's error. The best estimate of a picture changes it by
 less than the error; photographs and drawings: 0.53 in 99 of 100."""
-_FEW = 0.001
-"""Share of luma coefficients that aren't zero below which a picture is no more than flat blocks."""
+_QUIET = 0.05
+"""The same share below which no coefficient strays far enough to matter: smooth pictures have few that aren't zero."""
+_FEW, _SMOOTH = 0.001, 12.0
+"""Share of luma coefficients that aren't zero below which a picture is no more than flat blocks; and the mean
+difference of neighbouring blocks, 8-bit steps, up to which they are a smooth picture and not drawn on the grid."""
 
 
 def _coefficients(plane: Tensor, dct: Tensor) -> Tensor:
@@ -112,10 +115,12 @@ def belief(was: Tensor, now: Tensor, step: Tensor) -> Tensor:
     count = spoken.sum().clamp(min=1)
     strayed = ((((now - level * step).abs() > 0.5 * step) & spoken).sum() / count).float()
     loudness = (now - was).square().mean((0, 1)).sum() / _expected_error(level, step).sum()
+    means = was[..., 0, 0] / 8
+    jump = (means.diff(dim=0).abs().sum() + means.diff(dim=1).abs().sum()) / max(1, 2 * means.numel())
     parts = (
-        (_STRAYED - strayed) / (_STRAYED - _STRAYING),
+        torch.maximum((_STRAYED - strayed) / (_STRAYED - _STRAYING), 2.0 - loudness / _QUIET),
         (_TOO_LOUD - loudness) / (_TOO_LOUD - _LOUD),
-        spoken.float().mean() / _FEW,
+        torch.maximum(spoken.float().mean() / _FEW, 2.0 - jump / _SMOOTH),
     )
     return torch.stack(parts).clamp(0, 1).amin()
 

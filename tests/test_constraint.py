@@ -179,3 +179,16 @@ def test_the_shipped_network_leaves_dithering(quality: int) -> None:
     seen = tensor(saved(clean, tables))
     restored = load_enhancer("photo", device="cpu", ensemble=1)(seen, tables)
     assert error(restored, tensor(clean)) <= 1.01 * error(seen, tensor(clean))
+
+
+def test_a_smooth_picture_of_flat_blocks_is_believed() -> None:
+    """A ramp at low quality: no coefficient but the means is left, and the steps between blocks are the damage."""
+    ramp = np.add.outer(np.linspace(0, 40, 128), np.linspace(60, 120, 128))
+    clean = np.repeat(np.rint(ramp).astype(np.uint8)[..., None], 3, 2)
+    tables = ijg_tables(5, (2, 2))
+    seen = tensor(saved(clean, tables))
+    smoother = torch.lerp(seen, tensor(clean), 0.5)
+    held = hold(smoother, seen, tables)
+    assert torch.equal(held, project(smoother, seen, tables)) and error(held, tensor(clean)) < error(
+        seen, tensor(clean)
+    )
