@@ -26,6 +26,7 @@ from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer
 from ns_video.errors import InputError
 from ns_video.flow import FlowTimes, Meters, decoded_ahead, enhanced_ahead, settle
 from ns_video.frame import Frame, QuantiserMap
+from ns_video.jpeg_tables import ijg_tables
 from ns_video.machine import peak_memory, usable_cores
 from ns_video.media.bench_clip import picture
 from ns_video.media.carried import carry_quantisers
@@ -39,6 +40,8 @@ HELD_BYTES = 256 << 20
 """Decoded frames kept in memory for the stages that are measured alone."""
 _MATRIX = {"cpu": 2048, "cuda": 8192, "mps": 4096}
 _COPY_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30, "mps": 256 << 20}
+_TABLES = ijg_tables(50)
+"""What a network that reads a JPEG's tables is told."""
 _WARM_UP_FRAMES = 2
 NS_IC_SIZE = (1280, 640)
 NS_IC_TILE, NS_IC_OVERLAP = 256, 128
@@ -194,7 +197,8 @@ def measure_clip(clip: Path, folder: Path, options: BenchOptions) -> Generator[s
             for tile in options.tiles:
                 yield f"enhancing with {model}, {precision}, tile {tile or 'auto'}"
                 enhancer = Enhancer(descriptor, _enhance_options(options, precision, tile))
-                speed, memory = _measure_enhance(enhancer, held, options.seconds)
+                given = [_damaged(frame, enhancer) for frame in held]
+                speed, memory = _measure_enhance(enhancer, given, options.seconds)
                 rows.append(
                     EnhanceSpeed(
                         model=model,
@@ -358,7 +362,8 @@ def _measure_whole(
     first: Frame | None = None
     watch = _Watch()
     with open_clip(clip, _decode_options()) as reader, closing(carry_quantisers(reader.frames())) as source:
-        decoded = decoded_ahead(_until(source, watch, options.seconds), times, meters, None)
+        given = (_damaged(frame, enhancer) for frame in _until(source, watch, options.seconds))
+        decoded = decoded_ahead(given, times, meters, None)
         with closing(decoded), closing(enhanced_ahead(decoded, enhancer, times, meters)) as enhanced:
             for item in enhanced:
                 if not isinstance(item, EnhancedFrame):
@@ -409,6 +414,11 @@ def _until(frames: Iterable[Frame], watch: _Watch, seconds: float) -> Generator[
         yield frame
         if watch.seconds() > seconds:
             return
+
+
+def _damaged(frame: Frame, enhancer: Enhancer) -> Frame:
+    """A frame that the network will restore: one that reads a JPEG's tables would leave a clip's frames as they are."""
+    return dataclasses.replace(frame, jpeg=_TABLES) if enhancer.descriptor.conditioning == "jpeg" else frame
 
 
 def _at(frame: Frame, pts: int) -> Frame:

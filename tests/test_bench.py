@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from test_enhance import clip as frames_of
+from test_enhance import fp32, restorer
 from torch import nn
 
-from ns_video.bench import BenchOptions, gflop_per_pixel, measure_clip, measure_peaks, measure_pictures
+from ns_video.bench import BenchOptions, _damaged, gflop_per_pixel, measure_clip, measure_peaks, measure_pictures
+from ns_video.enhance import Enhancer
 from ns_video.errors import InputError
 from ns_video.media.bench_clip import make_clip
 from ns_video.media.decode import DecodeOptions, open_clip
@@ -122,3 +125,13 @@ def test_the_doctor_command() -> None:
     assert seen["devices"][0]["precisions"]["fp32"] == "works"
     assert seen["media"]["encoders"]["libx264"] is True
     assert "h264" in seen["media"]["decoders"]
+
+
+def test_networks_that_read_tables_are_measured_at_work() -> None:
+    """A clip's frames have none, and would pass as undamaged, quickly."""
+    enhancer = Enhancer(restorer("jpeg", domain="rgb"), fp32())
+    frames = frames_of(2)
+    assert [result.reason for result in enhancer.run(frames)] == ["undamaged"] * 2
+    assert [result.reason for result in enhancer.run(_damaged(frame, enhancer) for frame in frames)] == [None] * 2
+    plain = Enhancer(restorer("quantiser"), fp32())
+    assert _damaged(frames[0], plain) is frames[0]
