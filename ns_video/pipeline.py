@@ -253,7 +253,7 @@ class _Run:
             version=__version__, input=printable(source), output=printable(target), preset=self.preset.name
         )
         self.times, self.meters = FlowTimes(), Meters()
-        self.shift = Fraction(0)
+        self.shift, self.refused = Fraction(0), 0
         """Seconds by which the writer had to move all streams."""
         self._start = None if options.start is None else Fraction(options.start)
         self._end = None if options.end is None else Fraction(options.end)
@@ -712,7 +712,7 @@ class _Run:
             self.record.warnings.append(f"uneven times were rounded: this output knows only 1/{float(1 / tick):.6g} s")
 
     def _note_shift(self, writer: ClipWriter) -> None:
-        self.shift = writer.shift
+        self.shift, self.refused = writer.shift, writer.refused
         self.record.damage += [Damage(seconds, what) for seconds, what in writer.troubles]
         for index, count in sorted(writer.left_out.items()):
             packets = "a packet" if count == 1 else f"{count} packets"
@@ -1001,7 +1001,7 @@ class _Run:
             else:
                 found = read_facts(path)
                 differences = compare_times(expected, found, self.shift)
-                differences += compare_streams(info, copies, counted, found)
+                differences += compare_streams(info, copies, counted, found, self.refused)
                 if lost := lost_tags(info, copies, found.info):
                     more = f" and {len(lost) - _NAMED_TAGS} more" if len(lost) > _NAMED_TAGS else ""
                     names = printable(", ".join(lost[:_NAMED_TAGS]))

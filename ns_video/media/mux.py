@@ -245,6 +245,8 @@ class ClipWriter:
         self._closed = False
         self.troubles: list[tuple[float | None, str]] = []
         """(seconds, what) of copied packets that could not be written as they were."""
+        self.refused = 0
+        """Copied packets that the container would not take."""
         self.left_out: dict[int, int] = {}
         """Stream → copied packets from before 0 that were left out, for the container has no times at all."""
         self._counts_frames = settings.container_format == "avi" and plan.begins >= 0
@@ -383,6 +385,7 @@ class ClipWriter:
         except OutputError as error:
             if not isinstance(error.__cause__, av.error.ArgumentError):
                 raise
+            self.refused += 1
             self._trouble(stamp, f"stream {item.stream_index}: the container refuses a packet; it is left out")
             return False
         return True

@@ -139,9 +139,12 @@ def compare_animation(expected: Sequence[Fraction], found: Sequence[Fraction]) -
 
 
 def compare_streams(
-    source: ClipInfo, copies: Iterable[CopyPlan], counted: dict[int, PacketTally], found: FileFacts
+    source: ClipInfo, copies: Iterable[CopyPlan], counted: dict[int, PacketTally], found: FileFacts, refused: int = 0
 ) -> list[Difference]:
-    """Copied streams in order: kind, packets, payload, language and disposition."""
+    """Copied streams in order: kind, packets, payload, language and disposition.
+
+    `refused`: packets that the container would not take. It says so one packet too late, maybe of another stream.
+    """
     out: list[Difference] = []
     others = [s for s in found.info.streams if s.index != found.info.video.index]
     quicktime = dict(found.info.metadata).get("major_brand", "").startswith("qt")
@@ -192,7 +195,7 @@ def compare_streams(
             if about.codec == "hdmv_pgs_subtitle" and 0 < tally.packets < expected.packets:
                 continue  # MPEG-TS cuts a picture into packets that other containers keep whole
             counts = f"{expected.packets} packets went in, {tally.packets} are in the output"
-            out.append(Difference(f"{name}: {counts}", beside))
+            out.append(Difference(f"{name}: {counts}", beside or abs(expected.packets - tally.packets) <= refused))
         elif (
             not copy.target_codec
             and about.codec not in _REWRITTEN
