@@ -13,7 +13,6 @@ expects another kind of picture, the file has the last word.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -26,10 +25,11 @@ errors: `benchmarks/still_choices.py` compares them on held-out training picture
 
 _STRAYING, _STRAYED = 0.18, 0.28
 """Share of a picture's luma coefficients other than zero that the network moves by more than half a step: from the
-first on its change is believed less, at the second not at all. Photographs and drawings: 0.21 in 99 of 100."""
+first on its change is believed less, at the second not at all. Chosen on training pictures, nearly all of which stay
+below the first; `benchmarks/graphics.py` shows what is above."""
 _LOUD, _TOO_LOUD = 0.55, 0.8
-"""Power of the network's change / expected power of the JPEG's error. The best estimate of a picture changes it by
-less than the error; photographs and drawings: 0.53 in 99 of 100."""
+"""Power of the network's change / expected power of the JPEG's error, likewise. The best estimate of a picture changes
+it by less than the error."""
 _QUIET = 0.05
 """The same share below which no coefficient strays far enough to matter: smooth pictures have few that aren't zero."""
 _FEW, _SMOOTH = 0.001, 12.0
@@ -52,23 +52,28 @@ def hold(
     restored: Tensor, decoded: Tensor, tables: JpegTables, phase: tuple[int, int] = (0, 0), width: float = WIDTH
 ) -> Tensor:
     """`project`, of a change that is believed no more than `belief` says; (1, 3, H, W) RGB in [0, 1], not clamped."""
-    luma = [_whole_blocks(picture, phase, JFIF_YCBCR[0]) for picture in (decoded, restored)]
-    if luma[0] is None or luma[1] is None:
+    inner = _whole_blocks(decoded, phase)
+    if inner is None:
         return restored
-    dct = torch.from_numpy(dct_matrix()).to(restored.device)
+    dct, to_ycbcr = (torch.from_numpy(matrix).to(restored.device) for matrix in (dct_matrix(), JFIF_YCBCR))
     step = torch.from_numpy(tables.luma.astype(np.float32)).to(restored.device)
-    share = belief(_coefficients(luma[0] - 128, dct), _coefficients(luma[1] - 128, dct), step)
-    return torch.lerp(decoded.to(restored.dtype), project(restored, decoded, tables, phase, width), share)
+    was, now = (_coefficients(_weighted(picture[0][inner], to_ycbcr[0]) - 128, dct) for picture in (decoded, restored))
+    moved = project(restored, decoded, tables, phase, width)
+    return torch.lerp(decoded.to(restored.dtype), moved, belief(was, now, step))
 
 
-def _whole_blocks(picture: Tensor, phase: tuple[int, int], weights: npt.NDArray[np.float32]) -> Tensor | None:
-    """A plane of the picture's whole blocks, 0 to 255; None where there are none."""
+def _whole_blocks(picture: Tensor, phase: tuple[int, int]) -> tuple[slice, slice, slice] | None:
+    """Where a (1, C, H, W) picture's whole blocks lie; None where there are none."""
     top, left = phase
     height, width = (picture.shape[-2] - top) // 8 * 8, (picture.shape[-1] - left) // 8 * 8
     if height <= 0 or width <= 0:
         return None
-    inner = picture[0, :, top : top + height, left : left + width]
-    return torch.einsum("i,ihw->hw", torch.from_numpy(weights).to(picture.device), inner.float()) * 255.0
+    return slice(None), slice(top, top + height), slice(left, left + width)
+
+
+def _weighted(rgb: Tensor, weights: Tensor) -> Tensor:
+    """(3, H, W) in [0, 1] → (H, W), a plane in 8-bit steps."""
+    return (rgb * (weights.view(3, 1, 1) * 255.0)).sum(0)
 
 
 def project(
@@ -79,22 +84,21 @@ def project(
     `phase` is the (row, column) of the first whole block. Luma is held, and chroma where it wasn't subsampled; blocks
     that the border cuts are left. A coefficient may always keep the value that it has in `decoded`.
     """
-    top, left = phase
-    height, width_px = (restored.shape[-2] - top) // 8 * 8, (restored.shape[-1] - left) // 8 * 8
-    if height <= 0 or width_px <= 0:
+    inner = _whole_blocks(restored, phase)
+    if inner is None:
         return restored
     device = restored.device
     dct, to_ycbcr = (torch.from_numpy(matrix).to(device) for matrix in (dct_matrix(), JFIF_YCBCR))
-    inner = (..., slice(top, top + height), slice(left, left + width_px))
     planes = 3 if tables.subsampling == (1, 1) else 1
-    change = torch.zeros(3, height, width_px, device=device)
+    change = torch.zeros_like(restored[0][inner])
     for index in range(planes):
-        weights = to_ycbcr[index].view(3, 1, 1) * 255.0
         table = tables.luma if index == 0 else tables.chroma
         step = torch.from_numpy(table.astype(np.float32)).to(device)
         offset = 128.0 if index == 0 else 0.0
-        was = _coefficients((decoded[0][inner] * weights).sum(0) - offset, dct)
-        now = _coefficients((restored[0][inner] * weights).sum(0) - offset, dct)
+        was, now = (
+            _coefficients(_weighted(picture[0][inner], to_ycbcr[index]) - offset, dct)
+            for picture in (decoded, restored)
+        )
         middle = torch.round(was / step) * step
         held = now.maximum((middle - width * step).minimum(was)).minimum((middle + width * step).maximum(was))
         change[index] = _plane(held - now, dct)

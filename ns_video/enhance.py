@@ -49,8 +49,8 @@ _BATCH_PIXELS = 1 << 21
 """Pixels that fill a GPU: smaller tiles are batched up to this."""
 _LOUD, _TOO_LOUD = 0.125, 0.2
 """Change of a clip's frame / quantiser step, root mean squares of luma: from the first on it is believed less, at
-the second not at all. Natural clips are below 0.125; scrolling text, dithering and QR codes, which the network never
-learned and makes worse, above."""
+the second not at all. Chosen on training clips, which stay below the first; dithering and QR codes, which the network
+never learned and makes worse, are above the second."""
 _LEAST_SIDE = 24
 """JPEGs of fewer px a side are left: all of them is border, where a network knows least."""
 _UNDAMAGED_STEP = 1.0
@@ -347,13 +347,8 @@ class Enhancer:
                 around.pictures(), around.side, around.pitch, precision, self.options.ensemble or 1
             )
             healthy = _health(seen, restored)
-            if self.descriptor.conditioning == "quantiser" and self.descriptor.scale == 1 and around.side is not None:
-                restored = torch.lerp(seen, restored, _belief(restored, seen, around.side))
+            restored = self._as_told(restored, seen, around.side, around.jpeg)
             if self.domain == "rgb":
-                if self.descriptor.conditioning == "jpeg":
-                    restored = _stay_gray(restored, seen)
-                if around.jpeg is not None:
-                    restored = hold(restored, seen, around.jpeg.tables, around.jpeg.phase)
                 restored.clamp_(0, 1)
             target = color.resample(seen, size)
             change = color.resample(restored, size).sub_(target)
@@ -391,10 +386,8 @@ class Enhancer:
                 if not bool(torch.isfinite(restored).all()) and self.precision != "fp32":
                     self.stats.fp32_retries += 1
                     restored = self._restored(pictures, planes, pitch, "fp32", views)
-                if self.descriptor.conditioning == "jpeg":
-                    restored = _stay_gray(restored, picture)
-                if isinstance(side, JpegEvidence) and self.domain == "rgb" and self.descriptor.scale == 1:
-                    restored = hold(restored.clone(), picture, side.tables, side.phase)
+                known = side if isinstance(side, JpegEvidence) else None
+                restored = self._as_told(restored, picture, planes, known)
                 change = color.resample(restored, size) - color.resample(picture, size)
             change = change * self.options.strength
             if self.options.sharpen > 0:
@@ -405,6 +398,19 @@ class Enhancer:
                 change = color.ycbcr_to_rgb(change + offset)
             out = (color.resample(seen, size) + change).clamp_(0, 1)
         return out.to(rgb.device).clone()
+
+    def _as_told(self, restored: Tensor, seen: Tensor, planes: Tensor | None, jpeg: JpegEvidence | None) -> Tensor:
+        """What the network made of `seen`, as far as what was told of the damage lets it be believed."""
+        conditioning = self.descriptor.conditioning
+        if conditioning == "jpeg" and self.domain == "rgb":
+            restored = _stay_gray(restored, seen)
+        if self.descriptor.scale != 1:
+            return restored
+        if conditioning == "quantiser" and planes is not None:
+            return torch.lerp(seen, restored, _belief(restored, seen, planes))
+        if jpeg is not None and self.domain == "rgb":
+            return hold(restored, seen, jpeg.tables, jpeg.phase)
+        return restored
 
     # Side information.
 

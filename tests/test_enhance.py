@@ -257,6 +257,7 @@ def test_frames_go_to_several_devices_in_turn_with_the_same_result(frames_seen: 
     assert planes_of(shared.run(frames)) == planes_of(alone.run(frames))
     assert dataclasses.replace(shared.stats, device="cpu") == alone.stats and shared.stats.duplicates == 4
     assert shared.stats.device == "cpu,cpu,cpu"
+    assert len(shared._others) == 2 and all(other._networks for other in shared._others)  # they did their share
 
 
 def test_a_failure_on_another_device_is_mended_there() -> None:
