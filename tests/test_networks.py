@@ -59,8 +59,10 @@ def reach(network: Callable[[Tensor], Tensor], side: int, block: int) -> int:
     [
         ("tiny", 99_228),
         ("small", 357_964),
-        ("fine", 358_220),
+        ("lean", 542_668),
         ("deep", 579_660),
+        ("fine", 358_220),
+        ("finer", 616_908),
         ("medium", 1_412_236),
         ("large", 6_558_508),
     ],

@@ -9,10 +9,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from ns_video.cli.train import command as train_command
 from ns_video.conditioning import quantiser_planes
 from ns_video.errors import InputError, OutputError, UsageError
 from ns_video.frame import QuantiserMap
+from ns_video.media.screen_clips import add_caption, draw_page
 from ns_video.media.training_clips import (
     PICTURE_TYPES,
     UNKNOWN_STEP,
@@ -25,6 +28,7 @@ from ns_video.media.training_clips import (
     split_planes,
     step_to_code,
 )
+from ns_video.networks.ns_restore import SIZES
 from ns_video.training.video import (
     Pool,
     VideoTraining,
@@ -155,6 +159,34 @@ def test_the_camera_moves_and_the_seed_decides(tmp_path: Path) -> None:
     assert any(not np.array_equal(clip[0], clip[-1]) for clip in moved)
 
 
+def test_screen_clips_have_hard_edges_and_move_by_whole_pixels(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "still.png"), textured(300, 420, 3))
+    maker = ClipMaker(find_sources([], [tmp_path], screen_share=1.0), 4)
+    clips = [maker.truth(index, (8, 96, 128)) for index in range(24)]
+    assert all(clip.shape == (8, 144, 128) and clip.dtype == np.uint8 for clip in clips)
+    assert np.array_equal(clips[5], ClipMaker(maker.sources, 4).truth(5, (8, 96, 128)))
+    moving = [clip for clip in clips if not np.array_equal(clip[0], clip[-1])]
+    assert len(moving) > 12
+    scrolled = sum(
+        any(np.array_equal(clip[0, shift:96, :], clip[1, : 96 - shift, :]) for shift in range(1, 14)) for clip in moving
+    )
+    assert scrolled > 0  # a page without a bar goes up by whole pixels: its luma is that of the frame before, shifted
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 30), (300, 24)])
+def test_pages_of_any_size_are_drawn(size: tuple[int, int]) -> None:
+    for seed in range(60):
+        assert draw_page(np.random.default_rng(seed), *size).shape == (*size, 3)
+
+
+def test_captions_stand_on_the_pictures_below() -> None:
+    pictures = [np.full((96, 160, 3), 90, np.uint8) for _ in range(6)]
+    for seed in range(8):
+        captioned = add_caption(pictures, np.random.default_rng(seed))
+        assert len(captioned) == 6 and all((picture == 90).all() for picture in pictures)
+        assert all((picture[:40] == 90).all() and (picture != 90).any() for picture in captioned)
+
+
 def test_validation_clips_are_told_by_their_crf(tmp_path: Path) -> None:
     for seed in range(20):
         cv2.imwrite(str(tmp_path / f"still{seed}.png"), textured(200, 300, seed))
@@ -251,6 +283,19 @@ def test_a_training_begins_with_a_shipped_model(pool: Path, tmp_path: Path, opti
         list(train_video(dataclasses.replace(config, size="tiny", output=tmp_path / "other")))
 
 
+def test_a_deeper_video_network_grows_from_a_model(pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SIZES, "bigger", (24, (1, 3, 1)))
+    start = small(pool, tmp_path / "start", steps=2, rate=1e-2)
+    assert len(list(train_video(start))) == 2
+    deeper = small(pool, tmp_path / "grown", size="bigger", start=model_file(start), steps=1, rate=0.0)
+    assert len(list(train_video(deeper))) == 1
+    pair = read_pair(sorted(pool.glob("*.npy"))[0])
+    before, after = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("start", "grown"))
+    assert sum(p.numel() for p in after.parameters()) > sum(p.numel() for p in before.parameters())
+    steps = told_steps(pair.coded)
+    assert np.array_equal(restore_luma(before, pair, steps, 1), restore_luma(after, pair, steps, 1))
+
+
 def test_the_configuration_is_checked(tmp_path: Path) -> None:
     file = tmp_path / "video.toml"
     file.write_text('cache = "c"\noutput = "o"\nsize = "tiny"\n')
@@ -264,3 +309,21 @@ def test_the_configuration_is_checked(tmp_path: Path) -> None:
 def test_an_empty_pool_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no clip pair"):
         next(train_video(small(tmp_path, tmp_path / "out")))
+
+
+def test_the_command_makes_each_part_of_the_pool_and_trains(tmp_path: Path) -> None:
+    stills = tmp_path / "stills"
+    stills.mkdir()
+    for seed in range(2):
+        cv2.imwrite(str(stills / f"still{seed}.png"), textured(300, 420, seed))
+    part = f'[[make]]\npictures = ["{stills}"]\ncount = 1\n'
+    recipe = tmp_path / "video.toml"
+    recipe.write_text(
+        f'cache = "{tmp_path / "pool"}"\noutput = "{tmp_path / "out"}"\n'
+        'size = "tiny"\nsteps = 1\nbatch = 1\ncrop = 48\n'
+        f"{part}seed = 1\n{part}seed = 2\nscreen_share = 1.0\n"
+    )
+    result = CliRunner().invoke(train_command, [str(recipe), "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in sorted((tmp_path / "pool").iterdir())] == ["clip-1-00000.npy", "clip-2-00000.npy"]
+    assert (tmp_path / "out" / "video.safetensors").is_file()

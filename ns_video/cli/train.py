@@ -78,20 +78,21 @@ def _is_for_clips(path: Path) -> bool:
 
 
 def _train_video(path: Path, resume: bool, as_json: bool) -> None:
-    """Makes the pool of coded clips where `[make]` asks for one, then trains."""
+    """Makes the pool of coded clips that `[make]`, or each `[[make]]`, asks for, then trains."""
     from tqdm import tqdm
 
     from ns_video.training.video import model_file, read_config, train_video
     from ns_video.training.video_clips import find_sources, grow_pool, grow_validation
 
     settings = read_config(path)
-    make = _table(path).get("make")
-    if make is not None:
-        folders = [[Path(folder) for folder in make.get(key, [])] for key in ("clips", "pictures")]
-        pool = grow_pool(find_sources(*folders), settings.cache, int(make["count"]), int(make.get("seed", 0)))
+    make = _table(path).get("make", [])
+    for number, part in enumerate([make] if isinstance(make, dict) else make):
+        folders = [[Path(folder) for folder in part.get(key, [])] for key in ("clips", "pictures")]
+        sources = find_sources(*folders, screen_share=float(part.get("screen_share", 0.0)))
+        pool = grow_pool(sources, settings.cache, int(part["count"]), int(part.get("seed", 0)))
         for _ in tqdm(pool, desc="coded clips", unit="clip", disable=True if as_json else None):
             pass
-        if settings.validation is not None:
+        if number == 0 and settings.validation is not None:
             made = grow_validation(find_sources(*folders, validation=True), settings.validation)
             for _ in tqdm(made, desc="validation clips", unit="clip", disable=True if as_json else None):
                 pass

@@ -34,13 +34,15 @@ class NsRestoreConfig:
 SIZES: dict[str, tuple[int, tuple[int, int, int]]] = {
     "tiny": (24, (0, 2, 0)),
     "small": (32, (1, 4, 1)),
-    "fine": (32, (8, 2, 2)),
+    "lean": (32, (2, 6, 2)),
     "deep": (32, (3, 6, 3)),
+    "fine": (32, (8, 2, 2)),
+    "finer": (32, (12, 4, 4)),
     "medium": (64, (1, 4, 1)),
     "large": (112, (2, 6, 2)),
 }
 """Name → (channels, blocks). "fine" has small's weights at the upper level: for pictures that are to be enlarged.
-"deep" is small with more blocks, which it can grow from."""
+"lean" and "deep" are small with more blocks, which they can grow from; "finer" is fine with more."""
 
 
 class ResidualBlock(nn.Module):

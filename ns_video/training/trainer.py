@@ -29,7 +29,7 @@ from ns_video.media.degrade import degrade_still, parse_spec
 from ns_video.media.plot import Chart, Curve, write_charts
 from ns_video.networks.deblur_study import StudyConfig, build_study_network
 from ns_video.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
-from ns_video.networks.ns_restore import SIZES, NsRestore, NsRestoreConfig, ResidualBlock
+from ns_video.networks.ns_restore import SIZES, NsRestore, NsRestoreConfig
 from ns_video.networks.nsie import Nsie, NsieConfig
 from ns_video.networks.vgg_features import VggFeatures, load_vgg
 from ns_video.prefetch import prefetch
@@ -48,6 +48,7 @@ from ns_video.training.evaluate import enlarge, psnr, to_rgb, to_tensor
 from ns_video.training.losses import Terms, ssim_index
 from ns_video.training.optimizer import make_optimizer
 from ns_video.training.pictures import Batch, PictureSet, batches
+from ns_video.training.start import grow_from
 from ns_video.weights import Metadata, save_model
 from ns_video.weights.foreign import HAT_SIZES, RcanConfig, build_hat, build_rcan
 from ns_video.weights.load import load_weights
@@ -171,35 +172,12 @@ def make_network(config: TrainingConfig) -> nn.Module:
 
 
 def start_from(network: nn.Module, name_or_path: str) -> tuple[int, int]:
-    """Copies what fits from a model; returns (tensors copied, tensors of the network).
-
-    A first layer that sees other side planes takes the picture's part and begins to learn theirs from zero. Residual
-    blocks that the model doesn't have begin as identity, so that a network of the same width grows from it.
+    """`grow_from` with the weights of a model; returns (tensors copied, tensors of the network).
 
     Raises:
         ModelError: the model can't be loaded.
     """
-    theirs = load_weights(name_or_path).tensors
-    own = network.state_dict()
-    copied = 0
-    for key, tensor in own.items():
-        there = theirs.get(key)
-        if there is None:
-            continue
-        if there.shape == tensor.shape:
-            tensor.copy_(there)
-            copied += 1
-        elif key == "head.weight" and isinstance(network, NsRestore) and there.shape[::2] == tensor.shape[::2]:
-            pixels = min(there.shape[1], tensor.shape[1] - network.config.side)
-            tensor.zero_()[:, :pixels].copy_(there[:, :pixels])
-            copied += 1
-    if copied:
-        for name, block in network.named_modules():
-            if isinstance(block, ResidualBlock) and f"{name}.conv2.weight" not in theirs:
-                own[f"{name}.conv2.weight"].zero_()
-                own[f"{name}.conv2.bias"].zero_()
-    network.load_state_dict(own)
-    return copied, len(own)
+    return grow_from(network, load_weights(name_or_path).tensors), len(network.state_dict())
 
 
 def call_network(network: nn.Module, picture: Tensor, side: Tensor | None) -> Tensor:

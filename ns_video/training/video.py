@@ -33,6 +33,7 @@ from ns_video.media.training_clips import (
 from ns_video.networks.ns_restore import SIZES, NsRestore, NsRestoreConfig
 from ns_video.prefetch import prefetch
 from ns_video.training.optimizer import OPTIMIZERS, Muon
+from ns_video.training.start import grow_from
 from ns_video.training.video_clips import ClipPair, read_pair
 from ns_video.weights import Metadata, save_model
 from ns_video.weights.load import load_weights
@@ -55,7 +56,8 @@ class VideoTraining:
     validation: Path | None = None
     """Folder of held-out clip pairs."""
     start: Path | None = None
-    """Checkpoint whose averaged weights to begin with; or a model, by name or file."""
+    """Checkpoint whose averaged weights to begin with; or a model, by name or file. Of the same size, or with fewer
+    blocks: the others begin as identity."""
     size: str = "small"
     frames: int = 3
     steps: int = 12_000
@@ -449,11 +451,11 @@ def train_video(config: VideoTraining, *, resume: bool = True) -> Iterator[Video
         state.load(checkpoint)
     elif config.start is not None:
         begun = _weights_of(config.start)
-        try:
-            network.load_state_dict(begun)
-        except RuntimeError as error:
-            raise UsageError(f"{config.start} is another network than size '{config.size}' makes") from error
-        averaged.load_state_dict(begun)
+        own = network.state_dict()
+        if any(key not in own or own[key].shape != tensor.shape for key, tensor in begun.items()):
+            raise UsageError(f"{config.start} is another network than size '{config.size}' makes or can grow from")
+        grow_from(network, begun)
+        averaged.load_state_dict(network.state_dict())
     pool = Pool(config.cache)
     pool.names()
     batches = prefetch(

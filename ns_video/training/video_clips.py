@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ns_video.errors import InputError
 from ns_video.media.pictures import list_pictures, read_rgb
+from ns_video.media.screen_clips import add_caption, screen_pictures
 from ns_video.media.training_clips import (
     BLOCK,
     Clip,
@@ -24,6 +25,7 @@ from ns_video.media.training_clips import (
     Rgb,
     bend,
     blur_mask,
+    clip_to_rgb,
     crop_clip,
     ellipse_mask,
     encode_decode,
@@ -59,13 +61,17 @@ class ClipSources:
     """Stills for the synthetic camera."""
     real_share: float = 0.4
     """Share of clips cut from `clips`."""
+    screen_share: float = 0.0
+    """Share of clips drawn by `screen_clips`; half as many again are other clips with captions."""
     held_out_share: float = 0.06
     """Share of the stills, and the last third of every clip longer than 50 frames, kept for validation."""
     validation: bool = False
     """Take the held-out part instead of the rest."""
 
 
-def find_sources(clip_folders: list[Path], picture_folders: list[Path], *, validation: bool = False) -> ClipSources:
+def find_sources(
+    clip_folders: list[Path], picture_folders: list[Path], *, validation: bool = False, screen_share: float = 0.0
+) -> ClipSources:
     """The clips and stills in some folders.
 
     Raises:
@@ -79,7 +85,7 @@ def find_sources(clip_folders: list[Path], picture_folders: list[Path], *, valid
     pictures = [path for folder in picture_folders for path in list_pictures(folder)]
     if not clips and not pictures:
         raise InputError("no clip and no picture to train on")
-    return ClipSources(tuple(clips), tuple(pictures), validation=validation)
+    return ClipSources(tuple(clips), tuple(pictures), screen_share=screen_share, validation=validation)
 
 
 def is_held_out(path: Path, share: float) -> bool:
@@ -103,6 +109,11 @@ class ClipMaker:
             path for path in sources.pictures if is_held_out(path, sources.held_out_share) == sources.validation
         ]
 
+    @property
+    def sources(self) -> ClipSources:
+        """What it makes clips from."""
+        return self._sources
+
     def truth(self, index: int, shape: tuple[int, int, int] | None = None) -> Clip:
         """A clean clip; the next draws of `pair` follow from the same index.
 
@@ -117,6 +128,18 @@ class ClipMaker:
         height, width = ((192, 256), (224, 288), (192, 320), (256, 256), (256, 320), (224, 384))[int(rng.integers(6))]
         if shape is not None:
             frames, height, width = shape
+        share = self._sources.screen_share
+        kind = rng.random() if share else 1.0
+        if kind < share:
+            return rgb_to_clip(screen_pictures(self._draw, rng, frames, height, width))
+        clip = self._filmed(frames, height, width)
+        if kind < 1.5 * share:
+            clip = rgb_to_clip(add_caption([clip_to_rgb(clip, t) for t in range(len(clip))], rng))
+        return clip
+
+    def _filmed(self, frames: int, height: int, width: int) -> Clip:
+        """Real motion, or a synthetic camera's."""
+        rng = self._rng
         if self._real and (not self._pictures or rng.random() < self._sources.real_share):
             return self._cut(frames, height, width)
         if rng.random() < 0.4:  # a camera of more pixels, reduced: as crisp as a real clip that was made smaller

@@ -1,0 +1,37 @@
+"""Begins a training with another network's weights. Floor 4."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from ns_video.networks.ns_restore import NsRestore, ResidualBlock
+
+
+def grow_from(network: nn.Module, weights: Mapping[str, Tensor]) -> int:
+    """Copies what fits from `weights` (name → tensor) into the network; returns the number of tensors copied.
+
+    A first layer that sees other side planes takes the picture's part and begins to learn theirs from zero. Residual
+    blocks that `weights` don't have begin as identity, so that a network of the same width grows from them.
+    """
+    own = network.state_dict()
+    copied = 0
+    for key, tensor in own.items():
+        there = weights.get(key)
+        if there is None:
+            continue
+        if there.shape == tensor.shape:
+            tensor.copy_(there)
+            copied += 1
+        elif key == "head.weight" and isinstance(network, NsRestore) and there.shape[::2] == tensor.shape[::2]:
+            pixels = min(there.shape[1], tensor.shape[1] - network.config.side)
+            tensor.zero_()[:, :pixels].copy_(there[:, :pixels])
+            copied += 1
+    if copied:
+        for name, block in network.named_modules():
+            if isinstance(block, ResidualBlock) and f"{name}.conv2.weight" not in weights:
+                own[f"{name}.conv2.weight"].zero_()
+                own[f"{name}.conv2.bias"].zero_()
+    network.load_state_dict(own)
+    return copied
