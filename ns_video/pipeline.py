@@ -366,10 +366,13 @@ class _Run:
                 ):
                     raise UsageError(f"{printable(path)} is the input or the output itself")
 
-    def _load_enhancer(self) -> Stage:
-        """The stage, its network on its device. torch is imported here, and only where something is to be computed."""
+    def _load_enhancer(self, of_preset: str | None = None) -> Stage:
+        """The stage, its network on its device. torch is imported here, and only where something is to be computed.
+
+        `of_preset`: the preset's model where it isn't the one for stills or clips.
+        """
         options, preset = self.options, self.preset
-        name = options.model or (preset.still_model if self.is_still else preset.clip_model)
+        name = options.model or of_preset or (preset.still_model if self.is_still else preset.clip_model)
         sharpen = preset.sharpen if options.sharpen is None else options.sharpen
         self._conditioning, self._settings, self._device = "none", "", "cpu"
         if name == "identity" and not sharpen and options.scale is None and options.size is None:
@@ -449,6 +452,7 @@ class _Run:
             allow_protocols=options.allow_protocols,
             threads=options.threads or codec_threads(),
             quantisers=self._conditioning == "quantiser",
+            jpeg_tables=self._conditioning in ("quantiser", "jpeg"),
             deinterlace=deinterlace,
             start_seconds=options.start,
             end_seconds=options.end,
@@ -462,7 +466,18 @@ class _Run:
             animation = open_animation(Path(source), self._decode_options())
             if animation is not None:
                 return animation
-        return open_clip(source, self._decode_options())
+        return self._suited(open_clip(source, self._decode_options()))
+
+    def _suited(self, reader: ClipReader) -> ClipReader:
+        """The reader of a clip, once the preset's model is the one for its codec."""
+        model = self.preset.jpeg_clip_model
+        if model and not self.options.model and self.record.model.name != model and reader.info.video.codec == "mjpeg":
+            try:
+                self.enhancer = self._load_enhancer(model)
+            except BaseException:
+                reader.close()
+                raise
+        return reader
 
     def _plan(self, info: ClipInfo, first: Frame, container_format: str) -> VideoPlan:
         options = self.options

@@ -27,6 +27,8 @@ class Preset:
     """The model for clips."""
     still_model: str
     """The model for stills."""
+    jpeg_clip_model: str = ""
+    """The model for clips whose frames are JPEGs (Motion JPEG); that for clips where there is none."""
     speed: str = "medium"
     """x264/x265 preset name for encoders that have one."""
     strength: float = 1.0

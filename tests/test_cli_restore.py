@@ -313,6 +313,16 @@ def test_help_names_every_option_of_the_contract(ns_video: Command) -> None:
         assert name in commands
 
 
+@pytest.mark.parametrize("place", [("-q", "restore"), ("restore", "-q"), ("restore", "--quiet")])
+def test_quiet_stands_on_either_side_of_the_command(
+    ns_video: Command, plain_clip: Path, tmp_path: Path, place: tuple[str, str]
+) -> None:
+    loud = ns_video("restore", plain_clip, tmp_path / "loud.mkv", "--model", "identity")
+    quiet = ns_video(*place, plain_clip, tmp_path / "quiet.mkv", "--model", "identity")
+    assert (loud.code, quiet.code) == (0, 0) and loud.err and not quiet.err
+    assert "--quiet" in ns_video("models", "list", "--help").out
+
+
 def test_module_and_version(program: list[str], environment: dict[str, str]) -> None:
     done = subprocess.run([*program, "--version"], capture_output=True, text=True, env=environment, timeout=30)
     assert (done.returncode, done.stdout.strip()) == (0, f"ns-video, version {ns_video.__version__}")

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from conftest import ffmpeg
 from material import FRAMES, X264, Recipe, facts, write_clip
+from PIL import Image
 
 from ns_video.errors import DamageError, InputError
 from ns_video.frame import Frame
 from ns_video.media.coded_headers import LIKENESS
 from ns_video.media.decode import CopiedPacket, DecodeOptions, open_clip
+from ns_video.media.jpeg_headers import JpegHeaders
 
 
 def frames(source: Path | io.BytesIO, **options: object) -> list[Frame]:
@@ -242,3 +244,54 @@ def test_times_without_a_constant_rate(tmp_path: Path) -> None:
     times = (5, 6, 7, 1000, 1001, 60_000)
     path = write_clip(tmp_path / "odd.mkv", Recipe(times=times, options={**X264, "bf": "0"}))
     assert [f.pts * f.time_base for f in frames(path) if f.pts is not None] == [Fraction(t, 1000) for t in times]
+
+
+@pytest.mark.parametrize(("pixels", "subsampling"), [("yuvj420p", (2, 2)), ("yuvj422p", (2, 1)), ("yuvj444p", (1, 1))])
+@pytest.mark.parametrize("suffix", ["avi", "mov", "mkv"])
+def test_motion_jpeg_tells_its_tables(tmp_path: Path, pixels: str, subsampling: tuple[int, int], suffix: str) -> None:
+    clip = tmp_path / f"clip.{suffix}"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=25:duration=0.4", "-c:v", "mjpeg", "-pix_fmt", pixels,
+           "-q:v", "7", str(clip))  # fmt: skip
+    with av.open(str(clip)) as container:
+        first = next(packet for packet in container.demux(video=0) if packet.size)
+        with Image.open(io.BytesIO(bytes(first))) as image:
+            wanted = {name: np.array(table).reshape(8, 8) for name, table in image.quantization.items()}  # type: ignore[attr-defined]
+    found = frames(clip, jpeg_tables=True)
+    assert len(found) == 10
+    for frame in found:
+        assert frame.jpeg is not None and frame.jpeg.subsampling == subsampling
+        assert np.array_equal(frame.jpeg.luma, wanted[min(wanted)])
+        assert np.array_equal(frame.jpeg.chroma, wanted[max(wanted)])
+    assert all(frame.jpeg is None for frame in frames(clip))
+
+
+def test_each_motion_jpeg_frame_has_its_own_tables(tmp_path: Path) -> None:
+    """Stills of different quality as one stream, whose tables differ from packet to packet."""
+    picture = np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)
+    raw = b""
+    for quality in (20, 90, 50, 75):
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "JPEG", quality=quality)
+        raw += file.getvalue()
+    stream, clip = tmp_path / "raw.mjpeg", tmp_path / "clip.mkv"
+    stream.write_bytes(raw)
+    ffmpeg("-f", "mjpeg", "-i", str(stream), "-c", "copy", str(clip))
+    for source in (stream, clip):
+        found = frames(source, jpeg_tables=True)
+        assert [frame.jpeg is not None for frame in found] == [True] * 4, source
+        tables = [int(frame.jpeg.luma.sum()) for frame in found if frame.jpeg is not None]
+        assert sorted(tables) == [tables[1], tables[3], tables[2], tables[0]] and len(set(tables)) == 4
+
+
+@pytest.mark.parametrize("length", range(0, 700, 23))
+def test_damaged_jpeg_headers_tell_nothing(length: int) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(file, "JPEG", quality=50)
+    data = file.getvalue()
+    for broken in (data[:length], data[:length] + b"\xff\xdb\x00\x03" + data[length:], bytes(length)):
+        headers = JpegHeaders()
+        packet = av.Packet(broken)
+        packet.pts = 5
+        headers.see(packet)
+        told = headers.of(5, 16)
+        assert told is None or told.luma.shape == (8, 8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -228,6 +229,34 @@ def test_what_a_container_cannot_hold_is_named(name: str, two_audio_subs_chapter
         assert any(f"stream {stream.index}" in text for text in record.warnings)
     if name in ("a.mkv", "a.mp4", "a.mov"):
         assert not [s for s in lost if s.type in ("audio", "subtitle") and s.codec != "flac"]
+
+
+def luma_psnr(path: Path, truth: np.ndarray) -> float:
+    with av.open(str(path)) as clip:
+        pictures = [frame.to_ndarray()[: truth.shape[1]].astype(float) for frame in clip.decode(video=0)]
+    return float(10 * np.log10(255**2 / np.mean((np.stack(pictures) - truth) ** 2)))
+
+
+def test_motion_jpeg_is_restored_by_the_tables_of_its_frames(tmp_path: Path) -> None:
+    """Under the presets that choose by the clip; from a file and through a pipe; a model that is named is taken."""
+    y, x = np.mgrid[0:96, 0:128]
+    truth = np.stack([128 + 90 * np.tanh(((x - 60 - 2 * t) ** 2 + (y - 40) ** 2) / 900.0 - 1.0) for t in range(6)])
+    pictures = np.repeat(np.rint(truth)[..., None], 3, -1).astype(np.uint8)
+    size = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "128x96", "-r", "25")
+    clip = tmp_path / "clip.avi"
+    ffmpeg(*size, "-i", "-", "-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-q:v", "12", clip, data=pictures.tobytes())
+    for preset in ("auto", "fast", "photo"):
+        record = restore(clip, tmp_path / "out.mkv", preset=preset, codec="ffv1", overwrite=True)
+        assert (record.model.name, record.frames_passed_through, record.warnings) == ("photo", 0, [])
+        assert luma_psnr(tmp_path / "out.mkv", truth) > luma_psnr(clip, truth) + 0.5
+    named = restore(clip, tmp_path / "named.mkv", model="video", codec="ffv1")
+    assert named.model.name == "video" and facts(tmp_path / "named.mkv").samples == facts(clip).samples
+    done = subprocess.run(
+        [sys.executable, "-m", "ns_video", "restore", "-", "-", "--codec", "ffv1", "-q"],
+        input=clip.read_bytes(), capture_output=True, timeout=120, check=True,
+    )  # fmt: skip
+    (tmp_path / "piped.nut").write_bytes(done.stdout)
+    assert not done.stderr and facts(tmp_path / "piped.nut").samples == facts(tmp_path / "out.mkv").samples
 
 
 def test_alpha_survives_where_the_container_holds_it(alpha_clip: Path, tmp_path: Path) -> None:

@@ -38,12 +38,45 @@ class _LazyGroup(click.Group):
             return None
         command: click.Command = import_module(f"ns_video.cli.{cmd_name}").command
         command.name = cmd_name
-        return command
+        return _with_common_options(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table of commands, without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
+
+
+def _level(verbose: bool, quiet: bool) -> int:
+    return logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
+
+
+def _heard(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """`-v`, `-q` or `--debug` behind the command's name."""
+    if not value:
+        return
+    ctx.obj = {"quiet": False, "debug": False} if ctx.obj is None else ctx.obj
+    if param.name in ctx.obj:
+        ctx.obj[param.name] = True
+    if param.name != "debug":
+        logging.getLogger().setLevel(_level(param.name == "verbose", param.name == "quiet"))
+
+
+def _with_common_options(command: click.Command) -> click.Command:
+    """The command with the group's own options, so that they may stand on either side of its name."""
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _with_common_options(inner)
+    elif not any(param.name == "quiet" for param in command.params):
+        for names, text in _COMMON:
+            command.params.append(click.Option(names, is_flag=True, expose_value=False, callback=_heard, help=text))
+    return command
+
+
+_COMMON = (
+    (["-v", "--verbose"], "Say more on stderr."),
+    (["-q", "--quiet"], "Say nothing but errors."),
+    (["--debug"], "Show tracebacks."),
+)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,8 +88,7 @@ class _LazyGroup(click.Group):
 def group(ctx: click.Context, verbose: bool, quiet: bool, debug: bool) -> None:
     """Restores damaged video, stills and pipes, and gives everything else back intact."""
     ctx.obj = {"quiet": quiet, "debug": debug}
-    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s: %(message)s")
+    logging.basicConfig(stream=sys.stderr, level=_level(verbose, quiet), format="%(levelname)s: %(message)s")
     for foreign in ("libav", "PIL", "matplotlib"):
         logging.getLogger(foreign).setLevel(logging.CRITICAL)
 

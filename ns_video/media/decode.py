@@ -25,9 +25,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ns_video.errors import DamageError, InputError
-from ns_video.frame import ColorInfo, Frame, PixelFormat, Plane, QuantiserMap
+from ns_video.frame import ColorInfo, Frame, JpegTables, PixelFormat, Plane, QuantiserMap
 from ns_video.media.coded_headers import CODECS as HEADER_CODECS
 from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers, chroma_location, vp9_steps
+from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
+from ns_video.media.jpeg_headers import JpegHeaders
 from ns_video.media.libav import at_rest, captured_log, not_streamable, open_input, printable
 from ns_video.media.probe import ClipInfo, clip_info, pixel_format
 from ns_video.record import Damage
@@ -100,6 +102,8 @@ class DecodeOptions:
     """libav decoder threads; 0 lets libav choose."""
     quantisers: bool = False
     """Attach each frame's quantiser map where the codec tells (H.264, MPEG-2, VP9)."""
+    jpeg_tables: bool = False
+    """Attach each frame's quantisation tables where they are a JPEG's (Motion JPEG)."""
     deinterlace: str = "auto"
     """"auto": frames flagged interlaced, "on": all frames, "off": none. libav's bwdif, one frame out per frame in."""
     start_seconds: float | None = None
@@ -255,6 +259,7 @@ class ClipReader:
         self._headers = (
             HeaderQuantisers(self._stream, codec) if self.options.quantisers and codec in HEADER_CODECS else None
         )
+        self._jpegs = JpegHeaders() if self.options.jpeg_tables and codec in JPEG_CODECS else None
 
     def __enter__(self) -> ClipReader:
         return self
@@ -390,9 +395,13 @@ class ClipReader:
                     self._damaged("a packet is marked corrupt", self._seconds(packet.pts))
                 if self._headers is not None:
                     self._headers.see(packet)
+                if self._jpegs is not None:
+                    self._jpegs.see(packet)
                 decoded = self._decode(packet)
                 self._count_lost_start(packet, decoded)
             for frame in decoded:
+                if self._jpegs is not None and self.options.deinterlace != "on" and not frame.interlaced_frame:
+                    frame.opaque = self._jpegs.of(frame.pts, frame.height)
                 if self.info.format == "avi":
                     self._count(frame)
                 self._read_log(lines, self._seconds(frame.pts))
@@ -588,7 +597,7 @@ class ClipReader:
             )
         self._last_geometry = geometry
         same = picture.reformat(width=width, height=height, format=name, interpolation="BICUBIC")
-        same.pts, same.time_base = picture.pts, self.info.video.time_base
+        same.pts, same.time_base, same.opaque = picture.pts, self.info.video.time_base, None
         return same
 
     def _wrap(self, picture: VideoFrame, pts: int, duration: int | None) -> Frame:
@@ -617,6 +626,7 @@ class ClipReader:
             rotation=int(picture.rotation),
             pixel_aspect=self.info.video.sample_aspect_ratio or Fraction(1),
             quantiser=self._quantiser(picture) if self.options.quantisers else None,
+            jpeg=picture.opaque if isinstance(picture.opaque, JpegTables) else None,
             damaged=bool(picture.is_corrupt),
             carrier=picture,
         )
