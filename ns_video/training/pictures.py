@@ -163,7 +163,10 @@ def _spec_sample(
     pictures: PictureSet, config: TrainingConfig, specs: tuple[Degradation, ...], random: Random
 ) -> Sample:
     crop, scale = config.data.crop, config.scale
-    reference = pictures.draw(random, crop + _MARGIN, True, config.data.augment)
+    side = crop + _MARGIN
+    if config.damage.specs == ("blur-down",):
+        side += int(random.integers(3))  # sides that are no multiple of 3 have cells of a little more or less than 3 px
+    reference = pictures.draw(random, side, True, config.data.augment)
     spec = specs[int(random.integers(len(specs)))]
     degraded = degrade_still(reference, spec, int(random.integers(2**31))).rgb
     step = 4 * scale
