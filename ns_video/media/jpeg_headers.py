@@ -98,6 +98,8 @@ class JpegHeaders:
         while at < len(segment):
             wide, name = segment[at] >> 4, segment[at] & 15
             values = np.frombuffer(segment, ">u2" if wide else np.uint8, 64, at + 1)
+            if not values.all():
+                raise ValueError("a step of 0")
             table = np.zeros((8, 8), np.uint16)
             table[_ROWS, _COLUMNS] = values
             self._tables[name] = table
