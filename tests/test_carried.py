@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import cv2
 import numpy as np
+import pytest
 from test_enhance import clip
 
 from ns_video.frame import Frame, QuantiserMap
-from ns_video.media.carried import carry_quantisers
+from ns_video.media.carried import carried, carry_quantisers
 
 
 def told(frame: Frame, step: float, block: int = 16, whole: bool = False) -> Frame:
@@ -64,3 +66,34 @@ def test_an_unknown_frame_ends_what_was_known() -> None:
     nothing = dataclasses.replace(slide, quantiser=None)
     carried = list(carry_quantisers([told(slide, 2.0), nothing, told(slide, 20.0)]))
     assert carried[1] is nothing and (steps_of(carried[2]) == 20.0).all()
+
+
+@pytest.mark.parametrize(("dy", "dx"), [(-3, 0), (5, 0), (0, 7), (-2, -9), (16, 32)])
+@pytest.mark.parametrize("depth", [8, 10])
+def test_a_page_that_scrolls_keeps_the_steps_it_was_made_with(dy: int, dx: int, depth: int) -> None:
+    rng = np.random.default_rng(7)
+    page = (cv2.GaussianBlur(rng.integers(0, 256, (400, 480), np.uint8), (0, 0), 2.0).astype(np.uint16)) << (depth - 8)
+    page = page.astype(np.uint8 if depth == 8 else np.uint16)
+    before, now = page[60:220, 80:320], page[60 - dy : 220 - dy, 80 - dx : 320 - dx]
+    steps = rng.uniform(2, 6, (10, 15)).astype(np.float32)
+    own = np.full((10, 15), 20, np.float32)
+    found = carried(before, np.ascontiguousarray(now), steps, own, 2 << (depth - 8))
+    for row in range(10):
+        for column in range(15):
+            top, left = 16 * row - dy, 16 * column - dx
+            inside = 0 <= top <= 160 - 16 and 0 <= left <= 240 - 16
+            sources = steps[top // 16 : (top + 15) // 16 + 1, left // 16 : (left + 15) // 16 + 1]
+            assert found[row, column] == (sources.max() if inside else 20), (row, column)
+    assert (carried(before, page[200:360, 80:320], steps, own, 2 << (depth - 8)) == 20).all()
+
+
+def test_frames_smaller_than_the_motion_are_told_as_they_are() -> None:
+    rng = np.random.default_rng(8)
+    for height, width in ((1, 1), (3, 40), (17, 2), (33, 33)):
+        before, now = (rng.integers(0, 256, (height, width), np.uint8) for _ in range(2))
+        shape = (-(-height // 16), -(-width // 16))
+        own = np.full(shape, 9, np.float32)
+        assert (carried(before, now, np.ones(shape, np.float32), own) == 9).all()
+    black, white = np.zeros((64, 64), np.uint8), np.full((64, 64), 255, np.uint8)
+    own = np.full((4, 4), 9, np.float32)
+    assert (carried(black, white, own - 1, own) == 9).all() and (carried(white, black, own - 1, own) == 9).all()

@@ -295,4 +295,4 @@ def test_damaged_jpeg_headers_tell_nothing(length: int) -> None:
         packet.pts = 5
         headers.see(packet)
         told = headers.of(5, 16)
-        assert told is None or told.luma.shape == (8, 8) and told.luma.all() and broken != zeros
+        assert told is None or (told.luma.shape == (8, 8) and told.luma.all() and broken != zeros)

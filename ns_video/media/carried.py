@@ -1,7 +1,7 @@
 """Quantisers that a frame's pixels were really made with. Floor 2.
 
 A skipped block repeats what an earlier frame coded, and its own quantiser says nothing of it: a slide that was coded
-finely once is told as coarse by every frame after it.
+finely once is told as coarse by every frame after it. A page that scrolls is repeated from somewhere else.
 """
 
 from __future__ import annotations
@@ -10,21 +10,29 @@ import dataclasses
 from collections.abc import Generator, Iterable
 from typing import TypeVar
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from ns_video.frame import Frame, QuantiserMap
 
 Item = TypeVar("Item")
+Step = TypeVar("Step", np.float32, np.uint8)
 
 _BLOCK = 16
 _STILL = 2
 """8-bit steps by which the luma of a repeated block may differ: filters and rounding go on over it."""
+_WINDOW = 256
+"""Side in px of the middle of a frame, where its motion is looked for."""
+_LEAST_PEAK = 0.05
+"""Of the phase correlation: below, there is no motion that most of the picture shares."""
+_MOSTLY = 0.95
+"""Share of blocks that stand still above which no motion is looked for."""
 
 
 def carry_quantisers(frames: Iterable[Item]) -> Generator[Item]:
-    """The same frames (and what else comes along); a block of 16 x 16 that repeats the frame before has the finer step
-    of the two."""
+    """The same frames (and what else comes along); a block of 16 x 16 that repeats the frame before, in its place or
+    moved by whole pixels with the picture, has the finer step of the two."""
     luma: npt.NDArray[np.generic] | None = None
     steps: npt.NDArray[np.float32] | None = None
     for frame in frames:
@@ -37,26 +45,75 @@ def carry_quantisers(frames: Iterable[Item]) -> Generator[Item]:
             luma = steps = None
             yield frame
             continue
-        still = None if luma is None or luma.shape != now.shape or luma.dtype != now.dtype else _still(luma, now, frame)
-        luma = now
-        if still is None or steps is None or not still.any():
-            steps = _by_block(told, *now.shape)
-            yield frame
-            continue
         own = _by_block(told, *now.shape)
-        steps = np.where(still, np.minimum(own, steps), own)
+        same = luma is not None and luma.shape == now.shape and luma.dtype == now.dtype
+        before, luma = luma, now
+        most = _STILL << (frame.format.bit_depth - 8)
+        steps = own if not same or before is None or steps is None else carried(before, now, steps, own, most)
         if not (steps < own).any():
             yield frame
             continue
         yield dataclasses.replace(frame, quantiser=dataclasses.replace(told, step=steps, block=_BLOCK))
 
 
-def _still(before: npt.NDArray[np.generic], now: npt.NDArray[np.generic], frame: Frame) -> npt.NDArray[np.bool_]:
-    """(rows, columns) of blocks that differ nowhere by more than `_STILL`."""
-    most = _STILL << (frame.format.bit_depth - 8)
+def carried(
+    before: npt.NDArray[np.generic],
+    now: npt.NDArray[np.generic],
+    old: npt.NDArray[Step],
+    own: npt.NDArray[Step],
+    most: int = _STILL,
+) -> npt.NDArray[Step]:
+    """(rows, columns) steps of a frame's blocks of 16 x 16: `own`, or those of the frame before, `old`, where they are
+    finer and the block repeats it. Luma is (H, W); samples of a repeated block differ by `most` at most."""
+    still = _repeated(before, now, most)
+    steps = np.where(still, np.minimum(own, old), own)
+    if still.mean() >= _MOSTLY:
+        return steps
+    dy, dx = _motion(before, now)
+    height, width = now.shape
+    if (dy, dx) == (0, 0) or abs(dy) >= height or abs(dx) >= width:
+        return steps
+    here = slice(max(0, dy), min(height, height + dy)), slice(max(0, dx), min(width, width + dx))
+    there = slice(max(0, -dy), min(height, height - dy)), slice(max(0, -dx), min(width, width - dx))
+    shifted = np.full_like(now, 255)  # what comes into the picture repeats nothing
+    shifted[here] = before[there]
+    moved = _repeated(shifted, now, most)
+    moved &= _within(height, *here[0].indices(height)[:2])[:, None] & _within(width, *here[1].indices(width)[:2])
+    rows, columns = _sources(own.shape[0], dy), _sources(own.shape[1], dx)
+    source = np.max([old[np.ix_(y, x)] for y in rows for x in columns], 0)
+    return np.where(moved, np.minimum(steps, source), steps)
+
+
+def _repeated(before: npt.NDArray[np.generic], now: npt.NDArray[np.generic], most: int) -> npt.NDArray[np.bool_]:
+    """(rows, columns) of blocks that differ nowhere by more than `most`."""
     moved = (np.maximum(before, now) - np.minimum(before, now)) > most  # pyright: ignore[reportOperatorIssue]
     rows, columns = (np.arange(0, side, _BLOCK) for side in now.shape)
     return ~np.logical_or.reduceat(np.logical_or.reduceat(moved, rows, 0), columns, 1)
+
+
+def _motion(before: npt.NDArray[np.generic], now: npt.NDArray[np.generic]) -> tuple[int, int]:
+    """(dy, dx) in whole pixels from the frame before to this one, (0, 0) where the middles of both show none."""
+    height, width = now.shape
+    if min(height, width) < 2 * _BLOCK:
+        return 0, 0
+    top, left = max(0, (height - _WINDOW) // 2), max(0, (width - _WINDOW) // 2)
+    part = slice(top, top + _WINDOW), slice(left, left + _WINDOW)
+    middle, middle_now = before[part].astype(np.float32), now[part].astype(np.float32)
+    window = cv2.createHanningWindow(middle.shape[::-1], cv2.CV_32F)
+    (x, y), peak = cv2.phaseCorrelate(middle, middle_now, window)
+    return (round(y), round(x)) if peak >= _LEAST_PEAK else (0, 0)
+
+
+def _within(side: int, begin: int, end: int) -> npt.NDArray[np.bool_]:
+    """Blocks along a side that lie whole between two places."""
+    starts = np.arange(0, side, _BLOCK)
+    return (starts >= begin) & (np.minimum(starts + _BLOCK, side) <= end)
+
+
+def _sources(blocks: int, shift: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """The first and the last block along a side that each block, `shift` pixels ago, lay in."""
+    starts = np.arange(blocks) * _BLOCK - shift
+    return tuple(np.clip(at // _BLOCK, 0, blocks - 1) for at in (starts, starts + _BLOCK - 1))  # type: ignore[return-value]
 
 
 def _by_block(told: QuantiserMap, height: int, width: int) -> npt.NDArray[np.float32]:

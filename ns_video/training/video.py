@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ns_video.conditioning import QUANTISER_PLANES
 from ns_video.errors import InputError, UsageError
+from ns_video.media.carried import carried
 from ns_video.media.training_clips import (
     BLOCK,
     SMALLEST_STEP,
@@ -175,11 +176,15 @@ def side_planes(steps: Tensor, types: Tensor) -> Tensor:
 
 
 def told_steps(coded: CodedClip) -> np.ndarray:
-    """The clip's step codes where a frame that tells nothing takes its nearest neighbour's, or a middling step."""
+    """The clip's step codes as a run tells them: blocks that repeat the frame before keep the finer code; a frame that
+    tells nothing takes its nearest neighbour's, or a middling code."""
     steps = np.array(coded.steps)
     told = np.flatnonzero(steps[:, 0, 0] != UNKNOWN_STEP)
     for t in np.flatnonzero(steps[:, 0, 0] == UNKNOWN_STEP):
         steps[t] = steps[told[np.abs(told - t).argmin()]] if told.size else _MIDDLING_CODE
+    luma = split_planes(coded.pictures)[0]
+    for t in range(1, len(steps)):
+        steps[t] = carried(luma[t - 1], luma[t], steps[t - 1], steps[t])
     return steps
 
 
