@@ -228,6 +228,7 @@ class ClipReader:
         self.clock_jumps: list[float] = []
         """Seconds added to all times from each place on where the clock of the source jumped back (MPEG-TS)."""
         self._graph: Graph | None = None
+        self._graph_geometry: tuple[int, int, str] | None = None
         self._last_pts: int | None = None
         self._last_duration = 0
         self._held: VideoFrame | None = None
@@ -413,8 +414,7 @@ class ClipReader:
                         if out.pts is not None:
                             yield out
             self._read_log(lines, None)
-        rest = self._drain_graph() if self._graph is not None else []
-        for ordered in [f for picture in rest for f in self._ordered(picture)] + self._flush_held():
+        for ordered in [f for picture in self._drain_graph() for f in self._ordered(picture)] + self._flush_held():
             out = self._timed(ordered)
             if out is None:
                 return
@@ -508,9 +508,11 @@ class ClipReader:
 
     def _deinterlaced(self, frame: VideoFrame) -> list[VideoFrame]:
         mode = self.options.deinterlace
+        geometry = (frame.width, frame.height, frame.format.name)
+        before = self._drain_graph() if geometry != self._graph_geometry else []
         if self._graph is None:
             if mode == "off" or (mode == "auto" and not frame.interlaced_frame):
-                return [frame]
+                return [*before, frame]
             self._graph = Graph()
             source = self._graph.add_buffer(
                 width=frame.width, height=frame.height, format=frame.format, time_base=self.info.video.time_base
@@ -518,15 +520,22 @@ class ClipReader:
             bwdif = self._graph.add("bwdif", f"mode=send_frame:deint={'all' if mode == 'on' else 'interlaced'}")
             sink = self._graph.add("buffersink")
             self._graph.link_nodes(source, bwdif, sink).configure()
-            self.warnings.append("interlaced frames were deinterlaced (bwdif)")
+            self._graph_geometry = geometry
+            told = "interlaced frames were deinterlaced (bwdif)"
+            if told not in self.warnings:
+                self.warnings.append(told)
         frame.time_base = self.info.video.time_base
         self._graph.vpush(frame)
-        return self._pull()
+        return [*before, *self._pull()]
 
     def _drain_graph(self) -> list[VideoFrame]:
-        assert self._graph is not None
+        """What the filter still holds. A filter takes pictures of one geometry: the next frame gets a new one."""
+        if self._graph is None:
+            return []
         self._graph.vpush(None)
-        return self._pull()
+        rest = self._pull()
+        self._graph = None
+        return rest
 
     def _pull(self) -> list[VideoFrame]:
         assert self._graph is not None
@@ -536,8 +545,10 @@ class ClipReader:
                 frame = self._graph.vpull()
             except (BlockingIOError, EOFError, av.FFmpegError):
                 return out
-            if frame.pts is not None and frame.time_base:
-                frame.pts = round(frame.pts * frame.time_base / self.info.video.time_base)
+            if frame.time_base:  # the filter halves it
+                ratio = frame.time_base / self.info.video.time_base
+                frame.pts = None if frame.pts is None else round(frame.pts * ratio)
+                frame.duration = round(frame.duration * ratio)
             frame.time_base = self.info.video.time_base
             out.append(frame)
 
@@ -652,7 +663,8 @@ class ClipReader:
         elif (tag := dict(stream.metadata).get("DURATION")) is not None:
             promised = _clock_seconds(tag)
         elif len(self.info.streams) == 1 and self.info.duration_seconds is not None:
-            promised = self.info.duration_seconds + (self.info.start_seconds or 0.0)
+            from_zero = "matroska" in self.info.format  # libav's durations of other containers count from the start
+            promised = self.info.duration_seconds + (0.0 if from_zero else self.info.start_seconds or 0.0)
         if promised is None:
             return
         slack = max(0.5, 3 / float(video.rate))
