@@ -7,7 +7,8 @@ damaged is counted and located, never skipped in silence.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable, Mapping
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -36,6 +37,7 @@ from ns_video.record import Damage
 
 MAX_PIXELS = 1 << 28  # 268 megapixels: sixteen times 4K, far under what a 65535 x 65535 header claims
 _DAMAGE_KEPT = 500  # places listed one by one; the rest is only counted
+_HELD_PACKETS = 512  # copied packets that wait for the video to pass a jump of the clock: seconds of sound
 _PICTURE_TYPES = {0: "?", 1: "I", 2: "P", 3: "B", 4: "P", 5: "I", 6: "P", 7: "B"}
 
 # libav writes these at error level for files that are whole.
@@ -119,6 +121,53 @@ class CopiedPacket:
     stream_index: int
     packet: Any
     nbytes: int
+    seconds: Fraction = Fraction(0)
+    """Decode time."""
+
+
+class CopiedClock:
+    """Moves the times of copied packets on where the clock of the source jumps back, as the video's were."""
+
+    def __init__(self, jumps: Sequence[float]) -> None:
+        """`jumps`: seconds added to the video's times from each jump on; it may grow meanwhile."""
+        self._jumps = jumps
+        self._passed: dict[int, int] = {}
+        self._last: dict[int, Fraction] = {}
+
+    def _offset(self, stream_index: int) -> Fraction:
+        passed = self._jumps[: self._passed.get(stream_index, 0)]
+        return sum((Fraction(j).limit_denominator(1 << 20) for j in passed), Fraction(0))
+
+    def _seconds(self, packet: Any) -> Fraction:
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        if stamp is None:
+            return self._last.get(packet.stream_index, Fraction(0))
+        return stamp * packet.time_base + self._offset(packet.stream_index)
+
+    def _jumped(self, packet: Any) -> bool:
+        last = self._last.get(packet.stream_index)
+        return last is not None and self._seconds(packet) < last - 1
+
+    def is_ahead(self, packet: Any) -> bool:
+        """The packet lies behind a jump that the video has not passed yet."""
+        return self._jumped(packet) and self._passed.get(packet.stream_index, 0) >= len(self._jumps)
+
+    def move(self, packet: Any) -> CopiedPacket:
+        """The packet, its times moved on."""
+        index = packet.stream_index
+        if self._jumped(packet) and not self.is_ahead(packet):
+            self._passed[index] = self._passed.get(index, 0) + 1
+        self._last[index] = seconds = self._seconds(packet)
+        shift_packet(packet, self._offset(index))
+        return CopiedPacket(index, packet, packet.size, seconds)
+
+
+def shift_packet(packet: Any, seconds: Fraction) -> None:
+    """Move the packet's times by `seconds`, to the next tick of its clock."""
+    ticks = round(seconds / packet.time_base) if seconds else 0
+    if ticks:
+        packet.pts = None if packet.pts is None else packet.pts + ticks
+        packet.dts = None if packet.dts is None else packet.dts + ticks
 
 
 def planar_name(name: str) -> str:
@@ -227,6 +276,8 @@ class ClipReader:
         """Presentation time after the last frame, once known."""
         self.clock_jumps: list[float] = []
         """Seconds added to all times from each place on where the clock of the source jumped back (MPEG-TS)."""
+        self._clock = CopiedClock(self.clock_jumps)
+        self._held_packets: deque[Any] = deque()
         self._graph: Graph | None = None
         self._graph_geometry: tuple[int, int, str] | None = None
         self._last_pts: int | None = None
@@ -387,7 +438,8 @@ class ClipReader:
                 decoded = self._decode(None)
             elif packet.stream_index != self._stream.index:
                 if packet.size:
-                    yield CopiedPacket(packet.stream_index, packet, packet.size)
+                    self._held_packets.append(packet)
+                    yield from self._let_go()
                 continue
             else:
                 if not packet.size and packet.dts is None and packet.pts is None:
@@ -413,6 +465,7 @@ class ClipReader:
                             return
                         if out.pts is not None:
                             yield out
+            yield from self._let_go()
             self._read_log(lines, None)
         for ordered in [f for picture in self._drain_graph() for f in self._ordered(picture)] + self._flush_held():
             out = self._timed(ordered)
@@ -420,7 +473,14 @@ class ClipReader:
                 return
             if out.pts is not None:
                 yield out
+        yield from self._let_go(at_end=True)
         self._read_log(lines, None)
+
+    def _let_go(self, *, at_end: bool = False) -> Generator[CopiedPacket]:
+        """Copied packets, but for those behind a jump of the clock that the video has yet to measure."""
+        held = self._held_packets
+        while held and (at_end or len(held) > _HELD_PACKETS or not self._clock.is_ahead(held[0])):
+            yield self._clock.move(held.popleft())
 
     def _count_lost_start(self, packet: Any, decoded: list[VideoFrame]) -> None:
         """A stream that begins in the middle of a group of pictures loses what refers to the missing key frame."""

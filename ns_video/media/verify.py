@@ -174,8 +174,8 @@ def compare_streams(
         pool.remove(match)
         language, kept = dict(about.metadata).get("language"), dict(match.metadata).get("language")
         lost = language not in (None, "und", kept, _TERMINOLOGY_CODES.get(kept or ""))
-        if about.type == "data":
-            lost = False  # MPEG-TS writes descriptors of a language for sound and words only
+        if found.info.format == "mpegts" and about.type in ("data", "video"):
+            lost = False  # libav writes descriptors of a language for sound and words only
         if quicktime and kept in (None, "und"):
             lost = False  # QuickTime knows about a hundred languages, by number
         if lost and found.info.format not in ("avi", "flv", "nut"):
@@ -268,6 +268,8 @@ def lost_tags(source: ClipInfo, copies: Iterable[CopyPlan], found: ClipInfo) -> 
         pairs += zip(were, are)
     for was, now in sorted(pairs, key=lambda pair: pair[0].index):
         names = _missing(was.metadata, now.metadata)
+        if dict(was.metadata).get("language", "und") != "und" and dict(now.metadata).get("language", "und") == "und":
+            names.append("language")
         out += [f"stream {was.index}: {name}" for name in names if name.lower() != "creation_time"]  # the container's
     return out
 
