@@ -75,6 +75,7 @@ QUICKTIME_LANGUAGES = {
 # The header waits for the first packets: written before them, it has no edit lists, and times would move.
 _FRAGMENTED = "+frag_keyframe+delay_moov+default_base_moof"
 _TROUBLES_KEPT = 100
+_MOST_REORDERED = 16  # packets without a decode time, with which Matroska's reordered video begins
 _ONE_RAW_TAG = b"\\N"
 
 
@@ -318,7 +319,8 @@ class ClipWriter:
         self._counts_frames = settings.container_format == "avi" and plan.begins >= 0
         self._last: dict[int, int] = {}
         self._strict = not ContainerFormat(settings.container_format, "w").flags & FormatFlags.ts_nonstrict.value
-        self._clock_offsets: dict[int, Fraction] = {}
+        self._undated: dict[int, tuple[int, int]] = {}
+        """Stream → presentation time of its first packet, and how many had no decode time."""
         options = dict(settings.options)
         metadata = {k: v for k, v in info.metadata if k.lower() not in _FILE_TYPE_TAGS}
         if settings.container_format in _MOV:
@@ -434,8 +436,8 @@ class ClipWriter:
             made.pts, made.dts = packet.pts, packet.pts
             made.time_base, made.duration = packet.time_base, packet.duration
             packet = made
-        if packet.dts is None and packet.pts is not None and target.type != "video":
-            packet.dts = packet.pts  # of reordered video libav works it out itself
+        if packet.dts is None and packet.pts is not None:
+            packet.dts = self._decode_time(packet, item.stream_index, is_video=target.type == "video")
         if self._counts_frames and packet.dts is not None and packet.dts < 0:
             self.left_out[item.stream_index] = self.left_out.get(item.stream_index, 0) + 1
             return False
@@ -451,6 +453,16 @@ class ClipWriter:
             self._trouble(stamp, f"stream {item.stream_index}: the container refuses a packet; it is left out")
             return False
         return True
+
+    def _decode_time(self, packet: Any, index: int, *, is_video: bool) -> int | None:
+        """Of a packet without one. Of reordered video libav works it out, but would shift all streams untold for it."""
+        if not is_video:
+            return packet.pts
+        if self._holds_negative_times or self._counts_frames:
+            return None
+        first, count = self._undated.get(index, (packet.pts, 0))
+        self._undated[index] = first, count + 1
+        return None if count >= _MOST_REORDERED else min(packet.pts, first - _MOST_REORDERED + count)
 
     def _in_order(self, packet: Any, index: int) -> None:
         """Decode times that run backwards, which no container takes, are moved on; the payload stays."""
