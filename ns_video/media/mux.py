@@ -75,7 +75,7 @@ QUICKTIME_LANGUAGES = {
 # The header waits for the first packets: written before them, it has no edit lists, and times would move.
 _FRAGMENTED = "+frag_keyframe+delay_moov+default_base_moof"
 _TROUBLES_KEPT = 100
-_MOST_REORDERED = 16  # packets without a decode time, with which Matroska's reordered video begins
+MOST_REORDERED = 16  # packets without a decode time, with which Matroska's reordered video begins
 _ONE_RAW_TAG = b"\\N"
 
 
@@ -283,6 +283,11 @@ def _begins_late(packet: Any, time: Fraction, start: Fraction, beside: int) -> i
     return late
 
 
+def holds_negative_times(container_format: str) -> bool:
+    """Whether a stream may begin before 0; in other containers libav moves all streams later for it."""
+    return container_format in _MATROSKA | _MOV
+
+
 class ClipWriter:
     """An output container with the restored video stream and all that is copied beside it.
 
@@ -340,7 +345,7 @@ class ClipWriter:
                 self._ratio = (Path(target.removeprefix("file:")), plan.sample_aspect_ratio)
         self._first: Fraction | None = None
         self._quicktime = settings.container_format == "mov"
-        self._holds_negative_times = settings.container_format in _MATROSKA | _MOV
+        self._holds_negative_times = holds_negative_times(settings.container_format)
         promised = info.start_seconds or 0.0
         unforeseen = plan.begins < 0 <= promised  # a damaged index: a block of video before 0 would have no time
         if settings.container_format in _MATROSKA and promised > -_PRIMING_SECONDS and not unforeseen:
@@ -462,7 +467,7 @@ class ClipWriter:
             return None
         first, count = self._undated.get(index, (packet.pts, 0))
         self._undated[index] = first, count + 1
-        return None if count >= _MOST_REORDERED else min(packet.pts, first - _MOST_REORDERED + count)
+        return None if count >= MOST_REORDERED else min(packet.pts, first - MOST_REORDERED + count)
 
     def _in_order(self, packet: Any, index: int) -> None:
         """Decode times that run backwards, which no container takes, are moved on; the payload stays."""
@@ -699,6 +704,7 @@ def require_codec(plan: VideoPlan) -> None:
 
 
 __all__ = [
+    "MOST_REORDERED",
     "ClipWriter",
     "CopyPlan",
     "Cut",
@@ -708,6 +714,7 @@ __all__ = [
     "codec_name",
     "copied_packets",
     "decode_times",
+    "holds_negative_times",
     "merged",
     "plan_copies",
     "read_covers",
