@@ -718,12 +718,12 @@ class ClipReader:
         video = self.info.video
         stream = next(s for s in self.info.streams if s.index == video.index)
         promised: float | None = None
+        from_zero = "matroska" in self.info.format  # libav's durations of other containers count from the start
         if stream.duration is not None and stream.time_base is not None:
-            promised = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
+            promised = float((stream.duration + (0 if from_zero else stream.start_time or 0)) * stream.time_base)
         elif (tag := dict(stream.metadata).get("DURATION")) is not None:
             promised = _clock_seconds(tag)
         elif len(self.info.streams) == 1 and self.info.duration_seconds is not None:
-            from_zero = "matroska" in self.info.format  # libav's durations of other containers count from the start
             promised = self.info.duration_seconds + (0.0 if from_zero else self.info.start_seconds or 0.0)
         if promised is None:
             return
