@@ -44,10 +44,10 @@ from ns_video.media.libav import file_url, is_url, printable, translate_output
 from ns_video.media.mux import (
     ClipWriter,
     CopyPlan,
+    Cut,
     OutputSettings,
     SegmentFile,
     TimedPacket,
-    begins_late,
     copied_packets,
     decode_times,
     merged,
@@ -257,7 +257,6 @@ class _Run:
         """Seconds by which the writer had to move all streams."""
         self._start = None if options.start is None else Fraction(options.start)
         self._end = None if options.end is None else Fraction(options.end)
-        self._cues: dict[int, int] = {}
         if target != "-" and is_url(target):
             raise UsageError(f"{printable(target)}: only files and pipes are written")
         self.target_path = Path(target)
@@ -559,6 +558,7 @@ class _Run:
                 self.record.streams = stream_actions(info, copies)
                 self._warn_dropped(copies)
                 kept = [c.stream.index for c in copies if c.kept]
+                cut = Cut(copies, self._start, self._end)
                 patient = not Path(self.source).is_file()
                 stall, stop = (None, self.cancel) if patient else (STALL_SECONDS, None)
                 items = (
@@ -589,7 +589,7 @@ class _Run:
                                 ):
                                     covers.setdefault(packet.stream_index, bytes(packet.packet))
                                     continue
-                                if not self._in_cut(packet):
+                                if cut.take(packet) is None:
                                     continue
                                 if writer is None:
                                     waiting.append(packet)
@@ -645,6 +645,7 @@ class _Run:
                         writer.close()
                         self._note_shift(writer)
                         self._note_rounding(writer, expected)
+                        self.record.warnings += cut.notes
                 self._take_damage(reader)
             self.record.frames_out = len(expected)
             if self.cancel.is_set():
@@ -683,24 +684,8 @@ class _Run:
 
     def _copy(self, writer: ClipWriter, packet: CopiedPacket, counted: dict[int, PacketTally]) -> None:
         payload = bytes(packet.packet)
-        if writer.write_copy(packet, -Fraction(self.options.start or 0)):
+        if writer.write_copy(packet):
             counted.setdefault(packet.stream_index, PacketTally()).add(payload)
-
-    def _in_cut(self, packet: CopiedPacket) -> bool:
-        start, end = self._start, self._end
-        if start is None and end is None:
-            return True
-        raw = packet.packet
-        stamp = raw.pts if raw.pts is not None else raw.dts
-        if stamp is None:
-            return True
-        seconds = stamp * raw.time_base
-        if start is not None and seconds < start:
-            cues = self._cues.get(packet.stream_index, 0)
-            if not begins_late(raw, seconds, start, cues):
-                return False
-            self._cues[packet.stream_index] = cues + 1
-        return end is None or seconds < end
 
     def _encode_into(
         self,
@@ -966,9 +951,8 @@ class _Run:
 
         start = self._start
         last = self._end if end is None else end + (start or 0)
-        others = copied_packets(
-            self.source, copies, clock_jumps=jumps, start=start, end=last, on_damage=damaged, **opening
-        )
+        cut = Cut(copies, start, last)
+        others = copied_packets(self.source, copies, clock_jumps=jumps, cut=cut, on_damage=damaged, **opening)
         writer = ClipWriter(
             file_url(path),
             self.target,
@@ -990,6 +974,7 @@ class _Run:
                         counted.setdefault(copy.stream_index, PacketTally()).add(payload)
             writer.close()
             self._note_shift(writer)
+            self.record.warnings += cut.notes
         finally:
             writer.abandon()
         self.times.encode.busy_seconds += time.perf_counter() - began

@@ -13,7 +13,7 @@ from material import Recipe, facts, write_clip
 from ns_video.errors import OutputError
 from ns_video.media.decode import CopiedPacket
 from ns_video.media.libav import open_input
-from ns_video.media.mux import TimedPacket, copied_packets, merged, plan_copies
+from ns_video.media.mux import Cut, TimedPacket, copied_packets, merged, plan_copies
 from ns_video.media.probe import clip_info
 from ns_video.pipeline import restore
 
@@ -105,11 +105,55 @@ def test_copied_packets_are_cut_and_moved(tmp_path: Path) -> None:
     with open_input(source) as container:
         plans = plan_copies(container, clip_info(container), "matroska")
     whole = list(copied_packets(source, plans))
-    part = list(copied_packets(source, plans, start=Fraction(1, 4), end=Fraction(3, 4)))
+    part = list(copied_packets(source, plans, cut=Cut(plans, Fraction(1, 4), Fraction(3, 4))))
     inside = [bytes(c.packet) for t, c in whole if Fraction(1, 4) <= t < Fraction(3, 4)]
     assert [bytes(c.packet) for _, c in part] == inside and 2 <= len(inside) < len(whole)
     assert all(0 <= t < Fraction(1, 2) for t, _ in part)
     assert all(c.packet.pts * c.packet.time_base == t for t, c in part)
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_a_cover_is_whole_in_a_cut(name: str, cover_clip: Path, tmp_path: Path) -> None:
+    restore(cover_clip, tmp_path / name, model="identity", start=0.1, end=0.3)
+    covers = []
+    for path in (cover_clip, tmp_path / name):
+        with av.open(str(path)) as clip:
+            stream = next(s for s in clip.streams.video if s.codec_context.name == "png")
+            covers.append([bytes(p) for p in clip.demux(stream) if p.size])
+    assert covers[0] == covers[1] and len(covers[0]) == 1
+
+
+@pytest.fixture
+def two_tracks(tmp_path: Path) -> Path:
+    """Two video tracks of 2 s, the second in French, its key frames 0.8 s apart."""
+    source = tmp_path / "two.mkv"
+    made = [("-f", "lavfi", "-i", f"testsrc2=s={size}:r=25:d=2") for size in ("96x64", "64x48")]
+    options = ("-c:v", "libx264", "-g", "20", "-metadata:s:v:1", "language=fra")
+    ffmpeg(*made[0], *made[1], "-map", "0", "-map", "1", *options, source)
+    return source
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "ts"])
+def test_a_copied_video_track_begins_at_a_key_frame(suffix: str, two_tracks: Path, tmp_path: Path) -> None:
+    target = tmp_path / f"cut.{suffix}"
+    record = restore(two_tracks, target, model="identity", codec="libx264", start=1)
+    assert record.exit_code == 0 and "stream 1 begins 0.600 s into the cut, at its first key frame" in record.warnings
+    with av.open(str(two_tracks)) as was, av.open(str(target)) as now:
+        behind = [f.to_ndarray() for f in was.decode(video=1) if f.time >= 1.599]
+        decoded = list(now.decode(video=1))
+        begins = float(now.streams.video[0].start_time * now.streams.video[0].time_base)
+    assert [f.to_ndarray().tobytes() for f in decoded] == [f.tobytes() for f in behind]
+    assert decoded[0].time - begins == pytest.approx(0.6, abs=0.001)
+
+
+def test_a_cut_without_a_key_frame_of_a_copied_track_says_so(two_tracks: Path, tmp_path: Path) -> None:
+    record = restore(two_tracks, tmp_path / "cut.mp4", model="identity", start=0.9, end=1.5)
+    assert record.exit_code == 0 and "stream 1 is empty: no key frame of it lies in the cut" in record.warnings
+
+
+def test_mpegts_holds_no_language_of_video_and_says_so(two_tracks: Path, tmp_path: Path) -> None:
+    record = restore(two_tracks, tmp_path / "out.ts", model="identity")
+    assert record.exit_code == 0 and any("stream 1: language" in text for text in record.warnings)
 
 
 @pytest.mark.parametrize("device", ["/dev/full"])

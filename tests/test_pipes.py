@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -42,6 +43,34 @@ def received(data: bytes, tmp_path: Path, **options: object):
     path = tmp_path / "received.bin"
     path.write_bytes(data)
     return facts(path, **options)
+
+
+def test_sound_follows_a_clock_that_jumps_back(piped, tmp_path: Path) -> None:
+    """Joined MPEG-TS: what is read from a pipe is moved on as what is read from a file is."""
+    parts = [tmp_path / "a.ts", tmp_path / "b.ts"]
+    inputs = ("-f", "lavfi", "-i", "testsrc2=s=64x64:r=25:d=2", "-f", "lavfi", "-i", "sine=d=2")
+    for part, begins in zip(parts, (100, 70)):
+        codecs = ("-c:v", "libx264", "-g", "25", "-c:a", "mp2", "-preset", "ultrafast")
+        ffmpeg(*inputs, *codecs, "-output_ts_offset", str(begins), part)
+    both = tmp_path / "both.ts"
+    both.write_bytes(b"".join(part.read_bytes() for part in parts))
+    heard = []
+    for name, source, data in (("file.mkv", both, None), ("pipe.mkv", "-", both.read_bytes())):
+        code, _, err = piped(*IDENTITY, source, tmp_path / name, data=data)
+        assert code == 3 and "run backwards" not in err
+        heard.append(facts(tmp_path / name).streams[0].packets)
+    assert heard[0] == heard[1]
+    times = [time for time, _ in heard[1] if time is not None]
+    assert times[-1] - times[0] > 3.9 and all(0 < b - a < Fraction(1, 10) for a, b in pairwise(times))
+
+
+def test_covers_and_tracks_of_a_cut_through_a_pipe(piped, cover_clip: Path, second_video_clip: Path) -> None:
+    cut = ("--start", "0.1", "--format", "matroska")
+    code, out, err = piped(*IDENTITY, "-", "-", *cut, data=second_video_clip.read_bytes())
+    assert code == 0 and "stream 0 is empty: no key frame of it lies in the cut" in err
+    code, out, _ = piped(*IDENTITY, cover_clip, "-", *cut)
+    with av.open(io.BytesIO(out)) as clip:
+        assert code == 0 and sum(1 for s in clip.streams.video if s.codec_context.name == "png") == 1
 
 
 def test_ffmpeg_before_and_behind_with_sound_times_and_colour(

@@ -65,6 +65,56 @@ def test_silent_on_every_hazard(name: str, request: pytest.FixtureRequest, tmp_p
         assert ns_video.verify(source, target) == []
 
 
+@pytest.mark.parametrize("suffix", ["ts", "flv", "nut", "avi"])
+def test_silent_where_sound_begins_before_the_container_does(suffix: str, tmp_path: Path) -> None:
+    """All streams are moved, or the sound before 0 is left out; both the run says."""
+    source = write_clip(tmp_path / "priming.mp4", Recipe(audio=[("aac", "eng")]))
+    target = tmp_path / f"out.{suffix}"
+    assert restore(source, target, model="identity").exit_code == 0
+    assert ns_video.verify(source, target) == []
+    with av.open(str(target)) as clip:
+        late = clip.streams.video[0].start_time
+    if suffix == "ts":
+        assert late and late > 0
+        ffmpeg("-i", target, "-c", "copy", "-output_ts_offset", "0.2", "-copyts", tmp_path / "late.ts")
+        assert "the video begins at" in found(source, tmp_path / "late.ts")
+
+
+def test_silent_on_limited_range_without_other_tags(tmp_path: Path) -> None:
+    """H.264 and HEVC write no range where nothing else is tagged: limited is what players take for granted."""
+    source = write_clip(tmp_path / "limited.mkv", Recipe("ffv1", options={}, color=(2, 1, 2, 2)))
+    for name, codec in (("a.mov", "libx264"), ("b.mp4", "libx265"), ("c.mkv", "libx264")):
+        restore(source, tmp_path / name, model="identity", codec=codec)
+        assert ns_video.verify(source, tmp_path / name) == []
+
+
+def test_silent_on_animations(rgb_clip: Path, tmp_path: Path) -> None:
+    """RGB has no matrix and full range, whatever was tagged; WebP is no clip to libav."""
+    for source in (write_clip(tmp_path / "in.mkv"), rgb_clip):
+        for suffix in ("webp", "apng", "gif", "mkv"):
+            target = tmp_path / f"{source.stem}-out.{suffix}"
+            restore(source, target, model="identity")
+            assert ns_video.verify(source, target) == []
+    back = tmp_path / "back.mkv"
+    restore(tmp_path / "in-out.webp", back, model="identity")
+    assert ns_video.verify(tmp_path / "in-out.webp", back) == []
+    with Image.open(tmp_path / "in-out.webp") as image:
+        image.save(tmp_path / "slow.webp", save_all=True, duration=90, lossless=True)
+    assert "no frame went in at" in found(tmp_path / "in.mkv", tmp_path / "slow.webp")
+
+
+def test_a_turn_without_its_shift_is_the_same_turn(tmp_path: Path) -> None:
+    """Phones move the turned picture back into view; Matroska keeps only the angle."""
+    turned = (0, 65536, 0, -65536, 0, 0, 48 << 16, 0, 1 << 30)
+    source = write_clip(tmp_path / "turned.mov", Recipe(display_matrix=turned))
+    target = tmp_path / "out.mkv"
+    restore(source, target, model="identity")
+    assert ns_video.verify(source, target) == []
+    mirrored = (0, 65536, 0, 65536, 0, 0, 0, 0, 1 << 30)
+    assert "rotation" in found(source, write_clip(tmp_path / "wrong.mov", Recipe(display_matrix=mirrored)))
+    assert "rotation" in found(source, write_clip(tmp_path / "lost.mov"))
+
+
 def test_pcm_may_be_cut_into_other_packets(tmp_path: Path) -> None:
     source = tmp_path / "short-packets.mkv"
     tone = ("-itsoffset", "3", "-f", "lavfi", "-i", "sine=440:r=8000:d=2:samples_per_frame=371")

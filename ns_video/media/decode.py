@@ -7,7 +7,8 @@ damaged is counted and located, never skipped in silence.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable, Mapping
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -36,6 +37,7 @@ from ns_video.record import Damage
 
 MAX_PIXELS = 1 << 28  # 268 megapixels: sixteen times 4K, far under what a 65535 x 65535 header claims
 _DAMAGE_KEPT = 500  # places listed one by one; the rest is only counted
+_HELD_PACKETS = 512  # copied packets that wait for the video to pass a jump of the clock: seconds of sound
 _PICTURE_TYPES = {0: "?", 1: "I", 2: "P", 3: "B", 4: "P", 5: "I", 6: "P", 7: "B"}
 
 # libav writes these at error level for files that are whole.
@@ -119,6 +121,53 @@ class CopiedPacket:
     stream_index: int
     packet: Any
     nbytes: int
+    seconds: Fraction = Fraction(0)
+    """Decode time."""
+
+
+class CopiedClock:
+    """Moves the times of copied packets on where the clock of the source jumps back, as the video's were."""
+
+    def __init__(self, jumps: Sequence[float]) -> None:
+        """`jumps`: seconds added to the video's times from each jump on; it may grow meanwhile."""
+        self._jumps = jumps
+        self._passed: dict[int, int] = {}
+        self._last: dict[int, Fraction] = {}
+
+    def _offset(self, stream_index: int) -> Fraction:
+        passed = self._jumps[: self._passed.get(stream_index, 0)]
+        return sum((Fraction(j).limit_denominator(1 << 20) for j in passed), Fraction(0))
+
+    def _seconds(self, packet: Any) -> Fraction:
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        if stamp is None:
+            return self._last.get(packet.stream_index, Fraction(0))
+        return stamp * packet.time_base + self._offset(packet.stream_index)
+
+    def _jumped(self, packet: Any) -> bool:
+        last = self._last.get(packet.stream_index)
+        return last is not None and self._seconds(packet) < last - 1
+
+    def is_ahead(self, packet: Any) -> bool:
+        """The packet lies behind a jump that the video has not passed yet."""
+        return self._jumped(packet) and self._passed.get(packet.stream_index, 0) >= len(self._jumps)
+
+    def move(self, packet: Any) -> CopiedPacket:
+        """The packet, its times moved on."""
+        index = packet.stream_index
+        if self._jumped(packet) and not self.is_ahead(packet):
+            self._passed[index] = self._passed.get(index, 0) + 1
+        self._last[index] = seconds = self._seconds(packet)
+        shift_packet(packet, self._offset(index))
+        return CopiedPacket(index, packet, packet.size, seconds)
+
+
+def shift_packet(packet: Any, seconds: Fraction) -> None:
+    """Move the packet's times by `seconds`, to the next tick of its clock."""
+    ticks = round(seconds / packet.time_base) if seconds else 0
+    if ticks:
+        packet.pts = None if packet.pts is None else packet.pts + ticks
+        packet.dts = None if packet.dts is None else packet.dts + ticks
 
 
 def planar_name(name: str) -> str:
@@ -227,7 +276,10 @@ class ClipReader:
         """Presentation time after the last frame, once known."""
         self.clock_jumps: list[float] = []
         """Seconds added to all times from each place on where the clock of the source jumped back (MPEG-TS)."""
+        self._clock = CopiedClock(self.clock_jumps)
+        self._held_packets: deque[Any] = deque()
         self._graph: Graph | None = None
+        self._graph_geometry: tuple[int, int, str] | None = None
         self._last_pts: int | None = None
         self._last_duration = 0
         self._held: VideoFrame | None = None
@@ -386,7 +438,8 @@ class ClipReader:
                 decoded = self._decode(None)
             elif packet.stream_index != self._stream.index:
                 if packet.size:
-                    yield CopiedPacket(packet.stream_index, packet, packet.size)
+                    self._held_packets.append(packet)
+                    yield from self._let_go()
                 continue
             else:
                 if not packet.size and packet.dts is None and packet.pts is None:
@@ -412,15 +465,22 @@ class ClipReader:
                             return
                         if out.pts is not None:
                             yield out
+            yield from self._let_go()
             self._read_log(lines, None)
-        rest = self._drain_graph() if self._graph is not None else []
-        for ordered in [f for picture in rest for f in self._ordered(picture)] + self._flush_held():
+        for ordered in [f for picture in self._drain_graph() for f in self._ordered(picture)] + self._flush_held():
             out = self._timed(ordered)
             if out is None:
                 return
             if out.pts is not None:
                 yield out
+        yield from self._let_go(at_end=True)
         self._read_log(lines, None)
+
+    def _let_go(self, *, at_end: bool = False) -> Generator[CopiedPacket]:
+        """Copied packets, but for those behind a jump of the clock that the video has yet to measure."""
+        held = self._held_packets
+        while held and (at_end or len(held) > _HELD_PACKETS or not self._clock.is_ahead(held[0])):
+            yield self._clock.move(held.popleft())
 
     def _count_lost_start(self, packet: Any, decoded: list[VideoFrame]) -> None:
         """A stream that begins in the middle of a group of pictures loses what refers to the missing key frame."""
@@ -508,9 +568,11 @@ class ClipReader:
 
     def _deinterlaced(self, frame: VideoFrame) -> list[VideoFrame]:
         mode = self.options.deinterlace
+        geometry = (frame.width, frame.height, frame.format.name)
+        before = self._drain_graph() if geometry != self._graph_geometry else []
         if self._graph is None:
             if mode == "off" or (mode == "auto" and not frame.interlaced_frame):
-                return [frame]
+                return [*before, frame]
             self._graph = Graph()
             source = self._graph.add_buffer(
                 width=frame.width, height=frame.height, format=frame.format, time_base=self.info.video.time_base
@@ -518,15 +580,22 @@ class ClipReader:
             bwdif = self._graph.add("bwdif", f"mode=send_frame:deint={'all' if mode == 'on' else 'interlaced'}")
             sink = self._graph.add("buffersink")
             self._graph.link_nodes(source, bwdif, sink).configure()
-            self.warnings.append("interlaced frames were deinterlaced (bwdif)")
+            self._graph_geometry = geometry
+            told = "interlaced frames were deinterlaced (bwdif)"
+            if told not in self.warnings:
+                self.warnings.append(told)
         frame.time_base = self.info.video.time_base
         self._graph.vpush(frame)
-        return self._pull()
+        return [*before, *self._pull()]
 
     def _drain_graph(self) -> list[VideoFrame]:
-        assert self._graph is not None
+        """What the filter still holds. A filter takes pictures of one geometry: the next frame gets a new one."""
+        if self._graph is None:
+            return []
         self._graph.vpush(None)
-        return self._pull()
+        rest = self._pull()
+        self._graph = None
+        return rest
 
     def _pull(self) -> list[VideoFrame]:
         assert self._graph is not None
@@ -536,8 +605,10 @@ class ClipReader:
                 frame = self._graph.vpull()
             except (BlockingIOError, EOFError, av.FFmpegError):
                 return out
-            if frame.pts is not None and frame.time_base:
-                frame.pts = round(frame.pts * frame.time_base / self.info.video.time_base)
+            if frame.time_base:  # the filter halves it
+                ratio = frame.time_base / self.info.video.time_base
+                frame.pts = None if frame.pts is None else round(frame.pts * ratio)
+                frame.duration = round(frame.duration * ratio)
             frame.time_base = self.info.video.time_base
             out.append(frame)
 
@@ -647,12 +718,13 @@ class ClipReader:
         video = self.info.video
         stream = next(s for s in self.info.streams if s.index == video.index)
         promised: float | None = None
+        from_zero = "matroska" in self.info.format  # libav's durations of other containers count from the start
         if stream.duration is not None and stream.time_base is not None:
-            promised = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
+            promised = float((stream.duration + (0 if from_zero else stream.start_time or 0)) * stream.time_base)
         elif (tag := dict(stream.metadata).get("DURATION")) is not None:
             promised = _clock_seconds(tag)
         elif len(self.info.streams) == 1 and self.info.duration_seconds is not None:
-            promised = self.info.duration_seconds + (self.info.start_seconds or 0.0)
+            promised = self.info.duration_seconds + (0.0 if from_zero else self.info.start_seconds or 0.0)
         if promised is None:
             return
         slack = max(0.5, 3 / float(video.rate))

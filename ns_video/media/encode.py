@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ns_video.errors import InputError, UsageError
-from ns_video.frame import MATRIX_RGB, RANGE_FULL, UNSPECIFIED, ColorInfo, Frame, PixelFormat
+from ns_video.frame import MATRIX_RGB, RANGE_FULL, RANGE_LIMITED, UNSPECIFIED, ColorInfo, Frame, PixelFormat
 from ns_video.media.decode import planar_name, plane_views
 from ns_video.media.probe import VideoInfo, pixel_format
 from ns_video.media.versions import hardware_encoder_works
@@ -265,11 +265,7 @@ def plan_video(
     if fmt.has_alpha and not out.has_alpha:
         notes.append(f"the alpha channel is left out: {codec} as {pix_fmt} can't hold it")
     matrix, hdr = first_frame_metadata(first.carrier) if first.carrier is not None else ((), None)
-    color = first.color
-    if out.is_rgb and not fmt.is_rgb:
-        color = replace(color, matrix=MATRIX_RGB, range=RANGE_FULL)
-    elif fmt.is_rgb and not out.is_rgb:
-        color = replace(color, matrix=5, range=1)
+    color = color_as(first.color, fmt, out)
     tagged = (color.matrix, color.primaries, color.transfer) != (UNSPECIFIED,) * 3
     if tagged and (codec == "rawvideo" or container_format == "yuv4mpegpipe") and not out.is_rgb:
         notes.append("raw video carries no colour tags here; `--format matroska --codec ffv1` would keep them")
@@ -308,6 +304,15 @@ def plan_video(
         wished=tuple(sorted(wanted.encoder_options)),
         begins=(first.pts or 0) * first.time_base,
     )
+
+
+def color_as(color: ColorInfo, fmt: PixelFormat, out: PixelFormat) -> ColorInfo:
+    """The tags of pictures of format `fmt` once they are written as `out`."""
+    if out.is_rgb and not fmt.is_rgb:
+        return replace(color, matrix=MATRIX_RGB, range=RANGE_FULL)
+    if fmt.is_rgb and not out.is_rgb:
+        return replace(color, matrix=5, range=RANGE_LIMITED)
+    return color
 
 
 def _is_identity_matrix(matrix: tuple[int, ...]) -> bool:
@@ -630,6 +635,7 @@ __all__ = [
     "HdrMetadata",
     "VideoPlan",
     "add_video_stream",
+    "color_as",
     "encoded",
     "first_frame_metadata",
     "format_for",

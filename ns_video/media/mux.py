@@ -20,7 +20,7 @@ from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
 
 from ns_video.errors import OutputError, UsageError
-from ns_video.media.decode import CopiedPacket, is_news
+from ns_video.media.decode import CopiedClock, CopiedPacket, is_news, shift_packet
 from ns_video.media.encode import VideoPlan, add_video_stream
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
 from ns_video.media.libav import captured_log, file_url, muted_log, open_input, printable, translate_output
@@ -75,6 +75,7 @@ QUICKTIME_LANGUAGES = {
 # The header waits for the first packets: written before them, it has no edit lists, and times would move.
 _FRAGMENTED = "+frag_keyframe+delay_moov+default_base_moof"
 _TROUBLES_KEPT = 100
+MOST_REORDERED = 16  # packets without a decode time, with which Matroska's reordered video begins
 _ONE_RAW_TAG = b"\\N"
 
 
@@ -200,7 +201,74 @@ def _cut_chapters(chapters: list[Any], start: Fraction | None, end: Fraction | N
     return kept
 
 
-def begins_late(packet: Any, time: Fraction, start: Fraction, beside: int) -> int:
+class Cut:
+    """What of the copied streams lies in [start, end) seconds; in the output it begins at 0.
+
+    A cue that runs into the cut begins with it, video at its first key frame; a cover goes out whole.
+    """
+
+    def __init__(self, copies: Iterable[CopyPlan], start: Fraction | None, end: Fraction | None) -> None:
+        video = [c.stream for c in copies if c.stream.type == "video"]
+        self._covers = {s.index for s in video if s.is_cover}
+        self._videos = {s.index for s in video if not s.is_cover}
+        self.start, self.end = start, end
+        self._cues: dict[int, int] = {}
+        self._keys: dict[int, Fraction] = {}
+        self._without_key: set[int] = set()
+
+    def take(self, item: CopiedPacket) -> Fraction | None:
+        """The packet's decode time in the output, to which it is moved; None where it lies outside."""
+        packet, time = item.packet, item.seconds
+        if self.start is None and self.end is None:
+            return time
+        if item.stream_index in self._covers:
+            packet.pts = packet.dts = 0
+            return Fraction(0)
+        if self.end is not None and time >= self.end:
+            return None
+        if self.start is None:
+            return time
+        if item.stream_index in self._videos:
+            if not self._is_playable(item, self.start):
+                return None
+        elif time < self.start:
+            beside = self._cues.get(item.stream_index, 0)
+            late = _begins_late(packet, time, self.start, beside)
+            if not late:
+                return None
+            self._cues[item.stream_index] = beside + 1
+            time += late * packet.time_base
+        shift_packet(packet, -self.start)
+        return time - self.start
+
+    def _is_playable(self, item: CopiedPacket, start: Fraction) -> bool:
+        """Video is copied from its first key frame on, without the frames after it that are shown before it."""
+        packet = item.packet
+        reordered = 0 if packet.pts is None or packet.dts is None else packet.pts - packet.dts
+        shown = item.seconds + reordered * packet.time_base
+        if item.stream_index not in self._keys and packet.is_keyframe and shown >= start:
+            self._keys[item.stream_index] = shown
+        key = self._keys.get(item.stream_index)
+        if key is None and shown >= start:
+            self._without_key.add(item.stream_index)
+        return key is not None and shown >= key
+
+    @property
+    def notes(self) -> list[str]:
+        """What the cut lacks, in words."""
+        out: list[str] = []
+        for index in sorted(self._without_key):
+            key = self._keys.get(index)
+            if key is None or self.start is None:
+                out.append(f"stream {index} is empty: no key frame of it lies in the cut")
+            else:
+                out.append(
+                    f"stream {index} begins {float(key - self.start):.3f} s into the cut, at its first key frame"
+                )
+        return out
+
+
+def _begins_late(packet: Any, time: Fraction, start: Fraction, beside: int) -> int:
     """Ticks by which a cue that runs into a cut was moved to begin with it; 0 for what ends before.
 
     `time` is the packet's, `beside` the number of such cues before it: no two of them begin at the same tick.
@@ -210,10 +278,14 @@ def begins_late(packet: Any, time: Fraction, start: Fraction, beside: int) -> in
     late = -((time - start) // packet.time_base) + beside
     if late >= packet.duration:
         return 0
-    packet.pts = None if packet.pts is None else packet.pts + late
-    packet.dts = None if packet.dts is None else packet.dts + late
+    shift_packet(packet, late * packet.time_base)
     packet.duration -= late
     return late
+
+
+def holds_negative_times(container_format: str) -> bool:
+    """Whether a stream may begin before 0; in other containers libav moves all streams later for it."""
+    return container_format in _MATROSKA | _MOV
 
 
 class ClipWriter:
@@ -252,7 +324,8 @@ class ClipWriter:
         self._counts_frames = settings.container_format == "avi" and plan.begins >= 0
         self._last: dict[int, int] = {}
         self._strict = not ContainerFormat(settings.container_format, "w").flags & FormatFlags.ts_nonstrict.value
-        self._clock_offsets: dict[int, Fraction] = {}
+        self._undated: dict[int, tuple[int, int]] = {}
+        """Stream → presentation time of its first packet, and how many had no decode time."""
         options = dict(settings.options)
         metadata = {k: v for k, v in info.metadata if k.lower() not in _FILE_TYPE_TAGS}
         if settings.container_format in _MOV:
@@ -272,7 +345,7 @@ class ClipWriter:
                 self._ratio = (Path(target.removeprefix("file:")), plan.sample_aspect_ratio)
         self._first: Fraction | None = None
         self._quicktime = settings.container_format == "mov"
-        self._holds_negative_times = settings.container_format in _MATROSKA | _MOV
+        self._holds_negative_times = holds_negative_times(settings.container_format)
         promised = info.start_seconds or 0.0
         unforeseen = plan.begins < 0 <= promised  # a damaged index: a block of video before 0 would have no time
         if settings.container_format in _MATROSKA and promised > -_PRIMING_SECONDS and not unforeseen:
@@ -350,8 +423,8 @@ class ClipWriter:
         packet.stream = self.video
         self._mux(packet)
 
-    def write_copy(self, item: CopiedPacket, offset: Fraction = Fraction(0)) -> bool:
-        """Mux one copied packet, `offset` seconds later than it says. Takes the packet over.
+    def write_copy(self, item: CopiedPacket) -> bool:
+        """Mux one copied packet. Takes the packet over.
 
         False where nothing is to be written: no such stream, or the empty sample with which mov_text fills gaps.
         """
@@ -368,12 +441,8 @@ class ClipWriter:
             made.pts, made.dts = packet.pts, packet.pts
             made.time_base, made.duration = packet.time_base, packet.duration
             packet = made
-        if offset:
-            ticks = round(offset / packet.time_base)
-            packet.pts = None if packet.pts is None else packet.pts + ticks
-            packet.dts = None if packet.dts is None else packet.dts + ticks
-        if packet.dts is None and packet.pts is not None and target.type != "video":
-            packet.dts = packet.pts  # of reordered video libav works it out itself
+        if packet.dts is None and packet.pts is not None:
+            packet.dts = self._decode_time(packet, item.stream_index, is_video=target.type == "video")
         if self._counts_frames and packet.dts is not None and packet.dts < 0:
             self.left_out[item.stream_index] = self.left_out.get(item.stream_index, 0) + 1
             return False
@@ -389,6 +458,16 @@ class ClipWriter:
             self._trouble(stamp, f"stream {item.stream_index}: the container refuses a packet; it is left out")
             return False
         return True
+
+    def _decode_time(self, packet: Any, index: int, *, is_video: bool) -> int | None:
+        """Of a packet without one. Of reordered video libav works it out, but would shift all streams untold for it."""
+        if not is_video:
+            return packet.pts
+        if self._holds_negative_times or self._counts_frames:
+            return None
+        first, count = self._undated.get(index, (packet.pts, 0))
+        self._undated[index] = first, count + 1
+        return None if count >= MOST_REORDERED else min(packet.pts, first - MOST_REORDERED + count)
 
     def _in_order(self, packet: Any, index: int) -> None:
         """Decode times that run backwards, which no container takes, are moved on; the payload stays."""
@@ -503,28 +582,25 @@ def copied_packets(
     copies: Iterable[CopyPlan],
     *,
     clock_jumps: Iterable[float] = (),
-    start: Fraction | None = None,
-    end: Fraction | None = None,
+    cut: Cut | None = None,
     on_damage: Callable[[str, float | None], None] | None = None,
     **open_options: Any,
 ) -> Generator[tuple[Fraction, CopiedPacket]]:
     """All packets to copy, read from the file again, with their decode times in seconds.
 
-    Where the clock of the source jumps back (MPEG-TS), times are moved on by what the video's were. Packets outside
-    [start, end) are left out and what remains begins at 0; a cue that runs into the cut begins with it.
+    Where the clock of the source jumps back (MPEG-TS), times are moved on by what the video's were.
     """
+    copies = list(copies)
     wanted = {c.stream.index for c in copies if c.kept and c.action != "attached"}
     if not wanted:
         return
-    jumps = [Fraction(j).limit_denominator(1 << 20) for j in clock_jumps]
+    clock = CopiedClock(list(clock_jumps))
+    cut = cut or Cut(copies, None, None)
     with captured_log() as lines, open_input(path, **open_options) as container:
         for stream in container.streams:
             if stream.index not in wanted:
                 stream.discard = av.stream.Discard.all
         streams = [s for s in container.streams if s.index in wanted]
-        last: dict[int, Fraction] = {}
-        passed: dict[int, int] = {}
-        cues: dict[int, int] = {}
         shown = Fraction(0)
         packets = container.demux(*streams)
         while True:
@@ -541,30 +617,11 @@ def copied_packets(
                 return
             if not packet.size or packet.stream_index not in wanted:
                 continue
-            index = packet.stream_index
-            stamp = packet.dts if packet.dts is not None else packet.pts
-            time = last.get(index, Fraction(0)) if stamp is None else stamp * packet.time_base
-            count = passed.get(index, 0)
-            moved = time + sum(jumps[:count], Fraction(0))
-            if index in last and moved < last[index] - 1 and count < len(jumps):
-                passed[index] = count = count + 1
-                moved = time + sum(jumps[:count], Fraction(0))
-            last[index] = moved
-            shown = moved
-            if start is not None and moved < start:
-                late = begins_late(packet, moved, start, cues.get(index, 0))
-                if not late:
-                    continue
-                cues[index] = cues.get(index, 0) + 1
-                time, moved = time + late * packet.time_base, moved + late * packet.time_base
-            if end is not None and moved >= end:
-                continue
-            base = start or Fraction(0)
-            ticks = round((moved - time - base) / packet.time_base)
-            if ticks:
-                packet.pts = None if packet.pts is None else packet.pts + ticks
-                packet.dts = None if packet.dts is None else packet.dts + ticks
-            yield moved - base, CopiedPacket(index, packet, packet.size)
+            item = clock.move(packet)
+            shown = item.seconds
+            time = cut.take(item)
+            if time is not None:
+                yield time, item
 
 
 def stream_actions(info: ClipInfo, copies: Iterable[CopyPlan]) -> list[StreamAction]:
@@ -647,15 +704,17 @@ def require_codec(plan: VideoPlan) -> None:
 
 
 __all__ = [
+    "MOST_REORDERED",
     "ClipWriter",
     "CopyPlan",
+    "Cut",
     "OutputSettings",
     "SegmentFile",
     "TimedPacket",
-    "begins_late",
     "codec_name",
     "copied_packets",
     "decode_times",
+    "holds_negative_times",
     "merged",
     "plan_copies",
     "read_covers",

@@ -13,16 +13,18 @@ from typing import Any
 import av
 
 from ns_video.errors import VerificationError
-from ns_video.frame import ColorInfo
-from ns_video.media.decode import CopiedPacket, DecodeOptions, open_clip
-from ns_video.media.encode import CHROMA_LEFT, first_frame_metadata, format_for
+from ns_video.frame import MATRIX_RGB, RANGE_FULL, RANGE_LIMITED, ColorInfo, Frame, PixelFormat
+from ns_video.media.animation import open_animation
+from ns_video.media.decode import ClipReader, CopiedPacket, DecodeOptions, open_clip
+from ns_video.media.encode import CHROMA_LEFT, color_as, first_frame_metadata, format_for
 from ns_video.media.libav import open_input, printable
-from ns_video.media.mux import QUICKTIME_LANGUAGES, CopyPlan, plan_copies
+from ns_video.media.mux import MOST_REORDERED, QUICKTIME_LANGUAGES, CopyPlan, holds_negative_times, plan_copies
 from ns_video.media.probe import ClipInfo, StreamInfo, clip_info, stream_info
 
 _TERMINOLOGY_CODES = {b: t for t, b in QUICKTIME_LANGUAGES.items()}
 _CHAPTER_SLACK_SECONDS = 0.0015
 _ANIMATION_SLACK_SECONDS = 0.002
+_TURN_SLACK = 16  # of 65536: Matroska holds a display matrix as angles
 # Payloads that muxers rewrite on the way between containers: counted, not compared byte by byte.
 _REWRITTEN = frozenset(
     {"h264", "hevc", "aac", "vvc", "av1", "opus", "mov_text", "dvb_subtitle", "webvtt", "ass", "mp3"}
@@ -62,6 +64,8 @@ class FileFacts:
     """Presentation times of the video's packets, sorted."""
     video_tick: Fraction
     tallies: dict[int, PacketTally]
+    begins: dict[int, Fraction]
+    """Stream → the earliest time at which a packet may have to be decoded."""
     chapters: list[tuple[Fraction, Fraction, str]]
 
 
@@ -74,20 +78,29 @@ class Difference:
     """A damaged input explains it: words or data with nonsense in them, which the container would not take."""
 
 
-def read_facts(path: str | Path, *, skip: Iterable[int] = ()) -> FileFacts:
-    """Read every packet of a file. Raises InputError where it can't be opened."""
-    leave = frozenset(skip)
+def read_facts(path: str | Path, *, from_zero: bool = False) -> FileFacts:
+    """Read every packet of a file. Raises InputError where it can't be opened.
+
+    `from_zero`: without the packets from before 0 of streams beside the video, which AVI doesn't hold.
+    """
     with open_input(path) as container:
         info = clip_info(container)
         stream = container.streams[info.video.index]
         times: list[Fraction] = []
         tallies: dict[int, PacketTally] = {s.index: PacketTally() for s in container.streams}
+        begins: dict[int, Fraction] = {}
         try:
             for packet in container.demux():
-                if not packet.size or packet.stream_index in leave:
+                if not packet.size:
                     continue
-                tallies[packet.stream_index].add(packet)
-                if packet.stream_index == stream.index and not packet.is_discard:
+                index, is_video = packet.stream_index, packet.stream_index == stream.index
+                begin = _may_begin(packet)
+                if begin is not None:
+                    if from_zero and begin < 0 and not is_video:
+                        continue
+                    begins[index] = min(begin, begins.get(index, begin))
+                tallies[index].add(packet)
+                if is_video and not packet.is_discard:
                     stamp = packet.pts if packet.pts is not None else packet.dts
                     if stamp is not None:
                         times.append(stamp * (packet.time_base or info.video.time_base))
@@ -103,7 +116,15 @@ def read_facts(path: str | Path, *, skip: Iterable[int] = ()) -> FileFacts:
             )
             for c in container.chapters()
         ]
-    return FileFacts(info, sorted(times), info.video.time_base, tallies, chapters)
+    return FileFacts(info, sorted(times), info.video.time_base, tallies, begins, chapters)
+
+
+def _may_begin(packet: Any) -> Fraction | None:
+    if packet.dts is None and packet.pts is None:
+        return None
+    reordered = MOST_REORDERED if packet.stream.type == "video" else 0
+    stamp = packet.dts if packet.dts is not None else packet.pts - reordered
+    return stamp * packet.time_base
 
 
 def compare_times(
@@ -174,8 +195,8 @@ def compare_streams(
         pool.remove(match)
         language, kept = dict(about.metadata).get("language"), dict(match.metadata).get("language")
         lost = language not in (None, "und", kept, _TERMINOLOGY_CODES.get(kept or ""))
-        if about.type == "data":
-            lost = False  # MPEG-TS writes descriptors of a language for sound and words only
+        if found.info.format == "mpegts" and about.type in ("data", "video"):
+            lost = False  # libav writes descriptors of a language for sound and words only
         if quicktime and kept in (None, "und"):
             lost = False  # QuickTime knows about a hundred languages, by number
         if lost and found.info.format not in ("avi", "flv", "nut"):
@@ -211,35 +232,40 @@ def _family(stream: StreamInfo) -> str:
     return "mpeg audio" if stream.codec in ("mp1", "mp2", "mp3") else stream.codec
 
 
-def compare_picture(
-    source: ClipInfo,
-    color: ColorInfo,
-    display_matrix: tuple[int, ...],
-    found_first: Any,
-    found: ClipInfo,
-    *,
-    holds_tags: bool,
-) -> list[Difference]:
+def compare_picture(source: ClipInfo, first: Frame, found: ClipInfo, found_first: Frame) -> list[Difference]:
     """Colour tags, display matrix and sample aspect ratio of the first frame of the output."""
     out: list[Difference] = []
-    if holds_tags:
-        names = ("matrix", "range", "primaries", "transfer")
-        for name in names:
-            was, now = getattr(color, name), getattr(found_first.color, name)
-            untagged = 0 if name == "range" else 2
-            if was != now and not (was == untagged and name == "range" and now in (0, 1)):
-                out.append(Difference(f"colour {name} was {was}, is {now}"))
-        was, now = color.chroma_location, found_first.color.chroma_location
-        subsampled = found.video.format.chroma_shift_x and found.video.format.chroma_shift_y
-        if subsampled and found.video.codec in ("h264", "hevc") and (was or CHROMA_LEFT) != (now or CHROMA_LEFT):
-            out.append(Difference(f"the chroma position was {was}, is {now}"))
-        matrix, _ = first_frame_metadata(found_first.carrier)
-        if display_matrix and matrix != display_matrix:
-            out.append(Difference("the display matrix (rotation) differs"))
+    wanted = color_as(first.color, first.format, found_first.format)
+    tags, now_tags = (_tags(color, found_first.format) for color in (wanted, found_first.color))
+    for name, tag in tags.items():
+        if tag != now_tags[name]:
+            out.append(Difference(f"colour {name} was {tag}, is {now_tags[name]}"))
+    was, now = wanted.chroma_location, found_first.color.chroma_location
+    subsampled = found.video.format.chroma_shift_x and found.video.format.chroma_shift_y
+    if subsampled and found.video.codec in ("h264", "hevc") and (was or CHROMA_LEFT) != (now or CHROMA_LEFT):
+        out.append(Difference(f"the chroma position was {was}, is {now}"))
+    if any(abs(a - b) > _TURN_SLACK for a, b in zip(_turn(first), _turn(found_first))):
+        out.append(Difference("the display matrix (rotation) differs"))
     sar_in, sar_out = source.video.sample_aspect_ratio or Fraction(1), found.video.sample_aspect_ratio or Fraction(1)
-    if holds_tags and abs(sar_in / sar_out - 1) > Fraction(1, 1000):
+    if abs(sar_in / sar_out - 1) > Fraction(1, 1000):
         out.append(Difference(f"the sample aspect ratio was {sar_in}, is {sar_out}"))
     return out
+
+
+def _tags(color: ColorInfo, fmt: PixelFormat) -> dict[str, int]:
+    """Colour tags as players take them: RGB is of full range and has no matrix, all else is limited unless tagged."""
+    return {
+        "matrix": MATRIX_RGB if fmt.is_rgb else color.matrix,
+        "range": RANGE_FULL if fmt.is_rgb else color.range or RANGE_LIMITED,
+        "primaries": color.primaries,
+        "transfer": color.transfer,
+    }
+
+
+def _turn(frame: Frame) -> tuple[int, ...]:
+    """Of the display matrix what turns and mirrors; not every container keeps what moves."""
+    matrix, _ = first_frame_metadata(frame.carrier)
+    return (*matrix[0:2], *matrix[3:5]) if matrix else (1 << 16, 0, 0, 1 << 16)
 
 
 def compare_chapters(source: FileFacts, found: FileFacts) -> list[Difference]:
@@ -268,6 +294,8 @@ def lost_tags(source: ClipInfo, copies: Iterable[CopyPlan], found: ClipInfo) -> 
         pairs += zip(were, are)
     for was, now in sorted(pairs, key=lambda pair: pair[0].index):
         names = _missing(was.metadata, now.metadata)
+        if dict(was.metadata).get("language", "und") != "und" and dict(now.metadata).get("language", "und") == "und":
+            names.append("language")
         out += [f"stream {was.index}: {name}" for name in names if name.lower() != "creation_time"]  # the container's
     return out
 
@@ -283,44 +311,53 @@ def _missing(were: Iterable[tuple[str, str]], are: Iterable[tuple[str, str]]) ->
     ]
 
 
+def _open(path: str | Path) -> tuple[ClipReader, bool]:
+    """A reader, and whether it is of an animated WebP."""
+    options = DecodeOptions(deinterlace="off")
+    animation = open_animation(Path(path), options)
+    return animation or open_clip(path, options), animation is not None
+
+
 def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -> list[Difference]:
     """Check a finished OUTPUT against its INPUT: frames, times, streams, tags. Decodes both where `full`."""
-    with open_clip(source, DecodeOptions(deinterlace="off")) as reader:
+    reader, _ = _open(source)
+    with reader:
         expected: list[Fraction] = []
         first = None
         for frame in reader.frames():
             first = first or frame
             assert frame.pts is not None
             expected.append(frame.pts * frame.time_base)
-        info = reader.info
+        info, damaged = reader.info, reader.damage_count > 0
     assert first is not None
-    found = read_facts(output)
-    differences = compare_times(expected, found)
-    with open_clip(output, DecodeOptions(deinterlace="off")) as reader:
-        made = 0
+    reader, is_animation = _open(output)
+    with reader:
+        made: list[Fraction] = []
         found_first = None
         for frame in reader.frames():
             found_first = found_first or frame
-            made += 1
-            if not full:
+            made.append((frame.pts or 0) * frame.time_base)
+            if not (full or is_animation):
                 break
-        if full and made != len(expected):
-            differences.append(Difference(f"{len(expected)} frames decode from the input, {made} from the output"))
-        if reader.damage_count:
-            differences.append(Difference(f"the output is damaged: {reader.damage[0].what}"))
-    container_format = format_for(str(output), None) if found.info.format else ""
+    assert found_first is not None
+    differences = [Difference(f"the output is damaged: {reader.damage[0].what}")] if reader.damage_count else []
+    if is_animation:
+        return differences + compare_animation(expected, made)
+    if full and len(made) != len(expected):
+        differences.append(Difference(f"{len(expected)} frames decode from the input, {len(made)} from the output"))
+    found = read_facts(output)
+    container_format = format_for(str(output), None)
     with open_input(source) as container:
         copies = plan_copies(container, info, container_format)
-    facts_in = read_facts(source)
-    differences += compare_streams(info, copies, facts_in.tallies, found)
-    differences += compare_chapters(facts_in, found)
-    if found_first is not None:
-        matrix, _ = first_frame_metadata(first.carrier)
-        holds = found.info.format not in ("avi", "flv", "nut", "mpegts", "asf", "yuv4mpegpipe")
-        differences += compare_picture(
-            info, first.color, matrix if holds else (), found_first, found.info, holds_tags=holds
-        )
-    return differences
+    facts = read_facts(source, from_zero=container_format == "avi")
+    begins = [facts.begins[c.stream.index] for c in copies if c.kept and c.stream.index in facts.begins]
+    moved = Fraction(0) if holds_negative_times(container_format) else -min(begins, default=Fraction(0))
+    differences += compare_times(expected, found, max(moved, Fraction(0)))
+    differences += compare_streams(info, copies, facts.tallies, found)
+    differences += compare_chapters(facts, found)
+    if found.info.format not in ("avi", "flv", "nut", "mpegts", "asf", "yuv4mpegpipe"):
+        differences += compare_picture(info, first, found.info, found_first)
+    return [d for d in differences if not (damaged and d.by_damage)]
 
 
 __all__ = [
