@@ -12,11 +12,13 @@ import av
 import numpy as np
 import pytest
 from av.video.codeccontext import VideoCodecContext
+from material import Recipe, write_clip
 
+from ns_video.color import to_tensor
 from ns_video.errors import UsageError
 from ns_video.frame import Frame
 from ns_video.media import encode as encode_module
-from ns_video.media.decode import open_clip
+from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.encode import (
     EncodeOptions,
     FrameEncoder,
@@ -37,6 +39,18 @@ def plan(path: Path, container: str, **wanted: object) -> tuple[VideoPlan, list[
         found = list(reader.frames())
         size = (found[0].width, found[0].height)
         return plan_video(container, reader.info.video, found[0], size, EncodeOptions(**wanted)), found
+
+
+def written(chosen: VideoPlan, frames: list[Frame]) -> list[Frame]:
+    """The frames, encoded into a container in memory and read back."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=chosen.container_format) as out:
+        encoder = FrameEncoder(add_video_stream(out, chosen), chosen)
+        for packet in encoded(frames, encoder):
+            out.mux(packet)
+    buffer.seek(0)
+    with open_clip(buffer, DecodeOptions(deinterlace="off")) as reader:
+        return list(reader.frames())
 
 
 @pytest.mark.parametrize(
@@ -158,17 +172,23 @@ def test_lossless_codecs_give_the_planes_back(codec: str, plain_clip: Path) -> N
     chosen, found = plan(plain_clip, "matroska", codec=codec, crf=0)
     assert chosen.lossless
     changed = [replace(f, planes=tuple(255 - p for p in f.planes)) for f in found]
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="matroska") as out:
-        encoder = FrameEncoder(add_video_stream(out, chosen), chosen)
-        for packet in encoded(changed, encoder):
-            out.mux(packet)
-    buffer.seek(0)
-    with open_clip(buffer) as reader:
-        back = list(reader.frames())
+    back = written(chosen, changed)
     assert len(back) == len(found)
     for was, now in zip(found, back):
         assert all(np.array_equal(255 - a, b) for a, b in zip(was.planes, now.planes))
+
+
+@pytest.mark.parametrize("color", [(1, 1, 1, 1), (1, 2, 1, 1), (6, 1, 6, 6), (7, 1, 7, 7), (9, 1, 9, 14), (2, 2, 2, 2)])
+@pytest.mark.parametrize(("codec", "pix_fmt"), [("ffv1", "gbrp10le"), ("libx264rgb", None)])
+def test_rgb_is_made_by_the_matrix_and_range_of_the_source(
+    codec: str, pix_fmt: str | None, color: tuple[int, int, int, int], tmp_path: Path
+) -> None:
+    recipe = Recipe("ffv1", "yuv444p", times=(0, 40), options={}, color=color)
+    chosen, found = plan(write_clip(tmp_path / "in.mkv", recipe), "matroska", codec=codec, pix_fmt=pix_fmt, crf=0)
+    made = written(chosen, found)[0]
+    assert made.format.is_rgb and made.color.matrix == 0
+    wanted, got = (to_tensor(f.planes, f.format, f.color, "rgb") for f in (found[0], made))
+    assert float((wanted - got).abs().max()) < 3 / 255
 
 
 def test_encoding_leaves_the_decoded_frame_alone(plain_clip: Path) -> None:

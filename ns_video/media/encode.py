@@ -20,7 +20,18 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ns_video.errors import InputError, UsageError
-from ns_video.frame import MATRIX_RGB, RANGE_FULL, UNSPECIFIED, ColorInfo, Frame, PixelFormat
+from ns_video.frame import (
+    MATRIX_RGB,
+    MATRIX_YCGCO,
+    RANGE_FULL,
+    RANGE_LIMITED,
+    UNSPECIFIED,
+    ColorInfo,
+    Frame,
+    PixelFormat,
+    effective_matrix,
+    is_full_range,
+)
 from ns_video.media.decode import planar_name, plane_views
 from ns_video.media.probe import VideoInfo, pixel_format
 from ns_video.media.versions import hardware_encoder_works
@@ -94,6 +105,8 @@ _DEFAULT_CRF = {"libx264": 16, "libx264rgb": 16, "libx265": 15, "libvpx-vp9": 18
 _HARDWARE_APIS = ("nvenc", "qsv", "amf", "videotoolbox", "mf")
 _SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9", "mpeg2": "mpeg2video"}
 _NVENC_CQ = 19
+_BT601 = 5
+_SWSCALE_MATRICES = {6: _BT601, MATRIX_YCGCO: _BT601, 10: 9}  # H.273 numbers that libswscale takes under others
 CHROMA_LEFT = 1  # libav's AVChromaLocation; what players take for granted
 _CHROMA_POSITION_ENCODERS = frozenset({"libx264", "libx265"})
 _ON_DEVICES = frozenset({"cuda", "qsv", "vaapi", "d3d11", "d3d12", "dxva2_vld", "videotoolbox_vld", "amf", "vulkan"})
@@ -267,9 +280,11 @@ def plan_video(
     matrix, hdr = first_frame_metadata(first.carrier) if first.carrier is not None else ((), None)
     color = first.color
     if out.is_rgb and not fmt.is_rgb:
+        if color.matrix == MATRIX_YCGCO:
+            notes.append("YCgCo is converted to RGB as if it were BT.601: the colours are wrong")
         color = replace(color, matrix=MATRIX_RGB, range=RANGE_FULL)
     elif fmt.is_rgb and not out.is_rgb:
-        color = replace(color, matrix=5, range=1)
+        color = replace(color, matrix=_BT601, range=RANGE_FULL if pix_fmt.startswith("yuvj") else RANGE_LIMITED)
     tagged = (color.matrix, color.primaries, color.transfer) != (UNSPECIFIED,) * 3
     if tagged and (codec == "rawvideo" or container_format == "yuv4mpegpipe") and not out.is_rgb:
         notes.append("raw video carries no colour tags here; `--format matroska --codec ffv1` would keep them")
@@ -337,6 +352,8 @@ def _choose_pix_fmt(encoder: Any, codec: str, fmt: PixelFormat, width: int, heig
     offered = [f.name for f in (encoder.video_formats or []) if f.name not in _ON_DEVICES]
     if codec == "libx265":
         offered = [name for name in offered if not pixel_format(name).has_alpha]  # listed, but few builds encode it
+    if codec == "libwebp_anim":
+        return "bgra"  # WebP's lossless pictures are RGB: libwebp would take any YUV for BT.601
     if not offered or fmt.name in offered:
         if (
             codec in ("libx264", "libx265")
@@ -603,13 +620,21 @@ class FrameEncoder:
 
     def _converted(self, picture: VideoFrame, frame: Frame) -> VideoFrame:
         source, target = frame.format, self._format
-        settings: dict[str, Any] = {}
-        if source.is_rgb != target.is_rgb:
-            settings = {"src_colorspace": "ITU601", "dst_colorspace": "ITU601"}
+        span = RANGE_FULL if is_full_range(source, frame.color) else RANGE_LIMITED
+        if source.is_rgb:
+            matrix = _BT601
         else:
-            span = 2 if frame.color.range == RANGE_FULL or source.name.startswith("yuvj") else 1
-            settings = {"src_color_range": span, "dst_color_range": span}
-        made = picture.reformat(format=self._plan.pix_fmt, interpolation="BICUBIC", **settings)
+            seen: Any = frame.carrier or frame  # untagged clips go by the size they came in
+            matrix = effective_matrix(frame.color, seen.width, seen.height)
+            matrix = _SWSCALE_MATRICES.get(matrix, matrix)
+        made = picture.reformat(
+            format=self._plan.pix_fmt,
+            interpolation="BICUBIC",
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            src_color_range=span,
+            dst_color_range=span if source.is_rgb == target.is_rgb else self._plan.color.range,
+        )
         made.pts, made.time_base = frame.pts, frame.time_base
         made.color_range = self._plan.color.range
         made.colorspace = self._plan.color.matrix
