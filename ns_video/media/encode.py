@@ -99,6 +99,16 @@ _HEVC_FORMATS = frozenset({"mp4", "mov", "matroska", "mpegts", "nut", "hevc", "f
 _LOSSLESS = frozenset({"ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "wrapped_avframe", "apng", "png"})
 _FIXED_RATE = frozenset({"mpeg2video", "mpeg1video", "mpeg4", "h263"})  # time bases of these are a frame rate
 
+# Encoders list more formats with alpha than they encode; that of VP9 lies beside the picture, in Matroska only.
+_VP9_ALPHA, _VP9_ALPHA_CONTAINERS = "yuva420p", ("matroska", "webm")
+# What libav's y4m reader knows, most of it beyond the tool's own formats; 4:1:0, 4:4:0 and RGB have no name there.
+_Y4M = (
+    *(f"yuv{chroma}p{depth}" for chroma in (420, 422, 444) for depth in ("", "9le", "10le", "12le", "14le", "16le")),
+    *("gray", "gray9le", "gray10le", "gray12le", "gray16le", "yuv411p", "yuva444p"),
+)
+# NUT has no tag for these, and readers would take them for another format.
+_RAW_INSTEAD = {"yuvj411p": "yuv411p", "yuv440p10le": "yuv444p10le", "yuv440p12le": "yuv444p12le"}
+
 # Visually lossless on restored material; the user's --crf replaces it.
 _DEFAULT_CRF = {"libx264": 16, "libx264rgb": 16, "libx265": 15, "libvpx-vp9": 18, "libsvtav1": 18}
 # Encoders in hardware, and who does their work where the hardware isn't there.
@@ -174,6 +184,11 @@ class VideoPlan:
     """Names of the encoder options that the user gave."""
     begins: Fraction = Fraction(0)
     """Presentation time of the first frame, seconds."""
+
+    @property
+    def alpha_beside(self) -> bool:
+        """The alpha channel rides beside the packets (Matroska's BlockAdditional)."""
+        return self.codec == "libvpx-vp9" and self.pix_fmt == _VP9_ALPHA
 
 
 def format_for(path: str, container_format: str | None = None) -> str:
@@ -266,7 +281,7 @@ def plan_video(
         notes.append(f"{codec} does not work on this machine: {_SOFTWARE[family]} encodes instead{ignored}")
         codec, wanted = _SOFTWARE[family], replace(wanted, encoder_options={})
         encoder = av.Codec(codec, "w")
-    pix_fmt = wanted.pix_fmt or _choose_pix_fmt(encoder, codec, fmt, width, height)
+    pix_fmt = wanted.pix_fmt or _choose_pix_fmt(encoder, container_format, fmt, (width, height))
     try:
         out = pixel_format(pix_fmt)
     except (ValueError, InputError):
@@ -277,6 +292,9 @@ def plan_video(
         notes.append(f"{codec} holds {out.bit_depth} of {fmt.bit_depth} bits per sample")
     if fmt.has_alpha and not out.has_alpha:
         notes.append(f"the alpha channel is left out: {codec} as {pix_fmt} can't hold it")
+    sampling = (fmt.is_rgb, fmt.chroma_shift_x, fmt.chroma_shift_y)
+    if fmt.planes > 2 and sampling != (out.is_rgb, out.chroma_shift_x, out.chroma_shift_y):
+        notes.append(f"the pixels are converted from {fmt.name} to {pix_fmt}")
     matrix, hdr = first_frame_metadata(first.carrier) if first.carrier is not None else ((), None)
     color = first.color
     if out.is_rgb and not fmt.is_rgb:
@@ -333,7 +351,7 @@ def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: 
     if container_format in _CODEC_BY_FORMAT:
         return _CODEC_BY_FORMAT[container_format]
     if fmt.has_alpha and container_format in ("matroska", "nut"):
-        return "ffv1" if fmt.is_rgb or fmt.bit_depth > 8 else "libvpx-vp9"
+        return "libvpx-vp9" if fmt.name == _VP9_ALPHA and container_format == "matroska" else "ffv1"
     if fmt.has_alpha and container_format == "mov":
         return "png"  # ProRes would hold it too, but no segment (a NUT file) holds ProRes
     if fmt.bit_depth > 12 and container_format in ("matroska", "nut", "avi"):
@@ -348,10 +366,16 @@ def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: 
     return "libx264"
 
 
-def _choose_pix_fmt(encoder: Any, codec: str, fmt: PixelFormat, width: int, height: int) -> str:
+def _choose_pix_fmt(encoder: Any, container_format: str, fmt: PixelFormat, size: tuple[int, int]) -> str:
+    codec, (width, height) = encoder.name, size
     offered = [f.name for f in (encoder.video_formats or []) if f.name not in _ON_DEVICES]
-    if codec == "libx265":
-        offered = [name for name in offered if not pixel_format(name).has_alpha]  # listed, but few builds encode it
+    if codec in ("libx265", "libvpx-vp9"):
+        kept = _VP9_ALPHA if codec == "libvpx-vp9" and container_format in _VP9_ALPHA_CONTAINERS else ""
+        offered = [name for name in offered if name == kept or not pixel_format(name).has_alpha]
+    if codec == "wrapped_avframe":
+        offered = [name for name in _Y4M if pixel_format(name).bit_depth >= fmt.bit_depth]
+    if codec == "rawvideo":
+        return _RAW_INSTEAD.get(fmt.name, fmt.name)
     if codec == "libwebp_anim":
         return "bgra"  # WebP's lossless pictures are RGB: libwebp would take any YUV for BT.601
     if not offered or fmt.name in offered:
@@ -378,6 +402,7 @@ def _choose_pix_fmt(encoder: Any, codec: str, fmt: PixelFormat, width: int, heig
             int(other.is_rgb != fmt.is_rgb),
             max(0, fmt.bit_depth - other.bit_depth),
             max(0, other.chroma_shift_x - fmt.chroma_shift_x) + max(0, other.chroma_shift_y - fmt.chroma_shift_y),
+            int(fmt.planes <= 2 < other.planes),
             abs(other.bit_depth - fmt.bit_depth),
             abs(other.chroma_shift_x - fmt.chroma_shift_x) + abs(other.chroma_shift_y - fmt.chroma_shift_y),
             int(other.has_alpha and not fmt.has_alpha),
