@@ -20,7 +20,7 @@ from PIL import Image
 import ns_video
 from ns_video.color import to_tensor
 from ns_video.errors import DamageError, InputError, Interrupted, ModelError, OutputError, UsageError
-from ns_video.media.decode import open_clip
+from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.verify import compare_animation
 from ns_video.pipeline import RestoreOptions, restore, restore_steps, verify
 from ns_video.record import RunRecord
@@ -489,6 +489,14 @@ def test_sharpening_raises_the_contrast_of_edges(plain_clip: Path, tmp_path: Pat
         return float(np.abs(np.diff(luma, axis=1)).mean())
 
     assert edges(facts(target)) > 1.05 * edges(facts(plain_clip))
+
+
+def test_interlaced_frames_stay_interlaced_through_segments(interlaced_clip: Path, tmp_path: Path) -> None:
+    for name, tells in (("a.mkv", True), ("a.ts", True), ("a.webm", False)):
+        record = restore(interlaced_clip, tmp_path / name, model="identity")
+        assert any("interlaced" in text for text in record.warnings) != tells
+        with open_clip(tmp_path / name, DecodeOptions(deinterlace="off")) as reader:
+            assert {f.interlaced for f in reader.frames()} == {tells}
 
 
 def test_deinterlace_auto_on_off(interlaced_clip: Path, plain_clip: Path, small_model: Path, tmp_path: Path) -> None:

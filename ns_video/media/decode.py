@@ -36,6 +36,7 @@ from ns_video.record import Damage
 
 MAX_PIXELS = 1 << 28  # 268 megapixels: sixteen times 4K, far under what a 65535 x 65535 header claims
 _DAMAGE_KEPT = 500  # places listed one by one; the rest is only counted
+_MIXED = "; what is written says of all what it says of the first"
 _PICTURE_TYPES = {0: "?", 1: "I", 2: "P", 3: "B", 4: "P", 5: "I", 6: "P", 7: "B"}
 
 # libav writes these at error level for files that are whole.
@@ -237,6 +238,7 @@ class ClipReader:
         self._lost_start = 0
         self._first_geometry: tuple[int, int, str] | None = None
         self._last_geometry: tuple[int, int, str] | None = None
+        self._interlaced: bool | None = None
 
     def _open(self) -> None:
         with captured_log():
@@ -604,6 +606,14 @@ class ClipReader:
         fmt = pixel_format(picture.format.name)
         if picture.is_corrupt:
             self._damaged("a frame is marked corrupt by its decoder", float(pts * self.info.video.time_base))
+        interlaced = bool(picture.interlaced_frame)
+        if self._interlaced is None:
+            self._interlaced = interlaced
+        elif self._interlaced != interlaced and not any(w.endswith(_MIXED) for w in self.warnings):
+            kinds = "interlaced to progressive" if self._interlaced else "progressive to interlaced"
+            self.warnings.append(
+                f"at {float(pts * self.info.video.time_base):.3f} s the frames change from {kinds}{_MIXED}"
+            )
         video = self.info.video.color
         return Frame(
             planes=plane_views(picture, fmt),
@@ -622,7 +632,7 @@ class ClipReader:
             duration=duration,
             key_frame=bool(picture.key_frame),
             picture_type=_PICTURE_TYPES.get(int(picture.pict_type), "?"),
-            interlaced=bool(picture.interlaced_frame),
+            interlaced=interlaced,
             rotation=int(picture.rotation),
             pixel_aspect=self.info.video.sample_aspect_ratio or Fraction(1),
             quantiser=self._quantiser(picture) if self.options.quantisers else None,

@@ -99,6 +99,9 @@ _HEVC_FORMATS = frozenset({"mp4", "mov", "matroska", "mpegts", "nut", "hevc", "f
 _LOSSLESS = frozenset({"ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "wrapped_avframe", "apng", "png"})
 _FIXED_RATE = frozenset({"mpeg2video", "mpeg1video", "mpeg4", "h263"})  # time bases of these are a frame rate
 
+# Encoders that can tell players of interlaced frames; the container or the y4m header tells of the last one's.
+_INTERLACED = frozenset({"libx264", "libx264rgb", "mpeg2video", "mpeg4", "ffv1", "prores_ks", "wrapped_avframe"})
+TOP_FIELD_FIRST, BOTTOM_FIELD_FIRST = 2, 3  # libav's AVFieldOrder: AV_FIELD_TT, AV_FIELD_BB
 # Encoders list more formats with alpha than they encode; that of VP9 lies beside the picture, in Matroska only.
 _VP9_ALPHA, _VP9_ALPHA_CONTAINERS = "yuva420p", ("matroska", "webm")
 # What libav's y4m reader knows, most of it beyond the tool's own formats; 4:1:0, 4:4:0 and RGB have no name there.
@@ -180,6 +183,8 @@ class VideoPlan:
     lossless: bool = False
     notes: tuple[str, ...] = ()
     """What the output can't hold, in words."""
+    field_order: int = 0
+    """Of interlaced frames, TOP_FIELD_FIRST or BOTTOM_FIELD_FIRST."""
     wished: tuple[str, ...] = ()
     """Names of the encoder options that the user gave."""
     begins: Fraction = Fraction(0)
@@ -251,6 +256,25 @@ def first_frame_metadata(carrier: Any) -> tuple[tuple[int, ...], HdrMetadata | N
     return matrix, HdrMetadata(points, white, luminance, level)
 
 
+def field_order(carrier: Any) -> int:
+    """TOP_FIELD_FIRST or BOTTOM_FIELD_FIRST of an interlaced libav frame, else 0. A filter tells: PyAV doesn't."""
+    if carrier is None or not carrier.interlaced_frame:
+        return 0
+    graph = Graph()
+    source = graph.add_buffer(
+        width=carrier.width, height=carrier.height, format=carrier.format, time_base=Fraction(1, 25)
+    )
+    chosen = graph.add("select", r"eq(interlace_type\,TOPFIRST)")
+    graph.link_nodes(source, chosen, graph.add("buffersink")).configure()
+    graph.vpush(carrier)
+    graph.vpush(None)
+    try:
+        graph.vpull()
+    except EOFError:
+        return BOTTOM_FIELD_FIRST
+    return TOP_FIELD_FIRST
+
+
 def plan_video(
     container_format: str,
     source: VideoInfo,
@@ -296,6 +320,12 @@ def plan_video(
     if fmt.planes > 2 and sampling != (out.is_rgb, out.chroma_shift_x, out.chroma_shift_y):
         notes.append(f"the pixels are converted from {fmt.name} to {pix_fmt}")
     matrix, hdr = first_frame_metadata(first.carrier) if first.carrier is not None else ((), None)
+    fields = field_order(first.carrier)
+    if fields and not _holds_fields(codec, out, first, size):
+        notes.append(
+            f"the frames are interlaced, which {codec} can't tell here: players will take them for progressive"
+        )
+        fields = 0
     color = first.color
     if out.is_rgb and not fmt.is_rgb:
         if color.matrix == MATRIX_YCGCO:
@@ -319,6 +349,8 @@ def plan_video(
         time_base = 1 / source.rate
     flags = ContainerFormat(container_format, "w").flags
     settings = _options(codec, wanted, hdr, color, fmt)
+    if fields == BOTTOM_FIELD_FIRST and codec.startswith("libx264"):
+        settings["x264-params"] += ":bff=1"  # for the header; it takes each frame's order from the frame
     if container_format in _NO_NEGATIVE_TIMES and (first.pts or 0) * first.time_base < _REORDER_SECONDS:
         settings.setdefault("bf", "0")
     return VideoPlan(
@@ -338,9 +370,18 @@ def plan_video(
         hdr=hdr,
         lossless=lossless,
         notes=tuple(notes),
+        field_order=fields,
         wished=tuple(sorted(wanted.encoder_options)),
         begins=(first.pts or 0) * first.time_base,
     )
+
+
+def _holds_fields(codec: str, out: PixelFormat, first: Frame, size: tuple[int, int]) -> bool:
+    """Whether lines are still those of the fields, and the encoder can tell of them."""
+    if (first.carrier.width, first.carrier.height) != size or codec not in _INTERLACED:
+        return False
+    rows = 4 if out.chroma_shift_y else 2  # that libx264 codes in pairs of each field
+    return not codec.startswith("libx264") or size[1] % rows == 0
 
 
 def _is_identity_matrix(matrix: tuple[int, ...]) -> bool:
@@ -506,11 +547,13 @@ def _hdr_parameters(hdr: HdrMetadata | None, display: str, light: str, joint: st
 
 
 def describe_picture(context: Any, plan: VideoPlan) -> None:
-    """Write pixel format, rate, sample aspect ratio and colour tags of `plan` into a libav codec context."""
+    """Write pixel format, rate, aspect ratio, field order and colour tags of `plan` into a libav codec context."""
     context.pix_fmt = plan.pix_fmt
     context.framerate = plan.rate
     if plan.sample_aspect_ratio > 0:
         context.sample_aspect_ratio = plan.sample_aspect_ratio
+    if plan.field_order:
+        context.field_order = plan.field_order
     context.color_range = plan.color.range
     context.colorspace = plan.color.matrix
     context.color_primaries = plan.color.primaries
@@ -538,6 +581,8 @@ def add_video_stream(container: av.container.OutputContainer, plan: VideoPlan) -
         quality = float(options.pop("qscale"))
         context.flags |= int(Flags.qscale)
         context.global_quality = round(quality * 118)  # FF_QP2LAMBDA
+    if plan.field_order:
+        context.flags |= int(Flags.interlaced_dct | Flags.interlaced_me)
     if not plan.global_header:
         context.flags &= ~int(Flags.global_header)
     if plan.container_format == "avi":
@@ -555,7 +600,7 @@ class FrameEncoder:
         self._stream = stream
         self._plan = plan
         self._format = pixel_format(plan.pix_fmt)
-        self._copies: Graph | None = None
+        self._graphs: dict[str, Graph] = {}
         self._count = 0
         self._last_tick: int | None = None
         self._opened = False
@@ -596,6 +641,9 @@ class FrameEncoder:
 
     def _picture(self, frame: Frame) -> VideoFrame:
         picture = self._filled(frame)
+        if self._plan.field_order and not picture.interlaced_frame:  # encoders take the order from each frame
+            order = "tff" if self._plan.field_order == TOP_FIELD_FIRST else "bff"
+            picture = self._through("setparams", f"field_mode={order}", picture)
         picture.pts, picture.time_base = frame.pts, frame.time_base
         if self._plan.container_format == "avi":
             self._need_even_times(frame)
@@ -618,7 +666,7 @@ class FrameEncoder:
                 return carrier
             riding: list[Any] = list(carrier.side_data)
             if any(d.type.name in _RIDING for d in riding) or carrier.interlaced_frame:
-                picture = self._copied(carrier)
+                picture = self._through("copy", "", carrier)  # with captions, time code, dynamic HDR
             else:
                 picture = VideoFrame(frame.width, frame.height, target)
         else:
@@ -632,16 +680,17 @@ class FrameEncoder:
             picture.color_trc = frame.color.transfer
         return picture
 
-    def _copied(self, carrier: VideoFrame) -> VideoFrame:
-        """A copy with all side data (captions, time code, dynamic HDR): libav's copy filter makes it."""
-        if self._copies is None:
-            self._copies = Graph()
-            source = self._copies.add_buffer(
-                width=carrier.width, height=carrier.height, format=carrier.format, time_base=self._plan.time_base
+    def _through(self, name: str, settings: str, picture: VideoFrame) -> VideoFrame:
+        """The picture with all its side data as one of libav's filters gives it back."""
+        graph = self._graphs.get(name)
+        if graph is None:
+            graph = self._graphs[name] = Graph()
+            source = graph.add_buffer(
+                width=picture.width, height=picture.height, format=picture.format, time_base=self._plan.time_base
             )
-            self._copies.link_nodes(source, self._copies.add("copy"), self._copies.add("buffersink")).configure()
-        self._copies.vpush(carrier)
-        return self._copies.vpull()
+            graph.link_nodes(source, graph.add(name, settings), graph.add("buffersink")).configure()
+        graph.vpush(picture)
+        return graph.vpull()
 
     def _converted(self, picture: VideoFrame, frame: Frame) -> VideoFrame:
         source, target = frame.format, self._format
@@ -674,13 +723,16 @@ def encoded(frames: Iterable[Frame], encoder: FrameEncoder) -> Generator[Any]:
 
 
 __all__ = [
+    "BOTTOM_FIELD_FIRST",
     "CHROMA_LEFT",
+    "TOP_FIELD_FIRST",
     "EncodeOptions",
     "FrameEncoder",
     "HdrMetadata",
     "VideoPlan",
     "add_video_stream",
     "encoded",
+    "field_order",
     "first_frame_metadata",
     "format_for",
     "plan_video",
