@@ -51,7 +51,7 @@ _HARMLESS = re.compile(
 )
 
 # Packed and semi-planar layouts, and the planar one that holds the same samples exactly.
-_PLANAR: dict[str, str] = {
+PLANAR: dict[str, str] = {
     "nv12": "yuv420p",
     "nv21": "yuv420p",
     "nv16": "yuv422p",
@@ -64,6 +64,26 @@ _PLANAR: dict[str, str] = {
     "p210le": "yuv422p10le",
     "p410le": "yuv444p10le",
     "y210le": "yuv422p10le",
+    "nv20le": "yuv422p10le",
+    "nv42": "yuv444p",
+    "p012le": "yuv420p12le",
+    "p016le": "yuv420p16le",
+    "p212le": "yuv422p12le",
+    "p216le": "yuv422p16le",
+    "p412le": "yuv444p12le",
+    "p416le": "yuv444p16le",
+    "y212le": "yuv422p12le",
+    "y216le": "yuv422p16le",
+    "vyu444": "yuv444p",
+    "vuyx": "yuv444p",
+    "xv30le": "yuv444p10le",
+    "v30xle": "yuv444p10le",
+    "xv36le": "yuv444p12le",
+    "xv48le": "yuv444p16le",
+    "ayuv": "yuva444p",
+    "vuya": "yuva444p",
+    "uyva": "yuva444p",
+    "ayuv64le": "yuva444p16le",
     "rgb24": "gbrp",
     "bgr24": "gbrp",
     "rgb0": "gbrp",
@@ -83,10 +103,12 @@ _PLANAR: dict[str, str] = {
     "pal8": "gbrap",
     "ya8": "gbrap",
     "rgb48le": "gbrp16le",
-    "rgb48be": "gbrp16le",
     "rgba64le": "gbrap16le",
-    "rgba64be": "gbrap16le",
     "x2rgb10le": "gbrp10le",
+    "bgr48le": "gbrp16le",
+    "bgra64le": "gbrap16le",
+    "x2bgr10le": "gbrp10le",
+    "ya16le": "gbrap16le",
     "monow": "gray",
     "monob": "gray",
 }
@@ -124,11 +146,8 @@ class CopiedPacket:
 
 def planar_name(name: str) -> str:
     """The planar pixel format that holds the same samples as `name`."""
-    if name in _PLANAR:
-        return _PLANAR[name]
-    if name.endswith("be"):
-        return _PLANAR.get(name, name[:-2] + "le")
-    return name
+    name = name[:-2] + "le" if name.endswith("be") else name
+    return PLANAR.get(name, name)
 
 
 def _plane_view(plane: Any, width_bytes: int) -> np.ndarray:
