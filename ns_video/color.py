@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ns_video.frame import RANGE_FULL, RANGE_LIMITED, ColorInfo, PixelFormat, Plane
+from ns_video.frame import MATRIX_YCGCO, ColorInfo, PixelFormat, Plane, effective_matrix, is_full_range
 
 Domain = Literal["rgb", "ycbcr"]
 
@@ -30,33 +30,15 @@ _LUMA_WEIGHTS: dict[int, tuple[float, float]] = {
     9: (0.2627, 0.0593),  # BT.2020 non-constant luminance
     10: (0.2627, 0.0593),  # BT.2020 constant luminance, taken as non-constant: only for what a network sees
 }
-_MATRIX_YCGCO = 8
-_BT709, _BT601 = 1, 6
-_SD_HEIGHT, _SD_WIDTH = 576, 1024  # at or below both, players read an untagged clip as BT.601
+_BT709 = 1
 _CENTRE_LOCATIONS = frozenset({2, 4, 6})  # libav's AVChromaLocation: center, top, bottom: horizontally centred
 _TOP_LOCATIONS = frozenset({3, 4})  # topleft, top: vertically on the even luma rows
 _BOTTOM_LOCATIONS = frozenset({5, 6})
 
 
-def effective_matrix(color: ColorInfo, width: int, height: int) -> int:
-    """The matrix number to read an H × W picture with; unspecified goes by size, as players do."""
-    if color.matrix in _LUMA_WEIGHTS or color.matrix == _MATRIX_YCGCO:
-        return color.matrix
-    return _BT601 if height <= _SD_HEIGHT and width <= _SD_WIDTH else _BT709
-
-
-def is_full_range(format: PixelFormat, color: ColorInfo) -> bool:
-    """Whether samples use the whole integer range. Unspecified: RGB and libav's yuvj formats do, YUV and gray don't."""
-    if color.range == RANGE_FULL:
-        return True
-    if color.range == RANGE_LIMITED:
-        return False
-    return format.is_rgb or format.name.startswith("yuvj")
-
-
 def rgb_to_ycbcr_matrix(matrix: int) -> Tensor:
     """(3, 3) float64 on the CPU: RGB in [0, 1] → Y in [0, 1], Cb and Cr in [-0.5, 0.5]."""
-    if matrix == _MATRIX_YCGCO:
+    if matrix == MATRIX_YCGCO:
         rows = [[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0.0, -0.5]]
         return torch.tensor(rows, dtype=torch.float64)
     kr, kb = _LUMA_WEIGHTS[matrix]

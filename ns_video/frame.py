@@ -15,6 +15,10 @@ Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 UNSPECIFIED = 2
 RANGE_UNSPECIFIED, RANGE_LIMITED, RANGE_FULL = 0, 1, 2
 MATRIX_RGB = 0
+MATRIX_YCGCO = 8
+_BT709, _BT601 = 1, 6
+_KNOWN_MATRICES = frozenset({1, 4, 5, 6, 7, MATRIX_YCGCO, 9, 10})
+_SD_HEIGHT, _SD_WIDTH = 576, 1024  # at or below both, players read an untagged clip as BT.601
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,22 @@ class PixelFormat:
     """log2 of the horizontal chroma subsampling (0 for 4:4:4)."""
     chroma_shift_y: int
     has_alpha: bool
+
+
+def effective_matrix(color: ColorInfo, width: int, height: int) -> int:
+    """The matrix number to read an H × W picture with; unspecified goes by size, as players do."""
+    if color.matrix in _KNOWN_MATRICES:
+        return color.matrix
+    return _BT601 if height <= _SD_HEIGHT and width <= _SD_WIDTH else _BT709
+
+
+def is_full_range(format: PixelFormat, color: ColorInfo) -> bool:
+    """Whether samples use the whole integer range. Unspecified: RGB and libav's yuvj formats do, YUV and gray don't."""
+    if color.range == RANGE_FULL:
+        return True
+    if color.range == RANGE_LIMITED:
+        return False
+    return format.is_rgb or format.name.startswith("yuvj")
 
 
 @dataclass(frozen=True, slots=True)

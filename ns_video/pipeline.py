@@ -990,10 +990,14 @@ class _Run:
     ) -> None:
         """Open what was written and compare. A mismatch keeps the file under a telling name and raises."""
         try:
-            animation = open_animation(path, DecodeOptions())
-            if animation is not None:
-                with animation as reader:
-                    made = [f.pts * f.time_base for f in reader.frames() if f.pts is not None]
+            animated = format_for(self.target, self.options.format) == "webp"
+            if animated:
+                animation = open_animation(path, DecodeOptions())
+                if animation is None:  # nothing ever changes: its encoder makes a still of it
+                    made = read_facts(path).video_times[:1]
+                else:
+                    with animation as reader:
+                        made = [f.pts * f.time_base for f in reader.frames() if f.pts is not None]
                 differences = compare_animation(expected, made)
                 if not differences and len(made) < len(expected):
                     joined = f"{len(expected) - len(made)} frames that change nothing are part of the one before"
@@ -1006,7 +1010,7 @@ class _Run:
                     more = f" and {len(lost) - _NAMED_TAGS} more" if len(lost) > _NAMED_TAGS else ""
                     names = printable(", ".join(lost[:_NAMED_TAGS]))
                     self.record.warnings.append(f"tags that this container doesn't hold: {names}{more}")
-            if animation is None and self.options.verify == "full":
+            if not animated and self.options.verify == "full":
                 with open_clip(path, DecodeOptions(deinterlace="off")) as reader:
                     made = sum(1 for _ in reader.frames())
                     if made != len(expected):
@@ -1081,8 +1085,8 @@ class _Segment:
     def __init__(self, journal: Journal, plan: VideoPlan, number: int, *, wished: bool = False) -> None:
         """`wished`: the user set up this encoder, and it has not worked yet."""
         self._journal, self._number, self._wished = journal, number, wished
-        self._name = f"segment-{number:06d}.{'mkv' if plan.codec.startswith('libvpx') else 'nut'}"
-        self._file = SegmentFile(journal.folder / self._name, plan)
+        name = f"segment-{number:06d}.{'mkv' if plan.alpha_beside else 'nut'}"
+        self._file = SegmentFile(journal.folder / name, plan)
         self._encoder = FrameEncoder(self._file.stream, plan)
         self._durations: list[tuple[int, int]] = []
         self._frames = 0
@@ -1104,7 +1108,7 @@ class _Segment:
         """Drain the encoder and note the segment; an incomplete one is noted too, but its place stays open."""
         self._file.write(self._encoder.flush())
         self._file.close()
-        path = self._journal.folder / self._name
+        path = self._file.path
         found = sum(1 for _ in segment_packets(path))
         if found != self._frames or len(self._file.presentation) != self._frames:
             raise VerificationError(
@@ -1112,7 +1116,7 @@ class _Segment:
             )
         entry = SegmentEntry(
             number=self._number,
-            file=self._name,
+            file=path.name,
             frames=self._frames,
             bytes=path.stat().st_size,
             digest=file_digest(path),

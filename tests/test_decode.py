@@ -17,8 +17,9 @@ from PIL import Image
 from ns_video.errors import DamageError, InputError
 from ns_video.frame import Frame
 from ns_video.media.coded_headers import LIKENESS
-from ns_video.media.decode import CopiedPacket, DecodeOptions, open_clip
+from ns_video.media.decode import PLANAR, CopiedPacket, DecodeOptions, open_clip, planar_name, plane_views
 from ns_video.media.jpeg_headers import JpegHeaders
+from ns_video.media.probe import pixel_format
 
 
 def frames(source: Path | io.BytesIO, **options: object) -> list[Frame]:
@@ -327,3 +328,19 @@ def test_damaged_jpeg_headers_tell_nothing(length: int) -> None:
         headers.see(packet)
         told = headers.of(5, 16)
         assert told is None or (told.luma.shape == (8, 8) and told.luma.all() and broken != zeros)
+
+
+@pytest.mark.parametrize(
+    ("name", "planar"),
+    [(a, b) for a, b in PLANAR.items() if b.startswith("yuv") and a != "uyyvyy411"] + [("x2bgr10le", "gbrp10le")],
+)
+def test_packed_layouts_have_a_planar_one_of_the_same_samples(name: str, planar: str) -> None:
+    assert planar_name(name) == planar and planar_name(planar) == planar
+    assert planar_name(name.replace("le", "be")) == planar or not name.endswith("le")
+    fmt = pixel_format(planar)
+    frame = av.VideoFrame(64, 48, planar)
+    rng = np.random.default_rng(3)
+    for view in plane_views(frame, fmt):
+        view[:] = rng.integers(0, 1 << fmt.bit_depth, view.shape, view.dtype)
+    back = frame.reformat(format=name).reformat(format=planar)
+    assert all(np.array_equal(a, b) for a, b in zip(plane_views(frame, fmt), plane_views(back, fmt)))

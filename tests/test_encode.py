@@ -12,17 +12,23 @@ import av
 import numpy as np
 import pytest
 from av.video.codeccontext import VideoCodecContext
+from conftest import ffmpeg
+from material import Recipe, write_clip
 
+from ns_video.color import to_tensor
 from ns_video.errors import UsageError
 from ns_video.frame import Frame
 from ns_video.media import encode as encode_module
-from ns_video.media.decode import open_clip
+from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.encode import (
+    BOTTOM_FIELD_FIRST,
+    TOP_FIELD_FIRST,
     EncodeOptions,
     FrameEncoder,
     VideoPlan,
     add_video_stream,
     encoded,
+    field_order,
     first_frame_metadata,
     format_for,
     plan_video,
@@ -37,6 +43,18 @@ def plan(path: Path, container: str, **wanted: object) -> tuple[VideoPlan, list[
         found = list(reader.frames())
         size = (found[0].width, found[0].height)
         return plan_video(container, reader.info.video, found[0], size, EncodeOptions(**wanted)), found
+
+
+def written(chosen: VideoPlan, frames: list[Frame]) -> list[Frame]:
+    """The frames, encoded into a container in memory and read back."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=chosen.container_format) as out:
+        encoder = FrameEncoder(add_video_stream(out, chosen), chosen)
+        for packet in encoded(frames, encoder):
+            out.mux(packet)
+    buffer.seek(0)
+    with open_clip(buffer, DecodeOptions(deinterlace="off")) as reader:
+        return list(reader.frames())
 
 
 @pytest.mark.parametrize(
@@ -158,17 +176,42 @@ def test_lossless_codecs_give_the_planes_back(codec: str, plain_clip: Path) -> N
     chosen, found = plan(plain_clip, "matroska", codec=codec, crf=0)
     assert chosen.lossless
     changed = [replace(f, planes=tuple(255 - p for p in f.planes)) for f in found]
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="matroska") as out:
-        encoder = FrameEncoder(add_video_stream(out, chosen), chosen)
-        for packet in encoded(changed, encoder):
-            out.mux(packet)
-    buffer.seek(0)
-    with open_clip(buffer) as reader:
-        back = list(reader.frames())
+    back = written(chosen, changed)
     assert len(back) == len(found)
     for was, now in zip(found, back):
         assert all(np.array_equal(255 - a, b) for a, b in zip(was.planes, now.planes))
+
+
+@pytest.mark.parametrize("color", [(1, 1, 1, 1), (1, 2, 1, 1), (6, 1, 6, 6), (7, 1, 7, 7), (9, 1, 9, 14), (2, 2, 2, 2)])
+@pytest.mark.parametrize(("codec", "pix_fmt"), [("ffv1", "gbrp10le"), ("libx264rgb", None)])
+def test_rgb_is_made_by_the_matrix_and_range_of_the_source(
+    codec: str, pix_fmt: str | None, color: tuple[int, int, int, int], tmp_path: Path
+) -> None:
+    recipe = Recipe("ffv1", "yuv444p", times=(0, 40), options={}, color=color)
+    chosen, found = plan(write_clip(tmp_path / "in.mkv", recipe), "matroska", codec=codec, pix_fmt=pix_fmt, crf=0)
+    made = written(chosen, found)[0]
+    assert made.format.is_rgb and made.color.matrix == 0
+    wanted, got = (to_tensor(f.planes, f.format, f.color, "rgb") for f in (found[0], made))
+    assert float((wanted - got).abs().max()) < 3 / 255
+
+
+@pytest.mark.parametrize("order", [TOP_FIELD_FIRST, BOTTOM_FIELD_FIRST])
+@pytest.mark.parametrize("codec", ["libx264", "libx264rgb", "mpeg2video", "mpeg4", "ffv1", "wrapped_avframe"])
+def test_interlaced_frames_say_so_in_their_own_order(codec: str, order: int, tmp_path: Path) -> None:
+    fields = "tff" if order == TOP_FIELD_FIRST else "bff"
+    progressive, source = write_clip(tmp_path / "progressive.mkv"), tmp_path / "interlaced.mkv"
+    interlaced = ("-vf", f"setfield={fields}", "-flags", "+ildct", "-x264-params", f"{fields}=1")
+    ffmpeg("-i", progressive, *interlaced, "-c:v", "libx264", source)
+    container = "yuv4mpegpipe" if codec == "wrapped_avframe" else "matroska"
+    with open_clip(source, DecodeOptions(deinterlace="off")) as reader:
+        found = list(reader.frames())
+        chosen = plan_video(container, reader.info.video, found[0], (64, 48), EncodeOptions(codec=codec))
+        larger = plan_video(container, reader.info.video, found[0], (128, 96), EncodeOptions(codec=codec))
+    assert chosen.field_order == order and larger.field_order == 0
+    assert any("interlaced" in text for text in larger.notes) and not any("interlaced" in text for text in chosen.notes)
+    changed = [replace(f, planes=tuple(255 - p for p in f.planes)) if n % 2 else f for n, f in enumerate(found)]
+    assert {field_order(f.carrier) for f in written(chosen, changed)} == {order}
+    assert plan(progressive, container, codec=codec)[0].field_order == 0
 
 
 def test_encoding_leaves_the_decoded_frame_alone(plain_clip: Path) -> None:

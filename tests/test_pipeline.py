@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 from conftest import ffmpeg
 from material import FRAMES, Facts, Recipe, cues, facts, write_clip
+from PIL import Image
 
 import ns_video
+from ns_video.color import to_tensor
 from ns_video.errors import DamageError, InputError, Interrupted, ModelError, OutputError, UsageError
+from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.verify import compare_animation
 from ns_video.pipeline import RestoreOptions, restore, restore_steps, verify
 from ns_video.record import RunRecord
@@ -260,10 +263,77 @@ def test_motion_jpeg_is_restored_by_the_tables_of_its_frames(tmp_path: Path) -> 
 
 
 def test_alpha_survives_where_the_container_holds_it(alpha_clip: Path, tmp_path: Path) -> None:
-    for name in ("a.mov", "a.mkv", "a.webm"):
+    with open_clip(alpha_clip) as reader:
+        wanted = next(reader.frames()).planes[-1].astype(int)
+    for name in ("a.mov", "a.mkv", "a.webm", "a.nut"):
         record = restore(alpha_clip, tmp_path / name, model="identity")
         assert record.exit_code == 0 and record.frames_out == FRAMES
         assert not any("alpha" in text for text in record.warnings)
+        with open_clip(tmp_path / name) as reader:
+            assert np.abs(next(reader.frames()).planes[-1] - wanted).mean() < 2
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuva422p", "yuva444p10le", "bgra"])
+def test_alpha_of_any_sampling_fits_into_vp9(pix_fmt: str, tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", Recipe("ffv1", pix_fmt, times=(0, 40), options={}, alpha=True))
+    for name, codec in (("a.webm", "vp9"), ("a.mkv", "ffv1"), ("a.ivf", "vp9")):
+        record = restore(source, tmp_path / name, model="identity")
+        assert record.exit_code == 0
+        with open_clip(tmp_path / name) as reader:
+            assert reader.info.video.codec == codec
+            assert next(reader.frames()).format.has_alpha == (name != "a.ivf")
+        told = f"converted from {'gbrap' if pix_fmt == 'bgra' else pix_fmt} to yuva420p"
+        assert any(told in text for text in record.warnings) == (name == "a.webm")
+        assert any("alpha channel is left out" in text for text in record.warnings) == (name == "a.ivf")
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "wanted"),
+    [
+        ("yuv420p10le", "yuv420p10le"),
+        ("yuv444p16le", "yuv444p16le"),
+        ("gray12le", "gray12le"),
+        ("gray14le", "gray16le"),
+        ("yuv410p", "yuv420p"),
+        ("yuv440p", "yuv444p"),
+        ("gbrp10le", "yuv444p10le"),
+        ("bgra", "yuva444p"),
+        ("yuva420p10le", "yuv420p10le"),
+    ],
+)
+def test_y4m_takes_the_nearest_format_of_no_fewer_bits(pix_fmt: str, wanted: str, tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", Recipe("ffv1", pix_fmt, times=(0, 40), options={}))
+    record = restore(source, tmp_path / "out.y4m", model="identity")
+    assert record.exit_code == 0 and record.frames_out == 2
+    with open_clip(tmp_path / "out.y4m") as reader:
+        assert next(reader.frames()).format.name == wanted
+    assert pix_fmt == wanted or "gray" in pix_fmt or record.warnings
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv440p10le", "yuv440p12le", "yuv410p", "gray14le", "gbrap12le"])
+def test_raw_frames_in_a_pipe_are_read_back_as_they_were_meant(pix_fmt: str, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "in.mkv", Recipe("ffv1", pix_fmt, times=(0, 40), options={}))
+    command = [sys.executable, "-m", "ns_video", "restore", str(path), "-", "--model", "identity"]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=True)
+    (tmp_path / "out.nut").write_bytes(done.stdout)
+    with open_clip(path) as was, open_clip(tmp_path / "out.nut") as now:
+        before, after = next(was.frames()), next(now.frames())
+    assert (before.format.name, after.format.name) == (pix_fmt, pix_fmt.replace("440", "444"))
+    assert np.array_equal(before.planes[0], after.planes[0])
+    assert (b"converted from" in done.stderr) == ("440" in pix_fmt)
+
+
+def test_a_clip_without_motion_becomes_a_still_webp(tmp_path: Path) -> None:
+    still = write_clip(tmp_path / "one.mkv", Recipe("ffv1", "yuv444p", times=(0,), options={}, color=(1, 1, 1, 1)))
+    with open_clip(still) as reader:
+        frame = next(reader.frames())
+        wanted = to_tensor(frame.planes, frame.format, frame.color, "rgb")[0].permute(1, 2, 0).numpy() * 255
+    ffmpeg("-stream_loop", "4", "-i", still, "-c", "copy", tmp_path / "in.mkv")
+    record = restore(tmp_path / "in.mkv", tmp_path / "out.webp", model="identity", verify="full")
+    assert record.exit_code == 0 and record.frames_out == 5
+    assert any(text.startswith("4 frames that change nothing") for text in record.warnings)
+    with Image.open(tmp_path / "out.webp") as made:
+        assert np.abs(np.asarray(made.convert("RGB")) - wanted).max() < 3
 
 
 def test_avi_holds_frames_that_begin_at_zero(plain_clip: Path, tmp_path: Path) -> None:
@@ -419,6 +489,14 @@ def test_sharpening_raises_the_contrast_of_edges(plain_clip: Path, tmp_path: Pat
         return float(np.abs(np.diff(luma, axis=1)).mean())
 
     assert edges(facts(target)) > 1.05 * edges(facts(plain_clip))
+
+
+def test_interlaced_frames_stay_interlaced_through_segments(interlaced_clip: Path, tmp_path: Path) -> None:
+    for name, tells in (("a.mkv", True), ("a.ts", True), ("a.webm", False)):
+        record = restore(interlaced_clip, tmp_path / name, model="identity")
+        assert any("interlaced" in text for text in record.warnings) != tells
+        with open_clip(tmp_path / name, DecodeOptions(deinterlace="off")) as reader:
+            assert {f.interlaced for f in reader.frames()} == {tells}
 
 
 def test_deinterlace_auto_on_off(interlaced_clip: Path, plain_clip: Path, small_model: Path, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from ns_video.record import Damage
 MAX_PIXELS = 1 << 28  # 268 megapixels: sixteen times 4K, far under what a 65535 x 65535 header claims
 _DAMAGE_KEPT = 500  # places listed one by one; the rest is only counted
 _HELD_PACKETS = 512  # copied packets that wait for the video to pass a jump of the clock: seconds of sound
+_MIXED = "; what is written says of all what it says of the first"
 _PICTURE_TYPES = {0: "?", 1: "I", 2: "P", 3: "B", 4: "P", 5: "I", 6: "P", 7: "B"}
 
 # libav writes these at error level for files that are whole.
@@ -52,7 +53,7 @@ _HARMLESS = re.compile(
 )
 
 # Packed and semi-planar layouts, and the planar one that holds the same samples exactly.
-_PLANAR: dict[str, str] = {
+PLANAR: dict[str, str] = {
     "nv12": "yuv420p",
     "nv21": "yuv420p",
     "nv16": "yuv422p",
@@ -65,6 +66,26 @@ _PLANAR: dict[str, str] = {
     "p210le": "yuv422p10le",
     "p410le": "yuv444p10le",
     "y210le": "yuv422p10le",
+    "nv20le": "yuv422p10le",
+    "nv42": "yuv444p",
+    "p012le": "yuv420p12le",
+    "p016le": "yuv420p16le",
+    "p212le": "yuv422p12le",
+    "p216le": "yuv422p16le",
+    "p412le": "yuv444p12le",
+    "p416le": "yuv444p16le",
+    "y212le": "yuv422p12le",
+    "y216le": "yuv422p16le",
+    "vyu444": "yuv444p",
+    "vuyx": "yuv444p",
+    "xv30le": "yuv444p10le",
+    "v30xle": "yuv444p10le",
+    "xv36le": "yuv444p12le",
+    "xv48le": "yuv444p16le",
+    "ayuv": "yuva444p",
+    "vuya": "yuva444p",
+    "uyva": "yuva444p",
+    "ayuv64le": "yuva444p16le",
     "rgb24": "gbrp",
     "bgr24": "gbrp",
     "rgb0": "gbrp",
@@ -84,10 +105,12 @@ _PLANAR: dict[str, str] = {
     "pal8": "gbrap",
     "ya8": "gbrap",
     "rgb48le": "gbrp16le",
-    "rgb48be": "gbrp16le",
     "rgba64le": "gbrap16le",
-    "rgba64be": "gbrap16le",
     "x2rgb10le": "gbrp10le",
+    "bgr48le": "gbrp16le",
+    "bgra64le": "gbrap16le",
+    "x2bgr10le": "gbrp10le",
+    "ya16le": "gbrap16le",
     "monow": "gray",
     "monob": "gray",
 }
@@ -172,11 +195,8 @@ def shift_packet(packet: Any, seconds: Fraction) -> None:
 
 def planar_name(name: str) -> str:
     """The planar pixel format that holds the same samples as `name`."""
-    if name in _PLANAR:
-        return _PLANAR[name]
-    if name.endswith("be"):
-        return _PLANAR.get(name, name[:-2] + "le")
-    return name
+    name = name[:-2] + "le" if name.endswith("be") else name
+    return PLANAR.get(name, name)
 
 
 def _plane_view(plane: Any, width_bytes: int) -> np.ndarray:
@@ -289,6 +309,7 @@ class ClipReader:
         self._lost_start = 0
         self._first_geometry: tuple[int, int, str] | None = None
         self._last_geometry: tuple[int, int, str] | None = None
+        self._interlaced: bool | None = None
 
     def _open(self) -> None:
         with captured_log():
@@ -675,6 +696,14 @@ class ClipReader:
         fmt = pixel_format(picture.format.name)
         if picture.is_corrupt:
             self._damaged("a frame is marked corrupt by its decoder", float(pts * self.info.video.time_base))
+        interlaced = bool(picture.interlaced_frame)
+        if self._interlaced is None:
+            self._interlaced = interlaced
+        elif self._interlaced != interlaced and not any(w.endswith(_MIXED) for w in self.warnings):
+            kinds = "interlaced to progressive" if self._interlaced else "progressive to interlaced"
+            self.warnings.append(
+                f"at {float(pts * self.info.video.time_base):.3f} s the frames change from {kinds}{_MIXED}"
+            )
         video = self.info.video.color
         return Frame(
             planes=plane_views(picture, fmt),
@@ -693,7 +722,7 @@ class ClipReader:
             duration=duration,
             key_frame=bool(picture.key_frame),
             picture_type=_PICTURE_TYPES.get(int(picture.pict_type), "?"),
-            interlaced=bool(picture.interlaced_frame),
+            interlaced=interlaced,
             rotation=int(picture.rotation),
             pixel_aspect=self.info.video.sample_aspect_ratio or Fraction(1),
             quantiser=self._quantiser(picture) if self.options.quantisers else None,

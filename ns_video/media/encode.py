@@ -20,7 +20,18 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ns_video.errors import InputError, UsageError
-from ns_video.frame import MATRIX_RGB, RANGE_FULL, RANGE_LIMITED, UNSPECIFIED, ColorInfo, Frame, PixelFormat
+from ns_video.frame import (
+    MATRIX_RGB,
+    MATRIX_YCGCO,
+    RANGE_FULL,
+    RANGE_LIMITED,
+    UNSPECIFIED,
+    ColorInfo,
+    Frame,
+    PixelFormat,
+    effective_matrix,
+    is_full_range,
+)
 from ns_video.media.decode import planar_name, plane_views
 from ns_video.media.probe import VideoInfo, pixel_format
 from ns_video.media.versions import hardware_encoder_works
@@ -88,12 +99,27 @@ _HEVC_FORMATS = frozenset({"mp4", "mov", "matroska", "mpegts", "nut", "hevc", "f
 _LOSSLESS = frozenset({"ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "wrapped_avframe", "apng", "png"})
 _FIXED_RATE = frozenset({"mpeg2video", "mpeg1video", "mpeg4", "h263"})  # time bases of these are a frame rate
 
+# Encoders that can tell players of interlaced frames; the container or the y4m header tells of the last one's.
+_INTERLACED = frozenset({"libx264", "libx264rgb", "mpeg2video", "mpeg4", "ffv1", "prores_ks", "wrapped_avframe"})
+TOP_FIELD_FIRST, BOTTOM_FIELD_FIRST = 2, 3  # libav's AVFieldOrder: AV_FIELD_TT, AV_FIELD_BB
+# Encoders list more formats with alpha than they encode; that of VP9 lies beside the picture, in Matroska only.
+_VP9_ALPHA, _VP9_ALPHA_CONTAINERS = "yuva420p", ("matroska", "webm")
+# What libav's y4m reader knows, most of it beyond the tool's own formats; 4:1:0, 4:4:0 and RGB have no name there.
+_Y4M = (
+    *(f"yuv{chroma}p{depth}" for chroma in (420, 422, 444) for depth in ("", "9le", "10le", "12le", "14le", "16le")),
+    *("gray", "gray9le", "gray10le", "gray12le", "gray16le", "yuv411p", "yuva444p"),
+)
+# NUT has no tag for these, and readers would take them for another format.
+_RAW_INSTEAD = {"yuvj411p": "yuv411p", "yuv440p10le": "yuv444p10le", "yuv440p12le": "yuv444p12le"}
+
 # Visually lossless on restored material; the user's --crf replaces it.
 _DEFAULT_CRF = {"libx264": 16, "libx264rgb": 16, "libx265": 15, "libvpx-vp9": 18, "libsvtav1": 18}
 # Encoders in hardware, and who does their work where the hardware isn't there.
 _HARDWARE_APIS = ("nvenc", "qsv", "amf", "videotoolbox", "mf")
 _SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9", "mpeg2": "mpeg2video"}
 _NVENC_CQ = 19
+_BT601 = 5
+_SWSCALE_MATRICES = {6: _BT601, MATRIX_YCGCO: _BT601, 10: 9}  # H.273 numbers that libswscale takes under others
 CHROMA_LEFT = 1  # libav's AVChromaLocation; what players take for granted
 _CHROMA_POSITION_ENCODERS = frozenset({"libx264", "libx265"})
 _ON_DEVICES = frozenset({"cuda", "qsv", "vaapi", "d3d11", "d3d12", "dxva2_vld", "videotoolbox_vld", "amf", "vulkan"})
@@ -157,10 +183,17 @@ class VideoPlan:
     lossless: bool = False
     notes: tuple[str, ...] = ()
     """What the output can't hold, in words."""
+    field_order: int = 0
+    """Of interlaced frames, TOP_FIELD_FIRST or BOTTOM_FIELD_FIRST."""
     wished: tuple[str, ...] = ()
     """Names of the encoder options that the user gave."""
     begins: Fraction = Fraction(0)
     """Presentation time of the first frame, seconds."""
+
+    @property
+    def alpha_beside(self) -> bool:
+        """The alpha channel rides beside the packets (Matroska's BlockAdditional)."""
+        return self.codec == "libvpx-vp9" and self.pix_fmt == _VP9_ALPHA
 
 
 def format_for(path: str, container_format: str | None = None) -> str:
@@ -223,6 +256,25 @@ def first_frame_metadata(carrier: Any) -> tuple[tuple[int, ...], HdrMetadata | N
     return matrix, HdrMetadata(points, white, luminance, level)
 
 
+def field_order(carrier: Any) -> int:
+    """TOP_FIELD_FIRST or BOTTOM_FIELD_FIRST of an interlaced libav frame, else 0. A filter tells: PyAV doesn't."""
+    if carrier is None or not carrier.interlaced_frame:
+        return 0
+    graph = Graph()
+    source = graph.add_buffer(
+        width=carrier.width, height=carrier.height, format=carrier.format, time_base=Fraction(1, 25)
+    )
+    chosen = graph.add("select", r"eq(interlace_type\,TOPFIRST)")
+    graph.link_nodes(source, chosen, graph.add("buffersink")).configure()
+    graph.vpush(carrier)
+    graph.vpush(None)
+    try:
+        graph.vpull()
+    except EOFError:
+        return BOTTOM_FIELD_FIRST
+    return TOP_FIELD_FIRST
+
+
 def plan_video(
     container_format: str,
     source: VideoInfo,
@@ -253,7 +305,7 @@ def plan_video(
         notes.append(f"{codec} does not work on this machine: {_SOFTWARE[family]} encodes instead{ignored}")
         codec, wanted = _SOFTWARE[family], replace(wanted, encoder_options={})
         encoder = av.Codec(codec, "w")
-    pix_fmt = wanted.pix_fmt or _choose_pix_fmt(encoder, codec, fmt, width, height)
+    pix_fmt = wanted.pix_fmt or _choose_pix_fmt(encoder, container_format, fmt, (width, height))
     try:
         out = pixel_format(pix_fmt)
     except (ValueError, InputError):
@@ -264,7 +316,18 @@ def plan_video(
         notes.append(f"{codec} holds {out.bit_depth} of {fmt.bit_depth} bits per sample")
     if fmt.has_alpha and not out.has_alpha:
         notes.append(f"the alpha channel is left out: {codec} as {pix_fmt} can't hold it")
+    sampling = (fmt.is_rgb, fmt.chroma_shift_x, fmt.chroma_shift_y)
+    if fmt.planes > 2 and sampling != (out.is_rgb, out.chroma_shift_x, out.chroma_shift_y):
+        notes.append(f"the pixels are converted from {fmt.name} to {pix_fmt}")
     matrix, hdr = first_frame_metadata(first.carrier) if first.carrier is not None else ((), None)
+    fields = field_order(first.carrier)
+    if fields and not _holds_fields(codec, out, first, size):
+        notes.append(
+            f"the frames are interlaced, which {codec} can't tell here: players will take them for progressive"
+        )
+        fields = 0
+    if out.is_rgb and not fmt.is_rgb and first.color.matrix == MATRIX_YCGCO:
+        notes.append("YCgCo is converted to RGB as if it were BT.601: the colours are wrong")
     color = color_as(first.color, fmt, out)
     tagged = (color.matrix, color.primaries, color.transfer) != (UNSPECIFIED,) * 3
     if tagged and (codec == "rawvideo" or container_format == "yuv4mpegpipe") and not out.is_rgb:
@@ -282,6 +345,8 @@ def plan_video(
         time_base = 1 / source.rate
     flags = ContainerFormat(container_format, "w").flags
     settings = _options(codec, wanted, hdr, color, fmt)
+    if fields == BOTTOM_FIELD_FIRST and codec.startswith("libx264"):
+        settings["x264-params"] += ":bff=1"  # for the header; it takes each frame's order from the frame
     if container_format in _NO_NEGATIVE_TIMES and (first.pts or 0) * first.time_base < _REORDER_SECONDS:
         settings.setdefault("bf", "0")
     return VideoPlan(
@@ -301,6 +366,7 @@ def plan_video(
         hdr=hdr,
         lossless=lossless,
         notes=tuple(notes),
+        field_order=fields,
         wished=tuple(sorted(wanted.encoder_options)),
         begins=(first.pts or 0) * first.time_base,
     )
@@ -311,8 +377,16 @@ def color_as(color: ColorInfo, fmt: PixelFormat, out: PixelFormat) -> ColorInfo:
     if out.is_rgb and not fmt.is_rgb:
         return replace(color, matrix=MATRIX_RGB, range=RANGE_FULL)
     if fmt.is_rgb and not out.is_rgb:
-        return replace(color, matrix=5, range=RANGE_LIMITED)
+        return replace(color, matrix=_BT601, range=RANGE_FULL if out.name.startswith("yuvj") else RANGE_LIMITED)
     return color
+
+
+def _holds_fields(codec: str, out: PixelFormat, first: Frame, size: tuple[int, int]) -> bool:
+    """Whether lines are still those of the fields, and the encoder can tell of them."""
+    if (first.carrier.width, first.carrier.height) != size or codec not in _INTERLACED:
+        return False
+    rows = 4 if out.chroma_shift_y else 2  # that libx264 codes in pairs of each field
+    return not codec.startswith("libx264") or size[1] % rows == 0
 
 
 def _is_identity_matrix(matrix: tuple[int, ...]) -> bool:
@@ -323,7 +397,7 @@ def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: 
     if container_format in _CODEC_BY_FORMAT:
         return _CODEC_BY_FORMAT[container_format]
     if fmt.has_alpha and container_format in ("matroska", "nut"):
-        return "ffv1" if fmt.is_rgb or fmt.bit_depth > 8 else "libvpx-vp9"
+        return "libvpx-vp9" if fmt.name == _VP9_ALPHA and container_format == "matroska" else "ffv1"
     if fmt.has_alpha and container_format == "mov":
         return "png"  # ProRes would hold it too, but no segment (a NUT file) holds ProRes
     if fmt.bit_depth > 12 and container_format in ("matroska", "nut", "avi"):
@@ -338,10 +412,18 @@ def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: 
     return "libx264"
 
 
-def _choose_pix_fmt(encoder: Any, codec: str, fmt: PixelFormat, width: int, height: int) -> str:
+def _choose_pix_fmt(encoder: Any, container_format: str, fmt: PixelFormat, size: tuple[int, int]) -> str:
+    codec, (width, height) = encoder.name, size
     offered = [f.name for f in (encoder.video_formats or []) if f.name not in _ON_DEVICES]
-    if codec == "libx265":
-        offered = [name for name in offered if not pixel_format(name).has_alpha]  # listed, but few builds encode it
+    if codec in ("libx265", "libvpx-vp9"):
+        kept = _VP9_ALPHA if codec == "libvpx-vp9" and container_format in _VP9_ALPHA_CONTAINERS else ""
+        offered = [name for name in offered if name == kept or not pixel_format(name).has_alpha]
+    if codec == "wrapped_avframe":
+        offered = [name for name in _Y4M if pixel_format(name).bit_depth >= fmt.bit_depth]
+    if codec == "rawvideo":
+        return _RAW_INSTEAD.get(fmt.name, fmt.name)
+    if codec == "libwebp_anim":
+        return "bgra"  # WebP's lossless pictures are RGB: libwebp would take any YUV for BT.601
     if not offered or fmt.name in offered:
         if (
             codec in ("libx264", "libx265")
@@ -366,6 +448,7 @@ def _choose_pix_fmt(encoder: Any, codec: str, fmt: PixelFormat, width: int, heig
             int(other.is_rgb != fmt.is_rgb),
             max(0, fmt.bit_depth - other.bit_depth),
             max(0, other.chroma_shift_x - fmt.chroma_shift_x) + max(0, other.chroma_shift_y - fmt.chroma_shift_y),
+            int(fmt.planes <= 2 < other.planes),
             abs(other.bit_depth - fmt.bit_depth),
             abs(other.chroma_shift_x - fmt.chroma_shift_x) + abs(other.chroma_shift_y - fmt.chroma_shift_y),
             int(other.has_alpha and not fmt.has_alpha),
@@ -469,11 +552,13 @@ def _hdr_parameters(hdr: HdrMetadata | None, display: str, light: str, joint: st
 
 
 def describe_picture(context: Any, plan: VideoPlan) -> None:
-    """Write pixel format, rate, sample aspect ratio and colour tags of `plan` into a libav codec context."""
+    """Write pixel format, rate, aspect ratio, field order and colour tags of `plan` into a libav codec context."""
     context.pix_fmt = plan.pix_fmt
     context.framerate = plan.rate
     if plan.sample_aspect_ratio > 0:
         context.sample_aspect_ratio = plan.sample_aspect_ratio
+    if plan.field_order:
+        context.field_order = plan.field_order
     context.color_range = plan.color.range
     context.colorspace = plan.color.matrix
     context.color_primaries = plan.color.primaries
@@ -501,6 +586,8 @@ def add_video_stream(container: av.container.OutputContainer, plan: VideoPlan) -
         quality = float(options.pop("qscale"))
         context.flags |= int(Flags.qscale)
         context.global_quality = round(quality * 118)  # FF_QP2LAMBDA
+    if plan.field_order:
+        context.flags |= int(Flags.interlaced_dct | Flags.interlaced_me)
     if not plan.global_header:
         context.flags &= ~int(Flags.global_header)
     if plan.container_format == "avi":
@@ -518,7 +605,7 @@ class FrameEncoder:
         self._stream = stream
         self._plan = plan
         self._format = pixel_format(plan.pix_fmt)
-        self._copies: Graph | None = None
+        self._graphs: dict[str, Graph] = {}
         self._count = 0
         self._last_tick: int | None = None
         self._opened = False
@@ -559,6 +646,9 @@ class FrameEncoder:
 
     def _picture(self, frame: Frame) -> VideoFrame:
         picture = self._filled(frame)
+        if self._plan.field_order and not picture.interlaced_frame:  # encoders take the order from each frame
+            order = "tff" if self._plan.field_order == TOP_FIELD_FIRST else "bff"
+            picture = self._through("setparams", f"field_mode={order}", picture)
         picture.pts, picture.time_base = frame.pts, frame.time_base
         if self._plan.container_format == "avi":
             self._need_even_times(frame)
@@ -581,7 +671,7 @@ class FrameEncoder:
                 return carrier
             riding: list[Any] = list(carrier.side_data)
             if any(d.type.name in _RIDING for d in riding) or carrier.interlaced_frame:
-                picture = self._copied(carrier)
+                picture = self._through("copy", "", carrier)  # with captions, time code, dynamic HDR
             else:
                 picture = VideoFrame(frame.width, frame.height, target)
         else:
@@ -595,26 +685,35 @@ class FrameEncoder:
             picture.color_trc = frame.color.transfer
         return picture
 
-    def _copied(self, carrier: VideoFrame) -> VideoFrame:
-        """A copy with all side data (captions, time code, dynamic HDR): libav's copy filter makes it."""
-        if self._copies is None:
-            self._copies = Graph()
-            source = self._copies.add_buffer(
-                width=carrier.width, height=carrier.height, format=carrier.format, time_base=self._plan.time_base
+    def _through(self, name: str, settings: str, picture: VideoFrame) -> VideoFrame:
+        """The picture with all its side data as one of libav's filters gives it back."""
+        graph = self._graphs.get(name)
+        if graph is None:
+            graph = self._graphs[name] = Graph()
+            source = graph.add_buffer(
+                width=picture.width, height=picture.height, format=picture.format, time_base=self._plan.time_base
             )
-            self._copies.link_nodes(source, self._copies.add("copy"), self._copies.add("buffersink")).configure()
-        self._copies.vpush(carrier)
-        return self._copies.vpull()
+            graph.link_nodes(source, graph.add(name, settings), graph.add("buffersink")).configure()
+        graph.vpush(picture)
+        return graph.vpull()
 
     def _converted(self, picture: VideoFrame, frame: Frame) -> VideoFrame:
         source, target = frame.format, self._format
-        settings: dict[str, Any] = {}
-        if source.is_rgb != target.is_rgb:
-            settings = {"src_colorspace": "ITU601", "dst_colorspace": "ITU601"}
+        span = RANGE_FULL if is_full_range(source, frame.color) else RANGE_LIMITED
+        if source.is_rgb:
+            matrix = _BT601
         else:
-            span = 2 if frame.color.range == RANGE_FULL or source.name.startswith("yuvj") else 1
-            settings = {"src_color_range": span, "dst_color_range": span}
-        made = picture.reformat(format=self._plan.pix_fmt, interpolation="BICUBIC", **settings)
+            seen: Any = frame.carrier or frame  # untagged clips go by the size they came in
+            matrix = effective_matrix(frame.color, seen.width, seen.height)
+            matrix = _SWSCALE_MATRICES.get(matrix, matrix)
+        made = picture.reformat(
+            format=self._plan.pix_fmt,
+            interpolation="BICUBIC",
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            src_color_range=span,
+            dst_color_range=span if source.is_rgb == target.is_rgb else self._plan.color.range,
+        )
         made.pts, made.time_base = frame.pts, frame.time_base
         made.color_range = self._plan.color.range
         made.colorspace = self._plan.color.matrix
@@ -629,7 +728,9 @@ def encoded(frames: Iterable[Frame], encoder: FrameEncoder) -> Generator[Any]:
 
 
 __all__ = [
+    "BOTTOM_FIELD_FIRST",
     "CHROMA_LEFT",
+    "TOP_FIELD_FIRST",
     "EncodeOptions",
     "FrameEncoder",
     "HdrMetadata",
@@ -637,6 +738,7 @@ __all__ = [
     "add_video_stream",
     "color_as",
     "encoded",
+    "field_order",
     "first_frame_metadata",
     "format_for",
     "plan_video",

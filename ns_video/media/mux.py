@@ -74,6 +74,7 @@ QUICKTIME_LANGUAGES = {
 }
 # The header waits for the first packets: written before them, it has no edit lists, and times would move.
 _FRAGMENTED = "+frag_keyframe+delay_moov+default_base_moof"
+_SEGMENT_FORMATS = {".nut": "nut", ".mkv": "matroska"}
 _TROUBLES_KEPT = 100
 MOST_REORDERED = 16  # packets without a decode time, with which Matroska's reordered video begins
 _ONE_RAW_TAG = b"\\N"
@@ -336,6 +337,8 @@ class ClipWriter:
             # Start offsets are written in ticks of the movie; its default of 1 ms would move what begins between two.
             ticks = plan.time_base.denominator
             options.setdefault("movie_timescale", str(min(_LARGEST_TIMESCALE, ticks * max(1, -(-1000 // ticks)))))
+        if settings.container_format == "yuv4mpegpipe":
+            options.setdefault("strict", "-1")  # more than 8 bits, and alpha: y4m as libav extends it
         if settings.container_format in ("mpeg", "vob"):
             options.setdefault("preload", "0")  # libav's half second of it moves what begins before that
         self._ratio: tuple[Path, Fraction] | None = None
@@ -393,7 +396,7 @@ class ClipWriter:
                     self.video = add_video_stream(self._container, plan)
                 about = next(s for s in info.streams if s.index == stream.index)
                 kept = {k: v for k, v in about.metadata if not _STALE_VIDEO_TAGS.match(k)}
-                if plan.codec == "libvpx-vp9" and plan.pix_fmt.startswith("yuva"):
+                if plan.alpha_beside:
                     kept["alpha_mode"] = "1"
                 self.video.metadata.update(kept)
                 self.video.disposition = about.disposition
@@ -647,12 +650,15 @@ def decode_times(presentation: list[int]) -> list[int]:
 
 
 class SegmentFile:
-    """One closed piece of encoded video: a NUT file of one stream, kept with its times."""
+    """One closed piece of encoded video: a file of one stream, kept with its times.
+
+    By its suffix NUT, which keeps all of them, or Matroska, which holds alpha beside the picture too.
+    """
 
     def __init__(self, path: Path, plan: VideoPlan) -> None:
         self.path = path
         try:
-            self._container: Any = av.open(file_url(path), "w", format="nut")
+            self._container: Any = av.open(file_url(path), "w", format=_SEGMENT_FORMATS[path.suffix])
         except (av.FFmpegError, OSError) as error:
             raise translate_output(error, str(path), "encode") from error
         self.stream = add_video_stream(self._container, plan)
@@ -682,7 +688,7 @@ class SegmentFile:
 
 def segment_packets(path: Path) -> Generator[Any]:
     """The packets of a segment in decode order."""
-    with open_input(path, container_format="nut") as container:
+    with open_input(path, container_format=_SEGMENT_FORMATS[path.suffix]) as container:
         for packet in container.demux(container.streams.video[0]):
             if packet.size:
                 yield packet

@@ -182,7 +182,7 @@ def video_info(stream: VideoStream) -> VideoInfo:
         rate=Fraction(rate),
         sample_aspect_ratio=Fraction(stream.sample_aspect_ratio or 0),
         frames_claimed=stream.frames,
-        alpha_in_side_channel=stream.metadata.get("alpha_mode") == "1",
+        alpha_in_side_channel=any(k.lower() == "alpha_mode" and v == "1" for k, v in stream.metadata.items()),
     )
 
 
