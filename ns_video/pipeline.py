@@ -58,7 +58,7 @@ from ns_video.media.mux import (
     stream_actions,
 )
 from ns_video.media.probe import ClipInfo, still_format
-from ns_video.media.still import read_still, still_suffix, write_still
+from ns_video.media.still import read_still, shown_size, still_suffix, write_still
 from ns_video.media.verify import (
     Difference,
     PacketTally,
@@ -234,10 +234,9 @@ def verify(
     """Check a finished OUTPUT against its INPUT; an empty list where frames, times, streams and tags agree."""
     source, made = Path(_name(input)), Path(_name(output))
     if still_format(source) is not None:
-        before, _ = read_still(source)
-        after, _ = read_still(made)
-        if (before.width, before.height) != (after.width, after.height):
-            return [Difference(f"the picture was {before.width}x{before.height}, is {after.width}x{after.height}")]
+        (width, height), (made_width, made_height) = (shown_size(*read_still(path)) for path in (source, made))
+        if (width, height) != (made_width, made_height):
+            return [Difference(f"the picture was {width}x{height}, is {made_width}x{made_height}")]
         return []
     return verify_files(_name(input), _name(output), full=full)
 
