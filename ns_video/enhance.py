@@ -181,12 +181,14 @@ class Enhancer:
         says), a quantiser map, or planes as the network reads them (sides padded to multiples of
         `descriptor.multiple_of`). None: a JPEG is looked for in each picture, and where none is found, or a quantiser
         map is wanted, the picture comes back as it is.
-        Raises UsageError for another shape.
+        Raises UsageError for another shape, and for samples that are no floats.
         """
         if not isinstance(rgb, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise UsageError(f"a tensor of shape (N, 3, H, W) is wanted, not a {type(rgb).__name__}")
         if rgb.dim() != 4 or rgb.shape[1] != 3 or rgb.numel() == 0:
             raise UsageError(f"a tensor of shape (N, 3, H, W) is wanted, not {tuple(rgb.shape)}")
+        if not rgb.is_floating_point():
+            raise UsageError(f"floats in [0, 1] are wanted, not {rgb.dtype}", remedy="samples of 8 bits: rgb / 255")
         return torch.cat([self._restore_rgb(picture[None], side) for picture in rgb.detach().float()])
 
     def run(

@@ -88,6 +88,8 @@ _RANGES = (
     ("overlap", 0, 1 << 20),
     ("max_pixels", 1, 1 << 62),
     ("threads", 0, 256),
+    ("start", 0, 1e12),
+    ("end", 0, 1e12),
 )
 """Options that are numbers: name, least and most."""
 _CHOICES = {
@@ -157,6 +159,8 @@ class RestoreOptions:
             value = getattr(self, name)
             if value is not None and value not in known:
                 raise UsageError(f"there is no {name} {value!r}", remedy=f"use {', '.join(map(str, known))}")
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise UsageError(f"nothing lies between start {self.start:g} and end {self.end:g}")
         if self.size is not None and not _is_size(self.size):
             raise UsageError(f"size {self.size!r} is no width and height", remedy="give two whole numbers from 1")
 

@@ -576,6 +576,11 @@ def test_public_call_returns_the_record(plain_clip: Path, tmp_path: Path) -> Non
         {"ensemble": 3},
         {"device": None},
         {"report": 7},
+        {"start": float("nan")},
+        {"start": "0.1"},
+        {"start": -1},
+        {"end": float("inf")},
+        {"start": 0.5, "end": 0.25},
     ],
 )
 def test_wrong_values_of_the_call_are_usage_errors(

@@ -31,7 +31,7 @@ _SAME_PRESS_SECONDS = 0.3  # a signal to the group and one from the shell are on
 def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
     if value is None:
         return None
-    match = re.fullmatch(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d+)?)", value.strip())
+    match = re.fullmatch(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?|\.\d+)", value.strip())
     if match is None:
         raise click.BadParameter("give seconds or HH:MM:SS.mmm")
     hours, minutes, seconds = match.groups()
