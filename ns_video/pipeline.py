@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ from ns_video.media.mux import (
     stream_actions,
 )
 from ns_video.media.probe import ClipInfo, still_format
-from ns_video.media.still import read_still, shown_size, still_suffix, write_still
+from ns_video.media.still import read_still, still_suffix, write_still
 from ns_video.media.verify import (
     Difference,
     PacketTally,
@@ -238,7 +238,7 @@ def verify(
     """Check a finished OUTPUT against its INPUT; an empty list where frames, times, streams and tags agree."""
     source, made = Path(_name(input)), Path(_name(output))
     if still_format(source) is not None:
-        (width, height), (made_width, made_height) = (shown_size(*read_still(path)) for path in (source, made))
+        (width, height), (made_width, made_height) = (_shown_size(read_still(path)[0]) for path in (source, made))
         if (width, height) != (made_width, made_height):
             return [Difference(f"the picture was {width}x{height}, is {made_width}x{made_height}")]
         return []
@@ -333,7 +333,7 @@ class _Run:
 
     def _output_size(self, frame: Frame) -> tuple[int, int]:
         """(width, height) of the output. Raises UsageError where that is more than --max-pixels."""
-        width, height = self.enhancer.output_size(frame.width, frame.height)
+        width, height = self.enhancer.frame_size(frame)
         if width * height > self.options.max_pixels:
             raise UsageError(
                 f"an output of {width}x{height} px is more than --max-pixels {self.options.max_pixels}",
@@ -498,6 +498,8 @@ class _Run:
         )
         plan = plan_video(container_format, info.video, first, self._output_size(first), wanted)
         self.record.warnings += plan.notes
+        if options.size is not None and options.fit == "stretch" and plan.sample_aspect_ratio:
+            plan = replace(plan, sample_aspect_ratio=Fraction(1))  # shown as large as it was asked for
         return plan
 
     def _total(self, info: ClipInfo) -> int:
@@ -1158,8 +1160,6 @@ def _encoder_failure(error: Exception, frame: Frame | None, *, wished: bool) -> 
 def _shifted(frame: Frame, base: int) -> Frame:
     if base == 0 or frame.pts is None:
         return frame
-    from dataclasses import replace
-
     return replace(frame, pts=frame.pts - base)
 
 
@@ -1172,6 +1172,10 @@ def _beside(path: Path, word: str) -> Path:
 
 def _partial_name(path: Path) -> Path:
     return _beside(path, "partial")
+
+
+def _shown_size(frame: Frame) -> tuple[int, int]:
+    return (frame.height, frame.width) if frame.turned else (frame.width, frame.height)
 
 
 def _is_size(value: Any) -> bool:

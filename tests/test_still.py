@@ -387,3 +387,11 @@ def test_one_picture_is_no_animation(tmp_path: Path) -> None:
     Image.fromarray(picture(7)).save(tmp_path / "a.webp", lossless=True)
     assert still_format(tmp_path / "a.webp") == "WebP"
     assert open_animation(tmp_path / "a.webp", DecodeOptions()) is None
+
+
+def test_the_size_of_a_turned_picture_is_that_of_what_is_shown(tmp_path: Path) -> None:
+    Image.fromarray(picture(7)).save(tmp_path / "in.jpg", exif=exif_bytes())
+    for suffix in (".jpg", ".tif"):
+        restore(tmp_path / "in.jpg", tmp_path / f"out{suffix}", model="identity", size=(30, 60), fit="stretch")
+        with Image.open(tmp_path / f"out{suffix}") as made:
+            assert ImageOps.exif_transpose(made).size == (30, 60)

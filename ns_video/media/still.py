@@ -167,6 +167,7 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
         time_base=Fraction(1),
         key_frame=True,
         picture_type="I",
+        rotation=(0, 180, 270, 90)[(orientation - 1) // 2],
         jpeg=tables,
         damaged=bool(damage),
     )
@@ -202,11 +203,6 @@ def _exif_of(image: Image.Image, notes: list[str]) -> tuple[bytes, int]:
     except Exception:  # a directory that points nowhere; a PNG is read to its end for it
         notes.append(_BAD_EXIF)
         return b"", 1
-
-
-def shown_size(frame: Frame, info: StillInfo) -> tuple[int, int]:
-    """(width, height) of a still as its orientation has it shown."""
-    return (frame.height, frame.width) if info.orientation >= 5 else (frame.width, frame.height)
 
 
 def _color_chunks_of(path: Path) -> tuple[tuple[bytes, bytes], ...]:
