@@ -213,10 +213,11 @@ def measure_clip(clip: Path, folder: Path, options: BenchOptions) -> Generator[s
                     )
                 )
                 enhancers.append(enhancer)
-    size = enhancers[0].output_size(first.width, first.height)
+    size = enhancers[0].frame_size(first)
+    shown = (size[1], size[0]) if first.turned else size
     wanted = EncodeOptions(threads=threads, speed=options.speed)
     yield "encoding"
-    resized = [out.frame for out in Enhancer(load_descriptor("identity"), EnhanceOptions(size=size)).run(held)]
+    resized = [out.frame for out in Enhancer(load_descriptor("identity"), EnhanceOptions(size=shown)).run(held)]
     encode = _measure_encode(resized, video, folder / "alone.nut", wanted, options.seconds)
     whole: list[WholeRun] = []
     for enhancer, row in zip(enhancers, rows, strict=True):

@@ -83,7 +83,7 @@ class EnhanceOptions:
     size: tuple[int, int] | None = None
     """Final (width, height)."""
     fit: str = "contain"
-    """"contain" keeps the aspect within `size`, "stretch" takes it as it is."""
+    """"contain" keeps the aspect of picture and pixels within `size`, "stretch" takes it as it is."""
     sharpen: float = 0.0
     """Unsharp masking of the luma after the network, 0 to 1."""
     ensemble: int | None = None
@@ -174,6 +174,13 @@ class Enhancer:
             factor = float(self.descriptor.scale) if options.scale is None else options.scale
         return max(1, round(width * factor)), max(1, round(height * factor))
 
+    def frame_size(self, frame: Frame) -> tuple[int, int]:
+        """(width, height) of what comes out for a frame; `size` of the options is that of the frame as it is shown."""
+        if frame.turned:
+            width, height = self.output_size(frame.height, frame.width)
+            return height, width
+        return self.output_size(frame.width, frame.height)
+
     def __call__(self, rgb: Tensor, side: Tensor | Side = None) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] → (N, 3, sH, sW) float32 in [0, 1] on the same device.
 
@@ -181,12 +188,14 @@ class Enhancer:
         says), a quantiser map, or planes as the network reads them (sides padded to multiples of
         `descriptor.multiple_of`). None: a JPEG is looked for in each picture, and where none is found, or a quantiser
         map is wanted, the picture comes back as it is.
-        Raises UsageError for another shape.
+        Raises UsageError for another shape, and for samples that are no floats.
         """
         if not isinstance(rgb, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise UsageError(f"a tensor of shape (N, 3, H, W) is wanted, not a {type(rgb).__name__}")
         if rgb.dim() != 4 or rgb.shape[1] != 3 or rgb.numel() == 0:
             raise UsageError(f"a tensor of shape (N, 3, H, W) is wanted, not {tuple(rgb.shape)}")
+        if not rgb.is_floating_point():
+            raise UsageError(f"floats in [0, 1] are wanted, not {rgb.dtype}", remedy="samples of 8 bits: rgb / 255")
         return torch.cat([self._restore_rgb(picture[None], side) for picture in rgb.detach().float()])
 
     def run(
@@ -251,11 +260,7 @@ class Enhancer:
 
     def _is_free(self, frame: Frame) -> bool:
         """Nothing at all is to be done to this frame."""
-        return (
-            self.does_nothing
-            and self.options.sharpen == 0
-            and self.output_size(frame.width, frame.height) == (frame.width, frame.height)
-        )
+        return self.does_nothing and self.options.sharpen == 0 and self.frame_size(frame) == (frame.width, frame.height)
 
     def _begin(self, around: _Around) -> _Pending:
         frame = around.current.frame
@@ -265,10 +270,7 @@ class Enhancer:
             return self._launch(around, self.precision, "identity")
         side, reason = self._side_information(around)
         if reason is not None and self.descriptor.scale == 1:
-            untouched = self.options.sharpen == 0 and self.output_size(frame.width, frame.height) == (
-                frame.width,
-                frame.height,
-            )
+            untouched = self.options.sharpen == 0 and self.frame_size(frame) == (frame.width, frame.height)
             if untouched:
                 return _Pending(around, reason, planes=frame.planes)
             return self._launch(around, self.precision, reason)
@@ -318,7 +320,7 @@ class Enhancer:
             return EnhancedFrame(_refill(frame, entry.arrays()), reason=entry.reason)
         logger.warning("frame at %s s passed through: %s", frame.pts_seconds, failure)
         self.stats.passed_through += 1
-        size = self.output_size(frame.width, frame.height)
+        size = self.frame_size(frame)
         planes = color.recompose(frame.planes, frame.format, frame.color, None, self.domain, size=(size[1], size[0]))
         arrays = tuple(cast(Plane, plane.numpy()) for plane in planes)
         return EnhancedFrame(_refill(frame, arrays), passed_through=True, reason=failure)
@@ -336,7 +338,7 @@ class Enhancer:
         """The output planes on the device, and a flag that says that they are sound."""
         current = around.current
         frame = current.frame
-        width, height = self.output_size(frame.width, frame.height)
+        width, height = self.frame_size(frame)
         size = (height, width)
         resized = size != (frame.height, frame.width)
         healthy: Tensor | None = None

@@ -118,13 +118,18 @@ class Frame:
     picture_type: str = "?"
     interlaced: bool = False
     rotation: int = 0
-    """Degrees, counter-clockwise, by which the clip's display matrix asks players to turn the picture."""
+    """Degrees, counter-clockwise, by which a clip's display matrix or a still's EXIF asks to turn the picture."""
     pixel_aspect: Fraction = Fraction(1)
     """Width of a pixel / its height, before the picture is turned."""
     quantiser: QuantiserMap | None = None
     jpeg: JpegTables | None = None
     damaged: bool = False
     carrier: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def turned(self) -> bool:
+        """Players show it with width and height in each other's place."""
+        return round(self.rotation / 90) % 2 == 1
 
     @property
     def pts_seconds(self) -> float | None:

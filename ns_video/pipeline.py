@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,8 @@ _RANGES = (
     ("overlap", 0, 1 << 20),
     ("max_pixels", 1, 1 << 62),
     ("threads", 0, 256),
+    ("start", 0, 1e12),
+    ("end", 0, 1e12),
 )
 """Options that are numbers: name, least and most."""
 _CHOICES = {
@@ -157,6 +159,8 @@ class RestoreOptions:
             value = getattr(self, name)
             if value is not None and value not in known:
                 raise UsageError(f"there is no {name} {value!r}", remedy=f"use {', '.join(map(str, known))}")
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise UsageError(f"nothing lies between start {self.start:g} and end {self.end:g}")
         if self.size is not None and not _is_size(self.size):
             raise UsageError(f"size {self.size!r} is no width and height", remedy="give two whole numbers from 1")
 
@@ -234,10 +238,9 @@ def verify(
     """Check a finished OUTPUT against its INPUT; an empty list where frames, times, streams and tags agree."""
     source, made = Path(_name(input)), Path(_name(output))
     if still_format(source) is not None:
-        before, _ = read_still(source)
-        after, _ = read_still(made)
-        if (before.width, before.height) != (after.width, after.height):
-            return [Difference(f"the picture was {before.width}x{before.height}, is {after.width}x{after.height}")]
+        (width, height), (made_width, made_height) = (_shown_size(read_still(path)[0]) for path in (source, made))
+        if (width, height) != (made_width, made_height):
+            return [Difference(f"the picture was {width}x{height}, is {made_width}x{made_height}")]
         return []
     return verify_files(_name(input), _name(output), full=full)
 
@@ -329,7 +332,7 @@ class _Run:
 
     def _output_size(self, frame: Frame) -> tuple[int, int]:
         """(width, height) of the output. Raises UsageError where that is more than --max-pixels."""
-        width, height = self.enhancer.output_size(frame.width, frame.height)
+        width, height = self.enhancer.frame_size(frame)
         if width * height > self.options.max_pixels:
             raise UsageError(
                 f"an output of {width}x{height} px is more than --max-pixels {self.options.max_pixels}",
@@ -494,6 +497,8 @@ class _Run:
         )
         plan = plan_video(container_format, info.video, first, self._output_size(first), wanted)
         self.record.warnings += plan.notes
+        if options.size is not None and options.fit == "stretch" and plan.sample_aspect_ratio:
+            plan = replace(plan, sample_aspect_ratio=Fraction(1))  # shown as large as it was asked for
         return plan
 
     def _total(self, info: ClipInfo) -> int:
@@ -1144,8 +1149,6 @@ def _encoder_failure(error: Exception, frame: Frame | None, *, wished: bool) -> 
 def _shifted(frame: Frame, base: int) -> Frame:
     if base == 0 or frame.pts is None:
         return frame
-    from dataclasses import replace
-
     return replace(frame, pts=frame.pts - base)
 
 
@@ -1158,6 +1161,10 @@ def _beside(path: Path, word: str) -> Path:
 
 def _partial_name(path: Path) -> Path:
     return _beside(path, "partial")
+
+
+def _shown_size(frame: Frame) -> tuple[int, int]:
+    return (frame.height, frame.width) if frame.turned else (frame.width, frame.height)
 
 
 def _is_size(value: Any) -> bool:

@@ -60,8 +60,8 @@ class Stage(Protocol):
         """Samples are never touched by a network."""
         ...
 
-    def output_size(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) of what comes out for an input of this size."""
+    def frame_size(self, frame: Frame) -> tuple[int, int]:
+        """(width, height) of what comes out for a frame."""
         ...
 
     def run(
@@ -88,9 +88,9 @@ class PassThrough:
         """Always."""
         return True
 
-    def output_size(self, width: int, height: int) -> tuple[int, int]:
+    def frame_size(self, frame: Frame) -> tuple[int, int]:
         """The input's."""
-        return width, height
+        return frame.width, frame.height
 
     def run(
         self,

@@ -110,3 +110,27 @@ def test_a_name_that_holds_no_times_becomes_mkv(ns_video: Command, plain_clip: P
     ffmpeg("-i", plain_clip, "-c", "copy", source / "a.264")
     assert ns_video("batch", source, tmp_path / "out", "--model", "identity").code == 0
     assert tree(tmp_path / "out") == ["a.mkv"]
+
+
+def test_a_folder_that_cannot_be_made_fails_its_files_alone(ns_video: Command, noisy: object, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    (source / "a").mkdir(parents=True)
+    out.mkdir()
+    (out / "a").write_text("in the way")
+    for name in ("a/x.png", "b.png"):
+        Image.fromarray(noisy).save(source / name)
+    done = ns_video(*IDENTITY, source, out, "--json")
+    assert done.code == 1 and "1 restored, 0 were finished, 1 failed" in done.err
+    failed, record = (json.loads(line) for line in done.out.splitlines())
+    assert failed["input"].endswith("x.png") and failed["exit_code"] == 1
+    assert record["output"].endswith("b.png") and (out / "b.png").exists()
+
+
+def test_the_index_lists_reports_of_earlier_runs(ns_video: Command, noisy: object, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name, extra in (("plain.png", ()), ("first.png", ("--report",)), ("second.png", ("--report",))):
+        Image.fromarray(noisy).save(source / name)
+        assert ns_video(*IDENTITY, source, out, *extra).code == 0
+    index = (out / "index.html").read_text()
+    assert "first.png.html" in index and "second.png.html" in index and "plain.png" not in index

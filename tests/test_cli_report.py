@@ -65,6 +65,7 @@ def test_usage_errors_leave_files_alone(still: Path, tmp_path: Path) -> None:
     assert onto_itself.returncode == 2 and "is an input" in onto_itself.stderr
     assert still.read_bytes() == before
     assert ns_video(still, folder=tmp_path).returncode == 2
+    assert ns_video(still, "-o", "x.html", "--fail-below", "nan", folder=tmp_path).returncode == 2
     missing = ns_video("nothing.mkv", "-o", "x.html", folder=tmp_path)
     assert missing.returncode == 1 and "no such file" in missing.stderr
     assert not (tmp_path / "x.html").exists()

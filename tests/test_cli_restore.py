@@ -72,6 +72,8 @@ def test_progress_as_a_bar(ns_video: Command, plain_clip: Path, tmp_path: Path) 
         ["--sharpen", "7"],
         ["--start", "later"],
         ["--start", "-5"],
+        ["--start", "."],
+        ["--start", "0.2", "--end", "0.1"],
         ["--tile", "much"],
         ["--blend", "soup"],
         ["--precision", "fp8"],
@@ -198,7 +200,7 @@ def test_a_name_that_is_no_utf8_is_shown_safely(ns_video: Command, plain_clip: P
 
 
 def test_times_as_seconds_and_as_a_clock(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
-    for name, start, end in (("a", "0.08", "0.24"), ("b", "00:00:00.080", "0:00.24")):
+    for name, start, end in (("a", "0.08", "0.24"), ("b", "00:00:00.080", "0:00.24"), ("c", ".08", ".24")):
         done = ns_video(
             *IDENTITY, plain_clip, tmp_path / f"{name}.mkv", "--start", start, "--end", end, "--codec", "ffv1"
         )

@@ -200,6 +200,13 @@ def test_a_clip_carries_the_codec_of_its_spec(uneven_clip: Path, tmp_path: Path)
             assert sum(1 for _ in container.decode(video=0)) == 4
 
 
+@pytest.mark.parametrize("name", ["o.xyz", "o.webm", "o.wav"])
+def test_a_container_that_holds_no_such_clip_is_refused(name: str, uneven_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        degrade_clip(uneven_clip, tmp_path / name, parse_spec("h264:crf=30"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_clip_mistakes_leave_nothing(uneven_clip: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.mp4"
     text.write_text("no clip")

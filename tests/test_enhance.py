@@ -466,6 +466,8 @@ def test_tensors_in_and_out() -> None:
     assert float((blind(rgb, coarse) - rgb).abs().max()) > 0.01
     with pytest.raises(UsageError):
         enhancer(torch.rand(3, 8, 8))
+    with pytest.raises(UsageError, match="floats"):
+        enhancer(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
 
 
 def test_windowed_networks_run_blended() -> None:

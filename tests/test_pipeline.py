@@ -654,6 +654,11 @@ def test_public_call_returns_the_record(plain_clip: Path, tmp_path: Path) -> Non
         {"ensemble": 3},
         {"device": None},
         {"report": 7},
+        {"start": float("nan")},
+        {"start": "0.1"},
+        {"start": -1},
+        {"end": float("inf")},
+        {"start": 0.5, "end": 0.25},
     ],
 )
 def test_wrong_values_of_the_call_are_usage_errors(
@@ -670,3 +675,23 @@ def test_paths_of_any_kind(plain_clip: Path, tmp_path: Path) -> None:
     assert verify(os.fsencode(plain_clip), target) == []
     with pytest.raises(UsageError, match="a path is wanted"):
         restore(None, target, model="identity")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(("fit", "stored"), [("stretch", (32, 64)), ("contain", (32, 24))])
+def test_the_size_of_a_turned_clip_is_that_of_what_is_shown(
+    fit: str, stored: tuple[int, int], rotated_clip: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.mp4"
+    restore(rotated_clip, target, model="identity", size=stored[::-1] if fit == "stretch" else (24, 1000), fit=fit)
+    with av.open(str(target)) as made:
+        frame = next(made.decode(video=0))
+        assert (frame.width, frame.height) == stored
+        assert abs(frame.rotation) == 90
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_stretched_clip_is_shown_at_the_size_that_was_asked_for(suffix: str, sar_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / f"out{suffix}"
+    restore(sar_clip, target, model="identity", size=(80, 20), fit="stretch")
+    assert facts(target).aspect == 1
+    assert verify(sar_clip, target) == []

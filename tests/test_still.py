@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from pathlib import Path
 
 import av
@@ -10,23 +11,25 @@ import cv2
 import numpy as np
 import pytest
 from material import picture
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 
 from ns_video.errors import InputError, UsageError
 from ns_video.media.animation import open_animation
 from ns_video.media.decode import DecodeOptions
 from ns_video.media.probe import still_format
 from ns_video.media.still import read_still, still_suffix
-from ns_video.pipeline import restore
+from ns_video.pipeline import restore, verify
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-ORIENTATION, COPYRIGHT = 274, 33432
+ORIENTATION, COPYRIGHT, EXPOSURE = 274, 33432, 33434
 
 
 def exif_bytes() -> bytes:
-    """Turned by 90 degrees, with a copyright."""
+    """Turned by 90 degrees, with a copyright, a camera's exposure and a place."""
     exif = Image.Exif()
     exif[ORIENTATION], exif[COPYRIGHT] = 6, "somebody"
+    exif.get_ifd(ExifTags.IFD.Exif)[EXPOSURE] = 0.5
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[1] = "N"
     return exif.tobytes()
 
 
@@ -88,33 +91,99 @@ def test_sixteen_bits_into_a_format_of_eight_are_rounded_and_told(tmp_path: Path
     assert np.array_equal(pixels(tmp_path / "out.webp"), np.rint(deep / 257).astype(np.uint8))
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
-def test_exif_profile_and_orientation_stay_and_the_samples_are_not_turned(suffix: str, tmp_path: Path) -> None:
-    source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
-    Image.fromarray(picture(7)).save(source, exif=exif_bytes(), icc_profile=SRGB, dpi=(300, 300))
-    identity(source, target)
-    with Image.open(source) as before, Image.open(target) as after:
-        assert after.getexif()[COPYRIGHT] == "somebody"
-        assert after.info["icc_profile"] == SRGB
-        if suffix != ".webp":
+@pytest.mark.parametrize("source", ["in.jpg", "in.png", "in.webp", "in.tif", "big.tif"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".bmp"])
+def test_exif_profile_and_orientation_stay_and_the_samples_are_not_turned(
+    source: str, suffix: str, tmp_path: Path
+) -> None:
+    smooth = Image.fromarray(cv2.GaussianBlur(picture(7), (0, 0), 2))
+    options = {"lossless": True} if "webp" in source else {"quality": 95} if "jpg" in source else {}
+    options |= {"big_tiff": True} if "big" in source else {}
+    smooth.save(tmp_path / source, exif=exif_bytes(), icc_profile=SRGB, dpi=(300, 300), **options)
+    target = tmp_path / f"out{suffix}"
+    record = restore(tmp_path / source, target, model="identity")
+    with Image.open(tmp_path / source) as before, Image.open(target) as after:
+        if suffix == ".bmp":
+            assert any("no EXIF" in text for text in record.warnings)
+        else:
+            assert after.getexif()[COPYRIGHT] == "somebody"
+            assert after.getexif().get_ifd(ExifTags.IFD.Exif)[EXPOSURE] == 0.5
+            assert after.getexif().get_ifd(ExifTags.IFD.GPSInfo)[1] == "N"
+            assert after.info["icc_profile"] == SRGB
+        if ".webp" not in source + suffix:
             assert round(float(after.info["dpi"][0])) == 300
-        if suffix != ".tif":  # Pillow turns those while it reads them; so does a run, once
-            assert after.size == before.size == (64, 48)
+        if ".tif" not in source and suffix not in (".tif", ".bmp"):  # Pillow turns a TIFF while it reads it
+            assert after.size == (64, 48)
             assert after.getexif()[ORIENTATION] == 6
-            before, after = ImageOps.exif_transpose(before), ImageOps.exif_transpose(after)
+        before, after = ImageOps.exif_transpose(before), ImageOps.exif_transpose(after)
         upright, found = before.convert("RGB"), after.convert("RGB")
         assert found.size == upright.size == (48, 64)
-        assert np.abs(np.asarray(found).astype(int) - np.asarray(upright)).mean() < 4
+        assert np.abs(np.asarray(found).astype(int) - np.asarray(upright)).mean() < 1
+    assert verify(tmp_path / source, target) == []
 
 
-def test_metadata_of_a_deep_png_stays(tmp_path: Path) -> None:
-    source, target = tmp_path / "in.png", tmp_path / "out.png"
-    Image.fromarray(deep_picture(1)).save(source, exif=exif_bytes(), icc_profile=SRGB)
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_metadata_of_a_deep_png_stays(suffix: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.png", tmp_path / f"out{suffix}"
+    Image.fromarray(deep_picture(1)).save(source, exif=exif_bytes(), icc_profile=SRGB, dpi=(300, 300))
     identity(source, target)
     with Image.open(target) as after:
         assert after.info["icc_profile"] == SRGB
-        assert after.getexif()[ORIENTATION] == 6
-        assert np.array_equal(np.asarray(after), deep_picture(1))
+        assert round(float(after.info["dpi"][0])) == 300
+        upright = ImageOps.exif_transpose(after)
+        assert np.array_equal(np.asarray(upright), np.rot90(deep_picture(1), -1))
+
+
+def test_exif_that_a_format_cannot_take_is_told(tmp_path: Path) -> None:
+    Image.fromarray(picture(7)).save(tmp_path / "bad.jpg", exif=b"Exif\0\0garbage")
+    record = restore(tmp_path / "bad.jpg", tmp_path / "bad.tif", model="identity")
+    assert any("EXIF" in text for text in record.warnings)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    exif.get_ifd(ExifTags.IFD.Exif)[37510] = b"comment!" * 10000
+    Image.fromarray(picture(7)).save(tmp_path / "long.png", exif=exif)
+    record = restore(tmp_path / "long.png", tmp_path / "long.jpg", model="identity")
+    assert any("EXIF" in text for text in record.warnings)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "deep"])
+def test_what_a_png_says_of_its_colours_stays_or_is_told(mode: str, tmp_path: Path) -> None:
+    chunks = {
+        b"cICP": bytes((9, 16, 0, 1)),
+        b"gAMA": (100000).to_bytes(4, "big"),
+        b"cHRM": bytes(range(32)),
+        b"mDCV": bytes(range(24)),
+        b"cLLI": bytes(range(8)),
+    }
+    samples = picture(7) if mode == "RGB" else deep_picture(1)
+    Image.fromarray(samples).save(tmp_path / "plain.png")
+    plain = (tmp_path / "plain.png").read_bytes()
+    told = (len(b).to_bytes(4, "big") + k + b + zlib.crc32(k + b).to_bytes(4, "big") for k, b in chunks.items())
+    (tmp_path / "in.png").write_bytes(b"".join([plain[:33], *told, plain[33:]]))
+    assert identity(tmp_path / "in.png", tmp_path / "out.png") == 0
+    made = (tmp_path / "out.png").read_bytes()
+    head = made[: made.index(b"IDAT")]
+    assert all(kind + body in head for kind, body in chunks.items())
+    assert np.array_equal(pixels(tmp_path / "out.png"), samples)
+    record = restore(tmp_path / "in.png", tmp_path / "out.tif", model="identity")
+    assert any("cICP, mDCV, cLLI" in text for text in record.warnings)
+
+
+def test_a_png_that_says_srgb_loses_nothing_in_other_formats(tmp_path: Path) -> None:
+    notes = PngImagePlugin.PngInfo()
+    notes.add(b"sRGB", b"\0")
+    notes.add(b"gAMA", (45455).to_bytes(4, "big"))
+    Image.fromarray(picture(7)).save(tmp_path / "in.png", pnginfo=notes)
+    assert restore(tmp_path / "in.png", tmp_path / "out.tif", model="identity").warnings == []
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_colours_under_alpha_0_stay(suffix: str, tmp_path: Path) -> None:
+    image = Image.fromarray(picture(7))
+    image.putalpha(0)
+    image.save(tmp_path / "in.png")
+    identity(tmp_path / "in.png", tmp_path / f"out{suffix}")
+    assert np.array_equal(pixels(tmp_path / f"out{suffix}"), np.asarray(image))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -318,3 +387,11 @@ def test_one_picture_is_no_animation(tmp_path: Path) -> None:
     Image.fromarray(picture(7)).save(tmp_path / "a.webp", lossless=True)
     assert still_format(tmp_path / "a.webp") == "WebP"
     assert open_animation(tmp_path / "a.webp", DecodeOptions()) is None
+
+
+def test_the_size_of_a_turned_picture_is_that_of_what_is_shown(tmp_path: Path) -> None:
+    Image.fromarray(picture(7)).save(tmp_path / "in.jpg", exif=exif_bytes())
+    for suffix in (".jpg", ".tif"):
+        restore(tmp_path / "in.jpg", tmp_path / f"out{suffix}", model="identity", size=(30, 60), fit="stretch")
+        with Image.open(tmp_path / f"out{suffix}") as made:
+            assert ImageOps.exif_transpose(made).size == (30, 60)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ns_video.cli.restore import interruptible, options_from, restore_options, run_one, summary
-from ns_video.errors import InputError, Interrupted, NsVideoError, UsageError
+from ns_video.errors import InputError, Interrupted, NsVideoError, OutputError, UsageError, printable
 
 _STILL_FORMATS = {"png": ".png", "jpeg": ".jpg", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
 _CLIP_SUFFIXES = frozenset(
@@ -83,6 +83,20 @@ def _targets(files: list[Path], folder: Path, out: Path, still_format: str) -> d
     return targets
 
 
+def _place(target: Path) -> bool:
+    """Makes the folder that a file goes to; says whether the file is there. Raises OutputError."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target.exists()
+    except OSError as error:
+        raise OutputError(f"{printable(target.parent)}: {error.strerror or error}", stage="open") from error
+
+
+def _page(target: Path) -> Path:
+    """Where the report of a file goes."""
+    return target.with_name(target.name + ".html")
+
+
 @click.command()
 @click.argument("input_dir", type=click.Path(path_type=Path))
 @click.argument("output_dir", type=click.Path(path_type=Path))
@@ -111,19 +125,16 @@ def command(
     if not files:
         raise InputError(f"{input_dir} holds no clip and no still", stage="open")
     failed = skipped = 0
-    reports: list[tuple[str, Path]] = []
     options = options_from(values)
     targets = _targets(files, input_dir, output_dir, still_format)
     with interruptible() as cancel:
         for source in files:
             target = targets[source]
-            if target.exists() and not options.overwrite:
-                skipped += 1
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            page = target.with_name(target.name + ".html") if report else None
             try:
-                settings = dataclasses.replace(options, resume=True, report=page)
+                if _place(target) and not options.overwrite:
+                    skipped += 1
+                    continue
+                settings = dataclasses.replace(options, resume=True, report=_page(target) if report else None)
                 record = run_one(str(source), str(target), settings, str(values["progress"]), quiet, cancel)
             except Interrupted:
                 raise
@@ -133,16 +144,20 @@ def command(
                     click.echo(json.dumps({"input": str(source), "error": str(error), "exit_code": error.exit_code}))
                 click.echo(f"error: {source}: {error}".encode("utf-8", "backslashreplace").decode(), err=True)
                 continue
-            if page is not None:
-                reports.append((str(target.relative_to(output_dir)), page))
             if as_json:
                 click.echo(json.dumps(record.to_json(), ensure_ascii=False))
             elif not quiet:
                 click.echo(summary(record), err=True)
-    if reports:
-        from ns_video.report import write_index
+    if report:
+        from ns_video.report import json_path, write_index
 
-        write_index(output_dir / "index.html", reports)
+        reports = [
+            (str(target.relative_to(output_dir)), page)
+            for target in targets.values()
+            if target.is_file() and (page := _page(target)).is_file() and json_path(page).is_file()
+        ]
+        if reports:
+            write_index(output_dir / "index.html", reports)
     if not quiet:
         click.echo(f"{len(files) - failed - skipped} restored, {skipped} were finished, {failed} failed", err=True)
     return 1 if failed else 0

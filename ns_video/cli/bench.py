@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +26,12 @@ def _tiles(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tu
     return tuple(None if value == "auto" else int(value) for value in values)
 
 
+def _seconds(_: click.Context, __: click.Parameter, value: float) -> float:
+    if math.isnan(value):  # which lies in every FloatRange
+        raise click.BadParameter("give a number")
+    return value
+
+
 @click.command()
 @click.argument("clip", required=False, type=click.Path(exists=True, dir_okay=False))
 @click.option("--model", "models", multiple=True, help="What to measure; several are measured one after the other.")
@@ -33,7 +40,14 @@ def _tiles(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tu
 @click.option("--precision", "precisions", multiple=True, default=("auto",), show_default=True)
 @click.option("--tile", "tiles", multiple=True, default=("auto",), callback=_tiles, help="Tile side in px, or auto.")
 @click.option("--size", default="640x480", callback=_size, show_default=True, help="Of the clip made without CLIP.")
-@click.option("--seconds", type=click.FloatRange(0.2, 600), default=10.0, show_default=True, help="Per measurement.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.2, 600),
+    callback=_seconds,
+    default=10.0,
+    show_default=True,
+    help="Per measurement.",
+)
 @click.option("--pictures", is_flag=True, help="NS-IC's own benchmark instead: 1280x640, tile 256, overlap 128.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def command(
 
     if output is None and csv_path is None and not as_json:
         raise UsageError("nothing to write", remedy="give -o REPORT.html, --csv FRAMES.csv or --json")
+    if fail_below is not None and math.isnan(fail_below):
+        raise UsageError("--fail-below nan is no number")
     for target in (output, csv_path):
         if target is not None and target.exists() and any(_same(target, source) for source in (clip, reference)):
             raise UsageError(f"{target} is an input", remedy="give another name")

@@ -31,7 +31,7 @@ _SAME_PRESS_SECONDS = 0.3  # a signal to the group and one from the shell are on
 def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
     if value is None:
         return None
-    match = re.fullmatch(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d+)?)", value.strip())
+    match = re.fullmatch(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?|\.\d+)", value.strip())
     if match is None:
         raise click.BadParameter("give seconds or HH:MM:SS.mmm")
     hours, minutes, seconds = match.groups()
@@ -79,8 +79,14 @@ def restore_options(function: Any) -> Any:
             help="Flipped views to average: slower, a little better. [default: 4 for stills, 1 for clips]",
         ),
         click.option("--scale", type=float, default=None, help="Final size as a factor."),
-        click.option("--size", callback=_size, default=None, metavar="WxH", help="Final size."),
-        click.option("--fit", type=click.Choice(["contain", "stretch"]), default="contain", show_default=True),
+        click.option("--size", callback=_size, default=None, metavar="WxH", help="Final size, as players turn it."),
+        click.option(
+            "--fit",
+            type=click.Choice(["contain", "stretch"]),
+            default="contain",
+            show_default=True,
+            help="contain: within --size, pixels keep their aspect; stretch: of --size, pixels are square.",
+        ),
         click.option("--sharpen", type=float, default=None, help="Sharpening after the network, 0 to 1."),
         click.option(
             "--device", default="auto", show_default=True, help="cpu, cuda (all GPUs), cuda:N, cuda:0,cuda:1, mps."

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from ns_video.errors import InputError, OutputError, UsageError
 from ns_video.frame import JpegTables
 from ns_video.jpeg_tables import SUBSAMPLINGS, ijg_tables
+from ns_video.media.encode import format_for
 from ns_video.media.libav import file_url, open_input
 from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg
 
@@ -547,12 +548,13 @@ def degrade_clip(
 
     Raises:
         InputError: the source can't be opened or has no video; OutputError: the output can't be written;
-        UsageError: a codec is followed by another step, or the source is a URL.
+        UsageError: a codec is followed by another step, the output's container can't hold it, or the source is a URL.
     """
     last = degradation.steps[-1]
     if any(step.is_codec for step in degradation.steps[:-1]):
         raise UsageError("in a clip a codec must be the last step", remedy="write it first, then degrade the result")
     temporary = output.with_name(f".{output.stem}.part{output.suffix or '.mkv'}")
+    format_for(temporary.name)
     try:
         with open_input(source) as reader:
             if not reader.streams.video:
@@ -589,7 +591,10 @@ def _write_clip(
                 frame.pts, frame.time_base = count, 1 / rate
             if stream is None:
                 encoder = _CODECS[last.name].encoder if last.is_codec else _LOSSLESS[0]
-                stream = writer.add_stream(encoder, rate=rate)
+                try:
+                    stream = writer.add_stream(encoder, rate=rate)
+                except ValueError as error:
+                    raise UsageError(f"{error}", remedy="give OUTPUT the suffix .mkv") from error
                 stream.codec_context.time_base = frame.time_base
                 if last.is_codec:
                     _configure(stream, last, frame.width, frame.height, frame.format.name)

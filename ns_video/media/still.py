@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import struct
 import tempfile
@@ -16,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin
+from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from ns_video.errors import InputError, OutputError, UsageError
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, ColorInfo, Frame, JpegTables, PixelFormat
@@ -34,12 +35,26 @@ _SUFFIXES = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_XMP = "XML:com.adobe.xmp"
 # Tags of a TIFF that say how its samples lie in the file, and its profile: the writer's own.
 _TIFF_STRUCTURE = frozenset(
     (*range(254, 260), 262, 266, 273, *range(277, 282), 284, *range(288, 294), 297, 317, *range(320, 326), 330, 332)
 ) | frozenset((*range(334, 348), *range(512, 522), 529, 530, 531, 532, 34675))
-_ORIENTATION = 274
+_ORIENTATION, _XMP = 274, 700
+_EXIF = b"Exif\0\0"
+_BAD_EXIF = "its EXIF data is damaged and left out"
+_JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_JPEG_SEGMENT = 65533  # bytes of a marker segment's payload (T.81 B.1.1.4)
+_TIFF_STRIP = 1 << 20  # bytes of samples in a strip, about
+_PNG_COLOR = {b"cICP": 4, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"mDCV": 24, b"cLLI": 8}
+"""Chunks that say what samples mean, and their lengths (PNG specification, third edition, 11.3.2)."""
+_SRGB_CICP = b"\1\x0d\0\1"
+_SRGB = {
+    b"gAMA": struct.pack(">I", 45455),
+    b"cHRM": struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000),
+}
+"""The chunks as sRGB has them."""
 _JPEG_QUALITY = 95  # 4:4:4, visually lossless
 
 # Annex F of T.81 numbers coefficients in zigzag order; Pillow hands tables in natural order since 8.3.
@@ -51,11 +66,16 @@ class StillInfo:
 
     source_format: str
     exif: bytes
+    """Begins with "Exif\\0\\0" where there is any."""
+    orientation: int
+    """EXIF's, 1 to 8: 1 is upright, from 5 on width and height change places."""
     icc: bytes
     xmp: bytes
     dpi: tuple[float, float] | None
     texts: tuple[tuple[str, str], ...]
     """Keywords and texts of a PNG."""
+    color_chunks: tuple[tuple[bytes, bytes], ...]
+    """Chunks of a PNG that say what its colours mean: kind and body."""
     notes: tuple[str, ...]
     damage: tuple[Damage, ...]
 
@@ -110,7 +130,7 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
                 remedy=f"--max-pixels {image.width * image.height}",
             )
         kind = image.format or "?"
-        exif = _exif_of(image, notes)
+        exif, orientation = _exif_of(image, notes)
         icc = image.info.get("icc_profile") or b""
         xmp = image.info.get("xmp") or b""
         dpi = image.info.get("dpi")
@@ -147,25 +167,72 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
         time_base=Fraction(1),
         key_frame=True,
         picture_type="I",
+        rotation=(0, 180, 270, 90)[(orientation - 1) // 2],
         jpeg=tables,
         damaged=bool(damage),
     )
-    info = StillInfo(kind, bytes(exif), bytes(icc), bytes(xmp), dpi, texts, tuple(notes), tuple(damage))
+    info = StillInfo(
+        source_format=kind,
+        exif=exif,
+        orientation=orientation,
+        icc=bytes(icc),
+        xmp=bytes(xmp),
+        dpi=dpi,
+        texts=texts,
+        color_chunks=_color_chunks_of(path) if kind == "PNG" else (),
+        notes=tuple(notes),
+        damage=tuple(damage),
+    )
     return frame, info
 
 
-def _exif_of(image: Image.Image, notes: list[str]) -> bytes:
+def _exif_of(image: Image.Image, notes: list[str]) -> tuple[bytes, int]:
+    """EXIF data and its orientation."""
     try:
+        found = image.getexif()
         if image.format == "TIFF":
-            found = Image.Exif()  # a copy: Pillow turns a TIFF by the original while it reads; so does cv2
-            found.load(image.getexif().tobytes())
-            for tag in (_TIFF_STRUCTURE | {_ORIENTATION}) & set(found):
-                del found[tag]
-            return found.tobytes() if found else b""
-        return image.info.get("exif") or (image.getexif().tobytes() if image.getexif() else b"")
+            copy = Image.Exif()  # Pillow turns a TIFF by the original while it reads; so does cv2
+            found.bigtiff = False  # of which tobytes makes nothing that can be read
+            copy.load(found.tobytes())
+            for tag in (_TIFF_STRUCTURE | {_ORIENTATION, _XMP}) & set(copy):
+                del copy[tag]
+            return copy.tobytes() if copy else b"", 1
+        exif = image.info.get("exif") or (found.tobytes() if found else b"")  # WebP's comes without the prefix
+        orientation = int(found.get(_ORIENTATION) or 1)
+        return _EXIF + exif.removeprefix(_EXIF) if exif else b"", orientation if 1 <= orientation <= 8 else 1
     except Exception:  # a directory that points nowhere; a PNG is read to its end for it
-        notes.append("its EXIF data is damaged and left out")
-        return b""
+        notes.append(_BAD_EXIF)
+        return b"", 1
+
+
+def _color_chunks_of(path: Path) -> tuple[tuple[bytes, bytes], ...]:
+    """The sound chunks of `_PNG_COLOR` before a PNG's samples."""
+    found: dict[bytes, bytes] = {}
+    with path.open("rb") as file:
+        file.seek(len(_PNG_SIGNATURE))
+        while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
+            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            if _PNG_COLOR.get(kind) != length:
+                file.seek(length + 4, os.SEEK_CUR)
+            elif int.from_bytes((tail := file.read(length + 4))[length:], "big") == zlib.crc32(kind + tail[:length]):
+                found.setdefault(kind, tail[:length])
+    return tuple(found.items())
+
+
+def _lost_color(info: StillInfo) -> str:
+    """What another format than PNG loses of what the colours mean, in words; "" where that is nothing.
+
+    Of these chunks the first one counts: cICP, iCCP (which other formats hold), sRGB, gAMA with cHRM (PNG
+    specification, third edition, 4.3).
+    """
+    chunks = dict(info.color_chunks)
+    if chunks.get(b"cICP", _SRGB_CICP) != _SRGB_CICP:
+        lost = (b"cICP", b"mDCV", b"cLLI")
+    elif info.icc or b"cICP" in chunks or b"sRGB" in chunks or all(chunks.get(k, v) == v for k, v in _SRGB.items()):
+        return ""
+    else:
+        lost = tuple(_SRGB)
+    return ", ".join(kind.decode() for kind in lost if kind in chunks)
 
 
 def _texts_of(image: Image.Image) -> tuple[tuple[str, str], ...]:
@@ -266,13 +333,14 @@ def write_still(path: Path, frame: Frame, info: StillInfo, *, quality: float | N
     if samples.shape[2] == 4 and kind in ("JPEG", "BMP"):
         notes.append(f"{kind} can't hold the alpha channel; it is left out")
         samples = samples[..., :3]
-    data = (
-        _encode_deep(samples, kind, info, notes)
-        if samples.dtype == np.uint16
-        else _encode(samples, kind, info, quality)
-    )
-    if kind == "BMP" and (info.icc or info.exif):
-        notes.append("BMP holds no EXIF and no ICC profile")
+    if kind == "BMP":
+        samples = _upright(samples, info.orientation)
+        if info.icc or info.exif:
+            turned = "; the picture is turned as its EXIF says" if info.orientation > 1 else ""
+            notes.append(f"BMP holds no EXIF and no ICC profile{turned}")
+    if kind != "PNG" and (lost := _lost_color(info)):
+        notes.append(f"{kind} can't hold what the PNG says of its colours ({lost}): they may look different")
+    data = _encode(samples, kind, info, quality, notes)
     try:
         handle, name = tempfile.mkstemp(prefix=".ns-video-", suffix=path.suffix, dir=path.parent)
         try:
@@ -297,35 +365,126 @@ def _umask() -> int:
     return mask
 
 
+def _upright(samples: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """(H, W, C) samples turned and mirrored as EXIF's orientation asks readers to."""
+    if orientation >= 5:
+        samples = samples.swapaxes(0, 1)
+    rows, columns = (-1 if orientation in flips else 1 for flips in ((3, 4, 7, 8), (2, 3, 6, 7)))
+    return np.ascontiguousarray(samples[::rows, ::columns])
+
+
 def _check(path: Path, samples: npt.NDArray[Any]) -> None:
     with Image.open(path) as image:
-        if image.size != (samples.shape[1], samples.shape[0]):
-            raise OutputError(f"{printable(path)} reads back as {image.size}", stage="verify")
+        # Pillow gives a TIFF's size as it is shown; these are width and height of its samples.
+        size = (
+            (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImagePlugin.TiffImageFile) else image.size
+        )
+        if size != (samples.shape[1], samples.shape[0]):
+            raise OutputError(f"{printable(path)} reads back as {size}", stage="verify")
         image.load()
 
 
-def _encode(samples: npt.NDArray[Any], kind: str, info: StillInfo, quality: float | None) -> bytes:
-    image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
+def _encode(samples: npt.NDArray[Any], kind: str, info: StillInfo, quality: float | None, notes: list[str]) -> bytes:
+    if kind == "TIFF":
+        return _tiff(samples, info, notes)
+    if kind == "PNG":
+        return _png(samples, info)
     options: dict[str, Any] = {}
-    if info.exif and kind != "BMP":
-        options["exif"] = info.exif
-    if info.icc and kind != "BMP":
-        options["icc_profile"] = info.icc
-    if info.dpi and kind in ("JPEG", "PNG", "TIFF", "BMP"):
+    if kind in ("JPEG", "WEBP"):
+        held = {"exif": info.exif, "xmp": info.xmp}
+        for name, data in held.items():
+            if kind == "JPEG" and len(data) > _JPEG_SEGMENT - len(_JPEG_XMP):
+                notes.append(f"{name.upper()} data is left out: JPEG holds 64 KiB of it")
+            elif data:
+                options[name] = data
+        if info.icc:
+            options["icc_profile"] = info.icc
+    if info.dpi and kind in ("JPEG", "BMP"):
         options["dpi"] = info.dpi
-    if info.xmp and kind in ("JPEG", "WEBP"):
-        options["xmp"] = info.xmp
     if kind == "JPEG":
         options.update(quality=round(quality or _JPEG_QUALITY), subsampling=0, optimize=True)
+    elif kind == "WEBP" and quality is None:
+        options.update(lossless=True, quality=75, exact=True)  # exact: colours under alpha 0 stay
     elif kind == "WEBP":
-        options.update({"lossless": True, "quality": 75} if quality is None else {"quality": round(quality)})
-    elif kind == "TIFF":
-        options["compression"] = "tiff_lzw"
-    elif kind == "PNG":
-        options["pnginfo"] = _png_texts(info)
+        options["quality"] = round(quality or 0)
+    return _saved(samples, kind, options)
+
+
+def _saved(samples: npt.NDArray[Any], kind: str, options: dict[str, Any]) -> bytes:
+    """8-bit samples as Pillow writes them."""
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples).save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def _tiff(samples: npt.NDArray[Any], info: StillInfo, notes: list[str]) -> bytes:
+    """EXIF data is a TIFF without a picture; here it gets one, in strips of differenced and deflated rows (TIFF 6.0).
+
+    Pillow's writer compresses no file that has inner directories (a camera's exposure, GPS), cv2's knows no EXIF.
+    """
+    directory = Image.Exif()
+    try:
+        directory.load(info.exif)
+        directory.tobytes()
+    except Exception:  # whatever Pillow's parsing runs into
+        directory = Image.Exif()
+    if info.exif and not directory:
+        notes.append(_BAD_EXIF)
+    for tag in _TIFF_STRUCTURE & set(directory):
+        del directory[tag]
+    height, width, channels = samples.shape
+    differences = samples.copy()
+    differences[:, 1:] -= samples[:, :-1]
+    ordered = differences.astype(samples.dtype.newbyteorder("<" if directory.endian == "<" else ">"))
+    rows = max(1, _TIFF_STRIP // ordered[0].nbytes)
+    strips = [zlib.compress(ordered[top : top + rows].tobytes()) for top in range(0, height, rows)]
+    tags: dict[int, Any] = {
+        256: width,
+        257: height,
+        258: (samples.itemsize * 8,) * channels,
+        259: 8,  # deflate
+        262: 1 if channels == 1 else 2,  # gray or RGB
+        273: tuple(itertools.accumulate(map(len, strips[:-1]), initial=0)),  # Pillow adds where the directory ends
+        277: channels,
+        278: rows,
+        279: tuple(map(len, strips)),
+        284: 1,  # samples of a pixel lie together
+        317: 2,  # horizontal differences
+        338: 2 if channels == 4 else None,  # alpha that is not multiplied in
+        _XMP: info.xmp,
+        34675: info.icc,
+    }
+    if info.dpi:
+        tags |= {282: info.dpi[0], 283: info.dpi[1], 296: 2}
+    for tag, value in tags.items():
+        if value not in (None, b""):
+            directory[tag] = value
+    return b"".join([directory.tobytes().removeprefix(_EXIF), *strips])
+
+
+def _png(samples: npt.NDArray[Any], info: StillInfo) -> bytes:
+    """A PNG, with what rides along in chunks after IHDR (PNG specification, third edition, 11.3)."""
+    if samples.dtype == np.uint16:
+        order = [0] if samples.shape[2] == 1 else [2, 1, 0, 3][: samples.shape[2]]
+        done, data = cv2.imencode(".png", np.ascontiguousarray(samples[..., order]))
+        if not done:
+            raise OutputError("16-bit PNG can't be written", stage="encode")
+        png = data.tobytes()
+    else:
+        png = _saved(samples, "PNG", {})
+    chunks = list(info.color_chunks)
+    if info.icc:
+        chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(info.icc)))
+    if info.dpi:
+        chunks.append((b"pHYs", struct.pack(">IIB", *(round(dots / 0.0254) for dots in info.dpi), 1)))
+    if info.exif:
+        chunks.append((b"eXIf", info.exif.removeprefix(_EXIF)))
+    chunks += [(kind, body) for kind, body, *_ in _png_texts(info).chunks]
+    header_end = len(_PNG_SIGNATURE) + 25
+    added = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    return b"".join([png[:header_end], *added, png[header_end:]])
 
 
 def _png_texts(info: StillInfo) -> PngImagePlugin.PngInfo:
@@ -340,33 +499,3 @@ def _png_texts(info: StillInfo) -> PngImagePlugin.PngInfo:
         else:
             out.add_text(key, text)
     return out
-
-
-def _encode_deep(samples: npt.NDArray[Any], kind: str, info: StillInfo, notes: list[str]) -> bytes:
-    channels = samples.shape[2]
-    array = samples[..., 0] if channels == 1 else samples[..., [2, 1, 0, 3][:channels]]
-    done, data = cv2.imencode(".png" if kind == "PNG" else ".tiff", np.ascontiguousarray(array))
-    if not done:
-        raise OutputError(f"16-bit {kind} can't be written", stage="encode")
-    raw = data.tobytes()
-    if kind == "PNG":
-        return _with_png_chunks(raw, info)
-    if info.icc or info.exif:
-        notes.append("EXIF and ICC profile are left out of a 16-bit TIFF; PNG keeps them")
-    return raw
-
-
-def _with_png_chunks(png: bytes, info: StillInfo) -> bytes:
-    """The same PNG with iCCP and eXIf chunks after IHDR (PNG specification, third edition, 11.3)."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header_end = 8 + 25
-    added = b""
-    if info.icc:
-        added += chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(info.icc))
-    if info.exif:
-        added += chunk(b"eXIf", info.exif.removeprefix(b"Exif\0\0"))
-    added += b"".join(chunk(kind, body) for kind, body, *_ in _png_texts(info).chunks)
-    return png[:header_end] + added + png[header_end:]

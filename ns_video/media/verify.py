@@ -25,6 +25,7 @@ _TERMINOLOGY_CODES = {b: t for t, b in QUICKTIME_LANGUAGES.items()}
 _CHAPTER_SLACK_SECONDS = 0.0015
 _ANIMATION_SLACK_SECONDS = 0.002
 _TURN_SLACK = 16  # of 65536: Matroska holds a display matrix as angles
+_STRETCHED = 0.02  # change of width / height that is no rounding
 # Payloads that muxers rewrite on the way between containers: counted, not compared byte by byte.
 _REWRITTEN = frozenset(
     {"h264", "hevc", "aac", "vvc", "av1", "opus", "mov_text", "dvb_subtitle", "webvtt", "ass", "mp3"}
@@ -247,7 +248,9 @@ def compare_picture(source: ClipInfo, first: Frame, found: ClipInfo, found_first
     if any(abs(a - b) > _TURN_SLACK for a, b in zip(_turn(first), _turn(found_first))):
         out.append(Difference("the display matrix (rotation) differs"))
     sar_in, sar_out = source.video.sample_aspect_ratio or Fraction(1), found.video.sample_aspect_ratio or Fraction(1)
-    if abs(sar_in / sar_out - 1) > Fraction(1, 1000):
+    shape_in, shape_out = (Fraction(i.video.width, i.video.height) for i in (source, found))
+    stretched = abs(shape_in / shape_out - 1) > _STRETCHED  # by --fit stretch, whose pixels are square
+    if not stretched and abs(sar_in / sar_out - 1) > Fraction(1, 1000):
         out.append(Difference(f"the sample aspect ratio was {sar_in}, is {sar_out}"))
     return out
 
