@@ -48,13 +48,13 @@ def clips(pictures: list[Rgb]) -> Iterator[tuple[str, list[Rgb]]]:
     for scale, speed in ((0.4, 2), (0.6, 5)):
         text = page(1, HEIGHT + speed * FRAMES, WIDTH, scale)
         yield f"text scrolls by {speed} px", [text[speed * t :][:HEIGHT] for t in range(FRAMES)]
-    credits = page(2, HEIGHT + 12, WIDTH, 0.5, dark=True)
-    yield "credits scroll by 1 px", [credits[t:][:HEIGHT] for t in range(FRAMES)]
+    titles = page(2, HEIGHT + 12, WIDTH, 0.5, dark=True)
+    yield "credits scroll by 1 px", [titles[t:][:HEIGHT] for t in range(FRAMES)]
     for number, picture in enumerate(pictures):
-        yield f"drawing {number} pans by 3 px", [part(picture, 40, 60 + 3 * t) for t in range(FRAMES)]
-        zoomed = [
-            cv2.resize(part(picture, 40, 60)[t : HEIGHT - t, t : WIDTH - t], (WIDTH, HEIGHT)) for t in range(FRAMES)
-        ]
+        top, left = len(picture) // 3, picture.shape[1] // 3
+        yield f"drawing {number} pans by 3 px", [part(picture, top, left + 3 * t) for t in range(FRAMES)]
+        still = part(picture, top, left)
+        zoomed = [cv2.resize(still[t : HEIGHT - t, t : WIDTH - t], (WIDTH, HEIGHT)) for t in range(FRAMES)]
         yield f"drawing {number} zooms", [np.asarray(frame, np.uint8) for frame in zoomed]
     sprite = np.kron(random.integers(0, 256, (12, 12, 3)).astype(np.uint8), np.ones((3, 3, 1), np.uint8))
     for name, ground in (("plain", np.full((HEIGHT, WIDTH, 3), 90, np.uint8)), ("drawn", part(pictures[0], 10, 10))):

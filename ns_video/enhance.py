@@ -41,8 +41,8 @@ WINDOW_OVERLAP = 64
 WINDOW_TILE = 256
 """Tile and total overlap for networks that look at everything: NS-IC's own."""
 SMALLEST_TILE = 64
-_CPU_BYTES = 640 << 20
-"""Most that activations take on a CPU: 1080p is done whole, and 4K leaves the codecs room within 3 GiB."""
+_CPU_BYTES = 1 << 30
+"""Most that activations take on a CPU, reckoned in fp32: 1080p is done whole, 4K in two tiles."""
 _CPU_SHARE, _CUDA_SHARE = 0.4, 0.6
 """Share of the available memory that the activations of one batch may take."""
 _BATCH_PIXELS = 1 << 21
