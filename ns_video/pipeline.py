@@ -40,6 +40,7 @@ from ns_video.media.animation import open_animation
 from ns_video.media.carried import Item, carry_quantisers
 from ns_video.media.decode import MAX_PIXELS, ClipReader, CopiedPacket, DecodeOptions, open_clip
 from ns_video.media.encode import EncodeOptions, FrameEncoder, VideoPlan, format_for, plan_video, refuse_as_file
+from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.libav import file_url, is_url, printable, translate_output
 from ns_video.media.mux import (
     ClipWriter,
@@ -473,7 +474,12 @@ class _Run:
     def _suited(self, reader: ClipReader) -> ClipReader:
         """The reader of a clip, once the preset's model is the one for its codec."""
         model = self.preset.jpeg_clip_model
-        if model and not self.options.model and self.record.model.name != model and reader.info.video.codec == "mjpeg":
+        if (
+            model
+            and not self.options.model
+            and self.record.model.name != model
+            and reader.info.video.codec in JPEG_CODECS
+        ):
             try:
                 self.enhancer = self._load_enhancer(model)
             except BaseException:

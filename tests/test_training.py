@@ -8,12 +8,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from ns_video.errors import ResumeError, UsageError
+from ns_video.media.degrade import DegradedStill, degrade_still
 from ns_video.media.pictures import read_rgb, write_png
 from ns_video.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
@@ -441,3 +443,27 @@ def test_the_shipped_configurations_are_sound() -> None:
     ):
         assert name in names
         assert read_config(folder / f"{name}.toml").name == name
+
+
+def test_patches_of_many_sides_are_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sides that are and are no multiple of a damage's cells; of pictures that are just large enough for a crop."""
+    sides: set[tuple[int, int]] = set()
+
+    def damaged(rgb: np.ndarray, *settings: Any) -> DegradedStill:
+        sides.add(rgb.shape[:2])
+        return degrade_still(rgb, *settings)
+
+    folder = tmp_path / "pictures" / "shapes"
+    folder.mkdir(parents=True)
+    least = make(folder, tmp_path).data.crop + 16
+    for seed in range(6):
+        noise = np.random.default_rng(seed).integers(0, 256, (least, least, 3), np.uint8)
+        write_png(folder / f"{seed}.png", noise)
+    config = make(folder, tmp_path, damage='kind = "spec"\nspecs = ["blur-down"]')
+    pool = PictureSet(config.data)
+    monkeypatch.setattr("ns_video.training.pictures.degrade_still", damaged)
+    for step in range(12):
+        batch = draw_batch(pool, config, step)
+        assert batch.degraded.shape == batch.reference.shape
+        assert batch.degraded.shape[-2:] == (config.data.crop, config.data.crop)
+    assert sides == {(least - n, least - n) for n in range(3)}

@@ -161,10 +161,11 @@ def test_the_camera_moves_and_the_seed_decides(tmp_path: Path) -> None:
 
 def test_screen_clips_have_hard_edges_and_move_by_whole_pixels(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "still.png"), textured(300, 420, 3))
-    maker = ClipMaker(find_sources([], [tmp_path], screen_share=1.0), 4)
+    sources = find_sources([], [tmp_path], screen_share=1.0)
+    maker = ClipMaker(sources, 4)
     clips = [maker.truth(index, (8, 96, 128)) for index in range(24)]
     assert all(clip.shape == (8, 144, 128) and clip.dtype == np.uint8 for clip in clips)
-    assert np.array_equal(clips[5], ClipMaker(maker.sources, 4).truth(5, (8, 96, 128)))
+    assert np.array_equal(clips[5], ClipMaker(sources, 4).truth(5, (8, 96, 128)))
     moving = [clip for clip in clips if not np.array_equal(clip[0], clip[-1])]
     assert len(moving) > 12
     scrolled = sum(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Generator, Iterable
+from functools import cache
 from typing import TypeVar
 
 import cv2
@@ -99,9 +100,13 @@ def _motion(before: npt.NDArray[np.generic], now: npt.NDArray[np.generic]) -> tu
     top, left = max(0, (height - _WINDOW) // 2), max(0, (width - _WINDOW) // 2)
     part = slice(top, top + _WINDOW), slice(left, left + _WINDOW)
     middle, middle_now = before[part].astype(np.float32), now[part].astype(np.float32)
-    window = cv2.createHanningWindow(middle.shape[::-1], cv2.CV_32F)
-    (x, y), peak = cv2.phaseCorrelate(middle, middle_now, window)
+    (x, y), peak = cv2.phaseCorrelate(middle, middle_now, _hanning(middle.shape))
     return (round(y), round(x)) if peak >= _LEAST_PEAK else (0, 0)
+
+
+@cache
+def _hanning(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    return cv2.createHanningWindow(shape[::-1], cv2.CV_32F)  # type: ignore[return-value]
 
 
 def _within(side: int, begin: int, end: int) -> npt.NDArray[np.bool_]:

@@ -164,13 +164,13 @@ def _spec_sample(
 ) -> Sample:
     crop, scale = config.data.crop, config.scale
     side = crop + _MARGIN
-    if config.damage.specs == ("blur-down",):
-        side += int(random.integers(3))  # sides that are no multiple of 3 have cells of a little more or less than 3 px
+    if scale == 1:
+        side -= int(random.integers(3))  # as pictures are: cells of 3 px are then a little larger or smaller at times
     reference = pictures.draw(random, side, True, config.data.augment)
     spec = specs[int(random.integers(len(specs)))]
     degraded = degrade_still(reference, spec, int(random.integers(2**31))).rgb
     step = 4 * scale
-    top, left = (int(v) * step for v in random.integers(0, _MARGIN // step + 1, 2))
+    top, left = (int(v) * step for v in random.integers(0, (side - crop) // step + 1, 2))
     reference = reference[top : top + crop, left : left + crop]
     small = slice(top // scale, (top + crop) // scale), slice(left // scale, (left + crop) // scale)
     return Sample(degraded[small], reference)

@@ -109,11 +109,6 @@ class ClipMaker:
             path for path in sources.pictures if is_held_out(path, sources.held_out_share) == sources.validation
         ]
 
-    @property
-    def sources(self) -> ClipSources:
-        """What it makes clips from."""
-        return self._sources
-
     def truth(self, index: int, shape: tuple[int, int, int] | None = None) -> Clip:
         """A clean clip; the next draws of `pair` follow from the same index.
 
