@@ -1,4 +1,4 @@
-"""DisplayWidth and DisplayHeight of a finished Matroska file (RFC 9559, 5.1.4.1.28.12).
+"""DisplayWidth and DisplayHeight in the header of a Matroska file (RFC 9559, 5.1.4.1.28.12).
 
 libav's muxer writes them from a field that PyAV sets for nobody, so the sample aspect ratio of codecs whose bitstream
 libav's demuxer doesn't ask (FFV1, VP9) would be lost. The place is taken from the padding that libav leaves before the
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
-_HEAD_BYTES = 4 << 20
 _SEGMENT, _SEEK_HEAD, _SEEK, _SEEK_POSITION = 0x18538067, 0x114D9B74, 0x4DBB, 0x53AC
 _VOID, _TRACKS, _TRACK, _TRACK_TYPE, _VIDEO = 0xEC, 0x1654AE6B, 0xAE, 0x83, 0xE0
 _PIXEL_WIDTH, _PIXEL_HEIGHT, _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT, _CRC = (
@@ -78,42 +76,34 @@ def display_size(width: int, height: int, ratio: Fraction) -> tuple[int, int]:
     return max(1, round(exact)), height
 
 
-def write_sample_aspect_ratio(path: Path, ratio: Fraction, video_number: int = 0) -> bool:
-    """Give the `video_number`-th video track of a closed Matroska file a sample aspect ratio, in place.
-
-    False, and the file as it was, where its header has no room; True also where it states the ratio already.
-    Raises OSError.
-    """
-    with path.open("r+b") as file:
-        data = file.read(_HEAD_BYTES)
-        segment = next((e for e in _children(data, 0, len(data)) if e.identifier == _SEGMENT), None)
-        if segment is None:
-            return False
-        top = _children(data, segment.body, min(len(data), segment.end))
-        tracks = next((e for e in top if e.identifier == _TRACKS and e.end <= len(data)), None)
-        if tracks is None:
-            return False
-        rebuilt = _with_display_size(data, tracks, ratio, video_number)
-        if rebuilt is None:
-            return True
-        growth = len(rebuilt) - (tracks.end - tracks.start)
-        void = next((e for e in top if e.identifier == _VOID and e.end <= tracks.start), None)
-        if void is None or void.end - void.start - growth < 2:
-            return False
-        seek_head = next((e for e in top if e.identifier == _SEEK_HEAD), None)
-        moved = _void(void.end - void.start - growth) + data[void.end : tracks.start] + rebuilt
-        patched = bytearray(data[: tracks.end])
-        patched[void.start : tracks.end] = moved
-        if seek_head is not None and seek_head.end <= void.start:
-            for seek in _children(data, seek_head.body, seek_head.end):
-                for entry in _children(data, seek.body, seek.end) if seek.identifier == _SEEK else []:
-                    target = _number(data, entry) + segment.body
-                    if entry.identifier == _SEEK_POSITION and void.end <= target <= tracks.start:
-                        value = target - segment.body - growth
-                        patched[entry.body : entry.end] = value.to_bytes(entry.end - entry.body, "big")
-        file.seek(0)
-        file.write(patched)
-    return True
+def with_sample_aspect_ratio(data: bytes, ratio: Fraction, video_number: int = 0) -> bytes | None:
+    """The beginning of a Matroska file with that ratio in its header, as long as before; None without room or header."""
+    segment = next((e for e in _children(data, 0, len(data)) if e.identifier == _SEGMENT), None)
+    if segment is None:
+        return None
+    top = _children(data, segment.body, min(len(data), segment.end))
+    tracks = next((e for e in top if e.identifier == _TRACKS and e.end <= len(data)), None)
+    if tracks is None:
+        return None
+    rebuilt = _with_display_size(data, tracks, ratio, video_number)
+    if rebuilt is None:
+        return data
+    growth = len(rebuilt) - (tracks.end - tracks.start)
+    void = next((e for e in top if e.identifier == _VOID and e.end <= tracks.start), None)
+    if void is None or void.end - void.start - growth < 2:
+        return None
+    seek_head = next((e for e in top if e.identifier == _SEEK_HEAD), None)
+    moved = _void(void.end - void.start - growth) + data[void.end : tracks.start] + rebuilt
+    patched = bytearray(data)
+    patched[void.start : tracks.end] = moved
+    if seek_head is not None and seek_head.end <= void.start:
+        for seek in _children(data, seek_head.body, seek_head.end):
+            for entry in _children(data, seek.body, seek.end) if seek.identifier == _SEEK else []:
+                target = _number(data, entry) + segment.body
+                if entry.identifier == _SEEK_POSITION and void.end <= target <= tracks.start:
+                    value = target - segment.body - growth
+                    patched[entry.body : entry.end] = value.to_bytes(entry.end - entry.body, "big")
+    return bytes(patched)
 
 
 def _with_display_size(data: bytes, tracks: _Element, ratio: Fraction, video_number: int) -> bytes | None:

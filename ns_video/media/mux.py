@@ -6,6 +6,7 @@ import heapq
 import io
 import re
 from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -20,11 +21,11 @@ from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
 
 from ns_video.errors import OutputError, UsageError
+from ns_video.media.aspect_header import CONTAINERS, AspectWriter, complete_file
 from ns_video.media.decode import CopiedClock, CopiedPacket, is_news, shift_packet
 from ns_video.media.encode import VideoPlan, add_video_stream
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
 from ns_video.media.libav import captured_log, file_url, muted_log, open_input, printable, translate_output
-from ns_video.media.matroska_header import write_sample_aspect_ratio
 from ns_video.media.probe import ClipInfo, StreamInfo, codec_name
 from ns_video.record import StreamAction
 
@@ -341,11 +342,10 @@ class ClipWriter:
             options.setdefault("strict", "-1")  # more than 8 bits, and alpha: y4m as libav extends it
         if settings.container_format in ("mpeg", "vob"):
             options.setdefault("preload", "0")  # libav's half second of it moves what begins before that
-        self._ratio: tuple[Path, Fraction] | None = None
         if settings.container_format in _MATROSKA:
-            options.setdefault("write_crc32", "0")  # the header is completed after the file is closed
-            if plan.sample_aspect_ratio not in (0, 1) and isinstance(target, str) and target.startswith("file:"):
-                self._ratio = (Path(target.removeprefix("file:")), plan.sample_aspect_ratio)
+            options.setdefault("write_crc32", "0")  # the header is completed when it is written
+        self._ratio: tuple[Path, str, Fraction] | None = None
+        self._beneath: AspectWriter | None = None
         self._first: Fraction | None = None
         self._quicktime = settings.container_format == "mov"
         self._holds_negative_times = holds_negative_times(settings.container_format)
@@ -355,6 +355,8 @@ class ClipWriter:
             # A block may lie before 0 (encoder delay of AAC); shifting all streams for it would move every frame.
             options.setdefault("avoid_negative_ts", "disabled")
         try:
+            if plan.sample_aspect_ratio not in (0, 1) and settings.container_format in CONTAINERS:
+                target = self._with_aspect(target, settings.container_format, plan.sample_aspect_ratio)
             self._container: Any = av.open(
                 target,
                 "w",
@@ -381,6 +383,21 @@ class ClipWriter:
                 stage="open",
                 remedy="choose another --codec, --pix-fmt or container",
             ) from error
+
+    def _with_aspect(self, target: Any, container_format: str, ratio: Fraction) -> Any:
+        """What libav is to write to, so that the header tells the sample aspect ratio. Raises OSError."""
+        if not isinstance(target, str):
+            return target
+        path = Path(target.removeprefix("file:"))
+        if not _is_streamed(target) and container_format != "yuv4mpegpipe":
+            self._ratio = (path, container_format, ratio)
+            return target
+        if target.startswith("pipe:"):
+            file = open(int(target.removeprefix("pipe:")), "wb", buffering=0, closefd=False)  # noqa: SIM115  closed with the container
+        else:
+            file = path.open("wb", buffering=0)
+        self._beneath = AspectWriter(file, container_format, ratio)
+        return self._beneath
 
     def _add_streams(
         self, plan: VideoPlan, source: Any, info: ClipInfo, copies: list[CopyPlan], covers: dict[int, bytes]
@@ -513,8 +530,10 @@ class ClipWriter:
         self._closed = True
         try:
             self._container.close()
+            if self._beneath is not None:
+                self._beneath.close()
             if self._ratio is not None:
-                write_sample_aspect_ratio(*self._ratio)
+                complete_file(*self._ratio)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise translate_output(error, self.shown, "encode") from error
 
@@ -523,6 +542,9 @@ class ClipWriter:
         if not self._closed:
             self._closed = True
             _abandon(self._container)
+            if self._beneath is not None:
+                with suppress(OSError):
+                    self._beneath.close()
 
 
 def _text_converter(source: str, target: str) -> Callable[[bytes], bytes]:
