@@ -59,6 +59,11 @@ def jpeg_planes(tables: JpegTables | None) -> Tensor:
     return torch.tensor(values, dtype=torch.float32).view(1, JPEG_PLANES, 1, 1)
 
 
+def even_map(step: float, width: int, height: int, picture_type: str = "P") -> QuantiserMap:
+    """One quantiser step (8-bit sample units) for a whole frame of width × height samples."""
+    return QuantiserMap(np.full((1, 1), step, np.float32), max(width, height), picture_type)
+
+
 def _blocks(map_: QuantiserMap | None) -> Tensor:
     """(1, 1, rows, columns): log2(step) / 7 of each block; one zero without a map."""
     if map_ is None:

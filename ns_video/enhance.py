@@ -21,13 +21,14 @@ from torch import Tensor, nn
 import ns_video.color as color
 import ns_video.tile as tile
 from ns_video.cells import Kind, as_kind, find_pitch, fit, shrink
-from ns_video.conditioning import example_planes, jpeg_planes, pitch_plane, quantiser_planes
+from ns_video.conditioning import even_map, example_planes, jpeg_planes, pitch_plane, quantiser_planes
 from ns_video.constraint import hold
 from ns_video.device import PRECISIONS, available_memory, choose_precision, pick_devices
 from ns_video.errors import ModelError, UsageError
 from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
 from ns_video.frame import Frame, JpegTables, Plane, QuantiserMap
 from ns_video.jpeg_tables import JFIF_YCBCR
+from ns_video.networks.ns_quantiser import NsQuantiser, guessed_step
 from ns_video.preset import ENSEMBLES, STILL_VIEWS
 from ns_video.stage import EnhancedFrame, EnhanceStats
 from ns_video.weights import Descriptor, load_descriptor
@@ -57,6 +58,8 @@ _UNDAMAGED_STEP = 1.0
 """Quantiser step (8-bit sample units) that loses no more than rounding does."""
 _CONSTANT, _VARIED = 1e-4, 0.05
 """A result that spans less than the first where the input spans more than the second is no picture."""
+GUESSER = "quantiser"
+"""The shipped model that guesses quantiser steps."""
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate", "cannot allocate", "alloc_cpu")
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 _BT601 = (5, 6)  # H.273 matrix codes
@@ -98,14 +101,12 @@ class EnhanceOptions:
     """Look for a coarser JPEG in the pixels even where the file tells its tables: a picture saved twice."""
 
     assumed_step: float | None = None
-    """Quantiser step (8-bit sample units) taken where a clip doesn't tell its own; None: such frames are left.
-
-    A guess above the truth harms good clips.
-    """
+    """Quantiser step (8-bit sample units) taken where a clip doesn't tell its own; 0: such frames are left as they are;
+    None: `ns_quantiser` guesses it from each picture. An assumption above the truth harms good clips."""
 
     def __post_init__(self) -> None:
-        if self.assumed_step is not None and not 0.0 < self.assumed_step <= 200.0:
-            raise UsageError(f"a quantiser step of {self.assumed_step:g} makes no sense")
+        if self.assumed_step is not None and not 0.0 <= self.assumed_step <= 200.0:
+            raise UsageError(f"a quantiser step of {self.assumed_step:g} is not between 0 and 200")
         if not 0.0 <= self.strength <= 1.0:
             raise UsageError(f"strength {self.strength:g} is not between 0 and 1")
         if not 0.0 <= self.sharpen <= 1.0:
@@ -146,6 +147,7 @@ class Enhancer:
         self.domain: color.Domain = "ycbcr" if descriptor.domain == "ycbcr" else "rgb"
         self.stats = EnhanceStats(device=",".join(str(device) for device in self.devices))
         self._others: list[Enhancer] = []
+        self._guesser: NsQuantiser | None = None
         self._networks: dict[str, nn.Module] = {}
         self._bytes_per_pixel: float | None = None
         self._tile_limit: int | None = None
@@ -437,16 +439,31 @@ class Enhancer:
                 return None, "too small"
             around.jpeg = known if self.descriptor.scale == 1 and _shows_coefficients(frame) else None
             return jpeg_planes(known.tables).to(self.device), None
-        current = frame.quantiser
-        if current is None and self.options.assumed_step is not None:
-            step = np.full((1, 1), self.options.assumed_step, np.float32)
-            current = QuantiserMap(step, max(frame.width, frame.height), frame.picture_type)
+        current = frame.quantiser or self._assumed(around.current)
         if current is None:
             return None, "unknown damage"
         if self.options.skip_undamaged and _is_undamaged(current):
             return None, "undamaged"
         maps = [None if held is None else held.frame.quantiser for held in (around.previous, around.following)]
         return quantiser_planes(maps[0] or current, current, maps[1] or current, height, width, self.device), None
+
+    def _assumed(self, held: _Held) -> QuantiserMap | None:
+        """One step for a frame whose file tells none: the user's, or a guess; None: the frame is to be left."""
+        frame, step = held.frame, self.options.assumed_step
+        if step is None:
+            picture = held.picture()
+            step = self._guess(picture[:, 0] if self.domain == "ycbcr" else color.rgb_to_ycbcr(picture)[:, 0])
+            self.stats.guessed += 1
+            self.stats.guessed_steps += step
+        return even_map(step, frame.width, frame.height) if step > 0 else None
+
+    def _guess(self, luma: Tensor) -> float:
+        """The quantiser step that (1, H, W) luma in [0, 1] looks made with, 1 where it looks like none."""
+        if self._guesser is None:
+            network = cast(NsQuantiser, load_descriptor(GUESSER).network).to(self.device)
+            self._guesser = network.compute_in(PRECISIONS[self.precision])
+        with torch.inference_mode(), _on(self.device):
+            return guessed_step(self._guesser, luma[0])
 
     def _closed(self, height: int, width: int) -> Tensor | None:
         """Planes that say "no damage": an enlarging network only enlarges."""

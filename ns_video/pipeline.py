@@ -146,6 +146,8 @@ class RestoreOptions:
     """"structure" reads the output's packets back, "full" decodes it too, "none" trusts."""
     skip_identical: bool = True
     skip_undamaged: bool = True
+    assumed_step: float | None = None
+    """Quantiser step of clips that don't tell theirs, see EnhanceOptions."""
     threads: int = 0
     """Threads of each libav codec; 0 divides the machine."""
 
@@ -399,13 +401,14 @@ class _Run:
             sharpen=sharpen,
             skip_duplicates=options.skip_identical,
             skip_undamaged=options.skip_undamaged,
+            assumed_step=options.assumed_step,
             recheck_tables=self.is_still,
         )
         enhancer = Enhancer(descriptor, settings)
         self._conditioning, self._device = descriptor.conditioning, str(enhancer.device)
         self._settings = repr((settings.strength, settings.scale, settings.size, settings.fit, settings.sharpen))
         self._settings += repr((settings.tile, settings.overlap, settings.blend, settings.skip_duplicates))
-        self._settings += repr((settings.skip_undamaged, settings.ensemble))
+        self._settings += repr((settings.skip_undamaged, settings.ensemble, settings.assumed_step))
         self.record.model = ModelInfo(name=descriptor.name, sha256=descriptor.sha256)
         self.record.device, self.record.precision = enhancer.stats.device, enhancer.precision
         return enhancer
@@ -1051,10 +1054,13 @@ class _Run:
         record.fps = record.frames_out / record.seconds if record.seconds > 0 else 0.0
         record.frames_identical = stats.duplicates
         record.frames_undamaged = stats.undamaged
+        record.frames_guessed = stats.guessed
         if stats.without_side_information:
             record.warnings.append(
                 f"{stats.without_side_information} frames were left as they are: this codec doesn't tell its quantisers"
             )
+        if (guesses := stats.guesses()) is not None:
+            record.warnings.append(guesses)
         record.fallbacks = stats.fallbacks()
         record.precision = stats.precision
         record.tile = stats.tile or 0

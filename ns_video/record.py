@@ -64,6 +64,8 @@ class RunRecord:
     """Frames equal to the one before, whose result was used again."""
     frames_undamaged: int = 0
     """Frames left alone because their quantisers say that nothing was lost."""
+    frames_guessed: int = 0
+    """Frames whose quantiser was guessed from the picture; those that looked undamaged are counted above too."""
     fallbacks: dict[str, int] = field(default_factory=dict)
     """Smaller tiles, fp32 retries and the like, counted by name."""
     damage: list[Damage] = field(default_factory=list)

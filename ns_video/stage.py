@@ -31,6 +31,10 @@ class EnhanceStats:
     undamaged: int = 0
     without_side_information: int = 0
     """Frames left alone because nothing says how they were damaged; counted among the undamaged too."""
+    guessed: int = 0
+    """Frames whose quantiser step was guessed from the picture, since the file doesn't tell it."""
+    guessed_steps: float = 0.0
+    """Sum of those steps; 1 each where a picture looked as if it was never coded."""
     smaller_tiles: int = 0
     """How often the tile was halved for want of memory."""
     fp32_retries: int = 0
@@ -38,6 +42,17 @@ class EnhanceStats:
     """Side in use; None: whole frames."""
     precision: str = "fp32"
     device: str = "cpu"
+
+    def guesses(self) -> str | None:
+        """What is to be said of guessed steps; None where there were none."""
+        if not self.guessed:
+            return None
+        mean = self.guessed_steps / self.guessed
+        found = f"a mean step of {mean:.1f}" if mean > 1 else "no damage"
+        return (
+            f"the clip doesn't tell its quantisers: those of {self.guessed} frames were guessed from the pictures "
+            f"({found}); --assumed-step 0 leaves such frames as they are"
+        )
 
     def fallbacks(self) -> dict[str, int]:
         """The ladder's steps that happened, by name."""

@@ -299,7 +299,7 @@ def test_frames_that_lost_nothing_are_left_alone() -> None:
 
 def test_frames_of_unknown_damage_are_left_alone_and_counted() -> None:
     frame = dataclasses.replace(clip(1)[0], quantiser=None)
-    enhancer = Enhancer(restorer("quantiser", frames=3), fp32())
+    enhancer = Enhancer(restorer("quantiser", frames=3), fp32(assumed_step=0.0))
     result = next(enhancer.run([frame]))
     assert result.frame is frame and result.reason == "unknown damage"
     assert enhancer.stats.without_side_information == 1

@@ -121,6 +121,12 @@ def restore_options(function: Any) -> Any:
             "--verify", type=click.Choice(["structure", "full", "none"]), default="structure", show_default=True
         ),
         click.option("--every-frame", is_flag=True, help="Restore identical and undamaged frames too."),
+        click.option(
+            "--assumed-step",
+            type=float,
+            help="Quantiser step (H.264: 0.625 * 2^(QP/6)) of clips that don't tell theirs; 0 leaves them as they are. "
+            " [default: guessed from each picture]",
+        ),
         click.option("--threads", type=int, default=0, help="Threads of each codec; 0 divides the machine."),
         click.option(
             "--progress", type=click.Choice(["auto", "bar", "json", "none"]), default="auto", show_default=True

@@ -28,7 +28,8 @@ def command(config: Path, resume: bool, device: str, threads: int, as_json: bool
 
     The output folder gets the checkpoint (every minute), log.csv, curves.png and at the end the model as
     .safetensors. With torchrun each process takes its own GPU and its own part of the samples. A configuration with a
-    `cache` of coded clips trains a model for clips; the clips are made first.
+    `cache` of coded clips trains a model for clips, or with `task = "quantiser"` what guesses their quantisers; the
+    clips are made first.
     """
     import torch
     from tqdm import tqdm
@@ -40,8 +41,12 @@ def command(config: Path, resume: bool, device: str, threads: int, as_json: bool
     keep_freed_memory()
     if threads > 0:
         torch.set_num_threads(threads)
-    if _is_for_clips(config):
-        _train_video(config, resume, as_json)
+    table = _table(config)
+    if "task" in table:
+        _train_quantiser(config, table, resume, as_json)
+        return
+    if "cache" in table:
+        _train_video(config, table, resume, as_json)
         return
     trainer = Trainer(read_config(config), device)
     if resume:
@@ -73,29 +78,52 @@ def _table(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} can't be read: {error}") from error
 
 
-def _is_for_clips(path: Path) -> bool:
-    return "cache" in _table(path)
-
-
-def _train_video(path: Path, resume: bool, as_json: bool) -> None:
-    """Makes the pool of coded clips that `[make]`, or each `[[make]]`, asks for, then trains."""
+def _make_clips(table: dict[str, Any], cache: Path, validation: Path | None, as_json: bool) -> None:
+    """Makes the pool of coded clips that `[make]`, or each `[[make]]`, asks for."""
     from tqdm import tqdm
 
-    from ns_video.training.video import model_file, read_config, train_video
     from ns_video.training.video_clips import find_sources, grow_pool, grow_validation
 
-    settings = read_config(path)
-    make = _table(path).get("make", [])
+    make = table.get("make", [])
     for number, part in enumerate([make] if isinstance(make, dict) else make):
         folders = [[Path(folder) for folder in part.get(key, [])] for key in ("clips", "pictures")]
         sources = find_sources(*folders, screen_share=float(part.get("screen_share", 0.0)))
-        pool = grow_pool(sources, settings.cache, int(part["count"]), int(part.get("seed", 0)))
+        pool = grow_pool(sources, cache, int(part["count"]), int(part.get("seed", 0)))
         for _ in tqdm(pool, desc="coded clips", unit="clip", disable=True if as_json else None):
             pass
-        if number == 0 and settings.validation is not None:
-            made = grow_validation(find_sources(*folders, validation=True), settings.validation)
+        if number == 0 and validation is not None:
+            made = grow_validation(find_sources(*folders, validation=True), validation)
             for _ in tqdm(made, desc="validation clips", unit="clip", disable=True if as_json else None):
                 pass
+
+
+def _train_quantiser(path: Path, table: dict[str, Any], resume: bool, as_json: bool) -> None:
+    from tqdm import tqdm
+
+    from ns_video.training.quantiser import model_file, read_config, train_quantiser
+
+    settings = read_config(path)
+    _make_clips(table, settings.cache, settings.validation, as_json)
+    with tqdm(total=settings.steps, unit="step", disable=True if as_json else None) as bar:
+        for update in train_quantiser(settings, resume=resume):
+            bar.update(update.step - bar.n)
+            bar.set_postfix_str(f"loss {update.loss:.4f}")
+            if as_json:
+                click.echo(json.dumps(dataclasses.asdict(update)))
+            elif update.validation is not None:
+                groups = ", ".join(f"{name} {octaves:+.2f}" for name, octaves in update.validation.items())
+                bar.write(f"step {update.step}: {groups} octaves beside the truth")
+    model = str(model_file(settings))
+    click.echo(json.dumps({"update": "finished", "model": model}) if as_json else model)
+
+
+def _train_video(path: Path, table: dict[str, Any], resume: bool, as_json: bool) -> None:
+    from tqdm import tqdm
+
+    from ns_video.training.video import model_file, read_config, train_video
+
+    settings = read_config(path)
+    _make_clips(table, settings.cache, settings.validation, as_json)
     with tqdm(total=settings.steps, unit="step", disable=True if as_json else None) as bar:
         for update in train_video(settings, resume=resume):
             bar.update(update.step - bar.n)

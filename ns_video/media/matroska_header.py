@@ -77,7 +77,7 @@ def display_size(width: int, height: int, ratio: Fraction) -> tuple[int, int]:
 
 
 def with_sample_aspect_ratio(data: bytes, ratio: Fraction, video_number: int = 0) -> bytes | None:
-    """The beginning of a Matroska file with that ratio in its header, as long as before; None without room or header."""
+    """The beginning of a Matroska file with that ratio in its header, as long as it was; None without room."""
     segment = next((e for e in _children(data, 0, len(data)) if e.identifier == _SEGMENT), None)
     if segment is None:
         return None

@@ -199,6 +199,24 @@ def shrink(picture: Rgb, factor: float) -> Rgb:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def alter_luma(luma: npt.NDArray[np.uint8], rng: np.random.Generator, least: int) -> npt.NDArray[np.uint8]:
+    """An (H, W) plane resized (no side below `least`), noisy, blurred or sharpened: what people do after decoding."""
+    kind = int(rng.integers(6))
+    if kind < 3:
+        factor = float(rng.choice((0.5, 0.67, 0.75, 1.25, 1.5, 2.0, 3.0)))
+        height, width = (max(least, round(side * factor)) for side in luma.shape)
+        methods = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA, cv2.INTER_LANCZOS4)
+        return np.asarray(cv2.resize(luma, (width, height), interpolation=methods[int(rng.integers(4))]), np.uint8)
+    plane = luma.astype(np.float32)
+    if kind == 3:
+        changed = plane + rng.standard_normal(plane.shape, np.float32) * float(rng.uniform(1.0, 10.0))
+    elif kind == 4:
+        changed = blur_mask(plane, float(rng.uniform(0.4, 2.0)))
+    else:
+        changed = plane + float(rng.uniform(0.3, 2.0)) * (plane - blur_mask(plane, 1.0))
+    return np.rint(changed).clip(0, 255).astype(np.uint8)
+
+
 def blur_mask(mask: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
     """A Gaussian blur of an (H, W) float32 plane."""
     return np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma), np.float32)

@@ -10,7 +10,7 @@ from torch import nn
 from ns_video.cards import Card
 
 PRECISIONS = frozenset({"fp32", "fp16", "bf16"})
-JUDGES = frozenset({"ns_iqa", "ns_iqa_statistics", "ns_c"})
+JUDGES = frozenset({"ns_iqa", "ns_iqa_statistics", "ns_quantiser", "ns_c"})
 """Architectures whose result is no picture."""
 
 
@@ -21,7 +21,8 @@ class Descriptor:
     name: str
     """The shipped name, or the file's name without its suffix."""
     architecture: str
-    """"identity", "ns_restore", "nsie", "ns_iqa", "ns_iqa_statistics", "ns_c", a study's, or spandrel's id."""
+    """"identity", "ns_restore", "nsie", "ns_iqa", "ns_iqa_statistics", "ns_quantiser", "ns_c", a study's, or
+    spandrel's id."""
     network: nn.Module
     """In eval mode, float32, on the CPU, without gradients. Pictures in [0, 1] in, pictures out (not clamped)."""
     scale: int

@@ -21,6 +21,7 @@ from ns_video.conditioning import JPEG_PLANES, PITCH_PLANES, QUANTISER_PLANES
 from ns_video.errors import ModelError, UnknownModelError
 from ns_video.networks.deblur_study import RECEPTIVE_RADIUS, STUDY_NETWORKS, DnCnn, StudyConfig, build_study_network
 from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
+from ns_video.networks.ns_quantiser import MULTIPLE_OF, QUANTILES, NsQuantiser, NsQuantiserConfig
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
 from ns_video.networks.nsie import Nsie, NsieConfig, fold_batchnorm
 from ns_video.quality.ns_iqa import JudgesConfig, NsIqaJudges
@@ -45,7 +46,7 @@ SIDE_PLANES = {
 """Conditioning → planes of side information."""
 
 Network = TypeVar("Network", bound=nn.Module)
-Config = TypeVar("Config", NsRestoreConfig, NsIqaConfig, JudgesConfig, StudyConfig)
+Config = TypeVar("Config", NsRestoreConfig, NsIqaConfig, NsQuantiserConfig, JudgesConfig, StudyConfig)
 
 
 def list_models() -> list[Card]:
@@ -235,6 +236,12 @@ def _ns_iqa_statistics(file: WeightsFile) -> _Traits:
     return _Traits(judges, "ns_iqa_statistics", out_channels=1)
 
 
+def _ns_quantiser(file: WeightsFile) -> _Traits:
+    config = _config(file, NsQuantiserConfig())
+    network = _built(file, lambda: NsQuantiser(config))
+    return _Traits(network, "ns_quantiser", multiple_of=MULTIPLE_OF, in_channels=1, out_channels=len(QUANTILES))
+
+
 def _ns_c(file: WeightsFile) -> _Traits:
     from ns_video.networks.ns_c import NsC, NsCConfig  # torchvision takes a second to import
 
@@ -306,6 +313,7 @@ def _traits(file: WeightsFile) -> _Traits:
         "nsie": _nsie,
         "ns_iqa": _ns_iqa,
         "ns_iqa_statistics": _ns_iqa_statistics,
+        "ns_quantiser": _ns_quantiser,
         "ns_c": _ns_c,
         **{name: partial(_study, name) for name in STUDY_NETWORKS},
     }
