@@ -5,8 +5,10 @@
 Protocol: every clean clip (lossless 8-bit 4:2:0) is coded by libx264, preset medium, one thread, at each CRF and
 decoded again; PSNR of luma (peak 255) is taken frame by frame over the whole clip and averaged over frames; the gain
 is mean after less mean before, the fluctuation the standard deviation of the per-frame PSNR. fp32, output rounded to
-8 bit. `--map` says what the network is told: the decoder's quantiser map, its mean over each frame, or one constant
-(QP 28) whatever the file says. `--first-crf` codes the clip once before, so that the map tells only the last encode.
+8 bit. `--map` says what the network is told: the decoder's quantiser map, its mean over each frame, one constant
+(QP 28) whatever the file says, or what the model `quantiser` guesses from each picture, as it does for clips that don't
+tell. `--first-crf` codes the clip once before, so that the map tells only the last encode. `--clean` codes nothing: a
+guess is to find nothing there.
 """
 
 from __future__ import annotations
@@ -16,14 +18,25 @@ import itertools
 import json
 import sys
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ns_video.media.training_clips import Clip, CodedClip, Encoding, encode_decode, read_clip, split_planes
+from ns_video.media.training_clips import (
+    BLOCK,
+    Clip,
+    CodedClip,
+    Encoding,
+    encode_decode,
+    read_clip,
+    split_planes,
+    step_to_code,
+)
+from ns_video.networks.ns_quantiser import guessed_step
 from ns_video.networks.ns_restore import NsRestore
-from ns_video.training.video import load_checkpoint, luma_psnr, restore_luma, told_steps
+from ns_video.training.video import BLACK, LUMA_SPAN, load_checkpoint, luma_psnr, restore_luma, told_steps
 from ns_video.training.video_clips import CLIP_SUFFIXES, ClipPair
 from ns_video.weights import load_descriptor
 
@@ -61,12 +74,33 @@ def code(truth: Clip, crf: int, options: argparse.Namespace) -> ClipPair:
     source = truth
     if options.first_crf is not None:
         source = encode_decode(truth, Encoding(options={"crf": str(options.first_crf), "preset": "medium"})).pictures
-    coded = encode_decode(source, Encoding(options={"crf": str(crf), "preset": "medium"}))
-    if options.map != "decoder":
+    if options.clean:
+        blocks = (len(truth), -(-truth.shape[1] * 2 // 3 // BLOCK), -(-truth.shape[2] // BLOCK))
+        coded = CodedClip(source, np.zeros(blocks, np.uint8), np.zeros(len(truth), np.uint8))
+    else:
+        coded = encode_decode(source, Encoding(options={"crf": str(crf), "preset": "medium"}))
+    if options.map == "guessed":
+        luma = split_planes(coded.pictures)[0]
+        steps = np.empty_like(coded.steps)
+        steps[:] = step_to_code(np.array([guess(picture) for picture in luma]))[:, None, None]
+        coded = CodedClip(coded.pictures, steps, np.zeros_like(coded.types))
+    elif options.map != "decoder":
         steps = told_steps(coded)
         steps[:] = steps.mean((1, 2), keepdims=True).round() if options.map == "mean" else CONSTANT_CODE
         coded = CodedClip(coded.pictures, steps, np.zeros_like(coded.types))
     return ClipPair(truth, coded)
+
+
+@cache
+def _guesser() -> torch.nn.Module:
+    return load_descriptor("quantiser").network
+
+
+def guess(picture: np.ndarray) -> float:
+    """The step that a frame's (H, W) uint8 luma looks made with."""
+    network = _guesser()
+    with torch.inference_mode():
+        return guessed_step(network, (torch.from_numpy(picture.astype(np.float32)) - BLACK) / LUMA_SPAN)
 
 
 def measure(network: NsRestore, pair: ClipPair, scored: range) -> tuple[list[float], list[float]]:
@@ -89,14 +123,17 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, default=Path("../shared/data/truth/test"))
     parser.add_argument("--model", nargs="+", default=["video"], help="shipped names, weights files, checkpoint.pt")
     parser.add_argument("--crf", type=int, nargs="+", default=CRFS)
-    parser.add_argument("--map", choices=("decoder", "mean", "constant"), default="decoder")
+    parser.add_argument("--map", choices=("decoder", "mean", "constant", "guessed"), default="decoder")
     parser.add_argument("--first-crf", type=int, help="code the clip at this CRF before")
+    parser.add_argument("--clean", action="store_true", help="code nothing; --crf is of no account")
     parser.add_argument("--frames", type=int, help="only the first N frames of each clip")
     parser.add_argument("--every", type=int, default=1, help="score every Nth frame; the whole clip is coded")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.clean:
+        options.crf = [0]
     networks = {name: load_network(name) for name in options.model}
     paths = sorted(path for path in options.clips.iterdir() if path.suffix in CLIP_SUFFIXES)
     clips = {path.stem: read_clip(path, 0, options.frames) for path in paths}
