@@ -5,10 +5,10 @@
 Protocol: every clean clip (lossless 8-bit 4:2:0) is coded by libx264, preset medium, one thread, at each CRF and
 decoded again; PSNR of luma (peak 255) is taken frame by frame over the whole clip and averaged over frames; the gain
 is mean after less mean before, the fluctuation the standard deviation of the per-frame PSNR. fp32, output rounded to
-8 bit. `--map` says what the network is told: the decoder's quantiser map, its mean over each frame, one constant
-(QP 28) whatever the file says, or what the model `quantiser` guesses from each picture, as it does for clips that don't
-tell. `--first-crf` codes the clip once before, so that the map tells only the last encode. `--clean` codes nothing: a
-guess is to find nothing there.
+8 bit. `--map` says what the network is told: the decoder's quantiser map; the same raised where the model `quantiser`
+finds that the picture was coded before, as runs do; what that model guesses where the file tells nothing; the map's
+mean over each frame; or one constant (QP 28) whatever the file says. `--first-crf` codes the clip once before, so that
+the map tells only the last encode. `--clean` codes nothing: a guess is to find nothing there.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from ns_video.media.training_clips import (
     Clip,
     CodedClip,
     Encoding,
+    code_to_step,
     encode_decode,
     read_clip,
     split_planes,
     step_to_code,
 )
-from ns_video.networks.ns_quantiser import guessed_step
+from ns_video.networks.ns_quantiser import coded_before, guessed_octaves
 from ns_video.networks.ns_restore import NsRestore
 from ns_video.training.video import BLACK, LUMA_SPAN, load_checkpoint, luma_psnr, restore_luma, told_steps
 from ns_video.training.video_clips import CLIP_SUFFIXES, ClipPair
@@ -84,6 +85,8 @@ def code(truth: Clip, crf: int, options: argparse.Namespace) -> ClipPair:
         steps = np.empty_like(coded.steps)
         steps[:] = step_to_code(np.array([guess(picture) for picture in luma]))[:, None, None]
         coded = CodedClip(coded.pictures, steps, np.zeros_like(coded.types))
+    elif options.map == "raised":
+        coded = CodedClip(coded.pictures, raised(coded), coded.types)
     elif options.map != "decoder":
         steps = told_steps(coded)
         steps[:] = steps.mean((1, 2), keepdims=True).round() if options.map == "mean" else CONSTANT_CODE
@@ -98,9 +101,24 @@ def _guesser() -> torch.nn.Module:
 
 def guess(picture: np.ndarray) -> float:
     """The step that a frame's (H, W) uint8 luma looks made with."""
-    network = _guesser()
     with torch.inference_mode():
-        return guessed_step(network, (torch.from_numpy(picture.astype(np.float32)) - BLACK) / LUMA_SPAN)
+        return 2.0 ** guessed_octaves(_guesser(), _unit(picture))
+
+
+def _unit(picture: np.ndarray) -> torch.Tensor:
+    return (torch.from_numpy(picture.astype(np.float32)) - BLACK) / LUMA_SPAN
+
+
+def raised(coded: CodedClip) -> np.ndarray:
+    """The told step codes, raised where a frame looks coded before."""
+    steps = told_steps(coded)
+    for t, picture in enumerate(split_planes(coded.pictures)[0]):
+        own = np.log2(np.maximum(code_to_step(steps[t]), 1.0))
+        with torch.inference_mode():
+            seen, share = coded_before(_guesser(), _unit(picture), float(own.mean()))
+        if share:
+            steps[t] = step_to_code(np.exp2(own + share * (seen - own)))
+    return steps
 
 
 def measure(network: NsRestore, pair: ClipPair, scored: range) -> tuple[list[float], list[float]]:
@@ -123,7 +141,7 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, default=Path("../shared/data/truth/test"))
     parser.add_argument("--model", nargs="+", default=["video"], help="shipped names, weights files, checkpoint.pt")
     parser.add_argument("--crf", type=int, nargs="+", default=CRFS)
-    parser.add_argument("--map", choices=("decoder", "mean", "constant", "guessed"), default="decoder")
+    parser.add_argument("--map", choices=("decoder", "raised", "guessed", "mean", "constant"), default="decoder")
     parser.add_argument("--first-crf", type=int, help="code the clip at this CRF before")
     parser.add_argument("--clean", action="store_true", help="code nothing; --crf is of no account")
     parser.add_argument("--frames", type=int, help="only the first N frames of each clip")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -62,6 +64,12 @@ def jpeg_planes(tables: JpegTables | None) -> Tensor:
 def even_map(step: float, width: int, height: int, picture_type: str = "P") -> QuantiserMap:
     """One quantiser step (8-bit sample units) for a whole frame of width × height samples."""
     return QuantiserMap(np.full((1, 1), step, np.float32), max(width, height), picture_type)
+
+
+def raised_map(told: QuantiserMap, octaves: float, share: float) -> QuantiserMap:
+    """`told` moved towards one step of 2 ** `octaves`, by a share in [0, 1] of the way (in octaves)."""
+    own = np.log2(np.maximum(told.step, 1.0))
+    return replace(told, step=np.exp2(own + share * (octaves - own)).astype(np.float32))
 
 
 def _blocks(map_: QuantiserMap | None) -> Tensor:

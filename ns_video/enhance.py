@@ -21,14 +21,14 @@ from torch import Tensor, nn
 import ns_video.color as color
 import ns_video.tile as tile
 from ns_video.cells import Kind, as_kind, find_pitch, fit, shrink
-from ns_video.conditioning import even_map, example_planes, jpeg_planes, pitch_plane, quantiser_planes
+from ns_video.conditioning import even_map, example_planes, jpeg_planes, pitch_plane, quantiser_planes, raised_map
 from ns_video.constraint import hold
 from ns_video.device import PRECISIONS, available_memory, choose_precision, pick_devices
 from ns_video.errors import ModelError, UsageError
 from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
 from ns_video.frame import Frame, JpegTables, Plane, QuantiserMap
 from ns_video.jpeg_tables import JFIF_YCBCR
-from ns_video.networks.ns_quantiser import NsQuantiser, guessed_step
+from ns_video.networks.ns_quantiser import NsQuantiser, coded_before, guessed_octaves
 from ns_video.preset import ENSEMBLES, STILL_VIEWS
 from ns_video.stage import EnhancedFrame, EnhanceStats
 from ns_video.weights import Descriptor, load_descriptor
@@ -102,7 +102,8 @@ class EnhanceOptions:
 
     assumed_step: float | None = None
     """Quantiser step (8-bit sample units) taken where a clip doesn't tell its own; 0: such frames are left as they are;
-    None: `ns_quantiser` guesses it from each picture. An assumption above the truth harms good clips."""
+    None: `ns_quantiser` guesses it from each picture, and raises what a file tells where the picture was coded before,
+    more coarsely. An assumption above the truth harms good clips."""
 
     def __post_init__(self) -> None:
         if self.assumed_step is not None and not 0.0 <= self.assumed_step <= 200.0:
@@ -442,28 +443,50 @@ class Enhancer:
         current = frame.quantiser or self._assumed(around.current)
         if current is None:
             return None, "unknown damage"
-        if self.options.skip_undamaged and _is_undamaged(current):
-            return None, "undamaged"
         maps = [None if held is None else held.frame.quantiser for held in (around.previous, around.following)]
-        return quantiser_planes(maps[0] or current, current, maps[1] or current, height, width, self.device), None
+        told = self._raised(around.current, [maps[0] or current, current, maps[1] or current])
+        if self.options.skip_undamaged and _is_undamaged(told[1]):
+            return None, "undamaged"
+        return quantiser_planes(told[0], told[1], told[2], height, width, self.device), None
 
     def _assumed(self, held: _Held) -> QuantiserMap | None:
         """One step for a frame whose file tells none: the user's, or a guess; None: the frame is to be left."""
         frame, step = held.frame, self.options.assumed_step
         if step is None:
-            picture = held.picture()
-            step = self._guess(picture[:, 0] if self.domain == "ycbcr" else color.rgb_to_ycbcr(picture)[:, 0])
+            with torch.inference_mode(), _on(self.device):
+                step = 2.0 ** guessed_octaves(self.guesser, self._luma(held))
             self.stats.guessed += 1
             self.stats.guessed_steps += step
         return even_map(step, frame.width, frame.height) if step > 0 else None
 
-    def _guess(self, luma: Tensor) -> float:
-        """The quantiser step that (1, H, W) luma in [0, 1] looks made with, 1 where it looks like none."""
+    def _raised(self, held: _Held, maps: list[QuantiserMap]) -> list[QuantiserMap]:
+        """`maps` of the frame before, of `held` and of the one after, raised where the picture looks coded before.
+
+        A file tells of its last encoder only. Where the picture looks twice as coarse and more, the guess takes over.
+        """
+        told = maps[1]
+        if self.options.assumed_step is not None or told.source != "h264":
+            return maps
+        octaves = float(np.log2(np.maximum(told.step, 1.0)).mean())
+        with torch.inference_mode(), _on(self.device):
+            seen, share = coded_before(self.guesser, self._luma(held), octaves)
+        if share == 0.0:
+            return maps
+        self.stats.raised += 1
+        return [raised_map(one, seen, share) for one in maps]
+
+    def _luma(self, held: _Held) -> Tensor:
+        """(H, W), 0 black and 1 white."""
+        picture = held.picture()
+        return picture[0, 0] if self.domain == "ycbcr" else color.rgb_to_ycbcr(picture)[0, 0]
+
+    @property
+    def guesser(self) -> NsQuantiser:
+        """What guesses quantisers, loaded when it is first asked for."""
         if self._guesser is None:
             network = cast(NsQuantiser, load_descriptor(GUESSER).network).to(self.device)
             self._guesser = network.compute_in(PRECISIONS[self.precision])
-        with torch.inference_mode(), _on(self.device):
-            return guessed_step(self._guesser, luma[0])
+        return self._guesser
 
     def _closed(self, height: int, width: int) -> Tensor | None:
         """Planes that say "no damage": an enlarging network only enlarges."""

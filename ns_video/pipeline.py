@@ -1055,6 +1055,7 @@ class _Run:
         record.frames_identical = stats.duplicates
         record.frames_undamaged = stats.undamaged
         record.frames_guessed = stats.guessed
+        record.frames_raised = stats.raised
         if stats.without_side_information:
             record.warnings.append(
                 f"{stats.without_side_information} frames were left as they are: this codec doesn't tell its quantisers"

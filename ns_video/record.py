@@ -66,6 +66,8 @@ class RunRecord:
     """Frames left alone because their quantisers say that nothing was lost."""
     frames_guessed: int = 0
     """Frames whose quantiser was guessed from the picture; those that looked undamaged are counted above too."""
+    frames_raised: int = 0
+    """Frames that look coded before, more coarsely than the file tells of its last encoder."""
     fallbacks: dict[str, int] = field(default_factory=dict)
     """Smaller tiles, fp32 retries and the like, counted by name."""
     damage: list[Damage] = field(default_factory=list)

@@ -35,6 +35,8 @@ class EnhanceStats:
     """Frames whose quantiser step was guessed from the picture, since the file doesn't tell it."""
     guessed_steps: float = 0.0
     """Sum of those steps; 1 each where a picture looked as if it was never coded."""
+    raised: int = 0
+    """Frames that look coded before, more coarsely than the file tells: their quantisers were raised."""
     smaller_tiles: int = 0
     """How often the tile was halved for want of memory."""
     fp32_retries: int = 0

@@ -11,7 +11,7 @@ from ns_video.networks.ns_quantiser import (
     WINDOW,
     NsQuantiser,
     NsQuantiserConfig,
-    guessed_step,
+    guessed_octaves,
     windows_of,
 )
 
@@ -55,7 +55,7 @@ def test_brightness_tells_nothing(network: NsQuantiser) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (15, 400), (400, 15)])
 def test_too_small_to_tell(network: NsQuantiser, shape: tuple[int, int]) -> None:
-    assert guessed_step(network, torch.rand(shape)) == 1.0
+    assert guessed_octaves(network, torch.rand(shape)) == 0.0
 
 
 def test_below_one_octave_nothing_is_guessed(network: NsQuantiser) -> None:
@@ -63,6 +63,6 @@ def test_below_one_octave_nothing_is_guessed(network: NsQuantiser) -> None:
     with torch.no_grad():
         network.out.bias.fill_(0.0)
         network.out.weight.zero_()
-        assert guessed_step(network, luma) == 1.0
+        assert guessed_octaves(network, luma) == 0.0
         network.out.bias.fill_(3.0)
-        assert guessed_step(network, luma) == pytest.approx(8.0)
+        assert guessed_octaves(network, luma) == pytest.approx(3.0)

@@ -16,8 +16,11 @@ WINDOW = 192
 """Side in px of a window, as the shipped network was trained."""
 _PLACES = ((0.5,), (0.15, 0.85), (0.1, 0.5, 0.9))
 """Where 1, 2 or 3 windows lie along a side, as shares of the room they have."""
-_TAKEN = 1
-"""The output that is believed, an index into QUANTILES."""
+CAUTIOUS, MEDIAN = 1, 2
+"""Indices into QUANTILES."""
+_COARSER, _FADE, _FINE = 1.0, 0.6, 4.5
+"""Octaves by which a picture must look coarser than its file tells before that is doubted, over which the doubt grows
+to certainty, and the told step above which it is never doubted."""
 _LEAST_OCTAVES = 1.0
 """Below, a picture counts as not coded: undamaged ones are told 0.1 to 0.7 octaves."""
 
@@ -85,18 +88,30 @@ def windows_of(luma: Tensor) -> Tensor:
     return torch.stack([luma[top : top + height, left : left + width] for top in tops for left in lefts])[None]
 
 
+def coded_before(network: nn.Module, luma: Tensor, told: float) -> tuple[float, float]:
+    """(octaves, share): how an (H, W) picture looks, and how far to go from the told octaves to those, 0 to 1.
+
+    A file tells of its last encoder only. Where the median guess is twice the told step and more, an earlier one was
+    coarser.
+    """
+    if told > _FINE:
+        return told, 0.0
+    seen = guessed_octaves(network, luma, MEDIAN)
+    return seen, min(1.0, max(0.0, (seen - told - _COARSER) / _FADE))
+
+
 def _starts(side: int, part: int) -> list[int]:
     places = _PLACES[min(2, (side - 1) // (2 * WINDOW))]
     return [int((side - part) * place) // MULTIPLE_OF * MULTIPLE_OF for place in places]
 
 
-def guessed_step(network: nn.Module, luma: Tensor) -> float:
-    """The quantiser step (8-bit sample units) that an (H, W) picture in [0, 1], black to white, looks made with.
+def guessed_octaves(network: nn.Module, luma: Tensor, quantile: int = CAUTIOUS) -> float:
+    """log2 of the quantiser step (8-bit sample units) that an (H, W) picture looks made with; samples 0 black, 1 white.
 
-    Cautious: about two of three such pictures were made with a larger one. 1.0, which loses nothing, where it looks as
-    if never coded, and for pictures too small to tell.
+    0.0, a step that loses nothing, where it looks as if never coded, and for pictures too small to tell. About two of
+    three pictures that look so were made with a larger step than the CAUTIOUS guess.
     """
     if min(luma.shape) < 2 * MULTIPLE_OF:
-        return 1.0
-    octaves = float(network(windows_of(luma) * 219.0 + 16.0)[0, _TAKEN])
-    return 2.0**octaves if octaves >= _LEAST_OCTAVES else 1.0
+        return 0.0
+    octaves = float(network(windows_of(luma) * 219.0 + 16.0)[0, quantile])
+    return octaves if octaves >= _LEAST_OCTAVES else 0.0

@@ -1,0 +1,103 @@
+"""The shipped `quantiser`: what was never coded is left, what was coded gains, a wrong header doesn't fool."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer
+from ns_video.frame import Frame, QuantiserMap
+from ns_video.media.decode import DecodeOptions, open_clip
+from ns_video.media.training_clips import Encoding, code_to_step, encode_decode, read_clip, split_planes
+from ns_video.networks.ns_quantiser import coded_before, guessed_octaves
+from ns_video.weights import load_descriptor
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+
+
+@pytest.fixture(scope="module")
+def truth() -> np.ndarray:
+    return read_clip(SAMPLES / "bbb_reference.mkv", 0, 6)
+
+
+@pytest.fixture(scope="module")
+def enhancer() -> Enhancer:
+    return Enhancer(load_descriptor("video"), EnhanceOptions(device="cpu", precision="fp32"))
+
+
+def coded(clip: np.ndarray, crf: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures and told steps of x264."""
+    out = encode_decode(clip, Encoding(options={"crf": str(crf), "preset": "medium"}))
+    return out.pictures, code_to_step(out.steps)
+
+
+def frames(pictures: np.ndarray, steps: np.ndarray | None) -> list[Frame]:
+    with open_clip(SAMPLES / "bbb_reference.mkv", DecodeOptions()) as reader:
+        first = next(reader.frames())
+    planes = split_planes(pictures)
+    made: list[Frame] = []
+    for t in range(len(pictures)):
+        told = None if steps is None else QuantiserMap(steps[t].astype(np.float32), 16, "P", "h264")
+        held = tuple(np.ascontiguousarray(plane[t]) for plane in planes)
+        made.append(dataclasses.replace(first, planes=held, pts=t, quantiser=told, carrier=None))
+    return made
+
+
+def error(results: list[EnhancedFrame], truth: np.ndarray) -> float:
+    luma = split_planes(truth)[0]
+    return float(np.mean([(np.float32(r.frame.planes[0]) - luma[t]) ** 2 for t, r in enumerate(results)]))
+
+
+def unit(picture: np.ndarray) -> torch.Tensor:
+    return (torch.from_numpy(split_planes(picture[None])[0][0].astype(np.float32)) - 16) / 219
+
+
+def test_clean_frames_are_left_or_nearly(truth: np.ndarray, enhancer: Enhancer) -> None:
+    """The very first one was a key frame of the file it was cut from, and shows it."""
+    results = list(enhancer.run(frames(truth, None)))
+    assert error(results, truth) < 255.0**2 / 10**5.5
+    assert results[-1].reason == "undamaged"
+
+
+def test_guesses_rise_with_the_damage(truth: np.ndarray) -> None:
+    network = load_descriptor("quantiser").network
+    with torch.inference_mode():
+        octaves = [guessed_octaves(network, unit(coded(truth, crf)[0][3])) for crf in (24, 30, 36, 42)]
+    assert octaves == sorted(octaves) and octaves[0] > 1.0 and octaves[-1] > 4.0
+
+
+@pytest.mark.parametrize("crf", [26, 34])
+def test_raw_frames_that_were_coded_gain(truth: np.ndarray, enhancer: Enhancer, crf: int) -> None:
+    pictures, _ = coded(truth, crf)
+    guessed = enhancer.stats.guessed
+    given = frames(pictures, None)
+    results = list(enhancer.run(given))
+    assert error(results, truth) < 0.97 * error([EnhancedFrame(frame) for frame in given], truth)
+    assert enhancer.stats.guessed == guessed + len(given)
+
+
+def test_a_finer_encode_does_not_hide_the_coarser_one_before(truth: np.ndarray, enhancer: Enhancer) -> None:
+    pictures, steps = coded(coded(truth, 38)[0], 16)
+    raised = enhancer.stats.raised
+    told = list(enhancer.run(frames(pictures, steps)))
+    assert enhancer.stats.raised > raised
+    believing = Enhancer(enhancer.descriptor, dataclasses.replace(enhancer.options, assumed_step=0.0))
+    believed = list(believing.run(frames(pictures, steps)))
+    assert believing.stats.raised == 0
+    assert error(told, truth) < 0.98 * error(believed, truth)
+
+
+def test_what_was_coded_once_is_not_doubted(truth: np.ndarray) -> None:
+    network = load_descriptor("quantiser").network
+    for crf in (16, 20, 24):
+        pictures, steps = coded(truth, crf)
+        with torch.inference_mode():
+            shares = [
+                coded_before(network, unit(pictures[t]), float(np.log2(np.maximum(steps[t], 1)).mean()))[1]
+                for t in range(len(pictures))
+            ]
+        assert max(shares[1:]) == 0.0 and shares[0] < 0.6, shares
