@@ -109,7 +109,7 @@ def find_process(device: str) -> Process:
             remedy="start with torchrun, or unset WORLD_SIZE",
         ) from error
     chosen = pick_device(device)
-    if count == 1:
+    if count <= 1:
         return Process(0, 1, chosen)
     if chosen.type == "mps":
         raise UsageError("several processes train on CUDA devices or on the CPU", remedy="add --device cpu")
