@@ -36,6 +36,7 @@ from ns_video.networks.ns_restore import SIZES
 from ns_video.training.evaluate import psnr
 from ns_video.training.process import Arithmetic, Process
 from ns_video.training.video import (
+    Batch,
     Pool,
     VideoTraining,
     batch_loss,
@@ -390,9 +391,14 @@ def test_the_device_is_the_one_asked_for(pool: Path, tmp_path: Path, monkeypatch
     with pytest.raises(UsageError, match="no device called"):
         CliRunner().invoke(train_command, [str(recipe), "--device", "gpu"], catch_exceptions=False)
     found: list[torch.device] = []
-    monkeypatch.setattr("ns_video.training.video.find_process", lambda _: Process(0, 1, torch.device("meta")))
     sent = Process.sent
-    monkeypatch.setattr(Process, "sent", lambda self, batch: found.append(self.device) or sent(self, batch))  # pyright: ignore
+
+    def noted(self: Process, batch: Batch) -> Batch:
+        found.append(sent(self, batch).luma.device)
+        return sent(self, batch)
+
+    monkeypatch.setattr("ns_video.training.video.find_process", lambda _: Process(0, 1, torch.device("meta")))
+    monkeypatch.setattr(Process, "sent", noted)
     with pytest.raises((RuntimeError, NotImplementedError)):  # a loss on it has no value
         next(train_video(small(pool, tmp_path / "other"), "meta"))
     assert found == [torch.device("meta")] and not (tmp_path / "other" / "checkpoint.pt").exists()
