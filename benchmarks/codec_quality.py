@@ -21,7 +21,7 @@ from ns_video.enhance import EnhanceOptions, Enhancer
 from ns_video.media import coded_headers
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.training_clips import Clip, read_clip
-from ns_video.training.video import luma_psnr
+from ns_video.training.evaluate import psnr
 from ns_video.training.video_clips import CLIP_SUFFIXES
 from ns_video.weights import load_descriptor
 
@@ -62,7 +62,7 @@ def gain(enhancer: Enhancer, truth: Clip, path: Path, every: int) -> float:
     with open_clip(path, DecodeOptions(quantisers=True)) as reader:
         frames = list(reader.frames())
     gains = [
-        luma_psnr(done.frame.planes[0], truth[t, :height]) - luma_psnr(frames[t].planes[0], truth[t, :height])
+        psnr(done.frame.planes[0], truth[t, :height]) - psnr(frames[t].planes[0], truth[t, :height])
         for t, done in enumerate(enhancer.run(frames))
         if t % every == every // 2
     ]

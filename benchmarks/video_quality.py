@@ -37,7 +37,8 @@ from ns_video.media.training_clips import (
 )
 from ns_video.networks.ns_quantiser import coded_before, guessed_octaves
 from ns_video.networks.ns_restore import NsRestore
-from ns_video.training.video import BLACK, LUMA_SPAN, load_checkpoint, luma_psnr, restore_luma, told_steps
+from ns_video.training.evaluate import psnr
+from ns_video.training.video import BLACK, LUMA_SPAN, load_checkpoint, restore_luma, told_steps
 from ns_video.training.video_clips import CLIP_SUFFIXES, ClipPair
 from ns_video.weights import load_descriptor
 
@@ -125,8 +126,8 @@ def measure(network: NsRestore, pair: ClipPair, scored: range) -> tuple[list[flo
     """PSNR-Y of the scored frames before and after."""
     luma, decoded = split_planes(pair.truth)[0], split_planes(pair.coded.pictures)[0]
     steps = told_steps(pair.coded)
-    before = [luma_psnr(decoded[t], luma[t]) for t in scored]
-    return before, [luma_psnr(restore_luma(network, pair, steps, t), luma[t]) for t in scored]
+    before = [psnr(decoded[t], luma[t]) for t in scored]
+    return before, [psnr(restore_luma(network, pair, steps, t), luma[t]) for t in scored]
 
 
 def row_of(model: str, crf: int, clip: str, before: list[float], after: list[float]) -> Row:

@@ -14,6 +14,7 @@ from test_enhance import fp32, restorer
 from torch import nn
 
 from ns_video.bench import BenchOptions, _damaged, gflop_per_pixel, measure_clip, measure_peaks, measure_pictures
+from ns_video.cli import run as run_command
 from ns_video.enhance import Enhancer
 from ns_video.errors import InputError
 from ns_video.media.bench_clip import make_clip
@@ -135,3 +136,9 @@ def test_networks_that_read_tables_are_measured_at_work() -> None:
     assert [result.reason for result in enhancer.run(_damaged(frame, enhancer) for frame in frames)] == [None] * 2
     plain = Enhancer(restorer("quantiser"), fp32())
     assert _damaged(frames[0], plain) is frames[0]
+
+
+def test_an_unknown_precision_is_a_usage_error(tmp_path: Path) -> None:
+    images = ["--images", str(tmp_path), "--degrade", "none"]
+    assert run_command(["evaluate", "--model", "photo", *images, "--precision", "foo"]) == 2
+    assert run_command(["bench", "--precision", "foo"]) == 2

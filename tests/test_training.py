@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +32,11 @@ from ns_video.training.adversarial import (
     ragan_discriminator,
     ragan_generator,
 )
+from ns_video.training.checkpoint import WholeSteps
 from ns_video.training.config import TrainingConfig, parse_config, read_config
 from ns_video.training.optimizer import Muon, orthogonalised
 from ns_video.training.pictures import PictureSet, draw_batch, line_sharpened
+from ns_video.training.process import Arithmetic, Process, find_process
 from ns_video.training.trainer import (
     FinishedUpdate,
     StepUpdate,
@@ -136,6 +142,149 @@ def test_resume_gives_the_weights_of_an_unbroken_training(picture_folder: Path, 
         assert torch.equal(tensor, again.averaged.state_dict()[key]), key
     for key, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, again.network.state_dict()[key]), key
+
+
+def test_ctrl_c_waits_for_the_end_of_the_step(
+    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Trainer(make(picture_folder, tmp_path / "whole"), "cpu")
+    list(whole.run())
+    broken = Trainer(make(picture_folder, tmp_path / "broken"), "cpu")
+    average = broken._average
+
+    def interrupted() -> None:  # between the optimizer and the count of the step
+        if broken.step == 4:
+            signal.raise_signal(signal.SIGINT)
+        average()
+
+    monkeypatch.setattr(broken, "_average", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(broken.run())
+    assert broken.step == 5
+    again = Trainer(broken.config, "cpu")
+    again.resume()
+    assert again.step == 5
+    list(again.run())
+    for key, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[key]), key
+
+
+def test_a_step_cut_short_leaves_the_checkpoint_before_it(
+    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(make(picture_folder, tmp_path, extra="save_seconds = 0.0"), "cpu")
+
+    def fail() -> None:
+        if trainer.step == 3:
+            raise MemoryError
+
+    monkeypatch.setattr(trainer, "_average", fail)
+    with pytest.raises(MemoryError):
+        list(trainer.run())
+    again = Trainer(trainer.config, "cpu")
+    again.resume()
+    assert again.step == 3
+
+
+def test_a_second_ctrl_c_does_not_wait() -> None:
+    steps = WholeSteps()
+    with pytest.raises(KeyboardInterrupt), steps:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError
+    assert not steps.whole
+    with steps:
+        pass
+    assert steps.whole and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_dropout_is_the_same_after_a_resume(
+    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Forgetful(NsRestore):
+        def forward(self, x: torch.Tensor, side: torch.Tensor | None = None) -> torch.Tensor:
+            return torch.nn.functional.dropout(super().forward(x, side), 0.2, self.training)
+
+    def forgetful(config: TrainingConfig) -> NsRestore:
+        network = make_network(config)
+        assert isinstance(network, NsRestore)
+        return Forgetful(network.config)
+
+    monkeypatch.setattr("ns_video.training.trainer.make_network", forgetful)
+    whole = Trainer(make(picture_folder, tmp_path / "whole"), "cpu")
+    list(whole.run())
+    list(Trainer(make(picture_folder, tmp_path / "half"), "cpu").run(stop_at=4))
+    torch.manual_seed(99)
+    again = Trainer(make(picture_folder, tmp_path / "half"), "cpu")
+    again.resume()
+    list(again.run())
+    for key, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[key]), key
+    draws = []
+    for rank, step in ((0, 1), (0, 1), (1, 1), (0, 2)):
+        Process(rank, 2, torch.device("cpu")).seed(1, step)
+        draws.append(float(torch.rand(())))
+    assert draws[0] == draws[1] and len(set(draws)) == 3
+
+
+def test_nothing_is_overwritten_without_resume(picture_folder: Path, tmp_path: Path) -> None:
+    config = make(picture_folder, tmp_path, steps=2)
+    list(Trainer(config, "cpu").run())
+    with pytest.raises(UsageError, match=r"checkpoint\.pt is there already.*--resume"):
+        next(Trainer(config, "cpu").run())
+    (tmp_path / "checkpoint.pt").unlink()
+    with pytest.raises(UsageError, match=r"trial\.safetensors is there already"):
+        next(Trainer(config, "cpu").run())
+    (tmp_path / "trial.safetensors").unlink()
+    list(Trainer(config, "cpu").run())  # of a training that was killed early a log may be left
+    with (tmp_path / "log.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file) if row["loss"]] == ["2"]
+
+
+def test_the_log_ends_where_the_checkpoint_was_written(picture_folder: Path, tmp_path: Path) -> None:
+    config = make(picture_folder, tmp_path)
+    list(Trainer(config, "cpu").run(stop_at=4))
+    with (tmp_path / "log.csv").open("a") as file:
+        file.write("6,0.5,0.1,,,,,\n")
+    again = Trainer(config, "cpu")
+    again.resume()
+    with (tmp_path / "log.csv").open() as file:
+        assert {row["step"] for row in csv.DictReader(file)} == {"2", "4"}
+
+
+def test_a_scaled_training_resumes_from_one_that_was_not() -> None:
+    scaled = Arithmetic("fp32", torch.device("cpu"))
+    assert scaled.state() == {}
+    scaled._scaler = torch.amp.GradScaler("cpu", enabled=True)
+    scaled.load({})
+    with pytest.raises(UsageError, match="CUDA"):
+        Arithmetic("fp16", torch.device("cpu"))
+
+
+def test_processes_may_share_the_cache_of_pictures(
+    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = replace(make(picture_folder, tmp_path).data, cache=str(tmp_path / "cache"))
+    both = threading.Barrier(2)
+    save = np.save
+
+    def saved(*arguments: Any, **options: Any) -> None:
+        save(*arguments, **options)
+        both.wait(10)  # both have written, neither has renamed
+
+    monkeypatch.setattr("ns_video.training.pictures.np.save", saved)
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(PictureSet, (data, data))
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(one.training, two.training, strict=True))
+    assert len(list((tmp_path / "cache").iterdir())) == 6
+    monkeypatch.setattr("ns_video.training.pictures.np.save", save)
+    changed = tmp_path / "again" / picture_folder.name
+    shutil.copytree(picture_folder, changed)
+    there = replace(data, root=str(changed.parent))
+    before = PictureSet(there).training[0].pixels
+    stamp = (changed / "0.png").stat()
+    (changed / "0.png").write_bytes((changed / "3.png").read_bytes()[: stamp.st_size].ljust(stamp.st_size, b"\0"))
+    assert not np.array_equal(PictureSet(there).training[0].pixels, before)
 
 
 def test_resume_refuses_another_configuration_and_a_missing_checkpoint(picture_folder: Path, tmp_path: Path) -> None:
@@ -334,6 +483,56 @@ def test_torchrun_trains_with_two_processes_and_writes_for_tensorboard(picture_f
     assert list((output / "tensorboard").iterdir())
 
 
+TWO_PROCESSES = """
+import json, os, sys
+import torch
+import torch.distributed as dist
+from ns_video.training.config import parse_config
+from ns_video.training.trainer import Trainer
+
+torch.set_num_threads(1)
+trainer = Trainer(parse_config(sys.argv[1]), "cpu")
+trainer.best_gain = 1e9  # no validation is better: each halves the rate
+for _ in trainer.run():
+    pass
+
+def apart(network):
+    flat = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+    both = [torch.zeros_like(flat) for _ in range(2)]
+    dist.all_gather(both, flat)
+    return float((both[0] - both[1]).abs().max())
+
+found = [apart(network) for network in (trainer.network, trainer.rivals.discriminator, trainer.rivals.detector)]
+if trainer.process.rank == 1:
+    print(json.dumps({"halvings": trainer.halvings, "apart": found}))
+sys.stdout.flush()
+dist.barrier()
+os._exit(0)  # as the command does
+"""
+
+
+def test_two_processes_keep_equal_networks_and_rates(picture_folder: Path, tmp_path: Path) -> None:
+    terms = "[loss.terms]\nadversarial = 0.01\nartifact_features = 0.1\n"
+    text = config_text(picture_folder, tmp_path / "out", terms, 3, 'kind = "spec"\nspecs = ["mosaic:p=2"]')
+    text = text.replace("crop = 32", f'crop = 96\ncache = "{tmp_path / "cache"}"').replace("batch = 2", "batch = 1")
+    text = text.replace("warm_up = 2", 'warm_up = 0\nkind = "plateau"\npatience = 0')
+    text = text.replace("validate_every = 4", "validate_every = 1").replace("pictures = 2", "pictures = 1")
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*torchrun, str(script), text], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr[:3000]
+    found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+    assert found == {"halvings": 3, "apart": [0.0, 0.0, 0.0]}
+
+
+def test_an_incomplete_environment_of_torchrun_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UsageError, match="RANK"):
+        find_process("cpu")
+
+
 def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
     generator = torch.Generator().manual_seed(0)
     for shape in ((3, 16, 40), (2, 40, 16)):
@@ -417,6 +616,14 @@ def test_line_sharpening_darkens_lines_and_leaves_flat_places() -> None:
         (('kind = "jpeg"', 'kind = "spec"\nspecs = ["nothing"]'), "unknown degradation"),
         (("[network]", '[loss]\nrecipe = "none"\n[network]'), "unknown loss recipe"),
         (("[network]", '[loss]\nrecipe = "hat-full"\n[network]'), "loss.vgg"),
+        (("[network]", '[loss]\nrecipe = "kairitsu-v9"\n[network]'), "needs 96"),
+        (("[network]", '[loss]\nterms = { l1 = "1" }\n[network]'), "terms.l1 must be float"),
+        (("report_every = 2", "report_every = 0"), "report_every"),
+        (("validate_every = 4", "validate_every = 0"), "validate_every"),
+        (("validation_pictures = 2", "validation_pictures = 0"), "validation_pictures"),
+        (('name = "trial"', 'name = "../evil"'), "no folders"),
+        (('name = "trial"', 'name = "trial"\nseed = -1'), "seed"),
+        (("shapes", 'shapes", weight = 0, spotless = true } , { folder = "shapes'), "weight"),
     ],
 )
 def test_wrong_configurations_are_named(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from ns_video.cli.train import command as train_command
-from ns_video.errors import InputError, UsageError
+from ns_video.errors import InputError, ResumeError, UsageError
 from ns_video.media.training_clips import Encoding, alter_luma, encode_decode, rgb_to_clip, step_to_code
 from ns_video.training.quantiser import (
     QuantiserTraining,
@@ -94,12 +96,12 @@ def test_the_loss_is_least_at_the_quantiles() -> None:
 
 
 def test_a_training_goes_on_exactly_where_it_stopped(pool: Path, tmp_path: Path) -> None:
-    whole = [update.loss for update in train_quantiser(small(pool, tmp_path / "whole"))]
-    config = small(pool, tmp_path / "parts", save_seconds=0.0)
-    interrupted = train_quantiser(config)
+    whole = [update.loss for update in train_quantiser(small(pool, tmp_path / "whole"), "cpu")]
+    config = small(pool, tmp_path / "parts")
+    interrupted = train_quantiser(config, "cpu")
     parts = [next(interrupted).loss, next(interrupted).loss]
-    interrupted.close()  # pyright: ignore[reportAttributeAccessIssue]  a generator
-    parts += [update.loss for update in train_quantiser(config, resume=True)]
+    interrupted.close()
+    parts += [update.loss for update in train_quantiser(config, "cpu", resume=True)]
     assert parts == whole
     ends = [load_descriptor(str(model_file(small(pool, tmp_path / name)))).network for name in ("whole", "parts")]
     assert all(torch.equal(a, b) for a, b in zip(ends[0].parameters(), ends[1].parameters(), strict=True))
@@ -107,12 +109,12 @@ def test_a_training_goes_on_exactly_where_it_stopped(pool: Path, tmp_path: Path)
 
 def test_it_learns_fine_from_coarse(pool: Path, tmp_path: Path) -> None:
     config = small(pool, tmp_path, steps=60, samples=48, batch=8, coded_share=0.9, altered_share=0.0)
-    losses = [update.loss for update in train_quantiser(config)]
+    losses = [update.loss for update in train_quantiser(config, "cpu")]
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])
 
 
 def test_validation_tells_the_groups_apart(pool: Path, tmp_path: Path) -> None:
-    updates = list(train_quantiser(small(pool, tmp_path, steps=1, validation=pool)))
+    updates = list(train_quantiser(small(pool, tmp_path, steps=1, validation=pool), "cpu"))
     assert updates[-1].validation is not None and set(updates[-1].validation) == {"clean", "clip"}
     network = load_descriptor(str(model_file(small(pool, tmp_path)))).network
     assert validate(network, pool) == updates[-1].validation  # pyright: ignore[reportArgumentType]
@@ -120,15 +122,15 @@ def test_validation_tells_the_groups_apart(pool: Path, tmp_path: Path) -> None:
 
 def test_the_configuration_is_checked(pool: Path, tmp_path: Path) -> None:
     file = tmp_path / "quantiser.toml"
-    for wrong in ("window = 60", "steps = 0", "stepss = 1", "=", "task = 'other'"):
+    for wrong in ("window = 60", "steps = 0", "warm_up = 0", "seed = -1", "stepss = 1", "=", "task = 'other'"):
         task = "" if wrong.startswith("task") else 'task = "quantiser"\n'
         file.write_text(f'{task}cache = "c"\noutput = "o"\n{wrong}\n')
         with pytest.raises(UsageError):
             read_config(file)
-    with pytest.raises(UsageError, match="resume"):
-        next(train_quantiser(small(pool, tmp_path / "none"), resume=True))
+    with pytest.raises(ResumeError, match="no checkpoint"):
+        next(train_quantiser(small(pool, tmp_path / "none"), "cpu", resume=True))
     with pytest.raises(InputError, match="smaller"):
-        next(train_quantiser(small(pool, tmp_path / "large", window=256)))
+        next(train_quantiser(small(pool, tmp_path / "large", window=256), "cpu"))
 
 
 def test_the_command_trains(pool: Path, tmp_path: Path) -> None:
@@ -145,3 +147,25 @@ def test_the_command_trains(pool: Path, tmp_path: Path) -> None:
 def test_steps_of_the_fixture_are_those_asked_for() -> None:
     pair = coded_at(38)
     assert np.median(pair.coded.steps) == step_to_code(np.array(0.625 * 2 ** (38 / 6)))
+
+
+def test_ctrl_c_waits_for_the_end_of_the_step(pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [update.loss for update in train_quantiser(small(pool, tmp_path / "whole"), "cpu")]
+    config = small(pool, tmp_path / "parts")
+    steps: list[int] = []
+
+    def interrupted(said: torch.Tensor, octaves: torch.Tensor) -> torch.Tensor:
+        steps.append(len(steps))
+        if len(steps) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return pinball_loss(said, octaves)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ns_video.training.quantiser.pinball_loss", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(train_quantiser(config, "cpu"))
+    with pytest.raises(UsageError, match="--resume"):
+        train_quantiser(config, "cpu")
+    with pytest.raises(ResumeError, match="another configuration"):
+        next(train_quantiser(replace(config, seed=5), "cpu", resume=True))
+    assert [update.loss for update in train_quantiser(config, "cpu", resume=True)] == whole[2:]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -13,7 +17,7 @@ from click.testing import CliRunner
 
 from ns_video.cli.train import command as train_command
 from ns_video.conditioning import quantiser_planes
-from ns_video.errors import InputError, OutputError, UsageError
+from ns_video.errors import DeviceError, InputError, OutputError, ResumeError, UsageError
 from ns_video.frame import QuantiserMap
 from ns_video.media.screen_clips import add_caption, draw_page
 from ns_video.media.training_clips import (
@@ -29,14 +33,17 @@ from ns_video.media.training_clips import (
     step_to_code,
 )
 from ns_video.networks.ns_restore import SIZES
+from ns_video.training.evaluate import psnr
+from ns_video.training.process import Arithmetic, Process
 from ns_video.training.video import (
+    Batch,
     Pool,
     VideoTraining,
     batch_loss,
     centre_head,
     draw_batch,
+    learning_rate,
     load_checkpoint,
-    luma_psnr,
     model_file,
     network_config,
     pictures_to_network,
@@ -113,7 +120,7 @@ def test_decoded_frames_stay_with_their_truth(moving: np.ndarray, encoding: Enco
     coded = encode_decode(moving, encoding)
     assert coded.pictures.shape == moving.shape
     for t in range(len(moving)):
-        scores = [luma_psnr(coded.pictures[t, :128], moving[other, :128]) for other in range(len(moving))]
+        scores = [psnr(coded.pictures[t, :128], moving[other, :128]) for other in range(len(moving))]
         assert int(np.argmax(scores)) == t
 
 
@@ -197,7 +204,7 @@ def test_validation_clips_are_told_by_their_crf(tmp_path: Path) -> None:
     assert [path.name.split("-")[0] for path in made] == [f"crf{crf}" for crf in VALIDATION_CRFS]
     pairs = [read_pair(path) for path in made]
     assert all(np.array_equal(pair.truth, pairs[0].truth) for pair in pairs)
-    sizes = [luma_psnr(pair.coded.pictures[1], pair.truth[1]) for pair in pairs]
+    sizes = [psnr(pair.coded.pictures[1], pair.truth[1]) for pair in pairs]
     assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == len(sizes)
     assert list(grow_validation(sources, tmp_path / "held", clips=1)) == []
 
@@ -248,22 +255,23 @@ def test_training_on_one_batch_lowers_its_loss(pool: Path, tmp_path: Path) -> No
     batch = draw_batch(Pool(pool), config, 0)
     network = NsRestore(network_config(config))
     centre_head(network, 25.0)
+    arithmetic = Arithmetic("auto", torch.device("cpu"))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
-    first = batch_loss(network, batch, config)[0].item()
+    first = batch_loss(network, batch, config, arithmetic)[0].item()
     for _ in range(12):
         optimizer.zero_grad()
-        batch_loss(network, batch, config)[0].backward()
+        batch_loss(network, batch, config, arithmetic)[0].backward()
         optimizer.step()
-    loss, gain = batch_loss(network, batch, config)
+    loss, gain = batch_loss(network, batch, config, arithmetic)
     assert loss.item() < 0.999 * first and float(gain) > 0.0
 
 
 def test_a_training_goes_on_exactly_where_it_stopped(pool: Path, tmp_path: Path) -> None:
-    whole = [update.loss for update in train_video(small(pool, tmp_path / "whole"))]
-    interrupted = train_video(small(pool, tmp_path / "parts"))
+    whole = [update.loss for update in train_video(small(pool, tmp_path / "whole"), "cpu")]
+    interrupted = train_video(small(pool, tmp_path / "parts"), "cpu")
     parts = [next(interrupted).loss, next(interrupted).loss]
-    interrupted.close()  # pyright: ignore[reportAttributeAccessIssue]  a generator
-    parts += [update.loss for update in train_video(small(pool, tmp_path / "parts"))]
+    interrupted.close()
+    parts += [update.loss for update in train_video(small(pool, tmp_path / "parts"), "cpu", resume=True)]
     assert len(whole) == 4 and parts == whole
     ends = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts")]
     assert all(torch.equal(ends[0]["averaged"][key], value) for key, value in ends[1]["averaged"].items())
@@ -276,20 +284,20 @@ def test_a_training_begins_with_a_shipped_model(pool: Path, tmp_path: Path, opti
         cache=pool, output=tmp_path / "out", size="lean", start=Path("video"), steps=1, batch=1, crop=64, rate=1e-5,
         warm_up=0, optimizer=optimizer,
     )  # fmt: skip
-    assert len(list(train_video(config))) == 1
+    assert len(list(train_video(config, "cpu"))) == 1
     assert load_descriptor(str(model_file(config))).conditioning == "quantiser"
     for name, tensor in load_checkpoint(tmp_path / "out" / "checkpoint.pt").state_dict().items():
         assert float((tensor - shipped[name]).abs().max()) < 1e-4
     with pytest.raises(UsageError, match="another network"):
-        list(train_video(dataclasses.replace(config, size="tiny", output=tmp_path / "other")))
+        list(train_video(dataclasses.replace(config, size="tiny", output=tmp_path / "other"), "cpu"))
 
 
 def test_a_deeper_video_network_grows_from_a_model(pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SIZES, "bigger", (24, (1, 3, 1)))
     start = small(pool, tmp_path / "start", steps=2, rate=1e-2)
-    assert len(list(train_video(start))) == 2
+    assert len(list(train_video(start, "cpu"))) == 2
     deeper = small(pool, tmp_path / "grown", size="bigger", start=model_file(start), steps=1, rate=0.0)
-    assert len(list(train_video(deeper))) == 1
+    assert len(list(train_video(deeper, "cpu"))) == 1
     pair = read_pair(sorted(pool.glob("*.npy"))[0])
     before, after = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("start", "grown"))
     assert sum(p.numel() for p in after.parameters()) > sum(p.numel() for p in before.parameters())
@@ -301,7 +309,15 @@ def test_the_configuration_is_checked(tmp_path: Path) -> None:
     file = tmp_path / "video.toml"
     file.write_text('cache = "c"\noutput = "o"\nsize = "tiny"\n')
     assert read_config(file, steps=7) == VideoTraining(cache=Path("c"), output=Path("o"), size="tiny", steps=7)
-    for wrong in ("sise = 'tiny'", "size = 'gigantic'", "crop = 7", "="):
+    for wrong in (
+        "sise = 'tiny'",
+        "size = 'gigantic'",
+        "crop = 7",
+        "seed = -1",
+        "validate_every = 0",
+        "rate = 'x'",
+        "=",
+    ):
         file.write_text(f'cache = "c"\noutput = "o"\n{wrong}\n')
         with pytest.raises(UsageError):
             read_config(file)
@@ -309,7 +325,7 @@ def test_the_configuration_is_checked(tmp_path: Path) -> None:
 
 def test_an_empty_pool_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no clip pair"):
-        next(train_video(small(tmp_path, tmp_path / "out")))
+        next(train_video(small(tmp_path, tmp_path / "out"), "cpu"))
 
 
 def test_the_command_makes_each_part_of_the_pool_and_trains(tmp_path: Path) -> None:
@@ -328,3 +344,81 @@ def test_the_command_makes_each_part_of_the_pool_and_trains(tmp_path: Path) -> N
     assert result.exit_code == 0, result.output
     assert [path.name for path in sorted((tmp_path / "pool").iterdir())] == ["clip-1-00000.npy", "clip-2-00000.npy"]
     assert (tmp_path / "out" / "video.safetensors").is_file()
+
+
+def test_ctrl_c_waits_for_the_end_of_the_step(pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [update.loss for update in train_video(small(pool, tmp_path / "whole"), "cpu")]
+    parts: list[float] = []
+
+    def interrupted(config: VideoTraining, step: int) -> float:
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return learning_rate(config, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ns_video.training.video.learning_rate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            parts += [update.loss for update in train_video(small(pool, tmp_path / "parts"), "cpu")]
+    rest = [update.loss for update in train_video(small(pool, tmp_path / "parts"), "cpu", resume=True)]
+    assert rest == whole[3:]  # the third step was finished and saved
+    ends = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts")]
+    assert all(torch.equal(ends[0]["averaged"][key], value) for key, value in ends[1]["averaged"].items())
+
+
+def test_only_a_training_s_own_checkpoint_is_resumed(pool: Path, tmp_path: Path) -> None:
+    config = small(pool, tmp_path)
+    with pytest.raises(ResumeError, match="no checkpoint"):
+        train_video(config, "cpu", resume=True)
+    updates = train_video(config, "cpu")
+    next(updates)
+    updates.close()
+    with pytest.raises(UsageError, match="--resume"):
+        train_video(config, "cpu")
+    for change in ({"seed": 9}, {"rate": 1e-2}, {"optimizer": "muon"}, {"size": "small"}, {"start": Path("video")}):
+        with pytest.raises(ResumeError, match="another configuration"):
+            next(train_video(dataclasses.replace(config, **change), "cpu", resume=True))
+    (tmp_path / "checkpoint.pt").write_bytes(b"torn")
+    with pytest.raises(ResumeError, match="can't be read"):
+        next(train_video(config, "cpu", resume=True))
+
+
+def test_the_device_is_the_one_asked_for(pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tmp_path / "video.toml"
+    recipe.write_text(f'cache = "{pool}"\noutput = "{tmp_path / "out"}"\nsize = "tiny"\nsteps = 1\nbatch = 1\n')
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="cuda:7 is not there"):
+        CliRunner().invoke(train_command, [str(recipe), "--device", "cuda:7"], catch_exceptions=False)
+    with pytest.raises(UsageError, match="no device called"):
+        CliRunner().invoke(train_command, [str(recipe), "--device", "gpu"], catch_exceptions=False)
+    found: list[torch.device] = []
+    sent = Process.sent
+
+    def noted(self: Process, batch: Batch) -> Batch:
+        found.append(sent(self, batch).luma.device)
+        return sent(self, batch)
+
+    monkeypatch.setattr("ns_video.training.video.find_process", lambda _: Process(0, 1, torch.device("meta")))
+    monkeypatch.setattr(Process, "sent", noted)
+    with pytest.raises((RuntimeError, NotImplementedError)):  # a loss on it has no value
+        next(train_video(small(pool, tmp_path / "other"), "meta"))
+    assert found == [torch.device("meta")] and not (tmp_path / "other" / "checkpoint.pt").exists()
+
+
+def test_torchrun_trains_on_clips(pool: Path, tmp_path: Path) -> None:
+    output, recipe = tmp_path / "out", tmp_path / "video.toml"
+    recipe.write_text(
+        f'cache = "{pool}"\noutput = "{output}"\nsize = "tiny"\nsteps = 2\nbatch = 1\ncrop = 32\nsave_seconds = 0\n'
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "ns_video", "train", str(recipe), "--device", "cpu", "--threads", "1", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    updates = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [update.get("step") for update in updates] == [1, 2, None]  # one process speaks
+    assert (output / "video.safetensors").is_file() and not list(output.glob("*.partial"))
+
+
+def test_each_process_draws_its_own_batch(pool: Path, tmp_path: Path) -> None:
+    config = small(pool, tmp_path)
+    alone, first, second = (draw_batch(Pool(pool), config, 3, *rank) for rank in ((), (0,), (1,)))
+    assert torch.equal(alone.luma, first.luma) and not torch.equal(first.luma, second.luma)

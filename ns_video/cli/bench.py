@@ -37,7 +37,14 @@ def _seconds(_: click.Context, __: click.Parameter, value: float) -> float:
 @click.option("--model", "models", multiple=True, help="What to measure; several are measured one after the other.")
 @click.option("--preset", default="auto", show_default=True, help="Whose clip model and encoder speed to take.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda (all GPUs), cuda:N, cuda:0,cuda:1, mps.")
-@click.option("--precision", "precisions", multiple=True, default=("auto",), show_default=True)
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(["auto", "fp32", "fp16", "bf16"]),
+    multiple=True,
+    default=("auto",),
+    show_default=True,
+)
 @click.option("--tile", "tiles", multiple=True, default=("auto",), callback=_tiles, help="Tile side in px, or auto.")
 @click.option("--size", default="640x480", callback=_size, show_default=True, help="Of the clip made without CLIP.")
 @click.option(

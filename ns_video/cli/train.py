@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ns_video.errors import UsageError
-
 if TYPE_CHECKING:
+    from ns_video.training.quantiser import QuantiserUpdate
     from ns_video.training.trainer import Update, ValidationUpdate
     from ns_video.training.video import VideoUpdate
 
@@ -20,33 +18,34 @@ if TYPE_CHECKING:
 @click.command(name="train")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in the output folder, exactly.")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda or cuda:N; torchrun gives each its own.")
-@click.option("--threads", default=0, help="CPU threads of the training; 0: torch's choice.")
+@click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:N or mps; torchrun: cuda gives each its own."
+)
+@click.option(
+    "--threads", type=click.IntRange(min=0), default=0, help="CPU threads of the training; 0: torch's choice."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every update as a JSON line.")
 def command(config: Path, resume: bool, device: str, threads: int, as_json: bool) -> None:
     """Train the model that the file CONFIG describes (see pipelines/training/).
 
-    The output folder gets the checkpoint (every minute), log.csv, curves.png and at the end the model as
-    .safetensors. With torchrun each process takes its own GPU and its own part of the samples. A configuration with a
-    `cache` of coded clips trains a model for clips, or with `task = "quantiser"` what guesses their quantisers; the
-    clips are made first.
+    The output folder gets the checkpoint (every minute) and at the end the model as .safetensors; a training of stills
+    also leaves log.csv and curves.png. What another training left there is not overwritten. With torchrun each process
+    takes its own GPU and its own samples. A configuration with a `cache` of coded clips trains a model for clips, or
+    with `task = "quantiser"` what guesses their quantisers; the clips are made first.
     """
     import torch
     from tqdm import tqdm
 
     from ns_video.machine import keep_freed_memory
-    from ns_video.training.config import read_config
+    from ns_video.training.config import read_config, read_table
     from ns_video.training.trainer import FinishedUpdate, StepUpdate, Trainer, ValidationUpdate
 
     keep_freed_memory()
     if threads > 0:
         torch.set_num_threads(threads)
-    table = _table(config)
-    if "task" in table:
-        _train_quantiser(config, table, resume, as_json)
-        return
-    if "cache" in table:
-        _train_video(config, table, resume, as_json)
+    table = read_table(config)
+    if "task" in table or "cache" in table:
+        _train_clips(config, table, device, resume, as_json)
         return
     trainer = Trainer(read_config(config), device)
     if resume:
@@ -71,13 +70,6 @@ def command(config: Path, resume: bool, device: str, threads: int, as_json: bool
                 click.echo(f"{update.model}")
 
 
-def _table(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} can't be read: {error}") from error
-
-
 def _make_clips(table: dict[str, Any], cache: Path, validation: Path | None, as_json: bool) -> None:
     """Makes the pool of coded clips that `[make]`, or each `[[make]]`, asks for."""
     from tqdm import tqdm
@@ -97,48 +89,50 @@ def _make_clips(table: dict[str, Any], cache: Path, validation: Path | None, as_
                 pass
 
 
-def _train_quantiser(path: Path, table: dict[str, Any], resume: bool, as_json: bool) -> None:
+def _train_clips(path: Path, table: dict[str, Any], device: str, resume: bool, as_json: bool) -> None:
     from tqdm import tqdm
 
-    from ns_video.training.quantiser import model_file, read_config, train_quantiser
+    from ns_video.training import quantiser, video
+    from ns_video.training.process import find_process
 
-    settings = read_config(path)
-    _make_clips(table, settings.cache, settings.validation, as_json)
-    with tqdm(total=settings.steps, unit="step", disable=True if as_json else None) as bar:
-        for update in train_quantiser(settings, resume=resume):
+    if "task" in table:
+        settings = quantiser.read_config(path)
+        updates, model = quantiser.train_quantiser(settings, device, resume=resume), quantiser.model_file(settings)
+    else:
+        settings = video.read_config(path)
+        updates, model = video.train_video(settings, device, resume=resume), video.model_file(settings)
+    process = find_process(device)
+    with process.together():
+        if process.leads:
+            _make_clips(table, settings.cache, settings.validation, as_json)
+    shown = not as_json and process.leads
+    with tqdm(total=settings.steps, unit="step", disable=None if shown else True) as bar:
+        for update in updates:
+            if not process.leads:
+                continue
             bar.update(update.step - bar.n)
-            bar.set_postfix_str(f"loss {update.loss:.4f}")
-            if as_json:
-                click.echo(json.dumps(dataclasses.asdict(update)))
-            elif update.validation is not None:
-                groups = ", ".join(f"{name} {octaves:+.2f}" for name, octaves in update.validation.items())
-                bar.write(f"step {update.step}: {groups} octaves beside the truth")
-    model = str(model_file(settings))
-    click.echo(json.dumps({"update": "finished", "model": model}) if as_json else model)
-
-
-def _train_video(path: Path, table: dict[str, Any], resume: bool, as_json: bool) -> None:
-    from tqdm import tqdm
-
-    from ns_video.training.video import model_file, read_config, train_video
-
-    settings = read_config(path)
-    _make_clips(table, settings.cache, settings.validation, as_json)
-    with tqdm(total=settings.steps, unit="step", disable=True if as_json else None) as bar:
-        for update in train_video(settings, resume=resume):
-            bar.update(update.step - bar.n)
-            bar.set_postfix_str(f"loss {update.loss:.4f}, gain {update.gain:+.3f} dB")
+            bar.set_postfix_str(_clip_text(update))
             if as_json:
                 click.echo(json.dumps(dataclasses.asdict(update)))
             elif update.validation is not None:
                 bar.write(_groups_text(update))
-    model = str(model_file(settings))
-    click.echo(json.dumps({"update": "finished", "model": model}) if as_json else model)
+    if process.leads:
+        click.echo(json.dumps({"update": "finished", "model": str(model)}) if as_json else str(model))
 
 
-def _groups_text(update: VideoUpdate) -> str:
+def _clip_text(update: VideoUpdate | QuantiserUpdate) -> str:
+    from ns_video.training.video import VideoUpdate
+
+    gain = f", gain {update.gain:+.3f} dB" if isinstance(update, VideoUpdate) else ""
+    return f"loss {update.loss:.4f}{gain}"
+
+
+def _groups_text(update: VideoUpdate | QuantiserUpdate) -> str:
+    from ns_video.training.video import VideoUpdate
+
+    digits, unit = (3, "dB PSNR-Y") if isinstance(update, VideoUpdate) else (2, "octaves beside the truth")
     groups = (update.validation or {}).items()
-    return f"step {update.step}: " + ", ".join(f"{name} {gain:+.3f}" for name, gain in groups) + " dB PSNR-Y"
+    return f"step {update.step}: " + ", ".join(f"{name} {value:+.{digits}f}" for name, value in groups) + f" {unit}"
 
 
 def _record(update: Update) -> dict[str, object]:

@@ -22,6 +22,11 @@ class DiscriminatorConfig:
     norm: str = "batch"
     """"batch" in all but the first and last layer, "spectral" in all, or "none"."""
 
+    @property
+    def least_side(self) -> int:
+        """Of a picture, in pixels."""
+        return 24 * 2 ** (self.scales - 1)
+
 
 SLOPE = 0.2
 """Of every LeakyReLU."""
@@ -47,7 +52,7 @@ def _judge(config: DiscriminatorConfig) -> nn.Sequential:
 class MultiScaleDiscriminator(nn.Module):
     """forward(x): (N, planes, H, W) in [0, 1] → one (N, 1, h, w) map of verdicts for each scale, finest first.
 
-    H and W must be at least 24 * 2 ** (scales - 1).
+    H and W must be at least `config.least_side`.
     """
 
     def __init__(self, config: DiscriminatorConfig) -> None:

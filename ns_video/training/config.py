@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, cast, get_type_hints
+from pathlib import Path, PureWindowsPath
+from typing import Any, TypeVar, cast, get_type_hints
 
 from ns_video.cells import PITCHES, Kind, as_kind
 from ns_video.errors import UsageError
 from ns_video.media.degrade import Degradation, parse_spec
+from ns_video.networks.discriminator import DiscriminatorConfig
 from ns_video.networks.ns_restore import SIZES
 from ns_video.training.losses import Terms, make_terms
 from ns_video.training.optimizer import OPTIMIZERS
+
+Flat = TypeVar("Flat")
 
 KINDS = ("jpeg", "spec")
 STUDY = ("DeblurCNN", "DeblurCNN_RES", "DeblurSuperResCNN", "DnCNN", "EDSR_Deblur")
@@ -195,13 +199,18 @@ def _check(config: TrainingConfig) -> None:
             raise UsageError(f"training {config.name!r}: {why}")
 
     data, damage, schedule = config.data, config.damage, config.schedule
+    plain = config.name == PureWindowsPath(config.name).name and config.name not in ("", "..")
+    need(plain, "name is that of the model's file in the output folder: no folders in it")
+    need(config.seed >= 0, "seed must be at least 0")
     need(bool(data.sources), "data.sources is empty")
+    need(all(0 < source.weight < math.inf for source in data.sources), "the weight of a source must be positive")
     need(data.crop % 8 == 0 and data.crop >= 32, "data.crop must be a multiple of 8, at least 32")
     need(data.batch >= 1 and data.workers >= 0, "data.batch must be at least 1 and data.workers at least 0")
     need(damage.kind in KINDS, f"damage.kind is one of {', '.join(KINDS)}")
     need((damage.kind == "spec") == bool(damage.specs), 'damage.specs belongs to damage.kind = "spec"')
     scales = {parse_spec(text).scale for text in damage.specs}
     need(len(scales) <= 1, "all damage.specs must shrink by the same factor")
+    need(len(damage.quality) == 2, "damage.quality is a pair of numbers")
     need(1 <= damage.quality[0] <= damage.quality[1] <= 100, "damage.quality must be within 1..100")
     need(config.network.architecture in ARCHITECTURES, f"network.architecture is one of {', '.join(ARCHITECTURES)}")
     known = ("", *PITCHES)
@@ -217,9 +226,14 @@ def _check(config: TrainingConfig) -> None:
     need(config.loss.discriminator in DISCRIMINATOR_LOSSES, "loss.discriminator is ragan or gan")
     terms = config.loss.make()
     need(not terms.weight("perceptual") or bool(config.loss.vgg), "the perceptual term needs loss.vgg, a weights file")
+    if terms.weight("adversarial"):
+        _check_side(config, need)
     seam = config.seam
     need(seam.tile == 0 or (seam.tile % 8 == 0 and seam.overlap % 8 == 0), "seam sizes must be multiples of 8")
     need(seam.tile == 0 or 0 <= seam.overlap < seam.tile < data.crop, "seam: overlap < tile < data.crop")
+    log = config.log
+    often = min(log.validate_every, log.validation_pictures, log.report_every)
+    need(often >= 1, "log.validate_every, log.validation_pictures and log.report_every must be at least 1")
 
 
 def cell_pitch(spec: Degradation, kind: Kind) -> int:
@@ -233,10 +247,24 @@ def _check_cells(config: TrainingConfig, need: Callable[[bool, str], None]) -> N
     kind = config.cells
     if kind is None:
         return
-    pitches = [cell_pitch(parse_spec(text), kind) for text in config.damage.specs]
+    pitches = _pitches(config, kind)
     known = " ".join(str(pitch) for pitch in PITCHES[kind])
     need(set(pitches) <= set(PITCHES[kind]), f"a network that sees {kind} cells learns from cells of {known} px")
     need(config.seam.tile == 0, "seam tiles and cells exclude each other")
+
+
+def _check_side(config: TrainingConfig, need: Callable[[bool, str], None]) -> None:
+    """The discriminator halves the picture again and again."""
+    kind, crop = config.cells, config.data.crop
+    if kind is not None:  # crops are counted in cells; a batch's may be half a cell less
+        pitch = min(_pitches(config, kind))
+        crop = crop * pitch - (pitch - 1) // 2
+    least = DiscriminatorConfig().least_side
+    need(crop >= least, f"the adversarial term sees crops of {crop} px, and needs {least} (data.crop)")
+
+
+def _pitches(config: TrainingConfig, kind: Kind) -> list[int]:
+    return [cell_pitch(parse_spec(text), kind) for text in config.damage.specs]
 
 
 def _check_size(config: TrainingConfig, need: Callable[[bool, str], None]) -> None:
@@ -273,7 +301,8 @@ def _build(kind: type[Any], table: dict[str, Any], where: str) -> Any:
         elif key == "terms":
             if not isinstance(value, dict):
                 raise UsageError(f"{place} must be a table of name = weight")
-            values[key] = tuple((str(name), float(weight)) for name, weight in cast(dict[str, Any], value).items())
+            rows = cast(dict[str, Any], value).items()
+            values[key] = tuple((name, _plain(float, weight, f"{place}.{name}")) for name, weight in rows)
         else:
             values[key] = _plain(wanted, value, place)
     try:
@@ -283,6 +312,8 @@ def _build(kind: type[Any], table: dict[str, Any], where: str) -> Any:
 
 
 def _plain(wanted: Any, value: Any, place: str) -> Any:
+    if wanted in (Path, Path | None):
+        return Path(_plain(str, value, place))
     if isinstance(value, list):
         return tuple(cast(list[Any], value))
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
@@ -305,14 +336,32 @@ def parse_config(text: str, source: str = "(text)") -> TrainingConfig:
     return _build(TrainingConfig, table, source)
 
 
-def read_config(path: Path) -> TrainingConfig:
-    """The configuration in a file; `name` is the file's where it isn't given.
+def read_table(path: Path) -> dict[str, Any]:
+    """The tables in a TOML file.
 
     Raises:
-        UsageError: the file can't be read, or as `parse_config`.
+        UsageError: the file can't be read, or is no TOML.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path} can't be read: {error}") from error
-    return parse_config(text, str(path))
+
+
+def read_config(path: Path) -> TrainingConfig:
+    """The configuration in a file.
+
+    Raises:
+        UsageError: the file can't be read, or a key or value is wrong.
+    """
+    return _build(TrainingConfig, read_table(path), str(path))
+
+
+def read_flat(kind: type[Flat], path: Path, changes: dict[str, Any]) -> Flat:
+    """A dataclass from a file whose keys are its fields, but for `make`; folders are relative to the working directory.
+
+    Raises:
+        UsageError: the file can't be read, or a key or value is wrong.
+    """
+    table = {key: value for key, value in read_table(path).items() if key != "make"}
+    return _build(kind, table | changes, str(path))

@@ -6,7 +6,7 @@ import itertools
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from ns_video.frame import Frame, JpegTables
 from ns_video.media.carried import carry_quantisers
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.degrade import Degradation, degrade_clip, degrade_still
-from ns_video.media.pictures import list_pictures, read_rgb
 from ns_video.training.losses import ssim_index
 
 Rgb = npt.NDArray[np.uint8]
@@ -54,10 +53,10 @@ class PictureScore:
         return self.psnr_after - self.psnr_before
 
 
-def psnr(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> float:
-    """PSNR in dB for 8-bit samples, at most PSNR_CEILING."""
+def psnr(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], peak: int = 255) -> float:
+    """PSNR in dB of samples from 0 to `peak`, at most PSNR_CEILING."""
     error = float(np.mean(np.square(a.astype(np.float64) - b.astype(np.float64))))
-    return PSNR_CEILING if error == 0 else min(PSNR_CEILING, 10 * math.log10(255**2 / error))
+    return PSNR_CEILING if error == 0 else min(PSNR_CEILING, 10 * math.log10(peak**2 / error))
 
 
 def luma(rgb: Rgb) -> npt.NDArray[np.float64]:
@@ -154,18 +153,6 @@ def score_picture(
     )
 
 
-def evaluate_images(
-    folder: Path, degradation: Degradation | None, restore: Restorer, scale: int, seed: int = 0
-) -> Iterator[PictureScore]:
-    """`score_picture` for every picture directly in `folder`, by name.
-
-    Raises:
-        InputError: no folder, no picture, or one that can't be read.
-    """
-    for path in list_pictures(folder):
-        yield score_picture(path.stem, read_rgb(path), degradation, restore, scale, seed)
-
-
 def mean_score(scores: Iterable[PictureScore]) -> PictureScore:
     """The mean of each figure; `name` is "mean", `seconds` the sum.
 
@@ -226,9 +213,7 @@ def _luma_psnr(frame: Frame, truth: Frame) -> float:
             f"a frame of {frame.width}x{frame.height} can't be compared with {truth.width}x{truth.height}",
             remedy="clips are scored with models of scale 1",
         )
-    peak = (1 << truth.format.bit_depth) - 1
-    error = float(np.mean(np.square(frame.planes[0].astype(np.float64) - truth.planes[0].astype(np.float64))))
-    return PSNR_CEILING if error == 0 else min(PSNR_CEILING, 10 * math.log10(peak**2 / error))
+    return psnr(frame.planes[0], truth.planes[0], (1 << truth.format.bit_depth) - 1)
 
 
 def score_clip(

@@ -15,17 +15,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.random import Generator
-from torch import Tensor, nn
+from torch import Tensor
 
 from ns_video.errors import UsageError
 from ns_video.media.iqa_material import DAMAGES, shrunk
 from ns_video.media.pictures import Rgb, list_pictures, read_rgb
 from ns_video.media.training_clips import Encoding, clip_to_rgb, encode_decode
-from ns_video.networks.ns_iqa import MEAN, STD, NsIqa, NsIqaConfig
 from ns_video.quality.correlation import rank_correlation
 from ns_video.quality.ns_iqa import CROP, GRID, NsIqaJudges, StatisticsHead, score_of_ssim
 from ns_video.quality.picture_statistics import picture_statistics
 from ns_video.quality.ssim import ssim_maps
+from ns_video.training.losses import luma
 from ns_video.training.video_clips import ClipMaker, find_sources
 from ns_video.weights import Metadata, save_model
 
@@ -35,8 +35,6 @@ _HEAD_CONTENTS = 24
 _SHAKE = 0.1
 """Deviations of noise on the statistics: a picture's own numbers must not be learned by heart."""
 _LADDER = (0.08, 0.35, 0.65, 1.0)
-_START, _SCALE = 55.0, 30.0
-"""The network learns (score - _START) / _SCALE, about mean 0 and deviation 1; both are folded into its last layer."""
 _CLIP_SIZES = ((256, 256), (256, 320), (288, 384))
 _CLIP_FRAMES = 12
 _SLOW = ("inter_frame", "mpeg2")
@@ -53,8 +51,6 @@ class IqaConfig:
     clip_share: float = 0.4
     """Share of contents that are frames of coded clips, where `clips` are given."""
     material_minutes: float = 7.0
-    network_minutes: float = 0.0
-    """Of training NS-IC's NS-IQA network on the same material, for comparison."""
     head_steps: int = 2500
     head_rate: float = 2e-3
     region: int = 384
@@ -62,9 +58,6 @@ class IqaConfig:
     large_region: int = 768
     large_share: float = 0.25
     """How often the larger region is taken: it teaches the resized view how damage looks when shrunk."""
-    network_patch: int = 96
-    batch_contents: int = 4
-    learning_rate: float = 1.5e-3
     validation_share: float = 0.1
     seed: int = 7
 
@@ -88,10 +81,6 @@ class Material:
 
 def _as_tensor(pictures: list[Rgb]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255.0
-
-
-def _luma(rgb: Tensor) -> Tensor:
-    return 0.299 * rgb[:, 0:1] + 0.587 * rgb[:, 1:2] + 0.114 * rgb[:, 2:3]
 
 
 def _variants(region: Rgb, rng: Generator) -> Iterator[Rgb]:
@@ -173,7 +162,7 @@ def clip_variants(maker: ClipMaker, index: int, rng: Generator) -> list[Rgb]:
 @torch.inference_mode()
 def _add_variants(material: Material, variants: list[Rgb], content: int, rng: Generator) -> None:
     """Variants of one content, the undamaged one first."""
-    truth = _luma(_as_tensor(variants[:1]))
+    truth = luma(_as_tensor(variants[:1]))
     height, width = variants[0].shape[:2]
     corners = {
         (
@@ -184,7 +173,7 @@ def _add_variants(material: Material, variants: list[Rgb], content: int, rng: Ge
     }
     for picture in variants:
         rgb = _as_tensor([picture])
-        full = F.pad(ssim_maps(_luma(rgb), truth)[0], (5, 5, 5, 5), mode="replicate")
+        full = F.pad(ssim_maps(luma(rgb), truth)[0], (5, 5, 5, 5), mode="replicate")
         material.views.append(shrunk(picture, CROP))
         material.view_ssim.append(float(full.mean()))
         material.view_content.append(content)
@@ -208,63 +197,6 @@ def _order_loss(judged: Tensor, target: Tensor, content: Tensor) -> Tensor:
 def _rate(share: float) -> float:
     """Cosine from 1 to 0.02 with a short warm-up; `share` of the training done, 0–1."""
     return min(1.0, share / 0.03 + 0.05) * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(1.0, share)))))
-
-
-def train_network(material: Material, config: IqaConfig) -> NsIqa:
-    """NS-IQA on patches of crops and of resized views, against the SSIM of just that patch."""
-    torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed + 1)
-    network = NsIqa(NsIqaConfig()).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=1e-4)
-    by_content: dict[int, list[int]] = {}
-    for number, content in enumerate(material.crop_content):
-        by_content.setdefault(content, []).append(number)
-    views_of: dict[int, list[int]] = {}
-    for number, content in enumerate(material.view_content):
-        views_of.setdefault(content, []).append(number)
-    contents = [content for content in by_content if content not in material.held_out]
-    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
-    limit, side, step = config.network_minutes * 60, config.network_patch, 0
-    began = time.monotonic()
-    network.train()
-    while (spent := time.monotonic() - began) < limit:
-        patches: list[Rgb] = []
-        targets: list[float] = []
-        groups: list[int] = []
-        for group, content in enumerate(rng.choice(contents, config.batch_contents, replace=False)):
-            top, left = (int(rng.integers(0, (CROP - side) // GRID + 1)) * GRID for _ in range(2))
-            part = slice(top, top + side), slice(left, left + side)
-            flip = rng.random() < 0.5
-            resized = rng.random() < 0.25
-            numbers = views_of[int(content)] if resized else by_content[int(content)]
-            if not resized and len(numbers) > 8:
-                numbers = numbers[int(rng.integers(2)) :: 2]
-            for number in numbers:
-                patch = (material.views if resized else material.crops)[number][part]
-                patches.append(np.ascontiguousarray(patch[:, ::-1] if flip else patch))
-                cells = slice(top // GRID, (top + side) // GRID), slice(left // GRID, (left + side) // GRID)
-                targets.append(material.view_ssim[number] if resized else float(material.cells[number][cells].mean()))
-                groups.append(group)
-        x = ((_as_tensor(patches) - mean) / deviation).to(memory_format=torch.channels_last)
-        for settings in optimiser.param_groups:
-            settings["lr"] = config.learning_rate * _rate(spent / limit)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            judged = _START + _SCALE * network(x).float()
-        target = score_of_ssim(torch.tensor(targets)) / 100.0
-        loss = _order_loss(judged[:, 0] / 100.0, target, torch.tensor(groups))
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        step += 1
-        if step % 50 == 0:
-            log.info("network: step %d, %.0f s, loss %.4f", step, spent, loss.item())
-    last = network.classifier[-1]
-    assert isinstance(last, nn.Linear)
-    with torch.no_grad():
-        last.weight.mul_(_SCALE)
-        last.bias.mul_(_SCALE).add_(_START)
-    return network.eval().to(memory_format=torch.contiguous_format)
 
 
 def train_head(statistics: Tensor, ssim: Tensor, content: Tensor, config: IqaConfig) -> StatisticsHead:

@@ -95,12 +95,13 @@ def structure(restored: Tensor, reference: Tensor) -> Tensor:
 
 def _sobel(x: Tensor) -> tuple[Tensor, Tensor]:
     """Horizontal and vertical slopes of luma, (N, 1, H - 2, W - 2) each."""
-    gray = _luma(x)
+    gray = luma(x)
     kernel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], dtype=x.dtype, device=x.device) / 8
     return F.conv2d(gray, kernel.view(1, 1, 3, 3)), F.conv2d(gray, kernel.t().reshape(1, 1, 3, 3))
 
 
-def _luma(x: Tensor) -> Tensor:
+def luma(x: Tensor) -> Tensor:
+    """(N, 3, H, W) → (N, 1, H, W), BT.601's weights; the mean of other numbers of channels."""
     if x.shape[1] != 3:
         return x.mean(1, keepdim=True)
     return (x * torch.tensor(_LUMA, dtype=x.dtype, device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
@@ -179,7 +180,7 @@ def fft(restored: Tensor, reference: Tensor) -> Tensor:
 
 def region(restored: Tensor, reference: Tensor) -> Tensor:
     """L1 weighed by the detail around: 1 in flat places, up to 2 where the reference is busiest."""
-    gray = _luma(reference)
+    gray = luma(reference)
     mean, square = _blur(torch.cat((gray, gray * gray), 1), 2.0, 9, True).chunk(2, 1)
     deviation = (square - mean**2).clamp(min=0).sqrt()
     weight = 1 + deviation / (deviation.amax((2, 3), keepdim=True) + 1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,10 +90,11 @@ class PictureSet:
             return read_rgb(path)
         folder = Path(self._data.cache)
         folder.mkdir(parents=True, exist_ok=True)
-        key = hashlib.sha256(f"{path.resolve()}:{path.stat().st_size}".encode()).hexdigest()[:24]
+        about = path.stat()
+        key = hashlib.sha256(f"{path.resolve()}:{about.st_size}:{about.st_mtime_ns}".encode()).hexdigest()[:24]
         cached = folder / f"{key}.npy"
         if not cached.exists():
-            partial = folder / f"{key}.partial.npy"
+            partial = folder / f"{key}.{uuid.uuid4().hex}.partial.npy"  # other processes may read the same picture
             np.save(partial, read_rgb(path), allow_pickle=False)
             partial.replace(cached)
         return np.load(cached, mmap_mode="r", allow_pickle=False)

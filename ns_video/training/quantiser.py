@@ -10,8 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-import tomllib
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,10 @@ from torch import Tensor
 from ns_video.errors import InputError, UsageError
 from ns_video.media.training_clips import UNKNOWN_STEP, alter_luma, code_to_step, split_planes
 from ns_video.networks.ns_quantiser import MULTIPLE_OF, QUANTILES, NsQuantiser, NsQuantiserConfig
-from ns_video.training.video import Pool
+from ns_video.training.checkpoint import CHECKPOINT, WholeSteps, check_output, take_up, write_checkpoint
+from ns_video.training.config import read_flat
+from ns_video.training.process import Arithmetic, Process, find_process
+from ns_video.training.video import Pool, identity
 from ns_video.weights import Metadata, save_model
 
 Window = npt.NDArray[np.uint8]
@@ -69,8 +71,10 @@ class QuantiserTraining:
             raise UsageError(f"a task '{self.task}' is unknown", remedy="known is quantiser; leave it out for others")
         if self.window % MULTIPLE_OF or self.window < 64:
             raise UsageError(f"window must be a multiple of {MULTIPLE_OF}, 64 or more")
-        if min(self.samples, self.steps, self.batch) < 1:
-            raise UsageError("samples, steps and batch must be at least 1")
+        if min(self.samples, self.steps, self.batch, self.warm_up, self.validate_every) < 1:
+            raise UsageError("samples, steps, batch, warm_up and validate_every must be at least 1")
+        if self.seed < 0 or not self.rate > 0:
+            raise UsageError("seed must be at least 0 and rate positive")
 
 
 def read_config(path: Path, **changes: Any) -> QuantiserTraining:
@@ -79,21 +83,7 @@ def read_config(path: Path, **changes: Any) -> QuantiserTraining:
     Raises:
         UsageError: the file can't be read, or a key or value is wrong.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} can't be read: {error}") from error
-    known = {field.name for field in dataclasses.fields(QuantiserTraining)}
-    table = {key: value for key, value in table.items() if key != "make"} | changes
-    if unknown := sorted(set(table) - known):
-        raise UsageError(f"{path} has unknown keys: {', '.join(unknown)}")
-    for key in ("cache", "output", "validation"):
-        if table.get(key) is not None:
-            table[key] = Path(table[key])
-    try:
-        return QuantiserTraining(**table)
-    except TypeError as error:
-        raise UsageError(f"{path}: {error}") from error
+    return read_flat(QuantiserTraining, path, changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,63 +147,79 @@ def pinball_loss(said: Tensor, octaves: Tensor) -> Tensor:
     return torch.maximum(quantiles * error, (quantiles - 1.0) * error).mean()
 
 
-def train_quantiser(config: QuantiserTraining, *, resume: bool = False) -> Iterator[QuantiserUpdate]:
-    """Trains on the CPU, saves `checkpoint.pt` now and then and the model at the end.
+def train_quantiser(
+    config: QuantiserTraining, device: str = "auto", *, resume: bool = False
+) -> Generator[QuantiserUpdate]:
+    """Trains to `config.steps`, saves `checkpoint.pt` now and then and the model at the end.
 
-    Resuming goes on exactly where it stopped: samples and batches depend on the pool, the seed and the step alone.
-    Raises InputError where the pool is missing, UsageError where there is nothing to resume.
+    Resuming goes on exactly where it stopped: samples and batches depend on the pool, the seed, the step and the rank
+    alone.
+
+    Raises:
+        InputError: the pool is missing; ResumeError, UsageError: as `check_output` and `take_up`; DeviceError.
     """
-    config.output.mkdir(parents=True, exist_ok=True)
-    checkpoint = config.output / "checkpoint.pt"
+    check_output(config.output / CHECKPOINT, model_file(config), resume=resume)
+    return _train(config, find_process(device), resume)
+
+
+def _train(config: QuantiserTraining, process: Process, resume: bool) -> Generator[QuantiserUpdate]:
     torch.manual_seed(config.seed)
     network = NsQuantiser(NsQuantiserConfig())
     network.out.bias.data.copy_(torch.tensor([0.0, 1.0, 2.0]))
+    network.to(process.device)
     optimizer = torch.optim.AdamW(network.parameters(), config.rate, weight_decay=1e-4)
-    done = 0
+    arithmetic = Arithmetic("auto", process.device)
+    checkpoint, done = config.output / CHECKPOINT, 0
+
+    def load(content: dict[str, Any]) -> None:
+        nonlocal done
+        network.load_state_dict(content["network"])
+        optimizer.load_state_dict(content["optimizer"])
+        arithmetic.load(content.get("scaler", {}))
+        done = int(content["step"])
+
+    def save() -> None:
+        content = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
+        write_checkpoint(checkpoint, {"training": identity(config), "scaler": arithmetic.state(), **content})
+
     if resume:
-        if not checkpoint.is_file():
-            raise UsageError(f"there is no {checkpoint} to resume from")
-        state = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        done = int(state["step"])
+        take_up(checkpoint, identity(config), load)
     pool = Pool(config.cache)
     drawn = [draw_sample(pool, config, index) for index in range(config.samples)]
     windows = torch.from_numpy(np.stack([window for window, _ in drawn]))
     octaves = torch.tensor([truth for _, truth in drawn])
     del drawn
+    model = process.distributed(network)
+    first, steps = done, WholeSteps()
     began = saved = time.monotonic()
-    for step in range(done, config.steps):
-        rate = config.rate * min(1.0, (step + 1) / config.warm_up)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * (0.5 + 0.5 * math.cos(math.pi * step / config.steps)) + 1e-6
-        rng = np.random.default_rng((config.seed, config.samples, step))
-        chosen = torch.from_numpy(rng.integers(len(windows), size=config.batch))
-        luma = windows[chosen].float().unsqueeze(1)
-        luma = luma.flip(-1) if rng.random() < 0.5 else luma
-        with torch.autocast("cpu", torch.bfloat16):
-            said = network(luma)
-        loss = pinball_loss(said.float(), octaves[chosen])
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        last = step + 1 == config.steps
-        if last or time.monotonic() - saved > config.save_seconds:
-            saved = time.monotonic()
-            _save(checkpoint, network, optimizer, step + 1)
-        checked = None
-        if config.validation is not None and (last or (step + 1) % config.validate_every == 0):
-            checked = validate(network, config.validation)
-        if last:
-            save_model(network, model_file(config), Metadata("ns_quantiser"))
-        yield QuantiserUpdate(step + 1, float(loss.detach()), time.monotonic() - began, checked)
-
-
-def _save(path: Path, network: NsQuantiser, optimizer: torch.optim.Optimizer, step: int) -> None:
-    partial = path.with_name(path.name + ".partial")
-    torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, partial)
-    partial.replace(path)
+    try:
+        while done < config.steps:
+            with steps:
+                rate = config.rate * min(1.0, (done + 1) / config.warm_up)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * (0.5 + 0.5 * math.cos(math.pi * done / config.steps)) + 1e-6
+                rng = np.random.default_rng((config.seed, config.samples, done, process.rank))
+                chosen = torch.from_numpy(rng.integers(len(windows), size=config.batch))
+                luma = windows[chosen].to(process.device).float().unsqueeze(1)
+                luma = luma.flip(-1) if rng.random() < 0.5 else luma
+                with arithmetic.autocast():
+                    said = model(luma)
+                loss = pinball_loss(said.float(), octaves[chosen].to(process.device))
+                arithmetic.descend(loss, network, optimizer, 1.0)
+                done += 1
+            update = QuantiserUpdate(done, float(loss.detach()), time.monotonic() - began)
+            due = done % config.validate_every == 0 or done == config.steps
+            if process.leads and due and config.validation is not None:
+                update = dataclasses.replace(update, validation=validate(network, config.validation))
+            if process.leads and time.monotonic() - saved > config.save_seconds:
+                saved = time.monotonic()
+                save()
+            yield update
+    finally:
+        if process.leads and steps.whole and done > first:
+            save()
+    if process.leads:
+        save_model(network, model_file(config), Metadata("ns_quantiser"))
 
 
 def validate(network: NsQuantiser, folder: Path) -> dict[str, float]:
@@ -221,7 +227,7 @@ def validate(network: NsQuantiser, folder: Path) -> dict[str, float]:
 
     Octaves, over two frames of each clip.
     """
-    pool = Pool(folder)
+    pool, device = Pool(folder), network.out.bias.device
     groups: dict[str, list[float]] = {}
     for path in pool.names():
         pair, steps = pool.pair(path)
@@ -231,6 +237,6 @@ def validate(network: NsQuantiser, folder: Path) -> dict[str, float]:
             for name, clip, truth in ((group, pair.coded.pictures, octaves), ("clean", pair.truth, 0.0)):
                 luma = torch.from_numpy(split_planes(clip)[0][t].astype(np.float32))
                 with torch.inference_mode():
-                    said = float(network(luma[None, None])[0, 1])
+                    said = float(network(luma[None, None].to(device))[0, 1])
                 groups.setdefault(name, []).append(said - truth)
     return {name: float(np.mean(values)) for name, values in sorted(groups.items())}

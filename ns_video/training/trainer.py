@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import itertools
 import json
 import math
-import os
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -22,8 +20,7 @@ from torch import Tensor, nn
 
 from ns_video.cells import CELL_SCALES, Kind, find_pitch, fit, shrink
 from ns_video.conditioning import JPEG_PLANES, PITCH_PLANES, jpeg_planes, pitch_plane
-from ns_video.device import pick_device
-from ns_video.errors import ResumeError, UsageError
+from ns_video.errors import UsageError
 from ns_video.frame import JpegTables
 from ns_video.media.degrade import degrade_still, parse_spec
 from ns_video.media.plot import Chart, Curve, write_charts
@@ -43,11 +40,13 @@ from ns_video.training.adversarial import (
     ragan_discriminator,
     ragan_generator,
 )
+from ns_video.training.checkpoint import CHECKPOINT, WholeSteps, check_output, take_up, write_checkpoint
 from ns_video.training.config import TrainingConfig, cell_pitch
 from ns_video.training.evaluate import enlarge, psnr, to_rgb, to_tensor
 from ns_video.training.losses import Terms, ssim_index
 from ns_video.training.optimizer import make_optimizer
 from ns_video.training.pictures import Batch, PictureSet, batches
+from ns_video.training.process import Arithmetic, find_process
 from ns_video.training.start import grow_from
 from ns_video.weights import Metadata, save_model
 from ns_video.weights.foreign import HAT_SIZES, RcanConfig, build_hat, build_rcan
@@ -59,7 +58,6 @@ _VALIDATION_SPECS = ("jpeg:q=10", "jpeg:q=30", "jpeg:q=50", "jpeg:q=70", "jpeg:q
 _BATCH_BUDGET = 1 << 28  # bytes of batches made ahead
 _USUAL_DAMAGE, _LEAST_DAMAGE = 5 / 255, 0.5 / 255
 """Mean absolute errors: where `loss.balance` changes nothing, and what rounding alone may leave."""
-_CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,19 +117,6 @@ class FinishedUpdate:
 
 
 Update = StepUpdate | ValidationUpdate | CheckpointUpdate | FinishedUpdate
-
-
-@dataclass(frozen=True, slots=True)
-class _Process:
-    """This process among those that torchrun started."""
-
-    rank: int
-    count: int
-    device: torch.device
-
-    @property
-    def leads(self) -> bool:
-        return self.rank == 0
 
 
 def make_network(config: TrainingConfig) -> nn.Module:
@@ -286,7 +271,7 @@ class Trainer:
             InputError: pictures are missing; ModelError: a start or VGG file is unusable.
         """
         self.config = config
-        self.process = _find_process(device)
+        self.process = find_process(device)
         torch.manual_seed(config.seed)
         self.network = make_network(config)
         if config.network.start:
@@ -299,8 +284,7 @@ class Trainer:
         self.terms = config.loss.make()
         self.rivals = _make_rivals(config, self.terms, where)
         self.optimizer = make_optimizer(self.network, config.schedule.optimizer, config.schedule.rate)
-        self.precision = _precision(config, where)
-        self.scaler = torch.amp.GradScaler(where.type, enabled=self.precision == torch.float16)
+        self.arithmetic = Arithmetic(config.schedule.precision, where)
         self.step = 0
         self.halvings = 0
         self.best_gain = -math.inf
@@ -310,102 +294,110 @@ class Trainer:
         self.pictures = PictureSet(config.data, pitch)
         self.output = Path(config.output)
         self._log = _Log(self.output) if self.process.leads else None
-        self._model: nn.Module = self.network
-        if self.process.count > 1:
-            ids = [where.index] if where.type == "cuda" else None
-            self._model = nn.parallel.DistributedDataParallel(self.network, device_ids=ids)
+        self._model = self.process.distributed(self.network)
+        self._steps = WholeSteps()
+        self._begun = False
 
     # Checkpoints.
 
     @property
     def checkpoint(self) -> Path:
         """Where the checkpoint lies."""
-        return self.output / _CHECKPOINT
+        return self.output / CHECKPOINT
+
+    @property
+    def model(self) -> Path:
+        """Where the finished training leaves its model."""
+        return self.output / f"{self.config.name}.safetensors"
 
     def save(self) -> CheckpointUpdate:
         """Writes the checkpoint, whole or not at all."""
-        self.output.mkdir(parents=True, exist_ok=True)
         content = {
-            "config": _identity(self.config),
+            "training": _identity(self.config),
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rivals": self.rivals.state(),
-            "scaler": self.scaler.state_dict(),
-            "random": torch.get_rng_state(),
+            "scaler": self.arithmetic.state(),
             "step": self.step,
             "halvings": self.halvings,
             "best_gain": self.best_gain,
             "waited": self.waited,
         }
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save(content, partial)
-        partial.replace(self.checkpoint)
+        write_checkpoint(self.checkpoint, content)
         return CheckpointUpdate(self.step, self.checkpoint)
 
     def resume(self) -> None:
-        """Goes on from the checkpoint exactly where it was written: batches depend on the step alone.
+        """Goes on from the checkpoint exactly where it was written: batches and dropout depend on the step alone.
 
         Raises:
             ResumeError: there is none, it is damaged, or it belongs to another configuration.
         """
-        if not self.checkpoint.exists():
-            raise ResumeError(f"there is no checkpoint {self.checkpoint}", remedy="train without --resume")
-        try:
-            content = torch.load(self.checkpoint, map_location=self.process.device, weights_only=True)
-        except Exception as error:  # torch.load raises whatever its unpickler meets
-            raise ResumeError(f"{self.checkpoint} can't be read: {error}") from error
-        if content["config"] != _identity(self.config):
-            raise ResumeError(f"{self.checkpoint} belongs to another configuration", remedy="choose another output")
+        check_output(self.checkpoint, self.model, resume=True)
+        take_up(self.checkpoint, _identity(self.config), self._load)
+        self._begin()
+
+    def _load(self, content: dict[str, Any]) -> None:
         self.network.load_state_dict(content["network"])
         self.averaged.load_state_dict(content["averaged"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.rivals.load(content["rivals"])
-        self.scaler.load_state_dict(content["scaler"])
-        torch.set_rng_state(content["random"].cpu())
+        self.arithmetic.load(content["scaler"])
         self.step, self.halvings = int(content["step"]), int(content["halvings"])
         self.best_gain, self.waited = float(content["best_gain"]), int(content["waited"])
+
+    def _begin(self) -> None:
+        """The log ends where the training goes on."""
+        self._begun = True
         if self._log is not None:
             self._log.cut(self.step)
 
     def export(self) -> FinishedUpdate:
         """Writes the averaged weights as a model file."""
         self.output.mkdir(parents=True, exist_ok=True)
-        path = self.output / f"{self.config.name}.safetensors"
         told = "none"
         if isinstance(self.averaged, NsRestore):
             told = "jpeg" if self.config.damage.kind == "jpeg" else self.config.network.conditioning or "none"
-        sha256 = save_model(self.averaged, path, Metadata(self.config.network.architecture, told))
-        return FinishedUpdate(self.step, path, sha256)
+        sha256 = save_model(self.averaged, self.model, Metadata(self.config.network.architecture, told))
+        return FinishedUpdate(self.step, self.model, sha256)
 
     # The loop.
 
     def run(self, stop_at: int | None = None) -> Generator[Update]:
-        """Trains to `schedule.steps` (or stops at a step), yielding updates. Closing it early leaves a checkpoint."""
+        """Trains to `schedule.steps` (or stops at a step), yielding updates. Closing it early leaves a checkpoint.
+
+        Raises:
+            UsageError: it isn't resumed, and another training's results are where it writes.
+        """
+        if not self._begun:
+            check_output(self.checkpoint, self.model, resume=False)
+            self._begin()
         config, log = self.config, self.config.log
         last = min(config.schedule.steps, stop_at if stop_at is not None else config.schedule.steps)
-        saved = time.monotonic()
+        first, saved = self.step, time.monotonic()
         meter = _Meter()
-        source = _timed(batches(self.pictures, config, self.step, self.process.rank), meter)
-        ahead = prefetch(source, _BATCH_BUDGET, size_of=_batch_bytes, name="batches")
+        made = map(self.process.pinned, batches(self.pictures, config, self.step, self.process.rank))
+        ahead = prefetch(_timed(made, meter), _BATCH_BUDGET, size_of=_batch_bytes, name="batches")
         try:
             while self.step < last:
                 batch = next(ahead)
-                began = time.perf_counter()
-                loss = self._learn(batch)
-                meter.step_seconds += time.perf_counter() - began
-                meter.losses.append(loss)
-                self.step += 1
+                with self._steps:
+                    began = time.perf_counter()
+                    meter.losses.append(self._learn(batch))
+                    meter.step_seconds += time.perf_counter() - began
+                    self.step += 1
                 if self.step % log.report_every == 0:
                     yield self._report(meter)
-                if self.process.leads and (self.step % log.validate_every == 0 or self.step == config.schedule.steps):
-                    yield self._validated()
+                if self.step % log.validate_every == 0 or self.step == config.schedule.steps:
+                    if self.process.leads:
+                        yield self._validated()
+                    self._share_plateau()
                 if self.process.leads and time.monotonic() - saved > log.save_seconds:
                     saved = time.monotonic()
                     yield self.save()
         finally:
             ahead.close()
-            if self.process.leads:
+            if self.process.leads and self._steps.whole and self.step > first:
                 self.save()
         if self.process.leads:
             if self._log is not None:
@@ -415,11 +407,12 @@ class Trainer:
     def _report(self, meter: _Meter) -> StepUpdate:
         config = self.config
         samples = len(meter.losses) * config.data.batch * self.process.count
+        loss = meter.mean_loss()
         pace = (time.monotonic() - meter.began) / len(meter.losses)
         update = StepUpdate(
             step=self.step,
             steps=config.schedule.steps,
-            loss=float(np.mean(meter.losses)),
+            loss=loss,
             rate=learning_rate(config, self.step - 1, self.halvings),
             loader_samples_per_second=meter.loaded * config.data.batch / max(meter.loader_seconds, 1e-9),
             step_samples_per_second=samples / max(meter.step_seconds, 1e-9),
@@ -442,16 +435,23 @@ class Trainer:
             self._log.add(update, self.config.log.tensorboard)
         return update
 
-    def _learn(self, batch: Batch) -> float:
-        """One step; returns the loss."""
-        config, device = self.config, self.process.device
+    def _share_plateau(self) -> None:
+        """Only the leader validates; all have its learning rate."""
+        if self.config.schedule.kind == "plateau":
+            shared = self.process.of_leader((self.halvings, self.waited, self.best_gain))
+            self.halvings, self.waited, self.best_gain = int(shared[0]), int(shared[1]), shared[2]
+
+    def _learn(self, batch: Batch) -> Tensor:
+        """One step; returns the loss, on the device."""
+        config = self.config
+        self.process.seed(config.seed, self.step)
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.step, self.halvings)
-        degraded = batch.degraded.to(device, non_blocking=True, memory_format=torch.channels_last)
-        reference = batch.reference.to(device, non_blocking=True)
-        side = None if batch.side is None or not isinstance(self.network, NsRestore) else batch.side.to(device)
-        with self._autocast():
+        batch = self.process.sent(batch)
+        degraded, reference = batch.degraded.contiguous(memory_format=torch.channels_last), batch.reference
+        side = batch.side if isinstance(self.network, NsRestore) else None
+        with self.arithmetic.autocast():
             if config.seam.tile:
                 restored = tiled_forward(
                     self._model, degraded, side, config.seam.tile, config.seam.overlap, config.scale
@@ -463,15 +463,9 @@ class Trainer:
             restored = fit(restored, config.cells, *reference.shape[-2:])
         loss = self.terms(self.balanced(restored, reference, degraded), reference)
         loss = loss + self._network_terms(restored, reference, degraded)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimizer)
-        if config.schedule.clip > 0:
-            nn.utils.clip_grad_norm_(self.network.parameters(), config.schedule.clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.arithmetic.descend(loss, self.network, self.optimizer, config.schedule.clip)
         self._average()
-        return float(loss.detach())
+        return loss.detach()
 
     def balanced(self, restored: Tensor, reference: Tensor, degraded: Tensor) -> Tensor:
         """`restored` with each sample's error shrunk or stretched, the less its damage the larger (`loss.balance`)."""
@@ -495,7 +489,7 @@ class Trainer:
         if judge is not None and judge_optimizer is not None:
             relativistic = self.config.loss.discriminator == "ragan"
             versus = ragan_discriminator if relativistic else gan_discriminator
-            _descend(judge_optimizer, versus(judge(reference), judge(restored.detach())))
+            self._teach(judge, judge_optimizer, versus(judge(reference), judge(restored.detach())))
             judge.requires_grad_(False)
             fake = judge(restored)
             pleased = ragan_generator(judge(reference), fake) if relativistic else gan_generator(fake)
@@ -504,17 +498,18 @@ class Trainer:
         detector, detector_optimizer = rivals.detector, rivals.detector_optimizer
         if detector is not None and detector_optimizer is not None:
             damaged = degraded if degraded.shape == reference.shape else restored.detach()
-            _descend(detector_optimizer, detector_loss(detector, reference, damaged.contiguous()))
+            self._teach(detector, detector_optimizer, detector_loss(detector, reference, damaged.contiguous()))
             detector.requires_grad_(False)
             entropy, distance = artifact_terms(detector, restored, reference)
             detector.requires_grad_(True)
             total = total + weight("artifact_cross_entropy") * entropy + weight("artifact_features") * distance
         return total
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.precision == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.process.device.type, dtype=self.precision)
+    def _teach(self, rival: nn.Module, optimizer: torch.optim.Adam, loss: Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.process.average_gradients(rival.parameters())
+        optimizer.step()
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -560,7 +555,7 @@ class Trainer:
         side = None
         if isinstance(self.averaged, NsRestore) and self.config.damage.kind == "jpeg":
             side = jpeg_planes(tables).to(self.process.device)
-        with self._autocast():
+        with self.arithmetic.autocast():
             out = call_network(self.averaged, padded, side)
         return to_rgb(out[..., :height, :width])
 
@@ -573,7 +568,7 @@ class Trainer:
         rows, columns = small.shape[-2:]
         padded = F.pad(small, (0, columns % 2, 0, rows % 2), mode="replicate")
         planes = pitch_plane(pitch, picture.device) if kind == "mosaic" else None
-        with self._autocast():
+        with self.arithmetic.autocast():
             out = call_network(self.averaged, padded, planes)
         scale = CELL_SCALES[kind]
         return to_rgb(fit(out[..., : rows * scale, : columns * scale].float(), kind, height, width))
@@ -589,39 +584,6 @@ def _identity(config: TrainingConfig) -> str:
     return json.dumps(table, sort_keys=True)
 
 
-def _descend(optimizer: torch.optim.Adam, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-
-
-def _find_process(device: str) -> _Process:
-    """From torchrun's environment; joins the process group on the first call."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
-        return _Process(0, 1, pick_device(device))
-    rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
-    on_gpu = torch.cuda.is_available() and device != "cpu"
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
-    if on_gpu:
-        torch.cuda.set_device(local)
-    return _Process(rank, count, torch.device("cuda", local) if on_gpu else torch.device("cpu"))
-
-
-def _precision(config: TrainingConfig, device: torch.device) -> torch.dtype:
-    """bf16 where the device computes in it (CUDA from 8.0, CPUs with AVX512-BF16 or AMX), else fp32; or as asked."""
-    wanted = config.schedule.precision
-    if wanted == "auto":
-        if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        fast = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
-    if wanted == "fp16" and device.type != "cuda":
-        raise UsageError("fp16 training needs CUDA", remedy='use schedule.precision = "bf16"')
-    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[wanted]
-
-
 @dataclass(slots=True)
 class _Meter:
     """Sums since the last report; those of the loader, which runs ahead, since the beginning."""
@@ -629,8 +591,16 @@ class _Meter:
     loader_seconds: float = 0.0
     loaded: int = 0
     step_seconds: float = 0.0
-    losses: list[float] = field(default_factory=list[float])
+    losses: list[Tensor] = field(default_factory=list[Tensor])
+    """On the device: reading one waits for its step."""
     began: float = field(default_factory=time.monotonic)
+
+    def mean_loss(self) -> float:
+        """Waits for the steps since the last report, whose time it counts."""
+        began = time.perf_counter()
+        losses = torch.stack(self.losses).tolist()
+        self.step_seconds += time.perf_counter() - began
+        return float(np.mean(losses))
 
     def clear(self) -> None:
         self.step_seconds = 0.0
@@ -672,21 +642,23 @@ class _Log:
         with self.path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
-    def _append(self, rows: list[dict[str, Any]]) -> None:
+    def _append(self, rows: list[dict[str, Any]], path: Path | None = None) -> None:
+        path = path or self.path
         self.folder.mkdir(parents=True, exist_ok=True)
-        fresh = not self.path.exists()
-        with self.path.open("a", newline="", encoding="utf-8") as file:
+        with path.open("a", newline="", encoding="utf-8") as file:
             writer: csv.DictWriter[str] = csv.DictWriter(file, self._FIELDS)
-            if fresh:
+            if file.tell() == 0:
                 writer.writeheader()
             writer.writerows(rows)
 
     def cut(self, step: int) -> None:
         """Takes out what was logged after the checkpoint: those steps come again."""
-        kept = [row for row in self.rows() if int(row["step"]) <= step]
-        self.path.unlink(missing_ok=True)
-        if kept:
-            self._append(list(kept))
+        if not self.path.exists():
+            return
+        partial = self.path.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        self._append([row for row in self.rows() if int(row["step"]) <= step], partial)
+        partial.replace(self.path)
 
     def add(self, update: StepUpdate | ValidationUpdate, tensorboard: bool) -> None:
         if isinstance(update, StepUpdate):

@@ -1,16 +1,16 @@
 """Trains the video models: three decoded frames and their quantiser maps → the middle frame.
 
 The pool of clips (`ns_video.training.video_clips`) is made first or grows beside the training. Resuming a training
-whose pool is complete goes on exactly where it stopped: the batch of a step depends on the seed and the step alone.
+whose pool is complete goes on exactly where it stopped: a batch depends on the seed, the step and the rank alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
-import tomllib
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ns_video.conditioning import QUANTISER_PLANES
 from ns_video.errors import InputError, UsageError
@@ -33,7 +33,18 @@ from ns_video.media.training_clips import (
 )
 from ns_video.networks.ns_restore import SIZES, NsRestore, NsRestoreConfig
 from ns_video.prefetch import prefetch
+from ns_video.training.checkpoint import (
+    CHECKPOINT,
+    WholeSteps,
+    check_output,
+    read_checkpoint,
+    take_up,
+    write_checkpoint,
+)
+from ns_video.training.config import read_flat
+from ns_video.training.evaluate import psnr
 from ns_video.training.optimizer import OPTIMIZERS, Muon
+from ns_video.training.process import Arithmetic, Process, find_process
 from ns_video.training.start import grow_from
 from ns_video.training.video_clips import ClipPair, read_pair
 from ns_video.weights import Metadata, save_model
@@ -97,6 +108,8 @@ class VideoTraining:
             raise UsageError(f"optimizer '{self.optimizer}' is unknown", remedy=f"known are {', '.join(OPTIMIZERS)}")
         if self.crop % 4 or self.frames not in (1, 3) or self.batch < 1 or self.steps < 1:
             raise UsageError("crop must be a multiple of 4, frames 1 or 3, batch and steps at least 1")
+        if self.crop < 4 or self.seed < 0 or self.validate_every < 1 or not self.rate >= 0:
+            raise UsageError("crop must be at least 4, seed and rate at least 0, validate_every at least 1")
 
 
 def read_config(path: Path, **changes: Any) -> VideoTraining:
@@ -105,21 +118,15 @@ def read_config(path: Path, **changes: Any) -> VideoTraining:
     Raises:
         UsageError: the file can't be read, or a key or value is wrong.
     """
-    try:
-        table = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} can't be read: {error}") from error
-    known = {field.name for field in dataclasses.fields(VideoTraining)}
-    table = {key: value for key, value in table.items() if key != "make"} | changes
-    if unknown := sorted(set(table) - known):
-        raise UsageError(f"{path} has unknown keys: {', '.join(unknown)}")
-    for key in ("cache", "output", "validation", "start"):
-        if table.get(key) is not None:
-            table[key] = Path(table[key])
-    try:
-        return VideoTraining(**table)
-    except TypeError as error:
-        raise UsageError(f"{path}: {error}") from error
+    return read_flat(VideoTraining, path, changes)
+
+
+def identity(config: Any) -> str:
+    """What must be equal for a training on clips to be resumed: all but where things lie and how often it is saved."""
+    table = dataclasses.asdict(config)
+    for key in ("cache", "output", "validation", "save_seconds", "validate_every"):
+        table.pop(key)
+    return json.dumps(table, sort_keys=True, default=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +231,9 @@ class Pool:
         return self._damage[path, t]
 
 
-def draw_batch(pool: Pool, config: VideoTraining, step: int) -> Batch:
-    """The batch of one step: depends on the pool, the seed and the step alone."""
-    rng = np.random.default_rng((config.seed, step))
+def draw_batch(pool: Pool, config: VideoTraining, step: int, rank: int = 0) -> Batch:
+    """The batch of one step: depends on the pool, the seed, the step and the rank alone."""
+    rng = np.random.default_rng((config.seed, step, rank))
     samples = [_draw_sample(pool, config, rng) for _ in range(config.batch)]
     stacked = [torch.from_numpy(np.stack([sample[i] for sample in samples])) for i in range(7)]
     return Batch(*stacked)
@@ -268,14 +275,16 @@ def _draw_sample(pool: Pool, config: VideoTraining, rng: np.random.Generator) ->
     return y, c, truth_y, truth_c, q, np.array(kind, np.int64), damage
 
 
-def batch_loss(network: NsRestore, batch: Batch, config: VideoTraining) -> tuple[Tensor, Tensor]:
+def batch_loss(
+    network: nn.Module, batch: Batch, config: VideoTraining, arithmetic: Arithmetic
+) -> tuple[Tensor, Tensor]:
     """(loss, gain): relative error of the crops, and the mean PSNR-Y gain in dB (detached).
 
     Errors are divided by the whole frame's, so that each clip counts alike in dB, however strong its damage.
     """
     x = pictures_to_network(batch.luma, batch.chroma).contiguous(memory_format=torch.channels_last)
     side = side_planes(batch.steps, batch.types)
-    with torch.autocast("cpu", torch.bfloat16):
+    with arithmetic.autocast():
         y = network(x, side)
     y = y.float()
     middle = (config.frames // 2) * 3
@@ -306,20 +315,15 @@ def restore_luma(network: NsRestore, pair: ClipPair, steps: np.ndarray, t: int) 
     luma, cb, cr = split_planes(pair.coded.pictures)
     order = (t, max(t - 1, 0), min(t + 1, frames - 1))
     q = np.stack([steps[i].repeat(BLOCK, 0).repeat(BLOCK, 1)[: luma.shape[1], : luma.shape[2]] for i in order])
+    device = network.tail.weight.device
     x = pictures_to_network(
-        torch.from_numpy(np.stack([luma[i] for i in seen]))[None],
-        torch.from_numpy(np.stack([np.stack((cb[i], cr[i])) for i in seen]))[None],
+        torch.from_numpy(np.stack([luma[i] for i in seen]))[None].to(device),
+        torch.from_numpy(np.stack([np.stack((cb[i], cr[i])) for i in seen]))[None].to(device),
     )
-    side = side_planes(torch.from_numpy(q)[None], torch.tensor([int(pair.coded.types[t])]))
+    side = side_planes(torch.from_numpy(q)[None].to(device), torch.tensor([int(pair.coded.types[t])], device=device))
     with torch.inference_mode():
         y = network(x.contiguous(memory_format=torch.channels_last), side)
-    return (y[0, 0] * LUMA_SPAN + BLACK).round().clamp(0, 255).byte().numpy()
-
-
-def luma_psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """PSNR of two uint8 planes in dB, 100 where they are equal."""
-    error = float(((a.astype(np.float32) - b.astype(np.float32)) ** 2).mean())
-    return 100.0 if error == 0 else 10 * math.log10(255.0**2 / error)
+    return (y[0, 0] * LUMA_SPAN + BLACK).round().clamp(0, 255).byte().cpu().numpy()
 
 
 def validate(network: NsRestore, folder: Path, no_map: bool = False) -> dict[str, float]:
@@ -336,7 +340,7 @@ def validate(network: NsRestore, folder: Path, no_map: bool = False) -> dict[str
         for t in np.linspace(1, len(pair.truth) - 2, 3).round().astype(int):
             truth = pair.truth[t, :height]
             restored = restore_luma(network, pair, steps, int(t))
-            gains.append(luma_psnr(restored, truth) - luma_psnr(pair.coded.pictures[t, :height], truth))
+            gains.append(psnr(restored, truth) - psnr(pair.coded.pictures[t, :height], truth))
         groups.setdefault(path.stem.split("-")[0], []).append(float(np.mean(gains)))
     result = {name: float(np.mean(values)) for name, values in groups.items()}
     return result | {"worst": min(min(values) for values in groups.values())} if groups else result
@@ -349,31 +353,31 @@ class _State:
     network: NsRestore
     averaged: NsRestore
     optimizer: torch.optim.Optimizer
+    arithmetic: Arithmetic
     step: int = 0
 
-    def save(self, path: Path) -> None:
-        content = {
+    def content(self, config: VideoTraining) -> dict[str, Any]:
+        return {
+            "training": identity(config),
             "config": dataclasses.asdict(self.network.config),
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.arithmetic.state(),
             "step": self.step,
         }
-        partial = path.with_name(path.name + ".partial")
-        torch.save(content, partial)
-        partial.replace(path)
 
-    def load(self, path: Path) -> None:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+    def load(self, content: dict[str, Any]) -> None:
         self.network.load_state_dict(content["network"])
         self.averaged.load_state_dict(content["averaged"])
         self.optimizer.load_state_dict(content["optimizer"])
+        self.arithmetic.load(content.get("scaler", {}))
         self.step = int(content["step"])
 
 
 def load_checkpoint(path: Path) -> NsRestore:
     """The averaged network of a checkpoint, ready to run."""
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = read_checkpoint(path)
     config = dict(content["config"])
     config["blocks"] = tuple(config["blocks"])
     network = NsRestore(NsRestoreConfig(**config))
@@ -436,54 +440,65 @@ def _make_optimizer(network: NsRestore, config: VideoTraining) -> torch.optim.Op
     return Muon(groups, lr=config.rate)
 
 
-def train_video(config: VideoTraining, *, resume: bool = True) -> Iterator[VideoUpdate]:
+def train_video(config: VideoTraining, device: str = "auto", *, resume: bool = False) -> Generator[VideoUpdate]:
     """Trains to `config.steps`, one update a step; the checkpoint is `output`/checkpoint.pt, the model `model_file`.
 
-    With `resume` an unfinished training in `output` goes on; closing the iterator leaves a checkpoint.
-    Raises InputError where the pool is empty.
+    With `resume` the unfinished training in `output` goes on; closing the iterator leaves a checkpoint.
+
+    Raises:
+        InputError: the pool is empty; ResumeError, UsageError: as `check_output` and `take_up`; DeviceError.
     """
+    check_output(config.output / CHECKPOINT, model_file(config), resume=resume)
+    return _train(config, find_process(device), resume)
+
+
+def _train(config: VideoTraining, process: Process, resume: bool) -> Generator[VideoUpdate]:
     torch.manual_seed(config.seed)
-    network = NsRestore(network_config(config)).to(memory_format=torch.channels_last)
+    network = NsRestore(network_config(config))
     if config.start is None:
         centre_head(network, config.head_gain)
-    averaged = NsRestore(network_config(config)).eval()
-    averaged.load_state_dict(network.state_dict())
-    optimizer = _make_optimizer(network, config)
-    state = _State(network, averaged, optimizer)
-    config.output.mkdir(parents=True, exist_ok=True)
-    checkpoint = config.output / "checkpoint.pt"
-    if resume and checkpoint.exists():
-        state.load(checkpoint)
-    elif config.start is not None:
+    elif not resume:
         begun = _weights_of(config.start)
         own = network.state_dict()
         if any(key not in own or own[key].shape != tensor.shape for key, tensor in begun.items()):
             raise UsageError(f"{config.start} is another network than size '{config.size}' makes or can grow from")
         grow_from(network, begun)
-        averaged.load_state_dict(network.state_dict())
+    network.to(process.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  torch's stub lacks it
+    averaged = NsRestore(network_config(config)).to(process.device).eval()
+    averaged.load_state_dict(network.state_dict())
+    state = _State(network, averaged, _make_optimizer(network, config), Arithmetic("auto", process.device))
+    checkpoint = config.output / CHECKPOINT
+    if resume:
+        take_up(checkpoint, identity(config), state.load)
     pool = Pool(config.cache)
     pool.names()
+    model = process.distributed(network)
     batches = prefetch(
-        (draw_batch(pool, config, step) for step in range(state.step, config.steps)),
+        (process.pinned(draw_batch(pool, config, step, process.rank)) for step in range(state.step, config.steps)),
         8,
         size_of=lambda _: 1,
         name="batches",
     )
+    first, steps = state.step, WholeSteps()
     began = saved = time.monotonic()
     try:
         for batch in batches:
-            update = _step(state, batch, config, began)
-            if state.step % config.validate_every == 0 and config.validation is not None:
+            with steps:
+                loss, gain = _step(state, model, process.sent(batch), config)
+            update = VideoUpdate(state.step, float(loss), float(gain), time.monotonic() - began)
+            if process.leads and state.step % config.validate_every == 0 and config.validation is not None:
                 groups = validate(state.averaged, config.validation, config.no_map)
                 update = dataclasses.replace(update, validation=groups)
-            if time.monotonic() - saved > config.save_seconds:
-                state.save(checkpoint)
+            if process.leads and time.monotonic() - saved > config.save_seconds:
+                write_checkpoint(checkpoint, state.content(config))
                 saved = time.monotonic()
             yield update
     finally:
         batches.close()
-        state.save(checkpoint)
-    save_model(state.averaged, model_file(config), Metadata("ns_restore", "quantiser", "ycbcr"))
+        if process.leads and steps.whole and state.step > first:
+            write_checkpoint(checkpoint, state.content(config))
+    if process.leads:
+        save_model(state.averaged, model_file(config), Metadata("ns_restore", "quantiser", "ycbcr"))
 
 
 def model_file(config: VideoTraining) -> Path:
@@ -491,18 +506,16 @@ def model_file(config: VideoTraining) -> Path:
     return config.output / "video.safetensors"
 
 
-def _step(state: _State, batch: Batch, config: VideoTraining, began: float) -> VideoUpdate:
+def _step(state: _State, model: nn.Module, batch: Batch, config: VideoTraining) -> tuple[Tensor, Tensor]:
+    """`batch_loss` before the step; on the device."""
     rate = learning_rate(config, state.step)
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["share"]
-    state.optimizer.zero_grad(set_to_none=True)
-    loss, gain = batch_loss(state.network, batch, config)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
-    state.optimizer.step()
+    loss, gain = batch_loss(model, batch, config, state.arithmetic)
+    state.arithmetic.descend(loss, state.network, state.optimizer, 1.0)
     state.step += 1
     decay = min(config.average, state.step / (state.step + 9.0)) if config.start is None else config.average
     with torch.no_grad():
         for mean, value in zip(state.averaged.parameters(), state.network.parameters(), strict=True):
             mean.lerp_(value, 1.0 - decay)
-    return VideoUpdate(state.step, float(loss.detach()), float(gain), time.monotonic() - began)
+    return loss.detach(), gain

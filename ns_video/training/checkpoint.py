@@ -1,0 +1,103 @@
+"""Checkpoints of all trainings: written whole or not at all, between steps, and never over another training's."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+
+from ns_video.errors import ResumeError, UsageError
+
+CHECKPOINT = "checkpoint.pt"
+"""Its name in the output folder."""
+
+
+def check_output(checkpoint: Path, model: Path, *, resume: bool) -> None:
+    """What a training finds where it is going to write.
+
+    Raises:
+        ResumeError: there is nothing to resume; UsageError: a new training would overwrite an old one's results.
+    """
+    if resume and not checkpoint.exists():
+        raise ResumeError(f"there is no checkpoint {checkpoint}", remedy="train without --resume")
+    if not resume and checkpoint.exists():
+        raise UsageError(f"{checkpoint} is there already", remedy="add --resume, or choose another output")
+    if not resume and model.exists():
+        raise UsageError(f"{model} is there already", remedy="choose another output")
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(content, partial)
+    partial.replace(path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `write_checkpoint` wrote, on the CPU: the networks and optimizers that take it have their own device.
+
+    Raises:
+        ResumeError: it is damaged or not there.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever its unpickler meets
+        raise ResumeError(f"{path} can't be read: {error}") from error
+
+
+def take_up(path: Path, training: str, load: Callable[[dict[str, Any]], None]) -> None:
+    """Reads a checkpoint into the training that it is of: `training` says what must be equal.
+
+    Raises:
+        ResumeError: it is damaged, not there, or another training's.
+    """
+    content = read_checkpoint(path)
+    if content.get("training", training) != training:  # those from before 0.6.0 don't tell
+        raise ResumeError(f"{path} belongs to another configuration", remedy="choose another output")
+    try:
+        load(content)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ResumeError(f"{path} doesn't fit this training: {error}") from error
+
+
+class WholeSteps:
+    """`with` around each step: Ctrl-C waits for the step's end, so that a checkpoint is never that of half a step.
+
+    A second Ctrl-C doesn't wait.
+    """
+
+    def __init__(self) -> None:
+        self.whole = True
+        """False once a step was cut short: the state is then that of no step."""
+        self._asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> None:
+        self._asked = False
+        # Signals reach the main thread alone; a handler that isn't Python's is left where it is.
+        self._before = (
+            signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+        )
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._ask)
+        self.whole = False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.whole = kind is None
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+        if self._asked and self.whole:
+            signal.raise_signal(signal.SIGINT)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked and callable(self._before):
+            self._before(number, frame)
+        self._asked = True
