@@ -21,13 +21,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ns_video.conditioning import example_planes
-from ns_video.device import PRECISIONS, divide_threads, synchronise
+from ns_video.device import PRECISIONS, synchronise
 from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer
 from ns_video.errors import InputError
 from ns_video.flow import FlowTimes, Meters, decoded_ahead, enhanced_ahead, settle
 from ns_video.frame import Frame, QuantiserMap
 from ns_video.jpeg_tables import ijg_tables
-from ns_video.machine import peak_memory, usable_cores
+from ns_video.machine import codec_threads, peak_memory, usable_cores
 from ns_video.media.bench_clip import picture
 from ns_video.media.carried import carry_quantisers
 from ns_video.media.decode import DecodeOptions, open_clip
@@ -187,7 +187,7 @@ def measure_clip(clip: Path, folder: Path, options: BenchOptions) -> Generator[s
     yield "decoding"
     held, video, decode = _measure_decode(clip, options)
     first = held[0]
-    threads = divide_threads(torch.device("cpu")).codec
+    threads = codec_threads()
     rows: list[EnhanceSpeed] = []
     enhancers: list[Enhancer] = []
     for model in options.models:
@@ -407,7 +407,7 @@ def _measure_whole(
 
 
 def _decode_options() -> DecodeOptions:
-    return DecodeOptions(threads=divide_threads(torch.device("cpu")).codec, quantisers=True, deinterlace="off")
+    return DecodeOptions(threads=codec_threads(), quantisers=True, deinterlace="off")
 
 
 def _until(frames: Iterable[Frame], watch: _Watch, seconds: float) -> Generator[Frame]:

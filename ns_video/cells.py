@@ -26,6 +26,7 @@ _LEAST_DETAIL = {"mosaic": (2.0 / 255) ** 2, "shrunk": (0.25 / 255) ** 2}
 """Mean squared error of a wrong grid below which a picture is too flat to tell."""
 _ROUNDING = (0.5 / 255) ** 2
 """Mean squared error that rounding alone may leave."""
+_CPU = torch.device("cpu")
 _BLOCK_CELLS, _NEIGHBOURS = 256, 11
 _LINES = 96
 """Rows and columns looked at, at least."""
@@ -59,7 +60,7 @@ def cell_counts(kind: Kind, height: int, width: int, pitch: int) -> tuple[int, i
 class _Axis:
     """Rows or columns of pixels and the cells they were made of, in OpenCV's geometry."""
 
-    def __init__(self, kind: Kind, length: int, cells: int, shift: float) -> None:
+    def __init__(self, kind: Kind, length: int, cells: int, shift: float, device: torch.device) -> None:
         """`shift`: the pixels lie that many px to the right of where they would."""
         self._kind, self._cells = kind, cells
         place = np.arange(length) + shift
@@ -70,36 +71,56 @@ class _Axis:
             at = np.clip((place + 0.5) * (cells / length) - 0.5, 0, cells - 1)
             first = np.minimum(at.astype(np.int64), max(0, cells - 2))
             weight = at - first
-        self._first = torch.from_numpy(first)
-        self._second = torch.from_numpy(np.minimum(first + 1, cells - 1))
-        self._weight = torch.from_numpy(weight).float()
-        self._count = torch.from_numpy(np.maximum(np.bincount(first, minlength=cells), 1)).float()
-        self.width_at = self._count[self._first]
+        count = np.maximum(np.bincount(first, minlength=cells), 1)
+        second = np.minimum(first + 1, cells - 1)
+        part = weight.astype(np.float32)
+        places, shares = _shares(first, second, part, cells)
+        band = None if kind == "mosaic" else _inverse_band(first, weight, cells).astype(np.float32)
+        self._first, self._second = torch.from_numpy(first).to(device), torch.from_numpy(second).to(device)
+        self._weight = torch.from_numpy(part).to(device)
+        self._count = torch.from_numpy(count).float()[:, None].to(device)
+        self._places, self._shares = torch.from_numpy(places).to(device), torch.from_numpy(shares)[..., None].to(device)
+        self._inverse = None if band is None else torch.from_numpy(band)[..., None].to(device)
+        self.width_at = self._count[self._first, 0]
         """Pixels of the cell that each pixel lies in."""
-        self._inverse = None if kind == "mosaic" else torch.from_numpy(_inverse_band(first, weight, cells)).float()
 
     def spread(self, cells: Tensor) -> Tensor:
         """(..., cells) → (..., length)."""
-        device = cells.device
-        near = cells[..., self._first.to(device)]
+        near = cells[..., self._first]
         if self._kind == "mosaic":
             return near
-        return torch.lerp(near, cells[..., self._second.to(device)], self._weight.to(device))
+        return torch.lerp(near, cells[..., self._second], self._weight)
 
     def shrink(self, pixels: Tensor) -> Tensor:
         """(..., length) → (..., cells): the least-squares inverse of `spread`."""
-        device = pixels.device
-        sums = torch.zeros(*pixels.shape[:-1], self._cells, device=device)
+        rows = pixels.transpose(-1, -2).contiguous()  # quicker to gather
+        sums = torch.zeros(*rows.shape[:-2], self._cells, rows.shape[-1], device=rows.device)
+        for place, share in zip(self._places, self._shares, strict=True):  # index_add_ has no fixed order on CUDA
+            sums.add_(rows.index_select(-2, place).mul_(share))
         if self._inverse is None:
-            return sums.index_add_(-1, self._first.to(device), pixels) / self._count.to(device)
-        weight, band = self._weight.to(device), self._inverse.to(device)
-        sums.index_add_(-1, self._first.to(device), pixels * (1 - weight))
-        sums.index_add_(-1, self._second.to(device), pixels * weight)
-        padded = F.pad(sums, (_NEIGHBOURS, _NEIGHBOURS))
+            return (sums / self._count).transpose(-1, -2)
+        padded = F.pad(sums, (0, 0, _NEIGHBOURS, _NEIGHBOURS))
         result = torch.zeros_like(sums)
-        for offset in range(2 * _NEIGHBOURS + 1):
-            result.addcmul_(padded[..., offset : offset + self._cells], band[offset])
-        return result
+        for offset, factor in enumerate(self._inverse):
+            result.addcmul_(padded[..., offset : offset + self._cells, :], factor)
+        return result.transpose(-1, -2)
+
+
+def _shares(first: np.ndarray, second: np.ndarray, weight: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """(taps, cells) pixels that have a share in each cell, and their shares; as many taps as the widest cell needs.
+
+    Pixel i has 1 - weight[i] in first[i] and weight[i] in second[i]. Cells with fewer pixels repeat one, with share 0.
+    """
+    pixels = np.tile(np.arange(len(first)), 2)
+    owners, shares = np.concatenate((first, second)), np.concatenate((1 - weight, weight))
+    order = np.flatnonzero(shares)
+    order = order[np.argsort(owners[order], kind="stable")]
+    pixels, owners, shares = pixels[order], owners[order], shares[order]
+    counts = np.bincount(owners, minlength=cells)
+    begins = np.cumsum(counts) - counts
+    taps = np.arange(counts.max())[:, None]
+    at = np.minimum(begins + np.minimum(taps, np.maximum(counts - 1, 0)), len(pixels) - 1)
+    return pixels[at], np.where(taps < counts, shares[at], np.float32(0))
 
 
 def _inverse_band(first: np.ndarray, weight: np.ndarray, cells: int) -> np.ndarray:
@@ -123,16 +144,18 @@ def _inverse_band(first: np.ndarray, weight: np.ndarray, cells: int) -> np.ndarr
 
 
 @lru_cache(maxsize=32)
-def _axis(kind: Kind, length: int, cells: int, shift: float) -> _Axis:
-    return _Axis(kind, length, cells, shift)
+def _axis(kind: Kind, length: int, cells: int, shift: float, device: torch.device = _CPU) -> _Axis:
+    return _Axis(kind, length, cells, shift, device)
 
 
 def shrink(picture: Tensor, kind: Kind, pitch: int) -> Tensor:
     """(..., H, W) → (..., rows, columns), one sample per cell: the inverse of how the cells were enlarged."""
     height, width = picture.shape[-2:]
     rows, columns = cell_counts(kind, height, width, pitch)
-    narrow = _axis(kind, width, columns, 0.0).shrink(picture.float())
-    return _axis(kind, height, rows, 0.0).shrink(narrow.transpose(-1, -2)).transpose(-1, -2).contiguous()
+    narrow = _axis(kind, width, columns, 0.0, picture.device).shrink(picture.float())
+    return (
+        _axis(kind, height, rows, 0.0, picture.device).shrink(narrow.transpose(-1, -2)).transpose(-1, -2).contiguous()
+    )
 
 
 def _misfit(lines: Tensor, kind: Kind, cells: int, shift: float) -> Tensor:

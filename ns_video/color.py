@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ns_video.frame import MATRIX_YCGCO, ColorInfo, PixelFormat, Plane, effective_matrix, is_full_range
+from ns_video.upload import upload
 
 Domain = Literal["rgb", "ycbcr"]
 
@@ -31,6 +33,7 @@ _LUMA_WEIGHTS: dict[int, tuple[float, float]] = {
     10: (0.2627, 0.0593),  # BT.2020 constant luminance, taken as non-constant: only for what a network sees
 }
 _BT709 = 1
+_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 _CENTRE_LOCATIONS = frozenset({2, 4, 6})  # libav's AVChromaLocation: center, top, bottom: horizontally centred
 _TOP_LOCATIONS = frozenset({3, 4})  # topleft, top: vertically on the even luma rows
 _BOTTOM_LOCATIONS = frozenset({5, 6})
@@ -60,14 +63,10 @@ def ycbcr_to_rgb(ycbcr: Tensor, matrix: int = _BT709) -> Tensor:
 
 def as_tensors(planes: Sequence[Plane], device: torch.device | str = "cpu") -> tuple[Tensor, ...]:
     """Integer planes on the device, (H, W) each, uint8 or uint16; shares memory with numpy on the CPU."""
-    target = torch.device(device)
     moved: list[Tensor] = []
     for plane in planes:
         array = plane if plane.flags.c_contiguous and plane.flags.writeable else np.array(plane, order="C")
-        tensor = torch.from_numpy(array)
-        if target.type == "cuda":
-            tensor = tensor.pin_memory().to(target, non_blocking=True)
-        moved.append(tensor.to(target))
+        moved.append(upload(torch.from_numpy(array), device))
     return tuple(moved)
 
 
@@ -118,14 +117,14 @@ def recompose(
     *,
     size: tuple[int, int] | None = None,
 ) -> tuple[Tensor, ...]:
-    """planes + round(down(change)), as integer tensors of the planes' dtype on the change's device.
+    """planes + round(down(change)), as integer tensors of the planes' dtype on the change's device, else on their own.
 
     `change` is (1, 3, H, W) float32 in `domain` at the output size: strength * (restored - seen); None is no change.
     `size` is the output's (H, W) where it differs from the input's: then the planes are resampled (antialiased
     bicubic) before the change is added. Results are clipped to [0, 2**bit_depth - 1]; a sample whose change rounds
     to zero is left as it is. Alpha is never changed, only resampled.
     """
-    tensors = _on_device(planes, "cpu" if change is None else change.device)
+    tensors = _on_device(planes, None if change is None else change.device)
     height, width = tensors[0].shape
     resized = size is not None and size != (height, width)
     if change is None and not resized:
@@ -175,20 +174,21 @@ def sharpening(picture: Tensor, amount: float, domain: Domain) -> Tensor:
     else:
         kr, kb = _LUMA_WEIGHTS[_BT709]
         luma = picture[:, 0:1] * kr + picture[:, 1:2] * (1 - kr - kb) + picture[:, 2:3] * kb
-    kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=picture.device) / 16.0
     soft = F.pad(luma, (2, 2, 2, 2), mode="replicate")
-    soft = F.conv2d(F.conv2d(soft, kernel.view(1, 1, 1, 5)), kernel.view(1, 1, 5, 1))
+    for axis in (3, 2):
+        soft = _filter(soft, _BINOMIAL, axis)
     added = (luma - soft) * amount
     if domain == "rgb":
         return added.expand(-1, 3, -1, -1)
     return torch.cat((added, torch.zeros_like(added), torch.zeros_like(added)), 1)
 
 
-def _on_device(planes: Sequence[Plane] | Sequence[Tensor], device: torch.device | str) -> tuple[Tensor, ...]:
+def _on_device(planes: Sequence[Plane] | Sequence[Tensor], device: torch.device | str | None) -> tuple[Tensor, ...]:
+    """The planes as tensors on a device; None: where they are."""
     tensors = [plane for plane in planes if isinstance(plane, Tensor)]
     if len(tensors) == len(planes):
-        return tuple(tensor.to(device) for tensor in tensors)
-    return as_tensors([plane for plane in planes if not isinstance(plane, Tensor)], device)
+        return tuple(tensors if device is None else (tensor.to(device) for tensor in tensors))
+    return as_tensors([plane for plane in planes if not isinstance(plane, Tensor)], device or "cpu")
 
 
 def _is_gray(format: PixelFormat) -> bool:
@@ -216,7 +216,12 @@ def _normalise(plane: Tensor, scale: tuple[float, float]) -> Tensor:
 
 
 def _chroma_offset(like: Tensor) -> Tensor:
-    return torch.tensor([0.0, 0.5, 0.5], dtype=like.dtype, device=like.device).view(1, 3, 1, 1)
+    return _offset_on(like.dtype, like.device)
+
+
+@cache
+def _offset_on(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor([0.0, 0.5, 0.5], dtype=dtype, device=device).view(1, 3, 1, 1)
 
 
 def _mix(picture: Tensor, matrix: Tensor) -> Tensor:
@@ -297,17 +302,10 @@ def _reduce_chroma(change: Tensor, format: PixelFormat, color: ColorInfo, domain
     vertical, horizontal = _cosited(format, color) if domain == "rgb" else (False, False)
     for axis, factor, cosited in ((2, fy, vertical), (3, fx, horizontal)):
         if cosited and factor > 1:
-            kernel = torch.tensor([1.0 - abs(k) / factor for k in range(1 - factor, factor)], device=change.device)
-            kernel = (kernel / factor).view(1, 1, *((-1, 1) if axis == 2 else (1, -1)))
             reach = factor - 1
             padded = F.pad(change, (0, 0, reach, 0) if axis == 2 else (reach, 0, 0, 0), mode="replicate")
-            count = change.shape[1]
-            change = F.conv2d(
-                padded,
-                kernel.expand(count, -1, -1, -1),
-                stride=(factor, 1) if axis == 2 else (1, factor),
-                groups=count,
-            )
+            triangle = [(1.0 - abs(k) / factor) / factor for k in range(1 - factor, factor)]
+            change = _filter(padded, triangle, axis, factor)
         elif factor > 1:
             parts = [change[:, :, k::factor] if axis == 2 else change[..., k::factor] for k in range(factor)]
             total = parts[0] + parts[1]
@@ -315,6 +313,18 @@ def _reduce_chroma(change: Tensor, format: PixelFormat, color: ColorInfo, domain
                 total = total.add_(part)
             change = total.mul_(1.0 / factor)
     return change
+
+
+def _filter(picture: Tensor, taps: Sequence[float], axis: int, step: int = 1) -> Tensor:
+    """(N, C, H, W) filtered along an axis, every `step`-th result; in fp32, where CUDA's convolutions take TF32."""
+    results = range(0, picture.shape[axis] - len(taps) + 1, step)
+    total: Tensor | None = None
+    for place, weight in enumerate(taps):
+        shown = slice(place, place + results[-1] + 1, step)
+        part = picture[:, :, shown] if axis == 2 else picture[..., shown]
+        total = part * weight if total is None else total.add_(part, alpha=weight)
+    assert total is not None
+    return total
 
 
 def _plane_changes(
@@ -355,6 +365,20 @@ def _resample_axis(picture: Tensor, length: int, phase: float, axis: int) -> Ten
     source = picture.shape[axis]
     if source == length and phase == 0.0:
         return picture
+    index, weight = _cubic_taps(source, length, phase, picture.device)
+    shape = [1] * picture.dim()
+    shape[axis] = length
+    total: Tensor | None = None
+    for place, share in zip(index, weight, strict=True):
+        part = picture.index_select(axis, place) * share.view(shape)
+        total = part if total is None else total.add_(part)
+    assert total is not None
+    return total
+
+
+@lru_cache(maxsize=16)
+def _cubic_taps(source: int, length: int, phase: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(taps, length) indices into `source` samples, and their weights."""
     ratio = source / length
     support = max(1.0, ratio)
     place = (torch.arange(length, dtype=torch.float64) + 0.5 + phase) * ratio - 0.5 - phase
@@ -366,13 +390,5 @@ def _resample_axis(picture: Tensor, length: int, phase: float, axis: int) -> Ten
     far = ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
     weight = torch.where(distance <= 1, near, torch.where(distance < 2, far, torch.zeros_like(far)))
     weight = weight / weight.sum(1, keepdim=True)
-    index = index.clamp_(0, source - 1).to(picture.device)
-    weight = weight.to(picture.device, torch.float32)
-    shape = [1] * picture.dim()
-    shape[axis] = length
-    total: Tensor | None = None
-    for tap in range(taps):
-        part = picture.index_select(axis, index[:, tap]) * weight[:, tap].view(shape)
-        total = part if total is None else total.add_(part)
-    assert total is not None
-    return total
+    index = index.clamp_(0, source - 1).T.contiguous()
+    return index.to(device), weight.T.to(torch.float32).contiguous().to(device)

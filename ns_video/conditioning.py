@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ns_video.frame import JpegTables, QuantiserMap
+from ns_video.upload import upload
 
 JPEG_PLANES = 7
 """luma low, luma middle, luma high, chroma low, chroma high, subsampling, gate."""
@@ -87,7 +88,7 @@ def _fill(target: Tensor, blocks: Tensor, block: int) -> None:
         return
     height, width = target.shape
     rows, columns = -(-height // block), -(-width // block)
-    blocks = blocks.to(target.device)
+    blocks = upload(blocks, target.device)
     down, right = max(0, rows - blocks.shape[-2]), max(0, columns - blocks.shape[-1])
     if down or right:
         blocks = F.pad(blocks, (0, right, 0, down), mode="replicate")

@@ -12,12 +12,16 @@ expects another kind of picture, the file has the last word.
 
 from __future__ import annotations
 
+from functools import cache
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ns_video.frame import JpegTables
 from ns_video.jpeg_tables import JFIF_YCBCR, dct_matrix
+from ns_video.upload import upload
 
 WIDTH = 0.33
 """Half the width of an interval in steps. 0.5 is certain; narrower ones hold most coefficients and less of a network's
@@ -35,6 +39,22 @@ _QUIET = 0.05
 _FEW, _SMOOTH = 0.001, 12.0
 """Share of luma coefficients that aren't zero below which a picture is no more than flat blocks; and the mean
 difference of neighbouring blocks, 8-bit steps, up to which they are a smooth picture and not drawn on the grid."""
+
+
+class JpegMatrices(NamedTuple):
+    """(8, 8) DCT, (3, 3) RGB to YCbCr and back, float32."""
+
+    dct: Tensor
+    to_ycbcr: Tensor
+    to_rgb: Tensor
+
+
+@cache
+def jpeg_matrices(device: torch.device) -> JpegMatrices:
+    """On a device, once: each copy to a GPU takes the host's time."""
+    to_ycbcr = torch.from_numpy(JFIF_YCBCR)
+    matrices = (torch.from_numpy(dct_matrix()), to_ycbcr, torch.linalg.inv(to_ycbcr))
+    return JpegMatrices(*(matrix.to(device) for matrix in matrices))
 
 
 def _coefficients(plane: Tensor, dct: Tensor) -> Tensor:
@@ -55,8 +75,8 @@ def hold(
     inner = _whole_blocks(decoded, phase)
     if inner is None:
         return restored
-    dct, to_ycbcr = (torch.from_numpy(matrix).to(restored.device) for matrix in (dct_matrix(), JFIF_YCBCR))
-    step = torch.from_numpy(tables.luma.astype(np.float32)).to(restored.device)
+    dct, to_ycbcr, _ = jpeg_matrices(restored.device)
+    step = upload(torch.from_numpy(tables.luma.astype(np.float32)), restored.device)
     was, now = (_coefficients(_weighted(picture[0][inner], to_ycbcr[0]) - 128, dct) for picture in (decoded, restored))
     moved = project(restored, decoded, tables, phase, width)
     return torch.lerp(decoded.to(restored.dtype), moved, belief(was, now, step))
@@ -88,12 +108,12 @@ def project(
     if inner is None:
         return restored
     device = restored.device
-    dct, to_ycbcr = (torch.from_numpy(matrix).to(device) for matrix in (dct_matrix(), JFIF_YCBCR))
+    dct, to_ycbcr, to_rgb = jpeg_matrices(device)
     planes = 3 if tables.subsampling == (1, 1) else 1
     change = torch.zeros_like(restored[0][inner])
     for index in range(planes):
         table = tables.luma if index == 0 else tables.chroma
-        step = torch.from_numpy(table.astype(np.float32)).to(device)
+        step = upload(torch.from_numpy(table.astype(np.float32)), device)
         offset = 128.0 if index == 0 else 0.0
         was, now = (
             _coefficients(_weighted(picture[0][inner], to_ycbcr[index]) - offset, dct)
@@ -103,8 +123,7 @@ def project(
         held = now.maximum((middle - width * step).minimum(was)).minimum((middle + width * step).maximum(was))
         change[index] = _plane(held - now, dct)
     moved = restored.clone()
-    back = torch.linalg.inv(to_ycbcr)
-    moved[0][inner] += torch.einsum("ij,jhw->ihw", back, change) / 255.0
+    moved[0][inner] += torch.einsum("ij,jhw->ihw", to_rgb, change) / 255.0
     return moved
 
 
@@ -136,11 +155,10 @@ def _expected_error(level: Tensor, step: Tensor) -> Tensor:
     9(10), 2000: the coefficients' distribution).
     """
     blocks = level.shape[0] * level.shape[1]
-    step = step.double()
-    outside = (level != 0).double().mean((0, 1)).clamp(0.5 / blocks, 0.98)
+    outside = (level != 0).float().mean((0, 1)).clamp(0.5 / blocks, 0.98)
     uniform, half = step.square() / 12, step / 2
     width = -step / (2 * torch.log(outside))  # of exp(-|x| / width): outside = exp(-half / width)
     within = 2 * width.square() - outside * (half.square() + 2 * width * half + 2 * width.square())
     error = outside * uniform + ((1 - outside) * uniform).minimum(within)
     error[0, 0] = uniform[0, 0]
-    return error.float()
+    return error

@@ -11,6 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,14 @@ It halves the memory and is far faster where the hardware has it, so a tie goes 
 noise of a short measurement, for the same input and machine must give the same output.
 """
 _TRIALS = 3
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate",
+    "cannot allocate",
+    "alloc_cpu",
+    "alloc_failed",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +70,6 @@ class Snapshot:
     chosen: str
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadPlan:
-    """Threads for the network and for each codec context."""
-
-    torch: int
-    codec: int
-
-
 def pick_device(name: str = "auto") -> torch.device:
     """The device that `--device` names; `auto` is CUDA, then Apple's MPS, then the CPU.
 
@@ -92,13 +93,13 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def pick_devices(name: str = "auto") -> tuple[torch.device, ...]:
-    """The devices that `--device` names: `cuda:0,cuda:1`, or all CUDA devices for `cuda`; else as `pick_device`.
+    """The devices that `--device` names: `cuda:0,cuda:1`, each once, or all of CUDA's for `cuda`; else `pick_device`.
 
     Raises DeviceError where this machine doesn't have one, or they are of different kinds.
     """
     if name == "cuda" and torch.cuda.is_available():
         return tuple(torch.device("cuda", index) for index in range(torch.cuda.device_count()))
-    devices = tuple(pick_device(part.strip()) for part in name.split(","))
+    devices = tuple(dict.fromkeys(pick_device(part.strip()) for part in name.split(",")))
     if len({device.type for device in devices}) > 1:
         raise DeviceError(f"{name} are devices of different kinds", remedy="name GPUs only: cuda:0,cuda:1")
     return devices
@@ -197,18 +198,6 @@ def total_memory(device: torch.device) -> int:
     return min([_system_memory()[0], *limits])
 
 
-def divide_threads(device: torch.device, cores: int | None = None) -> ThreadPlan:
-    """Threads for the network and for the codecs.
-
-    On the CPU both get all cores: the network takes nine tenths of the work, and the codecs fill its gaps, which needs
-    idle OpenMP threads to sleep (docs/speed.md). Beside a GPU the codecs get all cores and the network's host side few.
-    """
-    count = usable_cores() if cores is None else cores
-    if device.type == "cpu":
-        return ThreadPlan(torch=count, codec=max(1, min(count, 16)))
-    return ThreadPlan(torch=max(1, min(4, count // 4)), codec=max(1, min(count, 16)))
-
-
 def snapshot() -> Snapshot:
     """Looks at every device and tries every precision on it; takes a second or two."""
     names = ["cpu"]
@@ -235,6 +224,35 @@ def synchronise(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device, or the host, had too little memory."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return any(sign in text for sign in _OUT_OF_MEMORY)
+
+
+def release_memory(device: torch.device) -> None:
+    """Gives back what PyTorch keeps of a GPU's memory for later."""
+    with suppress(RuntimeError):  # a device that failed: what is tried next will say so
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif device.type == "mps":
+            torch.mps.empty_cache()
+
+
+def check_alive(device: torch.device, failure: str) -> None:
+    """Raises DeviceError where the device does nothing more after a failure: some errors of CUDA end all use of it."""
+    try:
+        torch.zeros(1, device=device).add_(1.0)
+        synchronise(device)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise DeviceError(
+                f"{device} no longer works: {failure}", stage="enhance", remedy="run again with --resume to go on"
+            ) from error
+
+
 def _best_time(run: Callable[[], object], device: torch.device) -> float:
     """Seconds of the quickest of some runs; on the CPU of one thread's own time, which other work doesn't blur."""
     on_cpu = device.type == "cpu"
@@ -258,9 +276,15 @@ def _best_time(run: Callable[[], object], device: torch.device) -> float:
 
 def _report(name: str) -> DeviceReport:
     device = torch.device(name)
-    title = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_title() if name == "cpu" else name
+    title = _cpu_title() if name == "cpu" else name
+    total = available = 0
     precisions: dict[str, str] = {}
     reference = 0.0
+    try:
+        title = torch.cuda.get_device_name(device) if device.type == "cuda" else title
+        total, available = total_memory(device), available_memory(device)
+    except RuntimeError as error:
+        logger.info("%s doesn't tell its memory: %s", name, error)
     for precision, dtype in PRECISIONS.items():
         try:
             weight = torch.randn(64, 64, 3, 3).to(device, dtype).to(memory_format=torch.channels_last)
@@ -282,7 +306,7 @@ def _report(name: str) -> DeviceReport:
             precisions[precision] = "works"
         else:
             precisions[precision] = f"works, {reference / taken:.1f} x the speed of fp32"
-    return DeviceReport(name, title, total_memory(device), available_memory(device), precisions)
+    return DeviceReport(name, title, total, available, precisions)
 
 
 def _cpu_title() -> str:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,21 +22,28 @@ import ns_video.color as color
 import ns_video.tile as tile
 from ns_video.cells import Kind, as_kind, find_pitch, fit, shrink
 from ns_video.conditioning import even_map, example_planes, jpeg_planes, pitch_plane, quantiser_planes, raised_map
-from ns_video.constraint import hold
-from ns_video.device import PRECISIONS, available_memory, choose_precision, pick_devices
+from ns_video.constraint import hold, jpeg_matrices
+from ns_video.device import (
+    PRECISIONS,
+    available_memory,
+    check_alive,
+    choose_precision,
+    is_out_of_memory,
+    pick_devices,
+    release_memory,
+)
 from ns_video.errors import ModelError, UsageError
 from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
 from ns_video.frame import Frame, JpegTables, Plane, QuantiserMap
-from ns_video.jpeg_tables import JFIF_YCBCR
 from ns_video.networks.ns_quantiser import NsQuantiser, coded_before, guessed_octaves
 from ns_video.preset import ENSEMBLES, STILL_VIEWS
 from ns_video.stage import EnhancedFrame, EnhanceStats
+from ns_video.upload import upload
 from ns_video.weights import Descriptor, load_descriptor
 
 logger = logging.getLogger("ns_video")
 
 Side = JpegTables | JpegEvidence | QuantiserMap | None
-Fit = Literal["contain", "stretch"]
 
 WINDOW_OVERLAP = 64
 WINDOW_TILE = 256
@@ -47,7 +54,7 @@ _CPU_BYTES = 1 << 30
 _CPU_SHARE, _CUDA_SHARE = 0.4, 0.6
 """Share of the available memory that the activations of one batch may take."""
 _BATCH_PIXELS = 1 << 21
-"""Pixels that fill a GPU: smaller tiles are batched up to this."""
+"""Pixels that fill a GPU: smaller tiles are batched up to this, as far as memory goes."""
 _LOUD, _TOO_LOUD = 0.125, 0.2
 """Change of a clip's frame / quantiser step, root mean squares of luma: from the first on it is believed less, at
 the second not at all. Chosen on training clips, which stay below the first; dithering and QR codes, which the network
@@ -60,11 +67,11 @@ _CONSTANT, _VARIED = 1e-4, 0.05
 """A result that spans less than the first where the input spans more than the second is no picture."""
 GUESSER = "quantiser"
 """The shipped model that guesses quantiser steps."""
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate", "cannot allocate", "alloc_cpu")
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 _BT601 = (5, 6)  # H.273 matrix codes
 _PENDING = 2
-"""Frames in flight on each GPU: one computes while the one before it travels back."""
+"""Frames in flight on each GPU. Its work and copies wait in one queue; while it works on one frame, the host looks at
+the next one, fills the queue and takes what the frame before has become."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +159,7 @@ class Enhancer:
         self._networks: dict[str, nn.Module] = {}
         self._bytes_per_pixel: float | None = None
         self._tile_limit: int | None = None
+        self._batch_pixels = _BATCH_PIXELS if self.device.type == "cuda" else 0
         self._automatic: dict[tuple[int, int], int | None] = {}
         if self.does_nothing:
             self.precision = "fp32"
@@ -237,7 +245,7 @@ class Enhancer:
             else:
                 worker = self._worker(computed)
                 computed += 1
-                entry = worker._begin(around.on(worker))
+                entry = worker._launch(around.on(worker), worker.precision)
             last = entry
             pending.append(entry)
             while len(pending) >= depth:
@@ -251,43 +259,58 @@ class Enhancer:
         if place == 0 or self.does_nothing:
             return self
         while len(self._others) < place:
-            network = copy.deepcopy(self.descriptor.network)
             device = str(self.devices[len(self._others) + 1])
             options = dataclasses.replace(self.options, device=device, precision=self.precision)
-            other = Enhancer(dataclasses.replace(self.descriptor, network=network), options)
+            other = Enhancer(self.descriptor, options)
             other.stats = self.stats
             self._others.append(other)
         return self._others[place - 1]
 
-    # The way of one frame: begin (launches work), end (waits for it and checks it).
+    # The way of one frame: launch (starts work), end (waits for it and checks it).
+
+    def _keeps(self, frame: Frame) -> bool:
+        """Where no network runs, the frame's samples stay as they are."""
+        return self.options.sharpen == 0 and self.frame_size(frame) == (frame.width, frame.height)
 
     def _is_free(self, frame: Frame) -> bool:
         """Nothing at all is to be done to this frame."""
-        return self.does_nothing and self.options.sharpen == 0 and self.frame_size(frame) == (frame.width, frame.height)
+        return self.does_nothing and self._keeps(frame)
 
-    def _begin(self, around: _Around) -> _Pending:
+    def _launch(self, around: _Around, precision: str) -> _Pending:
+        """Computes a frame's planes, once more where memory ended; on CUDA returns before they are there."""
+        entry = self._attempt(around, precision)
+        if entry.out_of_memory:
+            logger.warning("%s: trying once more", entry.failure)
+            release_memory(self.device)
+            entry = self._attempt(around, precision)
+        return entry
+
+    def _attempt(self, around: _Around, precision: str) -> _Pending:
         frame = around.current.frame
-        if self._is_free(frame):
-            return _Pending(around, "identity", planes=frame.planes)
-        if self.does_nothing:
-            return self._launch(around, self.precision, "identity")
-        side, reason = self._side_information(around)
-        if reason is not None and self.descriptor.scale == 1:
-            untouched = self.options.sharpen == 0 and self.frame_size(frame) == (frame.width, frame.height)
-            if untouched:
-                return _Pending(around, reason, planes=frame.planes)
-            return self._launch(around, self.precision, reason)
-        around.side = self._closed(frame.height, frame.width) if reason is not None else side
-        return self._launch(around, self.precision, None)
-
-    def _launch(self, around: _Around, precision: str, reason: str | None) -> _Pending:
-        """Computes a frame's planes; on CUDA returns before they are there."""
         try:
             with torch.inference_mode(), _on(self.device):
+                if not around.looked_at:
+                    around.reason = self._look(around)
+                    around.looked_at = True
+                reason = around.reason
+                if reason is not None and self._keeps(frame):
+                    return _Pending(around, reason, planes=frame.planes)
                 planes, healthy = self._restore_frame(around, precision, compute=reason is None)
                 return _Pending(around, reason, tensors=_start_copy(planes), healthy=healthy, precision=precision)
-        except (RuntimeError, MemoryError) as error:
-            return _Pending(around, reason, precision=precision, failure=str(error).splitlines()[0] or repr(error))
+        except (RuntimeError, MemoryError, TypeError) as error:  # MPS refuses types that it lacks with a TypeError
+            failure = str(error).splitlines()[0] if str(error) else repr(error)
+            starved = is_out_of_memory(error)
+            return _Pending(around, around.reason, precision=precision, failure=failure, out_of_memory=starved)
+
+    def _look(self, around: _Around) -> str | None:
+        """Puts together what the network is told of a frame; the reason for which it isn't to be computed, or None."""
+        if self.does_nothing:
+            return "identity"
+        frame = around.current.frame
+        around.side, reason = self._side_information(around)
+        if reason is not None and self.descriptor.scale != 1:
+            around.side, reason = self._closed(frame.height, frame.width), None
+        return reason
 
     def _end(self, entry: _Pending) -> EnhancedFrame:
         """Waits for a frame, walks down the ladder where it failed, and counts."""
@@ -311,16 +334,17 @@ class Enhancer:
         return result
 
     def _finish(self, entry: _Pending) -> EnhancedFrame:
-        frame = entry.around.current.frame
+        frame, owner = entry.around.current.frame, entry.around.current.owner
         failure = entry.failure or _wait(entry)
         if failure is not None and entry.reason is None and entry.precision != "fp32":
             logger.warning("%s: trying fp32", failure)
             self.stats.fp32_retries += 1
-            entry.retry(entry.around.current.owner._launch(entry.around, "fp32", None))
+            entry.retry(owner._launch(entry.around, "fp32"))
             failure = entry.failure or _wait(entry)
         if failure is None:
             self._count(entry.reason)
             return EnhancedFrame(_refill(frame, entry.arrays()), reason=entry.reason)
+        check_alive(owner.device, failure)
         logger.warning("frame at %s s passed through: %s", frame.pts_seconds, failure)
         self.stats.passed_through += 1
         size = self.frame_size(frame)
@@ -388,12 +412,18 @@ class Enhancer:
                 pictures = [picture] * self.descriptor.frames
                 views = self.options.ensemble or (STILL_VIEWS if self.descriptor.architecture == "ns_restore" else 1)
                 restored = self._restored(pictures, planes, pitch, self.precision, views)
-                if not bool(torch.isfinite(restored).all()) and self.precision != "fp32":
+                finite = bool(torch.isfinite(restored).all())
+                if not finite and self.precision != "fp32":
                     self.stats.fp32_retries += 1
                     restored = self._restored(pictures, planes, pitch, "fp32", views)
-                known = side if isinstance(side, JpegEvidence) else None
-                restored = self._as_told(restored, picture, planes, known)
-                change = color.resample(restored, size) - color.resample(picture, size)
+                    finite = bool(torch.isfinite(restored).all())
+                if finite:
+                    known = side if isinstance(side, JpegEvidence) else None
+                    restored = self._as_told(restored, picture, planes, known)
+                    change = color.resample(restored, size) - color.resample(picture, size)
+                else:
+                    logger.warning("picture passed through: the network's result is no picture")
+                    self.stats.passed_through += 1
             change = change * self.options.strength
             if self.options.sharpen > 0:
                 target = color.resample(picture, size) + change
@@ -439,7 +469,7 @@ class Enhancer:
             if self.descriptor.scale == 1 and min(frame.height, frame.width) < _LEAST_SIDE:
                 return None, "too small"
             around.jpeg = known if self.descriptor.scale == 1 and _shows_coefficients(frame) else None
-            return jpeg_planes(known.tables).to(self.device), None
+            return upload(jpeg_planes(known.tables), self.device), None
         current = frame.quantiser or self._assumed(around.current)
         if current is None:
             return None, "unknown damage"
@@ -491,7 +521,7 @@ class Enhancer:
     def _closed(self, height: int, width: int) -> Tensor | None:
         """Planes that say "no damage": an enlarging network only enlarges."""
         if self.descriptor.conditioning == "jpeg":
-            return jpeg_planes(None).to(self.device)
+            return upload(jpeg_planes(None), self.device)
         if self.descriptor.conditioning == "quantiser":
             size = tile.padded_size(height, width, self.descriptor.multiple_of)
             return quantiser_planes(None, None, None, *size, self.device)
@@ -501,7 +531,7 @@ class Enhancer:
         """Planes for one picture (1, 3, H, W); None where nothing is known or found."""
         wanted = self.descriptor.conditioning
         if wanted == "jpeg":
-            return jpeg_planes(side.tables).to(self.device) if isinstance(side, JpegEvidence) else None
+            return upload(jpeg_planes(side.tables), self.device) if isinstance(side, JpegEvidence) else None
         height, width = tile.padded_size(rgb.shape[-2], rgb.shape[-1], self.descriptor.multiple_of)
         if wanted == "quantiser" and isinstance(side, QuantiserMap):
             return quantiser_planes(side, side, side, height, width, self.device)
@@ -528,11 +558,14 @@ class Enhancer:
         """The mean of what the network makes of flipped views."""
         total: Tensor | None = None
         for axes in _FLIPS[:views]:
-            planes = side if side is None or side.shape[-2:] == (1, 1) else side.flip(axes)
-            result = self._network([picture.flip(axes) for picture in pictures], planes, precision).flip(axes)
+            if not axes:
+                result = self._network(pictures, side, precision)
+            else:
+                planes = side if side is None or side.shape[-2:] == (1, 1) else side.flip(axes)
+                result = self._network([picture.flip(axes) for picture in pictures], planes, precision).flip(axes)
             total = result if total is None else total.add_(result)
         assert total is not None
-        return total.div_(views)
+        return total.div_(views) if views > 1 else total
 
     # The network over tiles.
 
@@ -547,17 +580,29 @@ class Enhancer:
                 restored = self._run_tiles(padded, side, tiles, precision)
                 return restored[..., : height * descriptor.enlarges, : width * descriptor.enlarges]
             except (RuntimeError, MemoryError) as error:
-                side_px = max(max(one.outer.height, one.outer.width) for one in tiles)
-                if not _is_out_of_memory(error) or side_px <= SMALLEST_TILE:
+                if not is_out_of_memory(error) or not self._lessen(tiles):
                     raise
-                smaller = max(SMALLEST_TILE, side_px // 2)
-                if self._tile_limit is not None and self._tile_limit <= smaller:
-                    raise
-                logger.warning("not enough memory for tiles of %d px: trying %d px", side_px, smaller)
-                self._tile_limit = smaller
-                self.stats.smaller_tiles += 1
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            release_memory(self.device)
+
+    def _lessen(self, tiles: Sequence[tile.Tile]) -> bool:
+        """After want of memory: fewer tiles at once, then smaller ones; False where neither can be."""
+        area = tiles[0].outer.height * tiles[0].outer.width
+        at_once = self._tiles_at_once(tiles)
+        if at_once == 1:
+            side_px = max(max(one.outer.height, one.outer.width) for one in tiles)
+            smaller = max(SMALLEST_TILE, side_px // 2)
+            if side_px <= SMALLEST_TILE or (self._tile_limit is not None and self._tile_limit <= smaller):
+                return False
+            logger.warning("not enough memory for tiles of %d px: trying %d px", side_px, smaller)
+            self._tile_limit = smaller
+            self.stats.smaller_tiles += 1
+        self._batch_pixels = min(self._batch_pixels, at_once * area // 2)
+        return True
+
+    def _tiles_at_once(self, tiles: Sequence[tile.Tile]) -> int:
+        """How many go through the network together."""
+        area = tiles[0].outer.height * tiles[0].outer.width
+        return max(1, min(len(tiles), self._batch_pixels // area))
 
     def _run_tiles(
         self, pictures: Sequence[Tensor], side: Tensor | None, tiles: Sequence[tile.Tile], precision: str
@@ -580,11 +625,9 @@ class Enhancer:
                 result = cast(Tensor, network(*given))
             return result.float().split(1)
 
-        batch = 1
-        if self.device.type == "cuda" and len(tiles) > 1:
-            batch = max(1, _BATCH_PIXELS // (tiles[0].outer.height * tiles[0].outer.width))
         if len(tiles) == 1:
             return forward(tiles)[0]
+        batch = self._tiles_at_once(tiles)
         height, width = pictures[0].shape[-2:]
         canvas = torch.empty(
             1, descriptor.out_channels, height * descriptor.enlarges, width * descriptor.enlarges, device=self.device
@@ -614,7 +657,10 @@ class Enhancer:
         if self._tile_limit is not None:
             side = self._tile_limit if side is None else min(side, self._tile_limit)
         self.stats.tile = None if side is None or side >= max(height, width) else side
-        return tile.plan(height, width, tile=side, overlap=overlap, multiple_of=descriptor.multiple_of, shrink=exact)
+        made = tile.plan(height, width, tile=side, overlap=overlap, multiple_of=descriptor.multiple_of, shrink=exact)
+        if exact and len(made) > 1:
+            self.stats.missing_overlap = max(0, 2 * descriptor.halo - overlap)
+        return made
 
     def _automatic_tile(self, height: int, width: int, overlap: int) -> int | None:
         """The largest side that memory allows, None for the whole picture: halos cost, and caches don't mind."""
@@ -626,14 +672,17 @@ class Enhancer:
         else:
             budget = min(free * _CPU_SHARE, _CPU_BYTES)
         pixels = budget / self._bytes_per_pixel
+        self._batch_pixels = min(self._batch_pixels, int(pixels))
         if height * width <= pixels:
             return None
         return max(SMALLEST_TILE, 4 * overlap // 3, int(pixels**0.5) // 16 * 16)
 
     def _module(self, precision: str) -> nn.Module:
-        """The network on the device in a precision; made once."""
+        """The network on the device in a precision; made once. The descriptor's own stays where it is."""
         if "fp32" not in self._networks:
-            network = self.descriptor.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            own = self.descriptor.network
+            own = own if self.device.type == "cpu" else copy.deepcopy(own)
+            network = own.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._networks["fp32"] = network.eval().requires_grad_(False)
         if precision not in self._networks:
             if _casts_itself(self.descriptor):
@@ -703,6 +752,10 @@ class _Around:
     current: _Held
     following: _Held | None
     frames: int
+    looked_at: bool = False
+    """What follows is known."""
+    reason: str | None = None
+    """Why the frame isn't to be computed."""
     side: Tensor | None = None
     pitch: int = 0
     """Side in px of the cells that the picture is made of, where the network sees cells."""
@@ -739,6 +792,7 @@ class _Pending:
         healthy: Tensor | None = None,
         precision: str = "fp32",
         failure: str | None = None,
+        out_of_memory: bool = False,
         source: _Pending | None = None,
     ) -> None:
         self.around = around
@@ -748,6 +802,7 @@ class _Pending:
         self.healthy = None if healthy is None else _start_copy((healthy,))[0]
         self.precision = precision
         self.failure = failure
+        self.out_of_memory = out_of_memory
         self.source = source
         self.result: EnhancedFrame | None = None
         self.event: torch.cuda.Event | None = None
@@ -759,9 +814,12 @@ class _Pending:
         """Takes over another attempt at the same frame."""
         self.tensors, self.healthy, self.event = other.tensors, other.healthy, other.event
         self.precision, self.failure = other.precision, other.failure
+        self.reason, self.planes = other.reason, other.planes
 
     def arrays(self) -> tuple[Plane, ...]:
         """The planes as numpy, once they are there."""
+        if self.planes is not None:
+            return self.planes
         return tuple(cast(Plane, tensor.numpy()) for tensor in self.tensors)
 
     def forget(self, result: EnhancedFrame) -> None:
@@ -829,13 +887,6 @@ def _is_undamaged(side: JpegTables | QuantiserMap) -> bool:
     return highest <= _UNDAMAGED_STEP and side.subsampling == (1, 1)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error).lower()
-    return any(sign in text for sign in _OUT_OF_MEMORY)
-
-
 def _casts_itself(descriptor: Descriptor) -> bool:
     """The architecture takes fp32 pictures with weights of a lower precision and adds its residual in fp32.
 
@@ -856,7 +907,7 @@ def _health(seen: Tensor, restored: Tensor) -> Tensor:
 def _stay_gray(restored: Tensor, seen: Tensor) -> Tensor:
     """(1, 3, sH, sW) RGB: its luma, where the picture that was seen is gray in each pixel."""
     is_gray = (seen.amax(1) - seen.amin(1)).amax() == 0
-    weights = torch.from_numpy(JFIF_YCBCR[0]).to(restored.device).view(1, 3, 1, 1)
+    weights = jpeg_matrices(restored.device).to_ycbcr[0].view(1, 3, 1, 1)
     return torch.where(is_gray, (restored * weights).sum(1, keepdim=True).expand_as(restored), restored)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ns_video.errors import UnknownDeviceError
 
-_DEVICE = re.compile(r"auto|mps:?|(?:cpu|cuda)(?::[0-9]*)?")
+_DEVICE = re.compile(r"auto|mps:?|cpu(?::0?)?|cuda(?::[0-9]*)?")
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
 

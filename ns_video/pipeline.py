@@ -1062,6 +1062,11 @@ class _Run:
             )
         if (guesses := stats.guesses()) is not None:
             record.warnings.append(guesses)
+        if stats.missing_overlap:
+            record.warnings.append(
+                f"tiles overlap {stats.missing_overlap} px less than this model sees: their seams may show; "
+                "without --overlap they don't"
+            )
         record.fallbacks = stats.fallbacks()
         record.precision = stats.precision
         record.tile = stats.tile or 0

@@ -17,7 +17,8 @@ class EnhancedFrame:
     passed_through: bool = False
     """It could not be restored and is the input (resampled where the output's size differs)."""
     reason: str | None = None
-    """Why it wasn't computed: a failure, "duplicate", "undamaged", "unknown damage", "too small"; None where it was."""
+    """Why it wasn't computed: a failure, "identity", "duplicate", "undamaged", "unknown damage", "too small"; None
+    where it was."""
 
 
 @dataclass(slots=True)
@@ -42,6 +43,8 @@ class EnhanceStats:
     fp32_retries: int = 0
     tile: int | None = None
     """Side in use; None: whole frames."""
+    missing_overlap: int = 0
+    """px by which neighbouring tiles overlap less than makes them exact: where that was asked for."""
     precision: str = "fp32"
     device: str = "cpu"
 

@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
@@ -125,6 +126,11 @@ def window(blend: Blend, height: int, width: int) -> Tensor:
     return torch.exp(-3 * d).clamp(min=0.1)
 
 
+@lru_cache(maxsize=4)
+def _window_on(blend: Blend, height: int, width: int, device: torch.device) -> Tensor:
+    return window(blend, height, width).to(device)
+
+
 def run_tiled(
     forward: Callable[[Sequence[Tile]], Sequence[Tensor]],
     tiles: Sequence[Tile],
@@ -157,7 +163,7 @@ def run_tiled(
                 )
                 box.cut(canvas, scale).copy_(inside.cut(result, scale))
             else:
-                weight = window(blend, result.shape[-2], result.shape[-1]).to(canvas.device)
+                weight = _window_on(blend, result.shape[-2], result.shape[-1], canvas.device)
                 tile.outer.cut(canvas, scale).add_(result.to(canvas.dtype) * weight)
                 tile.outer.cut(total, scale).add_(weight)
     if total is not None:

@@ -15,6 +15,7 @@ import torch
 from test_enhance import RGB24, describe, fp32
 from test_estimate import drawing, photograph
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ns_video.cells import Kind, _axis, cell_counts, find_pitch, fit, shrink
 from ns_video.enhance import Enhancer
@@ -196,3 +197,18 @@ def test_what_was_shrunk_without_a_blur_is_left() -> None:
     small = cv2.resize(picture[:255, :255], (85, 85), interpolation=cv2.INTER_LINEAR)
     assert find_pitch(luma(cv2.resize(small, (255, 255), interpolation=cv2.INTER_LINEAR)), "shrunk") is None
     assert find_pitch(luma(blur_down(picture[:255, :255])), "shrunk") == 3
+
+
+@pytest.mark.parametrize("kind", ["mosaic", "shrunk"])
+def test_cells_are_summed_in_a_fixed_order(kind: Kind) -> None:
+    """On CUDA index_add_ takes another one each time, and rounds otherwise."""
+    called: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            called.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with Watch():
+        shrink(torch.rand(1, 3, 60, 90), kind, 3)
+    assert called and not [name for name in called if "index_add" in name or "scatter" in name or "put" in name]

@@ -231,3 +231,21 @@ def test_read_only_and_strided_planes_are_read() -> None:
     view = wide[:, ::2]
     view.flags.writeable = False
     assert np.array_equal(color.as_tensors([view])[0].numpy(), view)
+
+
+def test_colours_do_not_hang_on_the_precision_of_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's take TF32, which moves samples of 12 bits and more."""
+    monkeypatch.delattr(color.F, "conv2d")
+    format = pixel_format("yuv420p12le", 12, (1, 1))
+    planes = noise(format, 20, 30)
+    change = torch.rand(1, 3, 20, 30)
+    for domain in ("rgb", "ycbcr"):
+        color.recompose(planes, format, ColorInfo(), change, domain)
+        color.sharpening(change, 1.0, domain)
+
+
+def test_planes_are_resampled_where_they_are() -> None:
+    format = BY_NAME["yuv420p"]
+    planes = [torch.from_numpy(plane).to("meta") for plane in noise(format, 20, 30)]
+    resized = color.recompose(planes, format, ColorInfo(), None, "rgb", size=(40, 60))
+    assert [(plane.device.type, plane.shape[0]) for plane in resized] == [("meta", 40), ("meta", 20), ("meta", 20)]

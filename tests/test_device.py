@@ -14,8 +14,9 @@ from ns_video import device as device_module
 from ns_video.device import (
     available_memory,
     capable_precisions,
+    check_alive,
     choose_precision,
-    divide_threads,
+    is_out_of_memory,
     pick_device,
     pick_devices,
     snapshot,
@@ -48,20 +49,21 @@ def test_auto_takes_what_is_there() -> None:
     assert pick_device("cpu").type == "cpu"
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:99", "mps:1", "", "cpu;"])
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:99", "mps:1", "", "cpu;", "cpu:7"])
 def test_a_device_that_is_not_there_is_named(name: str) -> None:
     with pytest.raises(DeviceError, match=r"there is no device|is not there"):
         pick_device(name)
 
 
 def test_several_devices_are_named_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pick_devices("cpu") == (CPU,) and pick_devices("cpu, cpu") == (CPU, CPU)
+    assert pick_devices("cpu") == (CPU,) and pick_devices("cpu, cpu:0") == (CPU,)
     with pytest.raises(DeviceError, match="is not there"):
         pick_devices("cpu,cuda:99")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert [device.index for device in pick_devices("cuda")] == [0, 1, 2]
     assert [device.index for device in pick_devices("cuda:2,cuda:0")] == [2, 0]
+    assert [device.index for device in pick_devices("cuda:1,cuda:0,cuda:1")] == [1, 0]
     assert pick_devices("auto") == (torch.device("cuda", 0),)
     with pytest.raises(DeviceError, match="different kinds"):
         pick_devices("cuda:0,cpu")
@@ -120,9 +122,6 @@ def test_a_named_precision_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_memory_and_cores_are_plausible() -> None:
     assert 0 < available_memory(CPU) <= total_memory(CPU)
     assert usable_cores() >= 1
-    plan = divide_threads(CPU, 8)
-    assert plan.torch == 8 and plan.codec >= 1
-    assert divide_threads(torch.device("cuda", 0), 16).codec == 16
 
 
 def test_a_control_groups_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,3 +144,45 @@ def test_snapshot_tries_every_precision() -> None:
     assert seen.devices[0].precisions["fp32"] == "works"
     assert set(seen.devices[0].precisions) == {"fp32", "fp16", "bf16"}
     assert seen.cores >= 1 and seen.torch
+
+
+def test_a_device_that_does_not_tell_its_memory_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(_: torch.device) -> int:
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable")
+
+    monkeypatch.setattr(device_module, "available_memory", busy)
+    shown = snapshot().devices[0]
+    assert shown.name == "cpu" and shown.available_bytes == 0 and shown.precisions["fp32"] == "works"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("MPS backend out of memory (MPS allocated: 1 GB)", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_want_of_memory_is_known_by_its_words(text: str, expected: bool) -> None:
+    assert is_out_of_memory(RuntimeError(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "dead"), [("an illegal memory access was encountered", True), ("out of memory", False)]
+)
+def test_a_device_that_does_nothing_more_is_told_from_a_full_one(
+    monkeypatch: pytest.MonkeyPatch, text: str, dead: bool
+) -> None:
+    check_alive(CPU, "a failure")
+
+    def fails(_: torch.device) -> None:
+        raise RuntimeError(f"CUDA error: {text}")
+
+    monkeypatch.setattr(device_module, "synchronise", fails)
+    if not dead:
+        check_alive(CPU, "a failure")
+        return
+    with pytest.raises(DeviceError, match="no longer works: a failure") as caught:
+        check_alive(CPU, "a failure")
+    assert caught.value.remedy is not None and "--resume" in caught.value.remedy

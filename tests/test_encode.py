@@ -243,15 +243,21 @@ def test_an_encoder_without_its_hardware_is_replaced_and_named(
 ) -> None:
     if codec not in av.codecs_available:
         pytest.skip(f"libav was built without {codec}")
-    monkeypatch.setattr(encode_module, "hardware_encoder_works", lambda _: False)
+    monkeypatch.setattr(encode_module, "hardware_encoder_works", lambda *_: False)
     made, _ = plan(plain_clip, "matroska", codec=codec, crf=30.0, encoder_options={"preset": "p7"})
     assert made.codec == software and dict(made.options)["crf"] == "30" and "p7" not in dict(made.options).values()
     assert made.notes == (
         f"{codec} does not work on this machine: {software} encodes instead without the encoder options",
     )
-    monkeypatch.setattr(encode_module, "hardware_encoder_works", lambda _: True)
+    monkeypatch.setattr(encode_module, "hardware_encoder_works", lambda *_: True)
     there, _ = plan(plain_clip, "matroska", codec=codec)
     assert there.codec == codec and there.notes == () and there.pix_fmt in ("yuv420p", "nv12")
+    monkeypatch.setattr(encode_module, "hardware_encoder_works", lambda *asked: len(asked) == 1)
+    refused, _ = plan(plain_clip, "matroska", codec=codec)
+    size = f"{refused.width}x{refused.height}"
+    assert refused.codec == software and refused.notes == (
+        f"{codec} does not take {size} pictures as {there.pix_fmt} here: {software} encodes instead",
+    )
 
 
 def test_a_hardware_encoder_works_where_it_encodes(capfd: pytest.CaptureFixture[str]) -> None:

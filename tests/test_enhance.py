@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from ns_video import constraint, tile
+from ns_video import cells, color, constraint, tile
+from ns_video import device as device_module
 from ns_video import enhance as enhance_module
 from ns_video.conditioning import quantiser_planes
 from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer, load_enhancer
-from ns_video.errors import ModelError, UsageError
+from ns_video.errors import DeviceError, ModelError, UsageError
 from ns_video.frame import ColorInfo, Frame, JpegTables, PixelFormat, QuantiserMap
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
 from ns_video.weights import Descriptor, load_descriptor
@@ -104,6 +106,12 @@ def clip(count: int, height: int = 66, width: int = 90, step: float = 12.0, seed
 
 def fp32(**options: Any) -> EnhanceOptions:
     return EnhanceOptions(**{"device": "cpu", "precision": "fp32", **options})
+
+
+def several_on_one_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cpu,cpu` are two devices, as `cuda:0,cuda:1` are."""
+    devices = lambda name: tuple(torch.device(part) for part in name.split(","))  # noqa: E731
+    monkeypatch.setattr(enhance_module, "pick_devices", devices)
 
 
 def planes_of(results: Iterable[EnhancedFrame]) -> list[tuple[bytes, ...]]:
@@ -249,7 +257,10 @@ def test_work_can_begin_in_the_middle_with_the_same_result() -> None:
 
 
 @pytest.mark.parametrize("frames_seen", [1, 3])
-def test_frames_go_to_several_devices_in_turn_with_the_same_result(frames_seen: int) -> None:
+def test_frames_go_to_several_devices_in_turn_with_the_same_result(
+    frames_seen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several_on_one_cpu(monkeypatch)
     frames = [*clip(4), *clip(1, seed=9) * 3, *clip(3, 64, 80, seed=4)]
     descriptor = restorer("quantiser", frames=frames_seen)
     alone, shared = Enhancer(descriptor, fp32()), Enhancer(descriptor, fp32(device="cpu,cpu,cpu"))
@@ -260,7 +271,9 @@ def test_frames_go_to_several_devices_in_turn_with_the_same_result(frames_seen: 
     assert len(shared._others) == 2 and all(other._networks for other in shared._others)  # they did their share
 
 
-def test_a_failure_on_another_device_is_mended_there() -> None:
+def test_a_failure_on_another_device_is_mended_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    several_on_one_cpu(monkeypatch)
+
     class Fragile(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x * (float("nan") if torch.is_autocast_enabled("cpu") and x.shape[-1] < 128 else 0.9)
@@ -359,6 +372,134 @@ def test_out_of_memory_takes_smaller_tiles() -> None:
     assert enhancer.stats.tile is not None and enhancer.stats.tile <= 100
     assert max(calls[-3:]) <= 100 and all(result.reason is None for result in results)
     assert results[0].frame.planes[0].mean() < frames[0].planes[0].mean() - 20
+
+
+@pytest.mark.parametrize(
+    ("side", "limit", "smaller_tiles"), [(64, 3 * 64 * 64, 0), (64, 64 * 64, 0), (128, 64 * 64, 1)]
+)
+def test_out_of_memory_takes_fewer_tiles_at_once_before_smaller_ones(side: int, limit: int, smaller_tiles: int) -> None:
+    passes: list[int] = []
+
+    def greedy(x: Tensor) -> Tensor:
+        passes.append(len(x))
+        if len(x) * x.shape[-1] * x.shape[-2] > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return x * 0.5
+
+    frames = clip(2, 256, 320)
+    enhancer = Enhancer(foreign(greedy), fp32(tile=side))
+    enhancer._batch_pixels = 1 << 21  # as on a GPU
+    results = list(enhancer.run(frames))
+    assert passes[0] == (20 if side == 64 else 6)
+    assert [result.reason for result in results] == [None, None]
+    assert enhancer.stats.smaller_tiles == smaller_tiles and enhancer.stats.passed_through == 0
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("place", ["quantiser_planes", "_belief"])
+def test_want_of_memory_beside_the_network_is_mended(place: str, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = clip(2)
+    expected = planes_of(Enhancer(restorer("quantiser"), fp32()).run(frames))
+    real, failures = getattr(enhance_module, place), iter(range(times))
+
+    def full(*given: Any) -> Any:
+        if next(failures, None) is not None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
+        return real(*given)
+
+    monkeypatch.setattr(enhance_module, place, full)
+    enhancer = Enhancer(restorer("quantiser"), fp32())
+    results = list(enhancer.run(frames))
+    passed = [False, False] if times == 1 else [True, False]
+    assert [result.passed_through for result in results] == passed
+    assert planes_of(results)[1] == expected[1] and enhancer.stats.passed_through == sum(passed)
+    if times == 1:
+        assert planes_of(results) == expected
+
+
+def test_a_type_that_a_device_lacks_passes_frames_through() -> None:
+    def refuses(x: Tensor) -> Tensor:
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+
+    enhancer = Enhancer(foreign(refuses), fp32())
+    assert [result.passed_through for result in enhancer.run(clip(2))] == [True, True]
+    assert enhancer.stats.passed_through == 2
+
+
+def test_a_device_that_does_nothing_more_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(*_: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    enhancer = Enhancer(foreign(dies), fp32())
+    assert next(enhancer.run(clip(1))).passed_through  # the device goes on
+    monkeypatch.setattr(device_module, "synchronise", dies)
+    with pytest.raises(DeviceError, match="cpu no longer works"):
+        list(enhancer.run(clip(2)))
+    assert enhancer.stats.passed_through == 1
+
+
+def test_enhancers_of_one_descriptor_keep_to_their_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    descriptor = restorer()
+    here = Enhancer(descriptor, fp32())
+    picture = torch.rand(1, 3, 48, 48)
+    before = here(picture)
+    monkeypatch.setattr(enhance_module, "pick_devices", lambda _: (torch.device("meta"),))
+    there = Enhancer(descriptor, fp32())
+    assert {parameter.device.type for parameter in there._module("fp32").parameters()} == {"meta"}
+    assert torch.equal(here(picture), before)
+
+
+def test_the_second_frame_brings_no_constants_to_the_device() -> None:
+    """Copies from ordinary memory, which make the host wait for a GPU; `meta` stands for one."""
+    meta = torch.device("meta")
+    copies: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if str(func).startswith("aten._to_copy") and torch.device((kwargs or {}).get("device") or "cpu") == meta:
+                copies.extend([str(func)] if args[0].device != meta else [])
+            return func(*args, **(kwargs or {}))
+
+    planes = [torch.zeros(shape, dtype=torch.uint8, device=meta) for shape in ((96, 128), (48, 64), (48, 64))]
+    picture = torch.zeros(1, 3, 96, 128, device=meta)
+    change = torch.zeros(1, 3, 192, 256, device=meta)
+    tiles = tile.plan(96, 128, tile=64, overlap=32, multiple_of=4, shrink=False)
+
+    def frame() -> None:
+        color.recompose(planes, YUV420, ColorInfo(chroma_location=1), change, "rgb", size=(192, 256))
+        color.ycbcr_to_rgb(color.sharpening(picture, 0.5, "rgb"))
+        cells.shrink(picture, "mosaic", 4)
+        cells.shrink(picture, "shrunk", 3)
+        enhance_module._stay_gray(picture, picture)
+        constraint.jpeg_matrices(meta)
+        outer = lambda group: [torch.zeros(1, 3, 64, 64, device=meta) for _ in group]  # noqa: E731
+        tile.run_tiled(outer, tiles, torch.empty(1, 3, 96, 128, device=meta), scale=1, blend="gaussian")
+
+    with Watch():
+        frame()
+        assert copies
+        copies.clear()
+        frame()
+        assert not copies
+
+
+def test_tiles_that_overlap_too_little_are_told() -> None:
+    descriptor = restorer()
+    assert descriptor.halo > 8
+    for options, missing in (({}, 0), ({"overlap": 16}, 2 * descriptor.halo - 16)):
+        enhancer = Enhancer(descriptor, fp32(tile=64, **options))
+        enhancer(torch.rand(1, 3, 160, 200))
+        assert enhancer.stats.tile == 64 and enhancer.stats.missing_overlap == missing
+    whole = Enhancer(descriptor, fp32(overlap=16))
+    whole(torch.rand(1, 3, 64, 64))
+    assert whole.stats.missing_overlap == 0
+
+
+def test_a_picture_that_becomes_none_comes_back() -> None:
+    picture = torch.rand(1, 3, 64, 64)
+    enhancer = Enhancer(foreign(lambda x: x * float("nan")), EnhanceOptions(device="cpu", precision="fp32"))
+    assert torch.equal(enhancer(picture), picture)
+    assert enhancer.stats.passed_through == 1
 
 
 def test_endless_shortage_passes_frames_through() -> None:

@@ -16,7 +16,7 @@ FLOORS = {
     **dict.fromkeys(("errors", "frame", "record", "resources", "prefetch", "journal", "jpeg_tables", "machine"), 0),
     **dict.fromkeys(("stage", "version"), 0),
     **dict.fromkeys(
-        ("cells", "conditioning", "constraint", "color", "tile", "networks", "quality", "preset", "cards"), 1
+        ("cells", "conditioning", "constraint", "color", "tile", "networks", "quality", "preset", "cards", "upload"), 1
     ),
     **dict.fromkeys(("media", "weights", "estimate"), 2),
     **dict.fromkeys(("device", "enhance", "score", "flow"), 3),
@@ -27,6 +27,7 @@ FLOORS = {
 # Rooms of one floor that may see each other (one way): a stage runs on a device, a run writes its report.
 # On floor 0, plain values may use each other.
 NEIGHBOURS = {("enhance", "device"), ("pipeline", "report")}
+NEIGHBOURS |= {(room, "upload") for room in ("conditioning", "constraint", "color")}
 
 OWNERS = {
     "av": {"media"},

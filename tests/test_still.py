@@ -395,3 +395,13 @@ def test_the_size_of_a_turned_picture_is_that_of_what_is_shown(tmp_path: Path) -
         restore(tmp_path / "in.jpg", tmp_path / f"out{suffix}", model="identity", size=(30, 60), fit="stretch")
         with Image.open(tmp_path / f"out{suffix}") as made:
             assert ImageOps.exif_transpose(made).size == (30, 60)
+
+
+def test_tiles_that_overlap_too_little_are_told(tmp_path: Path) -> None:
+    picture = np.random.default_rng(4).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    large = cv2.resize(picture, (300, 200), interpolation=cv2.INTER_CUBIC)
+    assert cv2.imwrite(str(tmp_path / "in.jpg"), large, [cv2.IMWRITE_JPEG_QUALITY, 20])
+    for overlap, told in ((8, True), (None, False)):
+        target = tmp_path / f"{overlap}.png"
+        record = restore(tmp_path / "in.jpg", target, model="fast-photo", device="cpu", tile=128, overlap=overlap)
+        assert record.tile == 128 and any("tiles overlap" in text for text in record.warnings) == told

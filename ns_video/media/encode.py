@@ -299,13 +299,19 @@ def plan_video(
         raise UsageError(f"there is no encoder {codec!r}", remedy="`ns-video doctor` lists them") from None
     if encoder.type != "video":
         raise UsageError(f"{codec!r} does not encode video")
+    pix_fmt = wanted.pix_fmt or _choose_pix_fmt(encoder, container_format, fmt, size)
     family, _, api = codec.rpartition("_")
-    if api in _HARDWARE_APIS and family in _SOFTWARE and not hardware_encoder_works(codec):
+    if api in _HARDWARE_APIS and family in _SOFTWARE and not hardware_encoder_works(codec, pix_fmt, size):
         ignored = " without the encoder options" if wanted.encoder_options else ""
-        notes.append(f"{codec} does not work on this machine: {_SOFTWARE[family]} encodes instead{ignored}")
+        refused = (
+            f"take {width}x{height} pictures as {pix_fmt} here"
+            if hardware_encoder_works(codec)
+            else "work on this machine"
+        )
+        notes.append(f"{codec} does not {refused}: {_SOFTWARE[family]} encodes instead{ignored}")
         codec, wanted = _SOFTWARE[family], replace(wanted, encoder_options={})
         encoder = av.Codec(codec, "w")
-    pix_fmt = wanted.pix_fmt or _choose_pix_fmt(encoder, container_format, fmt, (width, height))
+        pix_fmt = wanted.pix_fmt or _choose_pix_fmt(encoder, container_format, fmt, size)
     try:
         out = pixel_format(pix_fmt)
     except (ValueError, InputError):

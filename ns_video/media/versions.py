@@ -48,17 +48,17 @@ def media_report() -> MediaReport:
 
 
 @cache
-def hardware_encoder_works(name: str) -> bool:
-    """Whether a hardware encoder opens here: being built in says nothing of the machine."""
+def hardware_encoder_works(name: str, pix_fmt: str = "nv12", size: tuple[int, int] = (256, 256)) -> bool:
+    """Whether a hardware encoder opens here for such pictures: being built in says nothing of the machine."""
     if not _has(name, "w"):
         return False
     context = av.CodecContext.create(name, "w")
     if not isinstance(context, VideoCodecContext):
         return False
-    context.width, context.height, context.pix_fmt = 256, 256, "nv12"
     context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
     with muted_log():
         try:
+            context.width, context.height, context.pix_fmt = *size, pix_fmt
             context.open()
         except (av.error.FFmpegError, ValueError):
             return False

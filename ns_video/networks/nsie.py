@@ -61,8 +61,11 @@ class GlobalAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (layer(x).flatten(2).transpose(1, 2) for layer in (self.query, self.key, self.value))
-        attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        layers = (self.query, self.key, self.value)
+        query, key, value = (
+            layer(x).flatten(2).transpose(1, 2).unsqueeze(1) for layer in layers
+        )  # one head: (N, 1, …)
+        attended = F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1)
         return self.gamma * attended.transpose(1, 2).reshape(x.shape) + x
 
 
