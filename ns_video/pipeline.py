@@ -69,6 +69,7 @@ from ns_video.media.verify import (
     lost_tags,
     read_facts,
     verify_files,
+    verify_stills,
 )
 from ns_video.preset import DEINTERLACE, ENSEMBLES, Preset, load_preset
 from ns_video.record import Damage, ModelInfo, RunRecord, StageTimes
@@ -239,12 +240,8 @@ def verify(
     input: str | bytes | os.PathLike[str], output: str | bytes | os.PathLike[str], *, full: bool = True
 ) -> list[Difference]:
     """Check a finished OUTPUT against its INPUT; an empty list where frames, times, streams and tags agree."""
-    source, made = Path(_name(input)), Path(_name(output))
-    if still_format(source) is not None:
-        (width, height), (made_width, made_height) = (_shown_size(read_still(path)[0]) for path in (source, made))
-        if (width, height) != (made_width, made_height):
-            return [Difference(f"the picture was {width}x{height}, is {made_width}x{made_height}")]
-        return []
+    if still_format(Path(_name(input))) is not None:
+        return verify_stills(Path(_name(input)), Path(_name(output)))
     return verify_files(_name(input), _name(output), full=full)
 
 
@@ -1173,10 +1170,6 @@ def _beside(path: Path, word: str) -> Path:
 
 def _partial_name(path: Path) -> Path:
     return _beside(path, "partial")
-
-
-def _shown_size(frame: Frame) -> tuple[int, int]:
-    return (frame.height, frame.width) if frame.turned else (frame.width, frame.height)
 
 
 def _is_size(value: Any) -> bool:

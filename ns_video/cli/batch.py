@@ -46,7 +46,7 @@ _CLIP_SUFFIXES = frozenset(
         ".ivf",
     }
 )
-_STILL_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp"])
+_STILL_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"])
 
 
 def _target(source: Path, folder: Path, out: Path, still_format: str) -> Path:
