@@ -71,6 +71,7 @@ from ns_video.media.verify import (
     verify_files,
     verify_stills,
 )
+from ns_video.places import check_places
 from ns_video.preset import DEINTERLACE, ENSEMBLES, Preset, load_preset
 from ns_video.record import Damage, ModelInfo, RunRecord, StageTimes
 from ns_video.stage import EnhancedFrame, PassThrough, Stage
@@ -343,30 +344,13 @@ class _Run:
     def _check_beside(self) -> None:
         """Report, its JSON and record: in a folder that takes them, each a file of its own."""
         report, record = self.options.report, self.options.record
-        beside = None
+        made: list[Path] = []
         if report is not None:
             from ns_video.report import json_path
 
-            beside = json_path(report)
-            if beside.exists() and not report.exists() and not self.options.overwrite:
-                raise UsageError(
-                    f"{printable(beside)} exists, and the report's JSON goes there", remedy="--overwrite replaces it"
-                )
-        for path in (report, beside):
-            if path and record and (path.absolute() == record.absolute() or _same(path, record)):
-                raise UsageError(
-                    f"the report and the record would both be {printable(record)}", remedy="give --record another name"
-                )
-        for path in (report, beside, record):
-            if path is None:
-                continue
-            if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-                raise OutputError(f"{printable(path)} can't be written there", stage="open")
-            for other in (self.source, self.target):
-                if other != "-" and (
-                    path == Path(other) or (path.exists() and os.path.lexists(other) and _same(path, other))
-                ):
-                    raise UsageError(f"{printable(path)} is the input or the output itself")
+            made = [report, json_path(report)]
+        ends = [name for name in (self.source, self.target) if name != "-"]
+        check_places(made, ends, record=record, overwrite=self.options.overwrite)
 
     def _load_enhancer(self, of_preset: str | None = None) -> Stage:
         """The stage, its network on its device. torch is imported here, and only where something is to be computed.
@@ -1182,13 +1166,6 @@ def _name(path: Any) -> str:
         return os.fsdecode(path)
     except TypeError:
         raise UsageError(f"a path is wanted, not a {type(path).__name__}") from None
-
-
-def _same(path: Path, other: str | Path) -> bool:
-    try:
-        return path.samefile(other)
-    except OSError:
-        return False
 
 
 __all__ = ["Progress", "RestoreOptions", "StageTimes", "restore", "restore_steps", "verify"]
