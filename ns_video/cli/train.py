@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or cuda:N; torchrun gives each its own.")
 @click.option("--threads", default=0, help="CPU threads of the training; 0: torch's choice.")
 @click.option("--json", "as_json", is_flag=True, help="Print every update as a JSON line.")
-def command(config: Path, resume: bool, device: str, threads: int, as_json: bool) -> None:
+@click.pass_context
+def command(ctx: click.Context, config: Path, resume: bool, device: str, threads: int, as_json: bool) -> None:
     """Train the model that the file CONFIG describes (see pipelines/training/).
 
     The output folder gets the checkpoint (every minute), log.csv, curves.png and at the end the model as
@@ -42,17 +43,18 @@ def command(config: Path, resume: bool, device: str, threads: int, as_json: bool
     if threads > 0:
         torch.set_num_threads(threads)
     table = _table(config)
+    quiet = bool(ctx.obj and ctx.obj["quiet"])
     if "task" in table:
-        _train_quantiser(config, table, resume, as_json)
+        _train_quantiser(config, table, resume, as_json, quiet)
         return
     if "cache" in table:
-        _train_video(config, table, resume, as_json)
+        _train_video(config, table, resume, as_json, quiet)
         return
     trainer = Trainer(read_config(config), device)
     if resume:
         trainer.resume()
     total = trainer.config.schedule.steps
-    shown = not as_json and trainer.process.leads
+    shown = not (quiet or as_json) and trainer.process.leads
     with tqdm(total=total, initial=trainer.step, unit="step", disable=None if shown else True) as bar:
         for update in trainer.run():
             if not trainer.process.leads:
@@ -65,7 +67,7 @@ def command(config: Path, resume: bool, device: str, threads: int, as_json: bool
                     f"loss {update.loss:.5f}, rate {update.rate:.1e}, samples/s: loader "
                     f"{update.loader_samples_per_second:.0f}, step {update.step_samples_per_second:.0f}"
                 )
-            elif isinstance(update, ValidationUpdate):
+            elif isinstance(update, ValidationUpdate) and shown:
                 bar.write(_validation_text(update))
             elif isinstance(update, FinishedUpdate):
                 click.echo(f"{update.model}")
@@ -78,7 +80,7 @@ def _table(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} can't be read: {error}") from error
 
 
-def _make_clips(table: dict[str, Any], cache: Path, validation: Path | None, as_json: bool) -> None:
+def _make_clips(table: dict[str, Any], cache: Path, validation: Path | None, quiet: bool) -> None:
     """Makes the pool of coded clips that `[make]`, or each `[[make]]`, asks for."""
     from tqdm import tqdm
 
@@ -89,48 +91,48 @@ def _make_clips(table: dict[str, Any], cache: Path, validation: Path | None, as_
         folders = [[Path(folder) for folder in part.get(key, [])] for key in ("clips", "pictures")]
         sources = find_sources(*folders, screen_share=float(part.get("screen_share", 0.0)))
         pool = grow_pool(sources, cache, int(part["count"]), int(part.get("seed", 0)))
-        for _ in tqdm(pool, desc="coded clips", unit="clip", disable=True if as_json else None):
+        for _ in tqdm(pool, desc="coded clips", unit="clip", disable=True if quiet else None):
             pass
         if number == 0 and validation is not None:
             made = grow_validation(find_sources(*folders, validation=True), validation)
-            for _ in tqdm(made, desc="validation clips", unit="clip", disable=True if as_json else None):
+            for _ in tqdm(made, desc="validation clips", unit="clip", disable=True if quiet else None):
                 pass
 
 
-def _train_quantiser(path: Path, table: dict[str, Any], resume: bool, as_json: bool) -> None:
+def _train_quantiser(path: Path, table: dict[str, Any], resume: bool, as_json: bool, quiet: bool) -> None:
     from tqdm import tqdm
 
     from ns_video.training.quantiser import model_file, read_config, train_quantiser
 
     settings = read_config(path)
-    _make_clips(table, settings.cache, settings.validation, as_json)
-    with tqdm(total=settings.steps, unit="step", disable=True if as_json else None) as bar:
+    _make_clips(table, settings.cache, settings.validation, quiet or as_json)
+    with tqdm(total=settings.steps, unit="step", disable=True if quiet or as_json else None) as bar:
         for update in train_quantiser(settings, resume=resume):
             bar.update(update.step - bar.n)
             bar.set_postfix_str(f"loss {update.loss:.4f}")
             if as_json:
                 click.echo(json.dumps(dataclasses.asdict(update)))
-            elif update.validation is not None:
+            elif update.validation is not None and not quiet:
                 groups = ", ".join(f"{name} {octaves:+.2f}" for name, octaves in update.validation.items())
                 bar.write(f"step {update.step}: {groups} octaves beside the truth")
     model = str(model_file(settings))
     click.echo(json.dumps({"update": "finished", "model": model}) if as_json else model)
 
 
-def _train_video(path: Path, table: dict[str, Any], resume: bool, as_json: bool) -> None:
+def _train_video(path: Path, table: dict[str, Any], resume: bool, as_json: bool, quiet: bool) -> None:
     from tqdm import tqdm
 
     from ns_video.training.video import model_file, read_config, train_video
 
     settings = read_config(path)
-    _make_clips(table, settings.cache, settings.validation, as_json)
-    with tqdm(total=settings.steps, unit="step", disable=True if as_json else None) as bar:
+    _make_clips(table, settings.cache, settings.validation, quiet or as_json)
+    with tqdm(total=settings.steps, unit="step", disable=True if quiet or as_json else None) as bar:
         for update in train_video(settings, resume=resume):
             bar.update(update.step - bar.n)
             bar.set_postfix_str(f"loss {update.loss:.4f}, gain {update.gain:+.3f} dB")
             if as_json:
                 click.echo(json.dumps(dataclasses.asdict(update)))
-            elif update.validation is not None:
+            elif update.validation is not None and not quiet:
                 bar.write(_groups_text(update))
     model = str(model_file(settings))
     click.echo(json.dumps({"update": "finished", "model": model}) if as_json else model)
