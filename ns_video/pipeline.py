@@ -1085,9 +1085,9 @@ class _Run:
 
                 write_run_report(record, self.observer, self.options.report, device=self._device)  # pyright: ignore[reportArgumentType]
             except Exception as error:  # whatever scoring runs into: the output is there, whole and checked
-                logger.debug("the report failed", exc_info=error)
                 said = error if isinstance(error, NsVideoError) else f"{type(error).__name__}: {error}"
-                record.warnings.append(f"the report FAILED, the output is whole: {printable(str(said))}")
+                record.warnings.append(f"the report failed, the output is whole: {printable(str(said))}")
+                logger.error(record.warnings[-1], exc_info=logger.isEnabledFor(logging.DEBUG))  # with -q, too
                 self._write_record()
         return record
 

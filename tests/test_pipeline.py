@@ -680,7 +680,7 @@ def test_a_report_that_fails_costs_neither_output_nor_record(
     page, kept = tmp_path / "page.html", tmp_path / "record.json"
     record = restore(plain_clip, tmp_path / "out.mkv", model="identity", report=page, record=kept)
     assert record.exit_code == 0 and (tmp_path / "out.mkv").exists() and not page.exists()
-    assert any("the report FAILED" in w for w in json.loads(kept.read_text())["warnings"])
+    assert any("the report failed" in w for w in json.loads(kept.read_text())["warnings"])
 
 
 def test_another_number_of_cores_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
