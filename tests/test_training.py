@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from ns_video.cli import run
 from ns_video.errors import ResumeError, UsageError
 from ns_video.media.degrade import DegradedStill, degrade_still
 from ns_video.media.pictures import read_rgb, write_png
@@ -332,6 +333,16 @@ def test_torchrun_trains_with_two_processes_and_writes_for_tensorboard(picture_f
     assert [update["step"] for update in updates if update["update"] == "step"] == [2, 4, 6, 8]  # one process speaks
     assert load_descriptor(str(output / "trial.safetensors")).parameters > 0
     assert list((output / "tensorboard").iterdir())
+
+
+def test_a_quiet_training_says_only_where_its_model_is(
+    picture_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "quiet.toml"
+    recipe.write_text(config_text(picture_folder, tmp_path / "out"))
+    assert run(["train", "-q", str(recipe), "--device", "cpu", "--threads", "1"]) == 0
+    said = capfd.readouterr()
+    assert said.err == "" and said.out.splitlines() == [str(tmp_path / "out" / "trial.safetensors")]
 
 
 def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
