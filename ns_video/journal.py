@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,6 +113,10 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.entries: dict[int, SegmentEntry] = {}
+        self.open: set[int] = set()
+        """Numbers of `entries` that are playable but not noted: they are done again."""
+        self._fingerprint: dict[str, Any] = {}
+        self._partial: dict[str, Any] = {}
         self._lock: Any = None
 
     @property
@@ -161,36 +166,82 @@ class Journal:
                 remedy="remove it, or choose another OUTPUT",
             )
 
+    def noted(self, name: str) -> Any:
+        """What the unfinished run's fingerprint says of `name`, None where it says nothing."""
+        return _table(self._head().get("fingerprint")).get(name)
+
     def begin(self, fingerprint: dict[str, Any], *, resume: bool) -> None:
         """Start anew, or go on where `fingerprint` is that of the unfinished run. Raises ResumeError where it isn't."""
+        self._fingerprint, self._partial = fingerprint, _table(self._head().get("partial"))
         if resume and self.exists():
             self._read(fingerprint)
             return
         self.clear()
-        self._append({"format": _FORMAT, "fingerprint": fingerprint})
+        self._append(self._header())
 
-    def clear(self) -> None:
-        """Remove all that an earlier run left; the lock stays."""
-        self.entries.clear()
-        self.path.unlink(missing_ok=True)  # first: segments without a journal are nothing, the reverse is a lie
-        for path in self.folder.iterdir():
-            if path.name != "lock":
-                _remove(path)
+    def note_partial(self, path: Path) -> None:
+        """Note the playable part that an interrupted run leaves beside OUTPUT, so that the one that finishes it may
+        replace or remove it."""
+        status = path.stat()
+        self._partial = {"name": path.name, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        self._rewrite(self.entries.keys() - self.open)
 
-    def _read(self, fingerprint: dict[str, Any]) -> None:
+    def own_partial(self) -> Path | None:
+        """That part, where it still is as it was left."""
+        name = str(self._partial.get("name", ""))
+        if not name or Path(name).name != name:
+            return None
+        path = self.folder.parent / name
+        try:
+            status = path.lstat()
+        except OSError:
+            return None
+        left = [self._partial.get(key) for key in ("size", "mtime_ns")]
+        return path if stat.S_ISREG(status.st_mode) and left == [status.st_size, status.st_mtime_ns] else None
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "format": _FORMAT,
+            "fingerprint": self._fingerprint,
+            **({"partial": self._partial} if self._partial else {}),
+        }
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """The lines that are whole."""
         rows: list[dict[str, Any]] = []
-        for line in self.path.read_bytes().splitlines():
+        try:
+            lines = self.path.read_bytes().splitlines()
+        except OSError:
+            return rows
+        for line in lines:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):
                 continue  # torn by a power cut: that segment is done again
             if isinstance(row, dict) and row.pop("check", None) == _check(row):
                 rows.append(row)
+        return rows
+
+    def _head(self) -> dict[str, Any]:
+        rows = self._rows()
+        return rows[0] if rows and "fingerprint" in rows[0] else {}
+
+    def clear(self) -> None:
+        """Remove all that an earlier run left; the lock stays."""
+        self.entries.clear()
+        self.open.clear()
+        self.path.unlink(missing_ok=True)  # first: segments without a journal are nothing, the reverse is a lie
+        for path in self.folder.iterdir():
+            if path.name != "lock":
+                _remove(path)
+
+    def _read(self, fingerprint: dict[str, Any]) -> None:
+        rows = self._rows()
         head = rows[0] if rows and "fingerprint" in rows[0] else None
         if head is None:
             self.begin(fingerprint, resume=False)
             return
-        old: dict[str, Any] = head["fingerprint"] if isinstance(head["fingerprint"], dict) else {}
+        old = _table(head["fingerprint"])
         wanted = json.loads(json.dumps(fingerprint))
         changed = sorted(k for k in wanted.keys() | old.keys() if wanted.get(k) != old.get(k))
         if head.get("format") != _FORMAT or changed:
@@ -207,10 +258,11 @@ class Journal:
         for path in self.folder.iterdir():
             if path.name not in good:
                 _remove(path)
-        # Rewritten, so that a torn last line never has another appended to it.
+        self._rewrite(self.entries)  # so that a torn last line never has another appended to it
+
+    def _rewrite(self, numbers: Iterable[int]) -> None:
         fresh = self.path.with_suffix(".new")
-        lines = [_line({"format": _FORMAT, "fingerprint": fingerprint})]
-        lines += [_line(dataclasses.asdict(self.entries[n])) for n in sorted(self.entries)]
+        lines = [_line(self._header()), *(_line(dataclasses.asdict(self.entries[n])) for n in sorted(numbers))]
         try:
             fresh.write_bytes(b"".join(lines))
             sync_file(fresh)
@@ -270,6 +322,10 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _check(row: dict[str, Any]) -> str:

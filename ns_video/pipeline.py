@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import gc
+import itertools
 import logging
 import os
 import threading
 import time
+from array import array
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -69,7 +71,9 @@ from ns_video.media.verify import (
     lost_tags,
     read_facts,
     verify_files,
+    verify_stills,
 )
+from ns_video.places import check_places
 from ns_video.preset import DEINTERLACE, ENSEMBLES, Preset, load_preset
 from ns_video.record import Damage, ModelInfo, RunRecord, StageTimes
 from ns_video.stage import EnhancedFrame, PassThrough, Stage
@@ -100,6 +104,10 @@ _CHOICES = {
     "verify": ("structure", "full", "none"),
     "precision": ("auto", "fp32", "fp16", "bf16"),
 }
+_TEXTS = ("preset", "model", "blend", "codec", "pix_fmt", "format", "input_format")
+"""Options that are text."""
+_TABLES = ("encoder_options", "input_options")
+"""Options that are names with values, which libav takes as text."""
 _REFUSED = (errno.EINVAL, errno.EOPNOTSUPP)  # what an encoder answers that can't be opened so
 _HIGHEST_CRF = 63  # of any encoder
 _NAMED_TAGS = 12
@@ -152,6 +160,16 @@ class RestoreOptions:
     """Threads of each libav codec; 0 divides the machine."""
 
     def __post_init__(self) -> None:
+        for name in _TEXTS:
+            value = getattr(self, name)
+            if name == "model" and isinstance(value, os.PathLike):
+                object.__setattr__(self, name, os.fspath(value))
+            elif not isinstance(value, str) and (value is not None or name in ("preset", "blend")):
+                raise UsageError(f"{name.replace('_', ' ')} {value!r} is no text")
+        for name in _TABLES:
+            object.__setattr__(self, name, _texts(name, getattr(self, name)))
+        if isinstance(self.allow_protocols, str) or not all(isinstance(p, str) for p in self.allow_protocols):
+            raise UsageError("allow protocols: names of protocols are wanted, as a tuple")
         for device in str(self.device).split(","):
             check_device_name(device.strip())
         for name, low, high in _RANGES:
@@ -239,12 +257,8 @@ def verify(
     input: str | bytes | os.PathLike[str], output: str | bytes | os.PathLike[str], *, full: bool = True
 ) -> list[Difference]:
     """Check a finished OUTPUT against its INPUT; an empty list where frames, times, streams and tags agree."""
-    source, made = Path(_name(input)), Path(_name(output))
-    if still_format(source) is not None:
-        (width, height), (made_width, made_height) = (_shown_size(read_still(path)[0]) for path in (source, made))
-        if (width, height) != (made_width, made_height):
-            return [Difference(f"the picture was {width}x{height}, is {made_width}x{made_height}")]
-        return []
+    if still_format(Path(_name(input))) is not None:
+        return verify_stills(Path(_name(input)), Path(_name(output)))
     return verify_files(_name(input), _name(output), full=full)
 
 
@@ -346,30 +360,13 @@ class _Run:
     def _check_beside(self) -> None:
         """Report, its JSON and record: in a folder that takes them, each a file of its own."""
         report, record = self.options.report, self.options.record
-        beside = None
+        made: list[Path] = []
         if report is not None:
             from ns_video.report import json_path
 
-            beside = json_path(report)
-            if beside.exists() and not report.exists() and not self.options.overwrite:
-                raise UsageError(
-                    f"{printable(beside)} exists, and the report's JSON goes there", remedy="--overwrite replaces it"
-                )
-        for path in (report, beside):
-            if path and record and (path.absolute() == record.absolute() or _same(path, record)):
-                raise UsageError(
-                    f"the report and the record would both be {printable(record)}", remedy="give --record another name"
-                )
-        for path in (report, beside, record):
-            if path is None:
-                continue
-            if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-                raise OutputError(f"{printable(path)} can't be written there", stage="open")
-            for other in (self.source, self.target):
-                if other != "-" and (
-                    path == Path(other) or (path.exists() and os.path.lexists(other) and _same(path, other))
-                ):
-                    raise UsageError(f"{printable(path)} is the input or the output itself")
+            made = [report, json_path(report)]
+        ends = [name for name in (self.source, self.target) if name != "-"]
+        check_places(made, ends, record=record, overwrite=self.options.overwrite)
 
     def _load_enhancer(self, of_preset: str | None = None) -> Stage:
         """The stage, its network on its device. torch is imported here, and only where something is to be computed.
@@ -464,6 +461,7 @@ class _Run:
             end_seconds=options.end,
             strict=options.strict,
             max_pixels=options.max_pixels,
+            cancel=self.cancel,
         )
 
     def _open(self) -> ClipReader:
@@ -559,7 +557,8 @@ class _Run:
         temporary = None if journal is None else self._temporary(journal)
         shown = "standard output" if self.target == "-" else self.target
         writer: ClipWriter | None = None
-        expected: list[Fraction] = []
+        expected: array[int] = array("q")  # ticks; only of what is checked
+        tick, done, uneven = Fraction(1), 0, False
         counted: dict[int, PacketTally] = {}
         copies: list[CopyPlan] = []
         try:
@@ -642,13 +641,16 @@ class _Run:
                                 waiting.clear()
                             assert encoder is not None and frame.pts is not None
                             self._note(item)
-                            expected.append((frame.pts - base) * frame.time_base)
+                            done, tick = done + 1, frame.time_base
+                            uneven |= _is_between((frame.pts - base) * tick, writer.tick)
+                            if to_file:
+                                expected.append(frame.pts - base)
                             if frame.duration:
                                 durations[frame.pts - base] = frame.duration
-                            wished = self._wished and len(expected) == 1
+                            wished = self._wished and done == 1
                             self._encode_into(writer, encoder, _shifted(frame, base), durations, wished=wished)
                             self.times.encode.busy_seconds += time.perf_counter() - began
-                            yield self._progress(len(expected), self._total(info), frame)
+                            yield self._progress(done, self._total(info), frame)
                             if self.cancel.is_set():
                                 break
                         if writer is None or encoder is None:
@@ -658,21 +660,22 @@ class _Run:
                         self._encode_into(writer, encoder, None, durations)
                         writer.close()
                         self._note_shift(writer)
-                        self._note_rounding(writer, expected)
+                        if uneven:
+                            self._note_rounding(writer)
                         self.record.warnings += cut.notes
                 self._take_damage(reader)
-            self.record.frames_out = len(expected)
+            self.record.frames_out = done
             if self.cancel.is_set():
                 if temporary is not None:
-                    kept_as = _partial_name(self.target_path)
+                    kept_as = _free(self.target_path, "partial")
                     temporary.replace(kept_as)
                     raise Interrupted(f"interrupted; what is done is in {printable(kept_as)}")
                 raise Interrupted("interrupted; what is done was written")
             if temporary is not None:
                 sync_file(temporary)
                 if self.options.verify != "none":
-                    yield Progress("verify", len(expected), len(expected), time.perf_counter() - self.began)
-                    self._self_check(temporary, info, copies, counted, expected)
+                    yield Progress("verify", done, done, time.perf_counter() - self.began)
+                    self._self_check(temporary, info, copies, counted, [t * tick for t in expected])
                 temporary.replace(self.target_path)
                 sync_folder(self.target_path.parent)
         except OSError as error:
@@ -688,12 +691,13 @@ class _Run:
     def _claim(self) -> Journal:
         """The private folder beside OUTPUT, locked. Raises UsageError where a run is going on, or left work undone."""
         journal = Journal(work_folder(self.target_path))
+        journal.acquire()
         if journal.exists() and not (self.options.resume or self.options.overwrite):
+            journal.release()
             raise UsageError(
                 f"an unfinished run of {printable(self.target)} is there",
                 remedy="--resume goes on with it, --overwrite begins anew",
             )
-        journal.acquire()
         return journal
 
     def _copy(self, writer: ClipWriter, packet: CopiedPacket, counted: dict[int, PacketTally]) -> None:
@@ -720,10 +724,9 @@ class _Run:
                 packet.duration = duration
             writer.write_video(packet)
 
-    def _note_rounding(self, writer: ClipWriter, expected: list[Fraction]) -> None:
-        tick = writer.tick
-        if any(abs(t / tick - round(t / tick)) * tick > Fraction(1, 1000) for t in expected):
-            self.record.warnings.append(f"uneven times were rounded: this output knows only 1/{float(1 / tick):.6g} s")
+    def _note_rounding(self, writer: ClipWriter) -> None:
+        known = float(1 / writer.tick)
+        self.record.warnings.append(f"uneven times were rounded: this output knows only 1/{known:.6g} s")
 
     def _note_shift(self, writer: ClipWriter) -> None:
         self.shift, self.refused = writer.shift, writer.refused
@@ -788,10 +791,12 @@ class _Run:
                 finally:
                     temporary.unlink(missing_ok=True)
             finished = True
+            if (partial := journal.own_partial()) is not None:
+                partial.unlink(missing_ok=True)
         except OSError as error:
             raise translate_output(error, self.target, "encode") from error
         finally:
-            if finished or not journal.exists():  # or nothing was done that could be resumed
+            if finished or not (journal.exists() or journal.own_partial()):  # or nothing was done that could be resumed
                 journal.remove()
             else:
                 journal.release()
@@ -804,7 +809,8 @@ class _Run:
             "device": self._device.partition(":")[0],
             "precision": self.enhancer.precision,
             "enhance options": self._settings,
-            "encoding": repr(plan),
+            "encoding": repr(replace(plan, threads=0)),
+            "threads": plan.threads,
             "decoding": repr((self._decode_options().deinterlace, self.options.start, self.options.end)),
             "segment length": segment_frames,
         }
@@ -814,9 +820,13 @@ class _Run:
     ) -> Generator[Progress, None, VideoPlan]:
         """Walk through the clip once; frames of segments that are done are decoded and left alone."""
         first = next((f for f in decoded if f.pts is not None), None)
+        if first is None and self.cancel.is_set():
+            raise Interrupted("interrupted before anything was finished")
         if first is None:
             raise InputError("no frame lies between --start and --end", stage="decode")
         plan = self._plan(info, first, container_format)
+        if self.options.resume and not self.options.threads and isinstance(count := journal.noted("threads"), int):
+            plan = replace(plan, threads=count)  # what an encoder writes depends on it; the machine may have changed
         require_codec(plan)
         width, height = plan.width, plan.height
         low, high = _SEGMENT_FRAMES
@@ -915,10 +925,11 @@ class _Run:
         entries = [journal.entries[n] for n in sorted(journal.entries)]
         last = max(t for e in entries for t in e.presentation)
         end = (last + 1) * plan.time_base
-        name = _partial_name(self.target_path)
+        name = journal.own_partial() or _free(self.target_path, "partial")
         temporary = self._temporary(journal)
         self._mux(temporary, journal, reader, info, copies, plan, jumps, end)
         temporary.replace(name)
+        journal.note_partial(name)
         raise Interrupted(
             f"interrupted; what is done is playable in {printable(name)}", remedy="run again with --resume to finish"
         )
@@ -1036,7 +1047,7 @@ class _Run:
             self.record.warnings += [d.what for d in differences if d.by_damage]
             differences = [d for d in differences if not d.by_damage]
         if differences:
-            kept = _beside(self.target_path, "failed-check")
+            kept = _free(self.target_path, "failed-check")
             path.replace(kept)
             raise VerificationError(
                 f"the output is not what it should be: {'; '.join(d.what for d in differences[:5])}",
@@ -1073,13 +1084,22 @@ class _Run:
         record.peak_memory_bytes = peak_memory()
         if record.exit_code == 0 and (record.damage or record.frames_passed_through):
             record.exit_code = 3
+        self._write_record()
         if record.exit_code in (0, 3) and self.options.report is not None and self.observer is not None:
-            from ns_video.report import write_run_report
+            try:
+                from ns_video.report import write_run_report
 
-            write_run_report(record, self.observer, self.options.report, device=self._device)  # pyright: ignore[reportArgumentType]
-        if self.options.record is not None:
-            write_whole(self.options.record, (record.dumps() + "\n").encode(), stage="record")
+                write_run_report(record, self.observer, self.options.report, device=self._device)  # pyright: ignore[reportArgumentType]
+            except Exception as error:  # whatever scoring runs into: the output is there, whole and checked
+                said = error if isinstance(error, NsVideoError) else f"{type(error).__name__}: {error}"
+                record.warnings.append(f"the report failed, the output is whole: {printable(str(said))}")
+                logger.error(record.warnings[-1], exc_info=logger.isEnabledFor(logging.DEBUG))  # with -q, too
+                self._write_record()
         return record
+
+    def _write_record(self) -> None:
+        if self.options.record is not None:
+            write_whole(self.options.record, (self.record.dumps() + "\n").encode(), stage="record")
 
 
 class _Stretch:
@@ -1151,6 +1171,7 @@ class _Segment:
             self._journal.add(entry)
         else:
             self._journal.entries[self._number] = entry  # playable in the partial file, done again by --resume
+            self._journal.open.add(self._number)
 
     def abandon(self) -> None:
         self._file.abandon()
@@ -1162,6 +1183,11 @@ def _encoder_failure(error: Exception, frame: Frame | None, *, wished: bool) -> 
         return UsageError(f"the encoder refuses these options: {error}", remedy="change --encoder-option or --pix-fmt")
     seconds = None if frame is None else frame.pts_seconds
     return OutputError(f"the encoder failed: {error}", stage="encode", pts_seconds=seconds)
+
+
+def _is_between(seconds: Fraction, tick: Fraction) -> bool:
+    """Whether a time lies more than a millisecond beside all ticks."""
+    return abs(seconds - round(seconds / tick) * tick) > Fraction(1, 1000)
 
 
 def _shifted(frame: Frame, base: int) -> Frame:
@@ -1177,12 +1203,18 @@ def _beside(path: Path, word: str) -> Path:
     return path.with_name((stem.decode("utf-8", "ignore") or "output") + end.decode("utf-8", "surrogateescape"))
 
 
-def _partial_name(path: Path) -> Path:
-    return _beside(path, "partial")
+def _free(path: Path, word: str) -> Path:
+    """`clip.WORD.mp4`, or `clip.WORD2.mp4` and so on where something is there."""
+    names = (_beside(path, f"{word}{number if number > 1 else ''}") for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(name))
 
 
-def _shown_size(frame: Frame) -> tuple[int, int]:
-    return (frame.height, frame.width) if frame.turned else (frame.width, frame.height)
+def _texts(name: str, table: Any) -> dict[str, str]:
+    """Names with values, all as text: 5 becomes "5". Raises UsageError for what is none."""
+    items: dict[Any, Any] = dict(table) if isinstance(table, Mapping) else {None: table}
+    if not all(isinstance(k, str) and type(v) in (str, int, float) for k, v in items.items()):
+        raise UsageError(f"{name.replace('_', ' ')} {table!r} are no names with texts or numbers")
+    return {key: str(value) for key, value in items.items()}
 
 
 def _is_size(value: Any) -> bool:
@@ -1195,13 +1227,6 @@ def _name(path: Any) -> str:
         return os.fsdecode(path)
     except TypeError:
         raise UsageError(f"a path is wanted, not a {type(path).__name__}") from None
-
-
-def _same(path: Path, other: str | Path) -> bool:
-    try:
-        return path.samefile(other)
-    except OSError:
-        return False
 
 
 __all__ = ["Progress", "RestoreOptions", "StageTimes", "restore", "restore_steps", "verify"]

@@ -134,3 +134,13 @@ def test_the_index_lists_reports_of_earlier_runs(ns_video: Command, noisy: objec
         assert ns_video(*IDENTITY, source, out, *extra).code == 0
     index = (out / "index.html").read_text()
     assert "first.png.html" in index and "second.png.html" in index and "plain.png" not in index
+
+
+def test_names_are_shown_safely_and_broken_links_are_named(ns_video: Command, folder: Path, tmp_path: Path) -> None:
+    (folder / "evil\x1b[2J.mp4").write_text("not a clip")
+    (folder / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    done = ns_video(*IDENTITY, folder, tmp_path / "out")
+    assert done.code == 1 and "3 failed" in done.err
+    assert "\x1b" not in done.err and "evil\\x1b[2J.mp4" in done.err and "gone.mp4: open: " in done.err
+    done = ns_video(*IDENTITY, tmp_path / "no\x1b[2J", tmp_path / "out")
+    assert "is not a folder" in done.err and "\x1b" not in done.err

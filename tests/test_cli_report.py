@@ -62,10 +62,27 @@ def test_fail_below_is_an_exit_code_and_a_line(still: Path, tmp_path: Path) -> N
 def test_usage_errors_leave_files_alone(still: Path, tmp_path: Path) -> None:
     before = still.read_bytes()
     onto_itself = ns_video(still, "-o", still, folder=tmp_path)
-    assert onto_itself.returncode == 2 and "is an input" in onto_itself.stderr
+    assert onto_itself.returncode == 2 and "is the input" in onto_itself.stderr
     assert still.read_bytes() == before
     assert ns_video(still, folder=tmp_path).returncode == 2
     assert ns_video(still, "-o", "x.html", "--fail-below", "nan", folder=tmp_path).returncode == 2
     missing = ns_video("nothing.mkv", "-o", "x.html", folder=tmp_path)
     assert missing.returncode == 1 and "no such file" in missing.stderr
     assert not (tmp_path / "x.html").exists()
+
+
+def test_foreign_files_stay(still: Path, tmp_path: Path) -> None:
+    """The JSON of x.html is x.json, which may be the clip itself or somebody's."""
+    data = still.read_bytes()
+    (tmp_path / "pictured.json").write_bytes(data)
+    refused = ns_video("pictured.json", "-o", "pictured.html", folder=tmp_path)
+    assert refused.returncode == 2 and (tmp_path / "pictured.json").read_bytes() == data
+    (tmp_path / "x.json").write_text('{"mine": 1}')
+    refused = ns_video(still, "-o", "x.html", folder=tmp_path)
+    assert refused.returncode == 2 and "is no report" in refused.stderr
+    assert (tmp_path / "x.json").read_text() == '{"mine": 1}'
+    for name in ("y.html", "y.json"):
+        assert ns_video(still, "-o", "y.html", "--csv", name, folder=tmp_path).returncode == 2
+    for again in ((), (), ("-y",)):
+        assert ns_video(still, "-o", "z.html", "--csv", "z.csv", *again, folder=tmp_path).returncode == 0
+    assert ns_video(still, "-o", "x.html", "-y", folder=tmp_path).returncode == 0

@@ -13,7 +13,9 @@ PACKAGE = Path(__file__).parents[1] / "ns_video"
 
 # Floor of each room; a folder's modules share one. See the drawing in README and CONTRIBUTING.
 FLOORS = {
-    **dict.fromkeys(("errors", "frame", "record", "resources", "prefetch", "journal", "jpeg_tables", "machine"), 0),
+    **dict.fromkeys(
+        ("errors", "frame", "record", "resources", "prefetch", "journal", "jpeg_tables", "machine", "places"), 0
+    ),
     **dict.fromkeys(("stage", "version"), 0),
     **dict.fromkeys(
         ("cells", "conditioning", "constraint", "color", "tile", "networks", "quality", "preset", "cards", "upload"), 1

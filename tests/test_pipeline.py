@@ -9,6 +9,7 @@ import sys
 import threading
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -20,7 +21,7 @@ from PIL import Image
 import ns_video
 from ns_video.color import to_tensor
 from ns_video.errors import DamageError, InputError, Interrupted, ModelError, OutputError, UsageError
-from ns_video.media.decode import DecodeOptions, open_clip
+from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
 from ns_video.media.verify import compare_animation
 from ns_video.pipeline import RestoreOptions, restore, restore_steps, verify
 from ns_video.record import RunRecord
@@ -619,18 +620,88 @@ def test_interrupted_run_leaves_a_playable_part_and_resumes_to_the_same_bytes(tm
     )
     whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
     restore(source, whole, model="identity")
-    cancel = threading.Event()
-    with pytest.raises(Interrupted):
-        for progress in restore_steps(str(source), str(target), RestoreOptions(model="identity"), cancel):
-            if progress.frames >= 300:
-                cancel.set()
+    interrupted(source, target, 300)
     assert not target.exists()
     part = facts(tmp_path / "out.partial.mp4")
     assert 300 <= len(part.pictures) < 400 and part.streams[0].packets
     record = restore(source, target, model="identity", resume=True)
     assert record.segments_resumed == 1
     assert target.read_bytes() == whole.read_bytes()
-    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".ns-video")]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mkv", "out.mp4", "whole.mp4"]
+
+
+def interrupted(source: Path, target: Path, frames: int, **options: Any) -> None:
+    """A run that is interrupted after so many frames."""
+    cancel = threading.Event()
+    with pytest.raises(Interrupted):
+        for progress in restore_steps(str(source), str(target), RestoreOptions(model="identity", **options), cancel):
+            if progress.frames >= frames:
+                cancel.set()
+
+
+@pytest.mark.parametrize("frames", [40, 300])
+def test_the_part_of_an_interrupted_run_replaces_no_file_of_the_user(frames: int, tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", Recipe(size=(32, 32), times=tuple(range(0, 40 * 400, 40))))
+    target, mine, part = tmp_path / "out.mp4", tmp_path / "out.partial.mp4", tmp_path / "out.partial2.mp4"
+    mine.write_text("mine")
+    interrupted(source, target, frames)
+    assert mine.read_text() == "mine" and part.exists()
+    interrupted(source, target, frames, resume=True)  # takes the same place again
+    assert sorted(p.name for p in tmp_path.glob("out.*")) == [mine.name, part.name]
+    part.write_bytes(part.read_bytes() + b"changed")  # it is the user's now
+    os.utime(part, ns=(1, 1))
+    interrupted(source, target, frames, resume=True)
+    restore(source, target, model="identity", resume=True)
+    assert sorted(p.name for p in tmp_path.glob("out.*")) == ["out.mp4", mine.name, part.name]
+
+
+def test_an_interrupt_on_the_way_to_the_start_is_heard(
+    plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel, seen = threading.Event(), list[int]()
+    decode = ClipReader._decode
+
+    def slowly(reader: ClipReader, packet: object) -> list[av.VideoFrame]:
+        cancel.set()
+        seen.append(1)
+        return decode(reader, packet)
+
+    monkeypatch.setattr(ClipReader, "_decode", slowly)
+    with pytest.raises(Interrupted, match="before anything"):
+        options = RestoreOptions(model="identity", start=0.3, strict=True)
+        list(restore_steps(str(plain_clip), str(tmp_path / "out.mkv"), options, cancel))
+    assert len(seen) == 1 and not list(tmp_path.iterdir())
+
+
+def test_a_report_that_fails_costs_neither_output_nor_record(
+    plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ns_video.report.write_run_report", lambda *_, **__: 1 // 0)
+    page, kept = tmp_path / "page.html", tmp_path / "record.json"
+    record = restore(plain_clip, tmp_path / "out.mkv", model="identity", report=page, record=kept)
+    assert record.exit_code == 0 and (tmp_path / "out.mkv").exists() and not page.exists()
+    assert any("the report failed" in w for w in json.loads(kept.read_text())["warnings"])
+
+
+def test_another_number_of_cores_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """x264 writes other bytes with other threads: the run goes on with those it began with."""
+    source = write_clip(tmp_path / "in.mkv", Recipe(size=(32, 32), times=tuple(range(0, 40 * 400, 40))))
+    restore(source, tmp_path / "whole.mp4", model="identity", threads=2)
+    monkeypatch.setattr("ns_video.pipeline.codec_threads", lambda: 2)
+    interrupted(source, tmp_path / "out.mp4", 300)
+    monkeypatch.setattr("ns_video.pipeline.codec_threads", lambda: 1)
+    assert restore(source, tmp_path / "out.mp4", model="identity", resume=True).segments_resumed == 1
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_a_second_run_on_an_output_hears_of_the_first(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", Recipe(size=(32, 32), times=tuple(range(0, 40 * 400, 40))))
+    running = restore_steps(str(source), str(tmp_path / "out.mp4"), RestoreOptions(model="identity"))
+    while next(running).frames < 260:
+        pass
+    with pytest.raises(UsageError, match="another run is writing"):
+        restore(source, tmp_path / "out.mp4", model="identity")
+    running.close()
 
 
 def test_public_call_returns_the_record(plain_clip: Path, tmp_path: Path) -> None:
@@ -659,6 +730,13 @@ def test_public_call_returns_the_record(plain_clip: Path, tmp_path: Path) -> Non
         {"start": -1},
         {"end": float("inf")},
         {"start": 0.5, "end": 0.25},
+        {"codec": 5},
+        {"format": 3},
+        {"preset": None},
+        {"encoder_options": 5},
+        {"encoder_options": {"g": None}},
+        {"input_options": {5: "5"}},
+        {"allow_protocols": "http"},
     ],
 )
 def test_wrong_values_of_the_call_are_usage_errors(
@@ -667,6 +745,13 @@ def test_wrong_values_of_the_call_are_usage_errors(
     with pytest.raises(UsageError):
         restore(plain_clip, tmp_path / "out.mkv", model="identity", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_options_of_libav_may_be_numbers(plain_clip: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"encoder_options": {"g": 5}, "input_options": {"probesize": 100_000}}
+    restore(plain_clip, tmp_path / "out.mkv", model="identity", codec="libx264", **options)
+    with av.open(str(tmp_path / "out.mkv")) as clip:
+        assert [p.is_keyframe for p in clip.demux(video=0) if p.size].count(True) in (2, 3)
 
 
 def test_paths_of_any_kind(plain_clip: Path, tmp_path: Path) -> None:

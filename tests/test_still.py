@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -202,6 +203,72 @@ def test_a_turned_deep_tiff_comes_out_upright(orientation: int, tmp_path: Path) 
     assert np.array_equal(pixels(tmp_path / "out.tif"), upright[orientation](deep_picture(1)))
 
 
+def tiff16(samples: np.ndarray, **tags: int) -> bytes:
+    """A gray TIFF of 16 bits per sample as it lies in the file."""
+    known = {
+        256: samples.shape[1],
+        257: samples.shape[0],
+        258: 16,
+        259: 1,
+        262: tags.get("photometric", 1),
+        273: 8,
+        277: 1,
+        278: samples.shape[0],
+        279: samples.nbytes,
+        339: tags.get("sign", 1),
+    }
+    head = b"II*\0" + (8 + samples.nbytes).to_bytes(4, "little") + samples.astype("<u2").tobytes()
+    rows = b"".join(k.to_bytes(2, "little") + b"\4\0\1\0\0\0" + v.to_bytes(4, "little") for k, v in known.items())
+    return head + len(known).to_bytes(2, "little") + rows + bytes(4)
+
+
+def test_a_gray_tiff_whose_white_is_0_is_no_negative(tmp_path: Path) -> None:
+    deep = deep_picture(1)
+    (tmp_path / "in.tif").write_bytes(tiff16(65535 - deep, photometric=0))
+    assert identity(tmp_path / "in.tif", tmp_path / "out.png") == 0
+    assert np.array_equal(cv2.imread(str(tmp_path / "out.png"), cv2.IMREAD_UNCHANGED), deep)
+
+
+def test_numbers_that_are_no_16_bits_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "signed.tif").write_bytes(tiff16(deep_picture(1), sign=2))
+    Image.fromarray(deep_picture(1).astype(np.int32)).save(tmp_path / "long.tif")
+    Image.fromarray(deep_picture(1).astype(np.float32)).save(tmp_path / "float.tif")
+    for name in ("signed", "long", "float"):
+        with pytest.raises(InputError, match="samples are not supported"):
+            restore(tmp_path / f"{name}.tif", tmp_path / "out.png", model="identity")
+
+
+def test_a_deep_gray_png_keeps_its_transparent_value(tmp_path: Path) -> None:
+    deep = deep_picture(1)
+    done, data = cv2.imencode(".png", deep)
+    body = b"tRNS" + int(deep[5, 7]).to_bytes(2, "big")
+    chunk = b"\0\0\0\2" + body + zlib.crc32(body).to_bytes(4, "big")
+    (tmp_path / "in.png").write_bytes(data.tobytes()[:33] + chunk + data.tobytes()[33:])
+    assert done and identity(tmp_path / "in.png", tmp_path / "out.png") == 0
+    made = cv2.imread(str(tmp_path / "out.png"), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(made[..., 0], deep)
+    assert np.array_equal(made[..., 3] == 0, deep == deep[5, 7])
+
+
+def test_a_comment_stays_or_is_told(tmp_path: Path) -> None:
+    comment = "von Hand, h\u00fcbsch".encode("latin-1")
+    Image.fromarray(picture(0)).save(tmp_path / "in.jpg", comment=comment)
+    assert restore(tmp_path / "in.jpg", tmp_path / "out.jpg", model="identity").warnings == []
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert image.info["comment"] == comment
+    assert restore(tmp_path / "in.jpg", tmp_path / "out.png", model="identity").warnings == []
+    with Image.open(tmp_path / "out.png") as image:
+        assert "von Hand" in image.text["Comment"]  # pyright: ignore[reportAttributeAccessIssue]
+    assert any("Comment" in w for w in restore(tmp_path / "in.jpg", tmp_path / "out.webp", model="identity").warnings)
+
+
+def test_an_avif_picture_is_a_still(tmp_path: Path) -> None:
+    Image.fromarray(picture(0)).save(tmp_path / "in.avif", quality=100, subsampling="4:4:4")
+    assert identity(tmp_path / "in.avif", tmp_path / "out.png") == 0
+    assert np.array_equal(pixels(tmp_path / "out.png"), pixels(tmp_path / "in.avif"))
+    assert verify(tmp_path / "in.avif", tmp_path / "out.png") == []
+
+
 def test_text_of_a_png_stays(tmp_path: Path) -> None:
     notes = PngImagePlugin.PngInfo()
     notes.add_text("Title", "a title")
@@ -226,6 +293,13 @@ def test_palette_and_one_bit_pictures(tmp_path: Path) -> None:
     lines.save(tmp_path / "1.png")
     identity(tmp_path / "1.png", tmp_path / "1-out.png")
     assert np.array_equal(pixels(tmp_path / "1-out.png") > 127, np.asarray(lines))
+
+
+def test_what_opencv_says_is_not_heard(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in.tif").write_bytes(tiff16(deep_picture(1), photometric=8))
+    with suppress(InputError):
+        restore(tmp_path / "in.tif", tmp_path / "out.png", model="identity")
+    assert capfd.readouterr().err == ""
 
 
 def test_cmyk_becomes_rgb_and_is_told(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+from ns_video.cli import run
 from ns_video.errors import ResumeError, UsageError
 from ns_video.media.degrade import DegradedStill, degrade_still
 from ns_video.media.pictures import read_rgb, write_png
@@ -531,6 +532,16 @@ def test_an_incomplete_environment_of_torchrun_is_named(monkeypatch: pytest.Monk
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(UsageError, match="RANK"):
         find_process("cpu")
+
+
+def test_a_quiet_training_says_only_where_its_model_is(
+    picture_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "quiet.toml"
+    recipe.write_text(config_text(picture_folder, tmp_path / "out"))
+    assert run(["train", "-q", str(recipe), "--device", "cpu", "--threads", "1"]) == 0
+    said = capfd.readouterr()
+    assert said.err == "" and said.out.splitlines() == [str(tmp_path / "out" / "trial.safetensors")]
 
 
 def test_orthogonalised_matrices_have_singular_values_near_one() -> None:

@@ -7,10 +7,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
+import numpy as np
 import pytest
 from conftest import ffmpeg
 from material import Recipe, write_clip
-from PIL import Image
+from PIL import Image, ImageCms
 
 import ns_video
 from ns_video.errors import VerificationError
@@ -141,6 +143,12 @@ def test_pcm_may_be_cut_into_other_packets(tmp_path: Path) -> None:
         (["-map", "0", "-bsf:v", "noise=drop='eq(n,4)'"], "10 frames went in, 9"),
         (["-map", "0", "-bsf:v", "setts=ts=if(eq(N\\,4)\\,TS+7\\,TS)"], "ms off"),
         (["-map", "0", "-aspect", "2:1"], "aspect"),
+        (["-map", "0", "-metadata", "title=Changed"], "the tag title was"),
+        (["-map", "0", "-metadata", "title="], "the tag title is missing"),
+        (["-map", "0", "-metadata:s:a:0", "language=eng", "-metadata", "comment=x"], "the tag COMMENT was"),
+        (["-map", "0", "-disposition:a:0", "forced"], "stream 1 (audio flac) gained the flag forced"),
+        (["-map", "0", "-bsf:a:0", "setts=ts=TS+300"], "stream 1 (audio flac): its packet at"),
+        (["-map", "0", "-map", "0:a:0"], "was not in the input"),
     ],
 )
 def test_each_doctored_output_is_named(
@@ -149,6 +157,14 @@ def test_each_doctored_output_is_named(
     doctored = tmp_path / "doctored.mkv"
     ffmpeg("-i", finished, *options, "-c", "copy", doctored)
     assert word in found(two_audio_subs_chapters_clip, doctored)
+
+
+def test_a_last_frame_that_is_gone_too_soon_is_named(tmp_path: Path) -> None:
+    plain, source = write_clip(tmp_path / "a.mp4", Recipe(options={"bf": "0"})), tmp_path / "slides.mp4"
+    ffmpeg("-i", plain, "-c", "copy", "-bsf:v", "setts=duration=if(eq(N\\,9)\\,2/TB\\,DURATION)", source)
+    restore(source, tmp_path / "out.mp4", model="identity")
+    assert ns_video.verify(source, tmp_path / "out.mp4") == []
+    assert "the last frame was shown for 2.0000 s" in found(source, plain)
 
 
 def test_lost_tags_and_turns_are_named(full_range_601_clip: Path, rotated_clip: Path, tmp_path: Path) -> None:
@@ -175,12 +191,28 @@ def test_gaps_between_mov_text_cues_are_no_cues(mp4_streams_clip: Path, tmp_path
         assert ns_video.verify(mp4_streams_clip, tmp_path / name) == []
 
 
-def test_stills_are_compared_by_size(noisy: object, tmp_path: Path) -> None:
-    Image.fromarray(noisy).save(tmp_path / "a.png")
-    Image.fromarray(noisy).save(tmp_path / "b.webp", lossless=True)
-    Image.fromarray(noisy).resize((32, 24)).save(tmp_path / "c.png")
+def test_stills_are_compared_by_size_channels_depth_and_profile(noisy: np.ndarray, tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    plain, alpha = Image.fromarray(noisy), np.dstack([noisy, noisy[..., :1]])
+    plain.save(tmp_path / "a.png")
+    plain.save(tmp_path / "b.webp", lossless=True)
+    plain.resize((32, 24)).save(tmp_path / "c.png")
+    plain.convert("L").save(tmp_path / "gray.png")
+    plain.save(tmp_path / "profile.jpg", icc_profile=profile)
+    plain.save(tmp_path / "bare.jpg")
+    exif = Image.Exif()
+    exif[274] = 3
+    plain.save(tmp_path / "turned.jpg", exif=exif)
+    Image.fromarray(alpha).save(tmp_path / "alpha.png")
+    cv2.imwrite(str(tmp_path / "deep.png"), noisy.astype(np.uint16) * 257)
     assert ns_video.verify(tmp_path / "a.png", tmp_path / "b.webp") == []
+    assert ns_video.verify(tmp_path / "alpha.png", tmp_path / "bare.jpg") == []  # which holds no alpha
     assert "64x48" in found(tmp_path / "a.png", tmp_path / "c.png")
+    assert "had colours" in found(tmp_path / "a.png", tmp_path / "gray.png")
+    assert "alpha" in found(tmp_path / "alpha.png", tmp_path / "a.png")
+    assert "16 bits, have 8" in found(tmp_path / "deep.png", tmp_path / "a.png")
+    assert "profile is missing" in found(tmp_path / "profile.jpg", tmp_path / "bare.jpg")
+    assert "orientation (EXIF) was 3" in found(tmp_path / "turned.jpg", tmp_path / "bare.jpg")
 
 
 def test_compare_times_is_exact_to_the_clock(plain_clip: Path) -> None:

@@ -103,6 +103,11 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
+def complain(what: object) -> None:
+    """An error in one line on stderr; names in it may hold anything."""
+    say(f"error: {printable(str(what))}")
+
+
 def main() -> None:
     """The console script: errors become one line on stderr and the exit code of the contract."""
     # Read when torch loads: idle OpenMP threads sleep. Spinning, they take the cores that the codecs' threads and
@@ -138,7 +143,7 @@ def run(arguments: list[str]) -> int:
         code = outcome if isinstance(outcome, int) else 0
     except NsVideoError as error:
         if error.exit_code != 141:
-            say(f"error: {error}".encode("utf-8", "backslashreplace").decode())
+            complain(error)
         if debug:
             traceback.print_exc()
         code = error.exit_code
@@ -161,7 +166,7 @@ def run(arguments: list[str]) -> int:
             traceback.print_exc()
         code = 1
     except Exception as error:
-        say(f"error: internal: {type(error).__name__}: {error} (please report this; --debug shows where)")
+        complain(f"internal: {type(error).__name__}: {error} (please report this; --debug shows where)")
         if debug:
             traceback.print_exc()
         code = 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ns_video.cli import complain
 from ns_video.cli.restore import interruptible, options_from, restore_options, run_one, summary
 from ns_video.errors import InputError, Interrupted, NsVideoError, OutputError, UsageError, printable
 
@@ -46,7 +47,7 @@ _CLIP_SUFFIXES = frozenset(
         ".ivf",
     }
 )
-_STILL_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp"])
+_STILL_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"])
 
 
 def _target(source: Path, folder: Path, out: Path, still_format: str) -> Path:
@@ -117,7 +118,7 @@ def command(
     files = sorted(
         p
         for p in input_dir.rglob("*")
-        if p.is_file()
+        if (p.is_file() or (p.is_symlink() and not p.exists()))  # a broken link fails, by its name
         and p.suffix.lower() in _CLIP_SUFFIXES | _STILL_SUFFIXES
         and output_dir.resolve() not in p.resolve().parents
         and not p.name.startswith(".ns-video-")
@@ -142,7 +143,7 @@ def command(
                 failed += 1
                 if as_json:
                     click.echo(json.dumps({"input": str(source), "error": str(error), "exit_code": error.exit_code}))
-                click.echo(f"error: {source}: {error}".encode("utf-8", "backslashreplace").decode(), err=True)
+                complain(f"{source}: {error}")
                 continue
             if as_json:
                 click.echo(json.dumps(record.to_json(), ensure_ascii=False))

@@ -85,4 +85,4 @@ def command(source_name: str, output: Path, spec: str, seed: int, frames: int, o
             "width": still.rgb.shape[1],
             "height": still.rgb.shape[0],
         }
-    click.echo(json.dumps(result) if as_json else f"{output}: {degradation}")
+    click.echo(json.dumps(result) if as_json else f"{printable(output)}: {degradation}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ns_video.errors import UsageError
+from ns_video.errors import UsageError, printable
 from ns_video.preset import ENSEMBLES
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def command(
 
 def _print_rows(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     for row in (header, *rows):
-        click.echo(f"{row[0]:<24.24}" + "".join(f"{cell:>12}" for cell in row[1:]))
+        click.echo(f"{printable(row[0]):<24.24}" + "".join(f"{cell:>12}" for cell in row[1:]))
 
 
 def _picture_row(score: PictureScore) -> tuple[str, ...]:

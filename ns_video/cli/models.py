@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ns_video.errors import UnknownModelError
+from ns_video.errors import UnknownModelError, printable
 
 if TYPE_CHECKING:
     from ns_video.cards import Card, Figures
@@ -74,7 +74,7 @@ def _card_text(card: Card) -> str:
         ),
         ("licence", card.licence),
         ("training", f"{made}, {training.recipe}" if training.recipe else made),
-        ("weights", f"{card.weights}"),
+        ("weights", printable(str(card.weights))),
         ("sha256", card.sha256),
     ]
     parts = [f"{card.name}: {card.title}", _table(facts)]

@@ -20,6 +20,7 @@ import click
     help="Where the page goes; REPORT.json beside it.",
 )
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path), metavar="FRAMES.csv", help="Frames as CSV.")
+@click.option("--overwrite", "-y", is_flag=True, help="Replace files that are no reports.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object on stdout.")
 @click.option(
     "--fail-below", type=float, metavar="S", help="Exit 1 when the mean ns-iqa of the clip is below S (0-100)."
@@ -32,6 +33,7 @@ def command(
     reference: Path | None,
     output: Path | None,
     csv_path: Path | None,
+    overwrite: bool,
     as_json: bool,
     fail_below: float | None,
     device: str,
@@ -39,15 +41,15 @@ def command(
     """Quality report of CLIP (a clip or a still), alone or against a reference."""
     from ns_video.cli import emit, say
     from ns_video.errors import UsageError
-    from ns_video.report import build_clip, to_json, write_csv, write_report
+    from ns_video.places import check_places
+    from ns_video.report import build_clip, json_path, to_json, write_csv, write_report
 
     if output is None and csv_path is None and not as_json:
         raise UsageError("nothing to write", remedy="give -o REPORT.html, --csv FRAMES.csv or --json")
     if fail_below is not None and math.isnan(fail_below):
         raise UsageError("--fail-below nan is no number")
-    for target in (output, csv_path):
-        if target is not None and target.exists() and any(_same(target, source) for source in (clip, reference)):
-            raise UsageError(f"{target} is an input", remedy="give another name")
+    made = [*([] if output is None else [output, json_path(output)]), *([] if csv_path is None else [csv_path])]
+    check_places(made, [clip for clip in (clip, reference) if clip is not None], overwrite=overwrite)
     settings: dict[str, Any] = ctx.obj or {}
     built = build_clip(clip, reference, device=_device(device))
     if output is not None:
@@ -64,10 +66,6 @@ def command(
         say(f"ns-iqa {'unknown' if score is None else f'{score:.1f}'} is below {fail_below:g}")
         return 1
     return 0
-
-
-def _same(one: Path, other: Path | None) -> bool:
-    return other is not None and other.exists() and one.samefile(other)
 
 
 def _device(name: str) -> str:

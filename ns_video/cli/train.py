@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     "--threads", type=click.IntRange(min=0), default=0, help="CPU threads of the training; 0: torch's choice."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print every update as a JSON line.")
-def command(config: Path, resume: bool, device: str, threads: int, as_json: bool) -> None:
+@click.pass_context
+def command(ctx: click.Context, config: Path, resume: bool, device: str, threads: int, as_json: bool) -> None:
     """Train the model that the file CONFIG describes (see pipelines/training/).
 
     The output folder gets the checkpoint (every minute) and at the end the model as .safetensors; a training of stills
@@ -44,14 +45,15 @@ def command(config: Path, resume: bool, device: str, threads: int, as_json: bool
     if threads > 0:
         torch.set_num_threads(threads)
     table = read_table(config)
+    quiet = bool(ctx.obj and ctx.obj["quiet"])
     if "task" in table or "cache" in table:
-        _train_clips(config, table, device, resume, as_json)
+        _train_clips(config, table, device, resume, as_json, quiet)
         return
     trainer = Trainer(read_config(config), device)
     if resume:
         trainer.resume()
     total = trainer.config.schedule.steps
-    shown = not as_json and trainer.process.leads
+    shown = not (quiet or as_json) and trainer.process.leads
     with tqdm(total=total, initial=trainer.step, unit="step", disable=None if shown else True) as bar:
         for update in trainer.run():
             if not trainer.process.leads:
@@ -64,13 +66,13 @@ def command(config: Path, resume: bool, device: str, threads: int, as_json: bool
                     f"loss {update.loss:.5f}, rate {update.rate:.1e}, samples/s: loader "
                     f"{update.loader_samples_per_second:.0f}, step {update.step_samples_per_second:.0f}"
                 )
-            elif isinstance(update, ValidationUpdate):
+            elif isinstance(update, ValidationUpdate) and shown:
                 bar.write(_validation_text(update))
             elif isinstance(update, FinishedUpdate):
                 click.echo(f"{update.model}")
 
 
-def _make_clips(table: dict[str, Any], cache: Path, validation: Path | None, as_json: bool) -> None:
+def _make_clips(table: dict[str, Any], cache: Path, validation: Path | None, quiet: bool) -> None:
     """Makes the pool of coded clips that `[make]`, or each `[[make]]`, asks for."""
     from tqdm import tqdm
 
@@ -81,15 +83,15 @@ def _make_clips(table: dict[str, Any], cache: Path, validation: Path | None, as_
         folders = [[Path(folder) for folder in part.get(key, [])] for key in ("clips", "pictures")]
         sources = find_sources(*folders, screen_share=float(part.get("screen_share", 0.0)))
         pool = grow_pool(sources, cache, int(part["count"]), int(part.get("seed", 0)))
-        for _ in tqdm(pool, desc="coded clips", unit="clip", disable=True if as_json else None):
+        for _ in tqdm(pool, desc="coded clips", unit="clip", disable=True if quiet else None):
             pass
         if number == 0 and validation is not None:
             made = grow_validation(find_sources(*folders, validation=True), validation)
-            for _ in tqdm(made, desc="validation clips", unit="clip", disable=True if as_json else None):
+            for _ in tqdm(made, desc="validation clips", unit="clip", disable=True if quiet else None):
                 pass
 
 
-def _train_clips(path: Path, table: dict[str, Any], device: str, resume: bool, as_json: bool) -> None:
+def _train_clips(path: Path, table: dict[str, Any], device: str, resume: bool, as_json: bool, quiet: bool) -> None:
     from tqdm import tqdm
 
     from ns_video.training import quantiser, video
@@ -104,8 +106,8 @@ def _train_clips(path: Path, table: dict[str, Any], device: str, resume: bool, a
     process = find_process(device)
     with process.together():
         if process.leads:
-            _make_clips(table, settings.cache, settings.validation, as_json)
-    shown = not as_json and process.leads
+            _make_clips(table, settings.cache, settings.validation, quiet or as_json)
+    shown = not as_json and not quiet and process.leads
     with tqdm(total=settings.steps, unit="step", disable=None if shown else True) as bar:
         for update in updates:
             if not process.leads:
@@ -114,7 +116,7 @@ def _train_clips(path: Path, table: dict[str, Any], device: str, resume: bool, a
             bar.set_postfix_str(_clip_text(update))
             if as_json:
                 click.echo(json.dumps(dataclasses.asdict(update)))
-            elif update.validation is not None:
+            elif update.validation is not None and not quiet:
                 bar.write(_groups_text(update))
     if process.leads:
         click.echo(json.dumps({"update": "finished", "model": str(model)}) if as_json else str(model))

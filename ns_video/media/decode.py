@@ -7,6 +7,7 @@ damaged is counted and located, never skipped in silence.
 from __future__ import annotations
 
 import re
+import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -135,6 +136,8 @@ class DecodeOptions:
     end_seconds: float | None = None
     strict: bool = False
     max_pixels: int = MAX_PIXELS
+    cancel: threading.Event | None = None
+    """Once it is set, the way to `start_seconds` is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,12 +436,18 @@ class ClipReader:
             self._threads = 1
             self._begin()
             self._open()
+        if not self.frames_given and self._is_cancelled:
+            return
         if not self.frames_decoded and str(self._source) == "-" and "mp4" in self.info.format:
             raise not_streamable("standard input")
         if not self.frames_decoded:
             problem = self.damage[0].what if self.damage else "its video stream is empty"
             raise InputError(f"{self.shown}: no decodable frame ({problem})", stage="decode")
         self._check_length()
+
+    @property
+    def _is_cancelled(self) -> bool:
+        return self.options.cancel is not None and self.options.cancel.is_set()
 
     def _chosen(self, wanted: frozenset[int]) -> list[Any]:
         streams = [s for s in self._container.streams if s.index == self._stream.index or s.index in wanted]
@@ -455,6 +464,8 @@ class ClipReader:
 
     def _walk(self, streams: list[Any], lines: list[tuple[int, str, str]]) -> Generator[Frame | CopiedPacket]:
         for packet in self._packets(streams):
+            if not self.frames_given and self._is_cancelled:
+                return
             if packet is None:
                 decoded = self._decode(None)
             elif packet.stream_index != self._stream.index:

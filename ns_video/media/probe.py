@@ -215,7 +215,10 @@ _STILL_MAGIC: tuple[tuple[bytes, str], ...] = (
 
 
 def still_format(path: Path) -> str | None:
-    """ "JPEG", "PNG", "WebP", "TIFF" or "BMP" where the file is one picture; None for a clip (animations are clips)."""
+    """ "JPEG", "PNG", "WebP", "TIFF", "BMP" or "AVIF" where the file is one picture; None for a clip.
+
+    Animations are clips.
+    """
     if not path.is_file():
         return None  # what is read from a pipe is gone
     try:
@@ -225,6 +228,10 @@ def still_format(path: Path) -> str | None:
         return None
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return None if head[12:16] == b"VP8X" and len(head) > 20 and head[20] & 2 else "WebP"
+    if head[4:12] == b"ftypavif":
+        from PIL import features
+
+        return "AVIF" if features.check("avif") else None  # libav's picture of it is a clip of one frame
     for magic, name in _STILL_MAGIC:
         if head.startswith(magic):
             if name == "PNG" and b"acTL" in head.partition(b"IDAT")[0]:

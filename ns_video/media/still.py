@@ -9,6 +9,8 @@ import struct
 import tempfile
 import warnings
 import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -37,6 +39,8 @@ _SUFFIXES = {
 }
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_XMP = "XML:com.adobe.xmp"
+_COMMENT = "Comment"  # the keyword that PNG registers for it
+_AV1_CONFIGURATION, _AV1_DEEP = b"av1C", 0x40  # third byte of its body: high_bitdepth (AV1 in ISOBMFF, 2.3.3)
 # Tags of a TIFF that say how its samples lie in the file, and its profile: the writer's own.
 _TIFF_STRUCTURE = frozenset(
     (*range(254, 260), 262, 266, 273, *range(277, 282), 284, *range(288, 294), 297, 317, *range(320, 326), 330, 332)
@@ -73,7 +77,7 @@ class StillInfo:
     xmp: bytes
     dpi: tuple[float, float] | None
     texts: tuple[tuple[str, str], ...]
-    """Keywords and texts of a PNG."""
+    """Keywords and texts of a PNG; a JPEG's comment is one, too."""
     color_chunks: tuple[tuple[bytes, bytes], ...]
     """Chunks of a PNG that say what its colours mean: kind and body."""
     notes: tuple[str, ...]
@@ -138,6 +142,7 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
             tables = jpeg_tables_of(image)
             if getattr(image, "n_frames", 1) > 1:
                 notes.append(f"only the first of {getattr(image, 'n_frames', 1)} pictures is restored")
+            _check_samples(image)
             samples = _deep_samples(path, image, kind)
             if samples is not None:
                 image.load()  # says where a file was cut; OpenCV fills in without a word
@@ -151,6 +156,8 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
         if image.mode == "CMYK":
             icc = b""
         texts = _texts_of(image)
+        if kind == "AVIF" and _is_deep_avif(path):
+            notes.append("8 of its 10 or 12 bits per sample were read")
     wide = samples.dtype == np.uint16
     planes = tuple(np.ascontiguousarray(samples[..., i]) for i in range(samples.shape[2]))
     gray = len(planes) == 1
@@ -236,6 +243,9 @@ def _lost_color(info: StillInfo) -> str:
 
 
 def _texts_of(image: Image.Image) -> tuple[tuple[str, str], ...]:
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        comment = bytes(image.info.get("comment") or b"")
+        return ((_COMMENT, comment.decode("utf-8", "surrogateescape")),) if comment else ()
     if not isinstance(image, PngImagePlugin.PngImageFile):
         return ()
     try:
@@ -244,13 +254,19 @@ def _texts_of(image: Image.Image) -> tuple[tuple[str, str], ...]:
         return ()
 
 
+def _is_deep_avif(path: Path) -> bool:
+    with path.open("rb") as file:
+        _, found, body = file.read(1 << 16).partition(_AV1_CONFIGURATION)
+    return bool(found) and len(body) > 2 and bool(body[2] & _AV1_DEEP)
+
+
 def _said(error: Exception) -> str:
     return printable(str(error) or type(error).__name__)
 
 
 def _deep_samples(path: Path, image: Image.Image, kind: str) -> npt.NDArray[Any] | None:
     """(H, W, C) uint16 of a 16-bit PNG or TIFF; Pillow reduces those to 8 bits when they have colour."""
-    if kind not in ("PNG", "TIFF") or image.mode in ("P", "1"):
+    if kind not in ("PNG", "TIFF") or image.mode in ("P", "1", "CMYK"):
         return None
     if kind == "PNG":
         with path.open("rb") as file:
@@ -258,25 +274,67 @@ def _deep_samples(path: Path, image: Image.Image, kind: str) -> npt.NDArray[Any]
         if len(head) < 26 or head[24] != 16:
             return None
     else:
-        bits: Any = image.tag_v2.get(258, (8,)) if hasattr(image, "tag_v2") else (8,)  # pyright: ignore[reportAttributeAccessIssue]
-        if max(bits) != 16:
+        if _bits_of(image) != 16:
             return None
     raw = np.frombuffer(path.read_bytes(), np.uint8)
-    decoded: Any = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    with _quiet_cv2():
+        decoded: Any = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if decoded is None or decoded.dtype != np.uint16:
         return None
     if decoded.ndim == 2:
-        return decoded[..., None]
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == 0:  # white is 0
+            decoded = 65535 - decoded
+        through = image.info.get("transparency")
+        if through is None:
+            return decoded[..., None]
+        alpha = np.where(decoded == through, np.uint16(0), np.uint16(65535))
+        return np.stack([decoded, decoded, decoded, alpha], -1)
     order = [2, 1, 0] + ([3] if decoded.shape[2] == 4 else [])
     return decoded[..., order]
 
 
-def _load(image: Image.Image, notes: list[str], icc: bytes) -> npt.NDArray[Any]:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        array = np.asarray(image)
-        return np.clip(array, 0, 65535).astype(np.uint16)[..., None]
+def _bits_of(image: Image.Image) -> int:
+    """Bits of a sample of a TIFF, 8 for what is none."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 8
+    bits: Any = image.tag_v2.get(258, (1,))
+    return max(bits)
+
+
+@contextmanager
+def _quiet_cv2() -> Generator[None]:
+    """OpenCV says on stderr what it can't read; Pillow reads it instead."""
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+def _check_samples(image: Image.Image) -> None:
+    """Raises InputError for numbers that are no 8 or 16 bits of a picture."""
+    is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
+    sign: Any = image.tag_v2.get(339, (1,)) if is_tiff else (1,)  # pyright: ignore[reportAttributeAccessIssue]
+    what = ""
     if image.mode == "F":
-        raise InputError("floating-point pictures are not supported", stage="open")
+        what = "floating-point"
+    elif 2 in sign:
+        what = "signed"
+    elif image.mode == "I" or _bits_of(image) > 16:
+        what = "32-bit"
+    if what:
+        raise InputError(
+            f"pictures of {what} samples are not supported", stage="open", remedy="make them 16-bit, unsigned"
+        )
+
+
+def _load(image: Image.Image, notes: list[str], icc: bytes) -> npt.NDArray[Any]:
+    bits = _bits_of(image)
+    if image.mode.startswith("I;16"):
+        array = np.asarray(image).astype(np.uint16)
+        return (array << (16 - bits) | array >> (2 * bits - 16) if 8 < bits < 16 else array)[..., None]
+    if bits == 16:
+        notes.append("8 of its 16 bits per sample were read")
     if image.mode == "CMYK":
         notes.append("CMYK was converted to RGB; its profile is left out")
         if icc:
@@ -340,6 +398,9 @@ def write_still(path: Path, frame: Frame, info: StillInfo, *, quality: float | N
             notes.append(f"BMP holds no EXIF and no ICC profile{turned}")
     if kind != "PNG" and (lost := _lost_color(info)):
         notes.append(f"{kind} can't hold what the PNG says of its colours ({lost}): they may look different")
+    held = {"PNG": {key for key, _ in info.texts}, "JPEG": {_COMMENT}}.get(kind, set[str]()) | {_PNG_XMP}
+    if lost := [key for key, _ in info.texts if key not in held]:
+        notes.append(f"{kind} holds no such text: {printable(', '.join(lost))}")
     data = _encode(samples, kind, info, quality, notes)
     try:
         handle, name = tempfile.mkstemp(prefix=".ns-video-", suffix=path.suffix, dir=path.parent)
@@ -403,6 +464,7 @@ def _encode(samples: npt.NDArray[Any], kind: str, info: StillInfo, quality: floa
         options["dpi"] = info.dpi
     if kind == "JPEG":
         options.update(quality=round(quality or _JPEG_QUALITY), subsampling=0, optimize=True)
+        options["comment"] = dict(info.texts).get(_COMMENT, "").encode("utf-8", "surrogateescape")[:_JPEG_SEGMENT]
     elif kind == "WEBP" and quality is None:
         options.update(lossless=True, quality=75, exact=True)  # exact: colours under alpha 0 stay
     elif kind == "WEBP":
@@ -495,7 +557,7 @@ def _png_texts(info: StillInfo) -> PngImagePlugin.PngInfo:
         texts.setdefault(_PNG_XMP, info.xmp.decode("utf-8", "replace"))
     for key, text in texts.items():
         if key == _PNG_XMP or not text.isascii():
-            out.add_itxt(key, text)
+            out.add_itxt(key, text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
         else:
             out.add_text(key, text)
     return out

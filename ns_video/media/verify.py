@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+from av.stream import Disposition
 
 from ns_video.errors import VerificationError
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, RANGE_LIMITED, ColorInfo, Frame, PixelFormat
 from ns_video.media.animation import open_animation
-from ns_video.media.decode import ClipReader, CopiedPacket, DecodeOptions, open_clip
+from ns_video.media.decode import ClipReader, CopiedClock, CopiedPacket, DecodeOptions, open_clip
 from ns_video.media.encode import CHROMA_LEFT, color_as, first_frame_metadata, format_for
 from ns_video.media.libav import open_input, printable
 from ns_video.media.mux import MOST_REORDERED, QUICKTIME_LANGUAGES, CopyPlan, holds_negative_times, plan_copies
 from ns_video.media.probe import ClipInfo, StreamInfo, clip_info, stream_info
+from ns_video.media.still import read_still
 
 _TERMINOLOGY_CODES = {b: t for t, b in QUICKTIME_LANGUAGES.items()}
 _CHAPTER_SLACK_SECONDS = 0.0015
@@ -30,7 +33,20 @@ _STRETCHED = 0.02  # change of width / height that is no rounding
 _REWRITTEN = frozenset(
     {"h264", "hevc", "aac", "vvc", "av1", "opus", "mov_text", "dvb_subtitle", "webvtt", "ass", "mp3"}
 )
-
+# Flags of streams that a container holds, by libav's name of its demuxer.
+_HELD_DISPOSITIONS = {
+    "matroska,webm": Disposition.default
+    | Disposition.forced
+    | Disposition.original
+    | Disposition.comment
+    | Disposition.hearing_impaired
+    | Disposition.visual_impaired,
+    "mov,mp4,m4a,3gp,3g2,mj2": Disposition.default,
+}
+_FORMATTED_TAGS = ("creation_time", "location", "software")
+"""Beginnings of names of tags with other values: mp4 holds the first two as numbers, AVI its writer in the last."""
+# Tags that mp4 and QuickTime have a place for; Matroska has one for every tag.
+_MOV_TAGS = frozenset({"title", "artist", "album", "comment", "genre", "copyright", "date"})
 
 # What containers and encoders note of themselves; languages are compared with the streams.
 _OWN_TAGS = re.compile(
@@ -48,12 +64,14 @@ class PacketTally:
     nbytes: int = 0
     digest: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
 
-    def add(self, data: Any) -> None:
-        """Count one packet's payload; the empty samples with which mov_text fills gaps are none."""
+    def add(self, data: Any) -> bool:
+        """Count one packet's payload; False for the empty samples with which mov_text fills gaps: they are none."""
         size = memoryview(data).nbytes
-        self.packets += not (size == 2 and bytes(data) == b"\0\0")
+        counts = not (size == 2 and bytes(data) == b"\0\0")
+        self.packets += counts
         self.nbytes += size
         self.digest.update(data)
+        return counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +82,13 @@ class FileFacts:
     video_times: list[Fraction]
     """Presentation times of the video's packets, sorted."""
     video_tick: Fraction
+    last_duration: Fraction
+    """Seconds for which the last frame is shown; 0 where its packet doesn't say it."""
+    last_is_last: bool
+    """No packet comes after the last frame's."""
     tallies: dict[int, PacketTally]
+    stamps: dict[int, array[int]]
+    """Times of the packets of each stream beside the video, in the file's order, in ticks of that stream."""
     begins: dict[int, Fraction]
     """Stream → the earliest time at which a packet may have to be decoded."""
     chapters: list[tuple[Fraction, Fraction, str]]
@@ -79,16 +103,20 @@ class Difference:
     """A damaged input explains it: words or data with nonsense in them, which the container would not take."""
 
 
-def read_facts(path: str | Path, *, from_zero: bool = False) -> FileFacts:
+def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequence[float] = ()) -> FileFacts:
     """Read every packet of a file. Raises InputError where it can't be opened.
 
-    `from_zero`: without the packets from before 0 of streams beside the video, which AVI doesn't hold.
+    `from_zero`: without the packets from before 0 of streams beside the video, which AVI doesn't hold. `clock_jumps`:
+    what the reader of the video added to its times; those of other streams are moved on alike.
     """
+    clock = CopiedClock(clock_jumps)
     with open_input(path) as container:
         info = clip_info(container)
         stream = container.streams[info.video.index]
         times: list[Fraction] = []
+        last = (Fraction(-1 << 62), Fraction(0))
         tallies: dict[int, PacketTally] = {s.index: PacketTally() for s in container.streams}
+        stamps: dict[int, array[int]] = {s.index: array("q") for s in container.streams}
         begins: dict[int, Fraction] = {}
         try:
             for packet in container.demux():
@@ -100,11 +128,18 @@ def read_facts(path: str | Path, *, from_zero: bool = False) -> FileFacts:
                     if from_zero and begin < 0 and not is_video:
                         continue
                     begins[index] = min(begin, begins.get(index, begin))
-                tallies[index].add(packet)
+                counts = tallies[index].add(packet)
+                if not is_video:
+                    clock.move(packet)
+                    stamp = packet.pts if packet.pts is not None else packet.dts
+                    if counts and stamp is not None:
+                        stamps[index].append(stamp)
                 if is_video and not packet.is_discard:
                     stamp = packet.pts if packet.pts is not None else packet.dts
                     if stamp is not None:
-                        times.append(stamp * (packet.time_base or info.video.time_base))
+                        tick = packet.time_base or info.video.time_base
+                        times.append(stamp * tick)
+                        last = max(last, (times[-1], (packet.duration or 0) * tick))
         except av.FFmpegError as error:
             raise VerificationError(
                 f"{printable(str(path))} can't be read back: {error.strerror}", stage="verify"
@@ -117,7 +152,9 @@ def read_facts(path: str | Path, *, from_zero: bool = False) -> FileFacts:
             )
             for c in container.chapters()
         ]
-    return FileFacts(info, sorted(times), info.video.time_base, tallies, begins, chapters)
+    return FileFacts(
+        info, sorted(times), info.video.time_base, last[1], times[-1:] == [last[0]], tallies, stamps, begins, chapters
+    )
 
 
 def _may_begin(packet: Any) -> Fraction | None:
@@ -150,6 +187,22 @@ def compare_times(
     return []
 
 
+def compare_ends(source: ClipInfo, shown: Fraction, found: FileFacts) -> list[Difference]:
+    """Whether the last frame is shown for `shown` seconds: by its packet's duration or the container's, to a frame.
+
+    Of interlaced pictures parsers tell the duration of a field. mp4 notes of a packet that is not the last one decoded
+    only how long it is until the next.
+    """
+    mov = "mov" in found.info.format
+    if found.info.format not in _HELD_DISPOSITIONS or not found.video_times or (mov and not found.last_is_last):
+        return []
+    whole = Fraction(found.info.duration_seconds or 0) + Fraction(found.info.start_seconds or 0)
+    told = max(found.last_duration, whole - found.video_times[-1])
+    if told >= shown - 1 / source.video.rate:
+        return []
+    return [Difference(f"the last frame was shown for {float(shown):.4f} s, is for {float(told):.4f} s", True)]
+
+
 def compare_animation(expected: Sequence[Fraction], found: Sequence[Fraction]) -> list[Difference]:
     """Times of an animated WebP, whose encoder shows a frame longer where the next one changes nothing."""
     begins = expected[0] if expected else Fraction(0)
@@ -168,32 +221,18 @@ def compare_streams(
     `refused`: packets that the container would not take. It says so one packet too late, maybe of another stream.
     """
     out: list[Difference] = []
-    others = [s for s in found.info.streams if s.index != found.info.video.index]
     quicktime = dict(found.info.metadata).get("major_brand", "").startswith("qt")
-    pool = list(others)
-    for copy in copies:
-        if not copy.kept:
-            continue
-        about = copy.stream
-        expected = counted.get(about.index)
-        carries = about.type == "attachment" or about.is_cover
-        if not carries and (expected is None or expected.packets == 0):
-            continue  # a track without samples leaves no trace in most containers
-        match = next(
-            (
-                s
-                for s in pool
-                if (s.type == about.type or (about.is_cover and s.is_cover))
-                and (_family(s) == _family(about) or copy.target_codec or about.type in ("attachment", "data"))
-            ),
-            None,
-        )
-        name = f"stream {about.index} ({about.type} {about.codec})"
+    added = {s.index: s for s in found.info.streams if s.type in ("video", "audio", "subtitle") and not s.is_cover}
+    added.pop(found.info.video.index, None)
+    for copy, match in _matched(copies, counted, found.info):
+        if match is not None:
+            added.pop(match.index, None)
+        about, expected = copy.stream, counted.get(copy.stream.index)
+        name = _name(about)
         beside = about.type in ("subtitle", "data")
         if match is None:
             out.append(Difference(f"{name} is missing", beside))
             continue
-        pool.remove(match)
         language, kept = dict(about.metadata).get("language"), dict(match.metadata).get("language")
         lost = language not in (None, "und", kept, _TERMINOLOGY_CODES.get(kept or ""))
         if found.info.format == "mpegts" and about.type in ("data", "video"):
@@ -224,7 +263,91 @@ def compare_streams(
             and tally.digest.digest() != expected.digest.digest()
         ):
             out.append(Difference(f"{name}: its packets differ"))
+    out += [
+        Difference(f"{_name(s)} of the output was not in the input")
+        for s in added.values()
+        if found.tallies[s.index].packets
+    ]
     del source
+    return out
+
+
+def _name(stream: StreamInfo) -> str:
+    return f"stream {stream.index} ({stream.type} {stream.codec})"
+
+
+def _matched(
+    copies: Iterable[CopyPlan], counted: dict[int, PacketTally], found: ClipInfo
+) -> Generator[tuple[CopyPlan, StreamInfo | None]]:
+    """Each copied stream that held something, and the stream of the output that it became."""
+    pool = [s for s in found.streams if s.index != found.video.index]
+    for copy in copies:
+        about, tally = copy.stream, counted.get(copy.stream.index)
+        carries = about.type == "attachment" or about.is_cover
+        if not copy.kept or (not carries and (tally is None or tally.packets == 0)):
+            continue  # a track without samples leaves no trace in most containers
+        match = next(
+            (
+                s
+                for s in pool
+                if (s.type == about.type or (about.is_cover and s.is_cover))
+                and (_family(s) == _family(about) or copy.target_codec or about.type in ("attachment", "data"))
+            ),
+            None,
+        )
+        if match is not None:
+            pool.remove(match)
+        yield copy, match
+
+
+def compare_copied_times(
+    source: FileFacts, begins: Fraction, copies: Iterable[CopyPlan], found: FileFacts
+) -> list[Difference]:
+    """Times of the packets of copied streams beside the video's, exact to the clocks of both files.
+
+    `begins`: time of the first frame of the source. Of samples without packets of their own (PCM) only the first one's
+    counts: each container cuts them as it likes. What lies before 0 is encoder delay, which Matroska rounds.
+    """
+    out: list[Difference] = []
+    if found.info.format == "avi" or not found.video_times:
+        return out  # AVI counts samples of sound from 0
+    moved = found.video_times[0] - begins
+    for copy, match in _matched(copies, source.tallies, found.info):
+        if match is None or match.is_cover:
+            continue
+        was, now = source.stamps[copy.stream.index], found.stamps[match.index]
+        ticks = copy.stream.time_base or Fraction(0), match.time_base or Fraction(0)
+        if len(was) != len(now) and not copy.stream.codec.startswith("pcm_"):
+            continue  # told by their number
+        slack = 2 * max(*ticks, source.video_tick, found.video_tick)
+        both = ((a * ticks[0], b * ticks[1]) for a, b in zip(was, now if len(was) == len(now) else now[:1]))
+        far = next(((a, b - a - moved) for a, b in both if a >= 0 and abs(b - a - moved) > slack), None)
+        if far is not None:
+            where = f"its packet at {float(far[0]):.4f} s is {float(far[1]) * 1000:+.3f} ms off beside the video"
+            out.append(Difference(f"{_name(copy.stream)}: {where}", by_damage=True))
+    return out
+
+
+def compare_dispositions(
+    source: ClipInfo, copies: Iterable[CopyPlan], found: FileFacts, counted: dict[int, PacketTally]
+) -> list[Difference]:
+    """Flags of the streams (default, forced and the like), as far as the output's container holds them."""
+    held = int(_HELD_DISPOSITIONS.get(found.info.format, 0))
+    restored = [[s for s in info.streams if s.index == info.video.index] for info in (source, found.info)]
+    pairs = list(zip(*restored)) + [(c.stream, m) for c, m in _matched(copies, counted, found.info) if m is not None]
+    out: list[Difference] = []
+    for was, now in pairs:
+        alike = [a for a, _ in pairs if a.type == was.type and not a.is_cover]
+        if was.is_cover or was.type == "attachment":
+            continue
+        kept = held
+        if "mov" in found.info.format and not any(a.disposition & Disposition.default for a in alike):
+            kept &= ~Disposition.default  # one of each kind is enabled, always
+        for flag in Disposition:
+            if kept & flag & (was.disposition ^ now.disposition):
+                out.append(
+                    Difference(f"{_name(was)} {'lost' if was.disposition & flag else 'gained'} the flag {flag.name}")
+                )
     return out
 
 
@@ -288,7 +411,21 @@ def compare_chapters(source: FileFacts, found: FileFacts) -> list[Difference]:
 
 def lost_tags(source: ClipInfo, copies: Iterable[CopyPlan], found: ClipInfo) -> list[str]:
     """Names of the tags of the container and of the kept streams that the output doesn't have, "stream 1: title"."""
-    out = _missing(source.metadata, found.metadata)
+    out: list[str] = []
+    for prefix, was, now in _tagged(source, copies, found):
+        names = _missing(was, now)
+        if prefix and dict(was).get("language", "und") != "und" and dict(now).get("language", "und") == "und":
+            names.append("language")
+        out += [prefix + name for name in names if not prefix or name.lower() != "creation_time"]  # the container's
+    return out
+
+
+Tags = tuple[tuple[str, str], ...]
+
+
+def _tagged(source: ClipInfo, copies: Iterable[CopyPlan], found: ClipInfo) -> Generator[tuple[str, Tags, Tags]]:
+    """Tags of the container and of each kept stream, in the input and in the output: ("stream 1: ", was, now)."""
+    yield "", source.metadata, found.metadata
     kept = {c.stream.index for c in copies if c.kept} | {source.video.index}
     pairs: list[tuple[StreamInfo, StreamInfo]] = []
     for kind in ("video", "audio", "subtitle"):
@@ -296,10 +433,27 @@ def lost_tags(source: ClipInfo, copies: Iterable[CopyPlan], found: ClipInfo) -> 
         are = [s for s in found.streams if s.type == kind and not s.is_cover]
         pairs += zip(were, are)
     for was, now in sorted(pairs, key=lambda pair: pair[0].index):
-        names = _missing(was.metadata, now.metadata)
-        if dict(was.metadata).get("language", "und") != "und" and dict(now.metadata).get("language", "und") == "und":
-            names.append("language")
-        out += [f"stream {was.index}: {name}" for name in names if name.lower() != "creation_time"]  # the container's
+        yield f"stream {was.index}: ", was.metadata, now.metadata
+
+
+def compare_tags(source: ClipInfo, copies: Iterable[CopyPlan], found: ClipInfo) -> list[Difference]:
+    """Tags that are gone though the output's container holds them, and tags of another value."""
+    out: list[Difference] = []
+    for prefix, was, now in _tagged(source, copies, found):
+        present, values = {name.lower(): value.strip() for name, value in now}, {value.strip() for _, value in now}
+        missing = set(_missing(was, now))
+        for name, value in was:
+            own = bool(_OWN_TAGS.match(name)) or (prefix and name.lower() == "creation_time")  # that is the container's
+            known = name.lower() in _MOV_TAGS and (not prefix or name.lower() == "title")
+            if name in missing and not own and ("matroska" in found.format or ("mov" in found.format and known)):
+                out.append(Difference(f"{prefix}the tag {name} is missing"))
+            elif (
+                not own
+                and not name.lower().startswith(_FORMATTED_TAGS)
+                and present.get(name.lower(), value.strip()) != value.strip()
+                and value.strip() not in values
+            ):
+                out.append(Difference(f"{prefix}the tag {name} was {value!r}, is {present[name.lower()]!r}"))
     return out
 
 
@@ -326,12 +480,13 @@ def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -
     reader, _ = _open(source)
     with reader:
         expected: list[Fraction] = []
-        first = None
+        first, shown = None, Fraction(0)
         for frame in reader.frames():
             first = first or frame
             assert frame.pts is not None
             expected.append(frame.pts * frame.time_base)
-        info, damaged = reader.info, reader.damage_count > 0
+            shown = (frame.duration or 0) * frame.time_base
+        info, damaged, jumps = reader.info, reader.damage_count > 0, list(reader.clock_jumps)
     assert first is not None
     reader, is_animation = _open(output)
     with reader:
@@ -352,15 +507,53 @@ def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -
     container_format = format_for(str(output), None)
     with open_input(source) as container:
         copies = plan_copies(container, info, container_format)
-    facts = read_facts(source, from_zero=container_format == "avi")
+    facts = read_facts(source, from_zero=container_format == "avi", clock_jumps=jumps)
     begins = [facts.begins[c.stream.index] for c in copies if c.kept and c.stream.index in facts.begins]
     moved = Fraction(0) if holds_negative_times(container_format) else -min(begins, default=Fraction(0))
     differences += compare_times(expected, found, max(moved, Fraction(0)))
+    differences += compare_ends(info, shown, found)
     differences += compare_streams(info, copies, facts.tallies, found)
+    differences += compare_copied_times(facts, min(expected), copies, found)
+    differences += compare_dispositions(info, copies, found, facts.tallies)
+    differences += compare_tags(info, copies, found.info)
     differences += compare_chapters(facts, found)
     if found.info.format not in ("avi", "flv", "nut", "mpegts", "asf", "yuv4mpegpipe"):
         differences += compare_picture(info, first, found.info, found_first)
     return [d for d in differences if not (damaged and d.by_damage)]
+
+
+def verify_stills(source: Path, output: Path) -> list[Difference]:
+    """Check a picture against the one it was made from: size, channels, bits, profile and turn, as its format holds."""
+    (frame, info), (made, found) = read_still(source), read_still(output)
+    kind, out = found.source_format, list[Difference]()
+    (width, height), (made_width, made_height) = (_shown_size(f) for f in (frame, made))
+    if (width, height) != (made_width, made_height):
+        out.append(Difference(f"the picture was {width}x{height}, is {made_width}x{made_height}"))
+    if frame.format.is_rgb and not made.format.is_rgb:
+        out.append(Difference("the picture had colours, is gray"))
+    holds_alpha = kind in ("PNG", "TIFF") or (kind == "WEBP" and _is_seen_through(frame))
+    if holds_alpha and frame.format.has_alpha and not made.format.has_alpha:
+        out.append(Difference("the alpha channel is missing"))
+    if kind in ("PNG", "TIFF") and frame.format.bit_depth > made.format.bit_depth:
+        out.append(Difference(f"the samples had {frame.format.bit_depth} bits, have {made.format.bit_depth}"))
+    if kind != "BMP" and info.icc != found.icc:
+        out.append(
+            Difference(
+                f"the ICC profile {'differs' if info.icc and found.icc else 'is missing' if info.icc else 'is new'}"
+            )
+        )
+    if not {kind, info.source_format} & {"BMP", "TIFF"} and info.orientation != found.orientation:  # those are upright
+        out.append(Difference(f"the orientation (EXIF) was {info.orientation}, is {found.orientation}"))
+    return out
+
+
+def _shown_size(frame: Frame) -> tuple[int, int]:
+    return (frame.height, frame.width) if frame.turned else (frame.width, frame.height)
+
+
+def _is_seen_through(frame: Frame) -> bool:
+    """Whether its alpha channel says anything: libwebp leaves out one that doesn't."""
+    return frame.format.has_alpha and bool((frame.planes[-1] < (1 << frame.format.bit_depth) - 1).any())
 
 
 __all__ = [
@@ -377,4 +570,5 @@ __all__ = [
     "read_facts",
     "stream_info",
     "verify_files",
+    "verify_stills",
 ]

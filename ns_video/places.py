@@ -1,0 +1,54 @@
+"""Where reports, tables and records may be written: in place of nothing but reports. Floor 0."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+from ns_video.errors import OutputError, UsageError, printable
+
+_MARKS = (b" quality report</title>", b'"schema": "ns-video', b"pts_seconds")
+"""What a page, its JSON and a table of frames say near their beginnings."""
+_MARKED_BYTES = 4096
+
+
+def check_places(
+    made: Sequence[Path], kept: Sequence[Path | str], *, record: Path | None = None, overwrite: bool = False
+) -> None:
+    """What a report is to be written into (and a run's record): each a file of its own, in a folder that takes it.
+
+    Raises UsageError where two are the same, where one is of `kept`, the clips, or, without `overwrite`, would replace
+    a file that is no report; OutputError where a file can't be written.
+    """
+    places = [*made] if record is None else [*made, record]
+    for one, other in combinations(places, 2):
+        if _same(one, other):
+            raise UsageError(f"two files would both be {printable(other)}", remedy="give one of them another name")
+    for path in places:
+        if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+            raise OutputError(f"{printable(path)} can't be written there", stage="open")
+        if any(_same(path, clip) for clip in kept):
+            raise UsageError(f"{printable(path)} is the input or the output itself", remedy="give another name")
+        if path in made and path.is_file() and not overwrite and not _is_report(path):
+            raise UsageError(
+                f"{printable(path)} exists and is no report, and one goes there", remedy="--overwrite replaces it"
+            )
+
+
+def _same(one: Path, other: Path | str) -> bool:
+    try:
+        return one.absolute() == Path(other).absolute() or one.samefile(other)
+    except OSError:
+        return False
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file is a report of an earlier run, which may be replaced."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_MARKED_BYTES)
+    except OSError:
+        return False
+    return any(mark in head for mark in _MARKS)
