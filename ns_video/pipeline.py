@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import logging
+import math
 import os
 import threading
 import time
@@ -103,6 +104,7 @@ _CHOICES = {
 _REFUSED = (errno.EINVAL, errno.EOPNOTSUPP)  # what an encoder answers that can't be opened so
 _HIGHEST_CRF = 63  # of any encoder
 _NAMED_TAGS = 12
+_FINEST_CUT = 10**9  # parts of a second
 _NAME_BYTES = 255  # of a file name, on every file system in use
 
 
@@ -261,8 +263,7 @@ class _Run:
         self.times, self.meters = FlowTimes(), Meters()
         self.shift, self.refused = Fraction(0), 0
         """Seconds by which the writer had to move all streams."""
-        self._start = None if options.start is None else Fraction(options.start)
-        self._end = None if options.end is None else Fraction(options.end)
+        self._start, self._end = _seconds(options.start), _seconds(options.end)
         if target != "-" and is_url(target):
             raise UsageError(f"{printable(target)}: only files and pipes are written")
         self.target_path = Path(target)
@@ -542,9 +543,16 @@ class _Run:
         self.record.warnings += [w for w in reader.warnings if w not in self.record.warnings]
         self.record.frames_in = reader.frames_given
 
-    def _base(self, frame: Frame) -> int:
-        """Ticks to take from each time, so that a cut begins at 0."""
-        return 0 if self.options.start is None else round(Fraction(self.options.start) / frame.time_base)
+    def _base(self, info: ClipInfo) -> int:
+        """Ticks to take from each time of the picture, so that a cut begins at 0.
+
+        From here on the cut begins at that tick for all else, too: sound stays with the picture.
+        """
+        if self._start is None:
+            return 0
+        base = math.ceil(self._start / info.video.time_base)
+        self._start = base * info.video.time_base
+        return base
 
     def _told(self, items: Iterable[Item]) -> Iterable[Item]:
         """What is decoded, with the quantisers as the network wants them."""
@@ -572,6 +580,7 @@ class _Run:
                 self.record.streams = stream_actions(info, copies)
                 self._warn_dropped(copies)
                 kept = [c.stream.index for c in copies if c.kept]
+                base = self._base(info)
                 cut = Cut(copies, self._start, self._end)
                 patient = not Path(self.source).is_file()
                 stall, stop = (None, self.cancel) if patient else (STALL_SECONDS, None)
@@ -593,7 +602,6 @@ class _Run:
                         covers: dict[int, bytes] = {}
                         encoder: FrameEncoder | None = None
                         durations: dict[int, int] = {}
-                        base = 0
                         for item in enhanced:
                             began = time.perf_counter()
                             if isinstance(item, Aside):
@@ -612,7 +620,6 @@ class _Run:
                                 continue
                             frame = item.frame
                             if writer is None:
-                                base = self._base(frame)
                                 plan = self._plan(info, frame, container_format)
                                 target = (
                                     file_url(temporary)
@@ -731,6 +738,10 @@ class _Run:
         for index, count in sorted(writer.left_out.items()):
             packets = "a packet" if count == 1 else f"{count} packets"
             self.record.warnings.append(f"stream {index}: {packets} before 0 left out: this container has no times")
+        for index, early in sorted(writer.early.items()):
+            self.record.warnings.append(
+                f"stream {index} is {float(early) * 1000:.0f} ms early: this container has no times, all begins at 0"
+            )
         if self.shift:
             self.record.warnings.append(
                 f"all times are {float(self.shift) * 1000:.0f} ms later: this container holds none before 0"
@@ -825,7 +836,7 @@ class _Run:
         self.record.segments_resumed = len(journal.entries)
         self._take_passed(journal)
         total = self._total(info)
-        base = self._base(first)
+        base = self._base(info)
         position = 0  # index of the frame in `ahead`
         ahead: Frame | None = first
         before: Frame | None = None
@@ -1156,6 +1167,11 @@ def _encoder_failure(error: Exception, frame: Frame | None, *, wished: bool) -> 
         return UsageError(f"the encoder refuses these options: {error}", remedy="change --encoder-option or --pix-fmt")
     seconds = None if frame is None else frame.pts_seconds
     return OutputError(f"the encoder failed: {error}", stage="encode", pts_seconds=seconds)
+
+
+def _seconds(number: float | None) -> Fraction | None:
+    """What was meant by a decimal number: 11/10 by 1.1, not the nearest binary one."""
+    return None if number is None else Fraction(number).limit_denominator(_FINEST_CUT)
 
 
 def _shifted(frame: Frame, base: int) -> Frame:

@@ -195,6 +195,18 @@ def test_a_cut_through_a_pipe_takes_chapters_and_cues_along(running_cue_clip: Pa
     assert cues(tmp_path / "received.bin") == [(0, 400, b"into"), (200, 100, b"inside")]
 
 
+@pytest.mark.parametrize("suffix", ["ts", "mkv"])
+def test_sound_behind_the_last_frame_of_a_cut_goes_through_a_pipe(suffix: str, piped, tmp_path: Path) -> None:
+    """MPEG-TS is written with the sound behind the picture that it belongs to."""
+    inputs = ("-f", "lavfi", "-i", "testsrc2=s=64x64:r=30000/1001:d=3", "-f", "lavfi", "-i", "sine=d=3")
+    source, heard = tmp_path / f"in.{suffix}", []
+    ffmpeg(*inputs, "-c:v", "libx264", "-bf", "3", "-preset", "ultrafast", "-c:a", "aac", source)
+    for name, given, data in (("file.mkv", source, None), ("pipe.mkv", "-", source.read_bytes())):
+        assert piped(*IDENTITY, given, tmp_path / name, "--end", "2.2", data=data)[0] == 0
+        heard.append([payload for _, payload in facts(tmp_path / name).streams[0].packets])
+    assert heard[0] == heard[1]
+
+
 def test_fragmented_mp4_out(plain_clip: Path, piped, tmp_path: Path) -> None:
     code, out, err = piped(*IDENTITY, plain_clip, "-", "--format", "mp4", "--crf", "0")
     assert code == 0, err

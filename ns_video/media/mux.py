@@ -323,6 +323,8 @@ class ClipWriter:
         """Copied packets that the container would not take."""
         self.left_out: dict[int, int] = {}
         """Stream → copied packets from before 0 that were left out, for the container has no times at all."""
+        self.early: dict[int, Fraction] = {}
+        """Stream → seconds by which its sound is too early, for the container has no times and begins all at 0."""
         self._counts_frames = settings.container_format == "avi" and plan.begins >= 0
         self._last: dict[int, int] = {}
         self._strict = not ContainerFormat(settings.container_format, "w").flags & FormatFlags.ts_nonstrict.value
@@ -466,6 +468,8 @@ class ClipWriter:
         if self._counts_frames and packet.dts is not None and packet.dts < 0:
             self.left_out[item.stream_index] = self.left_out.get(item.stream_index, 0) + 1
             return False
+        if self._counts_frames and packet.dts and item.stream_index not in self._last and target.type == "audio":
+            self.early[item.stream_index] = packet.dts * packet.time_base
         self._in_order(packet, item.stream_index)
         stamp = None if packet.dts is None else float(packet.dts * packet.time_base)
         packet.stream = target
