@@ -40,7 +40,15 @@ from ns_video.machine import check_device_name, codec_threads, peak_memory, shor
 from ns_video.media.animation import open_animation
 from ns_video.media.carried import Item, carry_quantisers
 from ns_video.media.decode import MAX_PIXELS, ClipReader, CopiedPacket, DecodeOptions, open_clip
-from ns_video.media.encode import EncodeOptions, FrameEncoder, VideoPlan, format_for, plan_video, refuse_as_file
+from ns_video.media.encode import (
+    ENCODER_ERRORS,
+    EncodeOptions,
+    FrameEncoder,
+    VideoPlan,
+    format_for,
+    plan_video,
+    refuse_as_file,
+)
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.libav import file_url, is_url, printable, translate_output
 from ns_video.media.mux import (
@@ -101,7 +109,8 @@ _CHOICES = {
     "verify": ("structure", "full", "none"),
     "precision": ("auto", "fp32", "fp16", "bf16"),
 }
-_REFUSED = (errno.EINVAL, errno.EOPNOTSUPP)  # what an encoder answers that can't be opened so
+_EXTERNAL = 0x20545845  # libav's AVERROR_EXTERNAL
+_REFUSED = (errno.EINVAL, errno.EOPNOTSUPP, _EXTERNAL)  # what an encoder answers that can't be opened so
 _HIGHEST_CRF = 63  # of any encoder
 _NAMED_TAGS = 12
 _FINEST_CUT = 10**9  # parts of a second
@@ -719,7 +728,7 @@ class _Run:
     ) -> None:
         try:
             packets = encoder.flush() if frame is None else encoder.encode(frame)
-        except (ValueError, OSError) as error:
+        except ENCODER_ERRORS as error:
             raise _encoder_failure(error, frame, wished=wished) from error
         for packet in packets:
             duration = durations.pop(packet.pts, None)
@@ -1127,14 +1136,18 @@ class _Segment:
             self._durations.append((frame.pts, frame.duration))
         try:
             packets = self._encoder.encode(frame)
-        except (ValueError, OSError) as error:
+        except ENCODER_ERRORS as error:
             raise _encoder_failure(error, frame, wished=self._wished and self._frames == 0) from error
         self._frames += 1
         self._file.write(packets)
 
     def close(self, *, complete: bool = True) -> None:
         """Drain the encoder and note the segment; an incomplete one is noted too, but its place stays open."""
-        self._file.write(self._encoder.flush())
+        try:
+            packets = self._encoder.flush()
+        except ENCODER_ERRORS as error:
+            raise _encoder_failure(error, None, wished=False) from error
+        self._file.write(packets)
         self._file.close()
         path = self._file.path
         found = sum(1 for _ in segment_packets(path))

@@ -95,6 +95,7 @@ _NO_FILES = {
     "ogg": "keeps the times of no video that is encoded here",
     "asf": "moves frames",
 }
+_AV1_FORMATS = frozenset({"webm", "ivf"})  # in which libvpx, as it is built here, would write 8 bits of more
 _HEVC_FORMATS = frozenset({"mp4", "mov", "matroska", "mpegts", "nut", "hevc", "flv"})
 _LOSSLESS = frozenset({"ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "wrapped_avframe", "apng", "png"})
 _FIXED_RATE = frozenset({"mpeg2video", "mpeg1video", "mpeg4", "h263"})  # time bases of these are a frame rate
@@ -104,6 +105,8 @@ _INTERLACED = frozenset({"libx264", "libx264rgb", "mpeg2video", "mpeg4", "ffv1",
 TOP_FIELD_FIRST, BOTTOM_FIELD_FIRST = 2, 3  # libav's AVFieldOrder: AV_FIELD_TT, AV_FIELD_BB
 # Encoders list more formats with alpha than they encode; that of VP9 lies beside the picture, in Matroska only.
 _VP9_ALPHA, _VP9_ALPHA_CONTAINERS = "yuva420p", ("matroska", "webm")
+_NO_440 = frozenset({"mp4", "mov"})  # whose header of VP9 (vpcC) has no number for it
+ENCODER_ERRORS = (av.FFmpegError, ValueError, OSError)
 # What libav's y4m reader knows, most of it beyond the tool's own formats; 4:1:0, 4:4:0 and RGB have no name there.
 _Y4M = (
     *(f"yuv{chroma}p{depth}" for chroma in (420, 422, 444) for depth in ("", "9le", "10le", "12le", "14le", "16le")),
@@ -394,6 +397,8 @@ def _is_identity_matrix(matrix: tuple[int, ...]) -> bool:
 
 
 def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: int) -> str:
+    if container_format in _AV1_FORMATS and fmt.bit_depth > 8 and not fmt.has_alpha:
+        return "libsvtav1"
     if container_format in _CODEC_BY_FORMAT:
         return _CODEC_BY_FORMAT[container_format]
     if fmt.has_alpha and container_format in ("matroska", "nut"):
@@ -406,18 +411,26 @@ def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: 
         return (
             "libx265" if min(width, height) >= 16 else "ffv1" if container_format in ("matroska", "nut") else "libx264"
         )
-    odd = (fmt.chroma_shift_x and width % 2) or (fmt.chroma_shift_y and height % 2)
-    if odd and container_format in ("mp4", "matroska", "nut"):
-        return "libvpx-vp9"  # libx264 and libx265 refuse odd sides with subsampled chroma
+    if _is_cut_short(fmt, (width, height)) and container_format in ("mp4", "matroska", "nut"):
+        return "libvpx-vp9"
     return "libx264"
 
 
+def _is_cut_short(fmt: PixelFormat, size: tuple[int, int]) -> bool:
+    """Whether chroma samples at an edge stand for fewer pixels than the others; libx264 and libx265 refuse that."""
+    return bool(size[0] % (1 << fmt.chroma_shift_x) or size[1] % (1 << fmt.chroma_shift_y))
+
+
 def _choose_pix_fmt(encoder: Any, container_format: str, fmt: PixelFormat, size: tuple[int, int]) -> str:
-    codec, (width, height) = encoder.name, size
+    codec = encoder.name
     offered = [f.name for f in (encoder.video_formats or []) if f.name not in _ON_DEVICES]
     if codec in ("libx265", "libvpx-vp9"):
         kept = _VP9_ALPHA if codec == "libvpx-vp9" and container_format in _VP9_ALPHA_CONTAINERS else ""
         offered = [name for name in offered if name == kept or not pixel_format(name).has_alpha]
+    if codec in ("libx264", "libx265"):
+        offered = [name for name in offered if not _is_cut_short(pixel_format(name), size)]
+    if codec == "libvpx-vp9" and container_format in _NO_440:
+        offered = [name for name in offered if name != "yuv440p"]
     if codec == "wrapped_avframe":
         offered = [name for name in _Y4M if pixel_format(name).bit_depth >= fmt.bit_depth]
     if codec == "rawvideo":
@@ -425,12 +438,6 @@ def _choose_pix_fmt(encoder: Any, container_format: str, fmt: PixelFormat, size:
     if codec == "libwebp_anim":
         return "bgra"  # WebP's lossless pictures are RGB: libwebp would take any YUV for BT.601
     if not offered or fmt.name in offered:
-        if (
-            codec in ("libx264", "libx265")
-            and fmt.chroma_shift_x
-            and (width % 2 or (fmt.chroma_shift_y and height % 2))
-        ):
-            return "yuv444p" if fmt.bit_depth == 8 else "yuv444p10le"
         return fmt.name
     if fmt.name.startswith("yuvj") and "yuv" + fmt.name[4:] in offered:
         return "yuv" + fmt.name[4:]
@@ -730,6 +737,7 @@ def encoded(frames: Iterable[Frame], encoder: FrameEncoder) -> Generator[Any]:
 __all__ = [
     "BOTTOM_FIELD_FIRST",
     "CHROMA_LEFT",
+    "ENCODER_ERRORS",
     "TOP_FIELD_FIRST",
     "EncodeOptions",
     "FrameEncoder",
