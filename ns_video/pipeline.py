@@ -49,6 +49,7 @@ from ns_video.media.encode import (
     plan_video,
     refuse_as_file,
 )
+from ns_video.media.hdr_header import needs_container_hdr
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.libav import file_url, is_url, printable, translate_output
 from ns_video.media.mux import (
@@ -58,6 +59,7 @@ from ns_video.media.mux import (
     OutputSettings,
     SegmentFile,
     TimedPacket,
+    begins_at_zero,
     copied_packets,
     decode_times,
     merged,
@@ -630,6 +632,8 @@ class _Run:
                             frame = item.frame
                             if writer is None:
                                 plan = self._plan(info, frame, container_format)
+                                if needs_container_hdr(plan):
+                                    self.record.warnings.append(f"{plan.codec} keeps HDR metadata in files only")
                                 target = (
                                     file_url(temporary)
                                     if temporary is not None
@@ -674,6 +678,7 @@ class _Run:
                         self._encode_into(writer, encoder, None, durations)
                         writer.close()
                         self._note_shift(writer)
+                        expected = self._from_zero(expected, container_format)
                         self._note_rounding(writer, expected)
                         self.record.warnings += cut.notes
                 self._take_damage(reader)
@@ -736,6 +741,15 @@ class _Run:
                 packet.duration = duration
             writer.write_video(packet)
 
+    def _from_zero(self, expected: list[Fraction], container_format: str) -> list[Fraction]:
+        """Times of the frames as the container will tell them."""
+        begins = min(expected, default=Fraction(0))
+        if not begins or not begins_at_zero(container_format):
+            return expected
+        moved = f"{abs(float(begins)) * 1000:.0f} ms {'earlier' if begins > 0 else 'later'}"
+        self.record.warnings.append(f"all times are {moved}: this container has none, and begins at 0")
+        return [t - begins for t in expected]
+
     def _note_rounding(self, writer: ClipWriter, expected: list[Fraction]) -> None:
         tick = writer.tick
         if any(abs(t / tick - round(t / tick)) * tick > Fraction(1, 1000) for t in expected):
@@ -748,9 +762,8 @@ class _Run:
             packets = "a packet" if count == 1 else f"{count} packets"
             self.record.warnings.append(f"stream {index}: {packets} before 0 left out: this container has no times")
         for index, early in sorted(writer.early.items()):
-            self.record.warnings.append(
-                f"stream {index} is {float(early) * 1000:.0f} ms early: this container has no times, all begins at 0"
-            )
+            moved = f"{float(early) * 1000:.0f} ms early"
+            self.record.warnings.append(f"stream {index} is {moved}: this container has no times, all begins at 0")
         if self.shift:
             self.record.warnings.append(
                 f"all times are {float(self.shift) * 1000:.0f} ms later: this container holds none before 0"
@@ -1012,7 +1025,7 @@ class _Run:
         finally:
             writer.abandon()
         self.times.encode.busy_seconds += time.perf_counter() - began
-        return counted, [t * plan.time_base for t in times]
+        return counted, self._from_zero([t * plan.time_base for t in times], plan.container_format)
 
     def _self_check(
         self,

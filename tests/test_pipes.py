@@ -109,7 +109,16 @@ def test_colour_goes_through_where_the_format_holds_it(piped, tmp_path: Path) ->
     assert code == 0 and "colour" not in err
     assert received(out, tmp_path).color == (1, 1, 1, 1)
     code, out, err = piped(*IDENTITY, "-", "-", data=data)
-    assert code == 0 and "no colour tags" in err
+    assert code == 0 and "can't tell of the colours: matrix, primaries, transfer;" in err
+
+
+def test_what_raw_video_cannot_tell_is_named(ten_bit_pq_clip: Path, rotated_clip: Path, piped, tmp_path: Path) -> None:
+    assert "HDR metadata" in piped(*IDENTITY, ten_bit_pq_clip, "-")[2]
+    assert "turned by 90 degrees clockwise, which nut can't say" in piped(*IDENTITY, rotated_clip, "-")[2]
+    full = write_clip(tmp_path / "full.mkv", Recipe("ffv1", options={}, color=(2, 2, 2, 2)))
+    assert "can't tell of the colours: full range;" in piped(*IDENTITY, full, "-")[2]
+    code, out, err = piped(*IDENTITY, full, "-", "--format", "y4m")
+    assert code == 0 and "colours" not in err and b"COLORRANGE=FULL" in out.partition(b"\n")[0]
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from conftest import ffmpeg
 from material import Recipe, write_clip
 from PIL import Image
 
 import ns_video
+from ns_video.color import to_tensor
 from ns_video.errors import VerificationError
 from ns_video.media import mux
 from ns_video.media.decode import open_clip
@@ -101,6 +103,50 @@ def test_silent_on_animations(rgb_clip: Path, tmp_path: Path) -> None:
     with Image.open(tmp_path / "in-out.webp") as image:
         image.save(tmp_path / "slow.webp", save_all=True, duration=90, lossless=True)
     assert "no frame went in at" in found(tmp_path / "in.mkv", tmp_path / "slow.webp")
+
+
+@pytest.mark.parametrize("suffix", ["gif", "apng", "y4m", "mxf", "mpg", "webp"])
+def test_silent_where_a_late_start_is_not_held(suffix: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.ts", tmp_path / f"out.{suffix}"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x64:r=25:d=0.4", "-c:v", "libx264", "-output_ts_offset", "1.013", source)
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0 and ns_video.verify(source, target) == []
+    assert any("ms earlier" in text for text in record.warnings) == (suffix not in ("mpg", "webp"))
+
+
+@pytest.mark.parametrize("suffix", ["gif", "apng", "webp", "avi", "ts", "nut", "mpg", "ivf"])
+def test_turns_that_a_container_cannot_tell(
+    suffix: str, rotated_clip: Path, mirrored_clip: Path, tmp_path: Path
+) -> None:
+    """Animations are turned; the others say what is to be done."""
+    for source, how in ((rotated_clip, "turned by 90 degrees clockwise"), (mirrored_clip, "mirrored")):
+        target = tmp_path / f"{source.stem}.{suffix}"
+        record = restore(source, target, model="identity")
+        assert any(f"shown {how}, which" in text for text in record.warnings)
+        assert record.exit_code == 0 and ns_video.verify(source, target) == []
+        if suffix in ("apng", "webp"):
+            with Image.open(target) as made:
+                shown = np.asarray(made.convert("RGB"))
+            with open_clip(source) as reader:
+                frame = next(reader.frames())
+            stored = to_tensor(frame.planes, frame.format, frame.color, "rgb")[0].permute(1, 2, 0).numpy() * 255
+            wanted = np.rot90(stored, -1) if source == rotated_clip else stored[:, ::-1]
+            assert np.abs(shown - wanted).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("suffix", "told"), [("mpg", False), ("ivf", False), ("webp", False), ("gif", True), ("avi", True)]
+)
+def test_the_shape_of_pixels_is_kept_or_named(suffix: str, told: bool, sar_clip: Path, tmp_path: Path) -> None:
+    record = restore(sar_clip, tmp_path / f"out.{suffix}", model="identity")
+    assert record.exit_code == 0 and ns_video.verify(sar_clip, tmp_path / f"out.{suffix}") == []
+    assert any("shape of a pixel, 16:11" in text for text in record.warnings) != told
+
+
+def test_silent_on_gray_in_apng(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", Recipe("ffv1", "gray", options={}))
+    assert restore(source, tmp_path / "out.apng", model="identity").exit_code == 0
+    assert ns_video.verify(source, tmp_path / "out.apng") == []
 
 
 def test_a_turn_without_its_shift_is_the_same_turn(tmp_path: Path) -> None:

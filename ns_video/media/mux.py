@@ -32,6 +32,7 @@ from ns_video.record import StreamAction
 _MATROSKA = frozenset({"matroska", "webm"})
 _MOV = frozenset({"mp4", "mov", "3gp"})
 _VIDEO_ONLY = frozenset({"yuv4mpegpipe", "rawvideo", "h264", "hevc", "ivf", "gif", "apng", "webp"})
+_FROM_ZERO = frozenset({"yuv4mpegpipe", "gif", "apng", "mxf"})
 _TEXT_SUBTITLES = frozenset({"subrip", "srt", "text", "mov_text", "webvtt", "ass", "ssa"})
 _TEXT_TARGET = {"mp4": "mov_text", "mov": "mov_text", "3gp": "mov_text", "matroska": "subrip", "webm": "webvtt"}
 _COVER_MIME = {
@@ -288,6 +289,11 @@ def _begins_late(packet: Any, time: Fraction, start: Fraction, beside: int) -> i
 def holds_negative_times(container_format: str) -> bool:
     """Whether a stream may begin before 0; in other containers libav moves all streams later for it."""
     return container_format in _MATROSKA | _MOV
+
+
+def begins_at_zero(container_format: str) -> bool:
+    """Whether the first frame is at 0, wherever it was: these containers tell no times."""
+    return container_format in _FROM_ZERO
 
 
 class ClipWriter:
@@ -743,6 +749,7 @@ __all__ = [
     "OutputSettings",
     "SegmentFile",
     "TimedPacket",
+    "begins_at_zero",
     "codec_name",
     "copied_packets",
     "decode_times",
