@@ -663,6 +663,8 @@ class _Run:
                             assert encoder is not None and frame.pts is not None
                             self._note(item)
                             expected.append((frame.pts - base) * frame.time_base)
+                            if journal is not None and container_format == "yuv4mpegpipe":
+                                _need_even_times(expected, writer.tick)
                             if frame.duration:
                                 durations[frame.pts - base] = frame.duration
                             wished = self._wished and len(expected) == 1
@@ -679,7 +681,7 @@ class _Run:
                         writer.close()
                         self._note_shift(writer)
                         expected = self._from_zero(expected, container_format)
-                        self._note_rounding(writer, expected)
+                        self._note_rounding(writer, expected, container_format)
                         self.record.warnings += cut.notes
                 self._take_damage(reader)
             self.record.frames_out = len(expected)
@@ -750,9 +752,11 @@ class _Run:
         self.record.warnings.append(f"all times are {moved}: this container has none, and begins at 0")
         return [t - begins for t in expected]
 
-    def _note_rounding(self, writer: ClipWriter, expected: list[Fraction]) -> None:
+    def _note_rounding(self, writer: ClipWriter, expected: list[Fraction], container_format: str) -> None:
         tick = writer.tick
-        if any(abs(t / tick - round(t / tick)) * tick > Fraction(1, 1000) for t in expected):
+        counted = container_format == "yuv4mpegpipe"  # one frame after the other
+        told = [(place if counted else round(t / tick)) * tick for place, t in enumerate(expected)]
+        if any(abs(a - b) > Fraction(1, 1000) for a, b in zip(expected, told)):
             self.record.warnings.append(f"uneven times were rounded: this output knows only 1/{float(1 / tick):.6g} s")
 
     def _note_shift(self, writer: ClipWriter) -> None:
@@ -1198,6 +1202,16 @@ def _encoder_failure(error: Exception, frame: Frame | None, *, wished: bool) -> 
 def _seconds(number: float | None) -> Fraction | None:
     """What was meant by a decimal number: 11/10 by 1.1, not the nearest binary one."""
     return None if number is None else Fraction(number).limit_denominator(_FINEST_CUT)
+
+
+def _need_even_times(times: list[Fraction], tick: Fraction) -> None:
+    """A y4m file holds one frame after the other; in a pipe the note on what was rounded has to do."""
+    if abs(times[-1] - times[0] - (len(times) - 1) * tick) > tick:
+        raise UsageError(
+            f"the frame at {float(times[-1]):.4f} s does not fit into y4m, which holds only frames at an even "
+            f"{float(1 / tick):.6g} per second",
+            remedy="write .mkv or .mp4: they keep every frame's time",
+        )
 
 
 def _shifted(frame: Frame, base: int) -> Frame:

@@ -10,12 +10,12 @@ import av
 import numpy as np
 import pytest
 from conftest import ffmpeg
-from material import Recipe, write_clip
+from material import Recipe, picture, write_clip
 from PIL import Image
 
 import ns_video
 from ns_video.color import to_tensor
-from ns_video.errors import VerificationError
+from ns_video.errors import UsageError, VerificationError
 from ns_video.media import mux
 from ns_video.media.decode import open_clip
 from ns_video.media.mux import plan_copies
@@ -141,6 +141,35 @@ def test_the_shape_of_pixels_is_kept_or_named(suffix: str, told: bool, sar_clip:
     record = restore(sar_clip, tmp_path / f"out.{suffix}", model="identity")
     assert record.exit_code == 0 and ns_video.verify(sar_clip, tmp_path / f"out.{suffix}") == []
     assert any("shape of a pixel, 16:11" in text for text in record.warnings) != told
+
+
+def test_silent_on_an_empty_tick_in_avi(tmp_path: Path) -> None:
+    """libav makes up presentation times of H.264 in AVI, wrong ones behind a tick without a frame."""
+    source, target = tmp_path / "in.avi", tmp_path / "out.avi"
+    video = write_clip(tmp_path / "in.mkv", Recipe(times=(0, *range(80, 400, 40))))
+    ffmpeg("-i", video, "-c:v", "mpeg4", "-fps_mode", "passthrough", "-enc_time_base", "1/25", source)
+    with open_clip(source) as reader:
+        assert [frame.pts for frame in reader.frames()][:3] == [0, 2, 3]
+    assert restore(source, target, model="identity").exit_code == 0
+    assert ns_video.verify(source, target) == []
+
+
+@pytest.mark.parametrize("suffix", ["y4m", "mpg", "avi", "mkv"])
+def test_an_animation_has_the_rate_of_its_durations(suffix: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.webp", tmp_path / f"out.{suffix}"
+    pictures = [Image.fromarray(picture(n)) for n in range(5)]
+    pictures[0].save(source, save_all=True, append_images=pictures[1:], duration=100, lossless=True)
+    assert restore(source, target, model="identity").exit_code == 0
+    assert ns_video.verify(source, target) == []
+    with open_clip(target) as reader:
+        times = [float(frame.pts_seconds or 0) for frame in reader.frames()]
+    assert times == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+
+
+def test_uneven_times_do_not_fit_into_y4m(vfr_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"does not fit into y4m"):
+        restore(vfr_clip, tmp_path / "out.y4m", model="identity")
+    assert not list(tmp_path.iterdir())
 
 
 def test_silent_on_gray_in_apng(tmp_path: Path) -> None:

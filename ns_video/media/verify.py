@@ -115,7 +115,8 @@ def read_facts(path: str | Path, *, from_zero: bool = False) -> FileFacts:
                     begins[index] = min(begin, begins.get(index, begin))
                 tallies[index].add(packet)
                 if is_video and not packet.is_discard:
-                    stamp = packet.pts if packet.pts is not None else packet.dts
+                    known = packet.pts is not None and info.format != "avi"  # AVI holds none: libav guesses
+                    stamp = packet.pts if known else packet.dts
                     if stamp is not None:
                         times.append(stamp * (packet.time_base or info.video.time_base))
         except av.FFmpegError as error:
