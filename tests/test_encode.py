@@ -140,6 +140,45 @@ def test_hdr_goes_into_webm(ten_bit_pq_clip: Path, tmp_path: Path) -> None:
     assert hdr is not None and hdr.light_level == (1000, 400) and len(hdr.primaries) == 3
 
 
+@pytest.mark.parametrize(
+    ("codec", "container"),
+    [("libvpx", "webm"), ("mpeg4", "avi"), ("mpeg2video", "mpg"), ("mjpeg", "mkv"), ("msmpeg4", "avi"), ("flv", "flv")],
+)
+def test_every_encoder_heeds_the_crf(codec: str, container: str, plain_clip: Path, tmp_path: Path) -> None:
+    sizes: list[int] = []
+    for crf in (1, 12, 30):
+        target = tmp_path / f"{crf}.{container}"
+        record = restore(plain_clip, target, model="identity", codec=codec, crf=crf)
+        assert not any("crf" in text for text in record.warnings)
+        sizes.append(target.stat().st_size)
+    assert sizes == sorted(sizes, reverse=True) and sizes[0] > sizes[2]
+
+
+def test_an_encoder_without_a_crf_says_so(plain_clip: Path, tmp_path: Path) -> None:
+    assert not any("crf" in text for text in plan(plain_clip, "matroska", codec="ffv1")[0].notes)
+    assert "ffv1 takes no --crf" in plan(plain_clip, "matroska", codec="ffv1", crf=20)[0].notes[0]
+
+
+@pytest.mark.parametrize(
+    ("codec", "crf", "wanted"),
+    [
+        ("h264_qsv", 0, {"global_quality": "1"}),
+        ("hevc_amf", 23, {"rc": "cqp", "qp_i": "23", "qp_p": "23"}),
+        ("av1_amf", 63, {"rc": "cqp", "qp_i": "255", "qp_p": "255"}),
+        ("h264_videotoolbox", 0, {"qscale": "100"}),
+        ("hevc_mf", 51, {"rate_control": "quality", "quality": "1"}),
+    ],
+)
+def test_encoders_in_hardware_heed_the_crf(
+    codec: str, crf: float, wanted: dict[str, str], plain_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = av.Codec
+    monkeypatch.setattr(encode_module, "hardware_encoder_works", lambda name: True)
+    monkeypatch.setattr(encode_module.av, "Codec", lambda name, mode: real("libx264", mode))
+    options = dict(plan(plain_clip, "matroska", codec=codec, crf=crf)[0].options)
+    assert {key: options.get(key) for key in wanted} == wanted
+
+
 def test_alpha_gray_and_rgb_find_a_codec_that_holds_them(alpha_clip: Path, gray_clip: Path, rgb_clip: Path) -> None:
     assert plan(alpha_clip, "matroska")[0].pix_fmt.startswith("yuva")
     assert plan(alpha_clip, "mov")[0].pix_fmt == "rgba"

@@ -41,6 +41,7 @@ _DAMAGE_KEPT = 500  # places listed one by one; the rest is only counted
 _COARSE, _FINER = Fraction(1, 1000), 1000  # ticks in which a moved packet would be heard too early, and their parts
 _INTERLEAVED_SECONDS = 5  # by which sound may lie in a file behind the picture that it belongs to
 _HELD_PACKETS = 512  # copied packets that wait for the video to pass a jump of the clock: seconds of sound
+_PACKED_BITS = frozenset({"rgb4", "bgr4"})  # two pixels in a byte
 _MIXED = "; what is written says of all what it says of the first"
 _PICTURE_TYPES = {0: "?", 1: "I", 2: "P", 3: "B", 4: "P", 5: "I", 6: "P", 7: "B"}
 
@@ -383,6 +384,13 @@ class ClipReader:
         video, context = self.info.video, self._stream.codec_context
         if context.codec_tag in ("encv", "drmi"):
             raise InputError(f"{self.shown} is encrypted", stage="open")
+        name = video.format.name
+        if name in _PACKED_BITS or video.format.bit_depth > 16 or "f16" in name:
+            raise InputError(
+                f"{self.shown}: pixels of the format {name} can't be read",
+                stage="open",
+                remedy="convert it with ffmpeg",
+            )
         if video.width * video.height > self.options.max_pixels:
             raise InputError(
                 f"the header claims {video.width}x{video.height} pixels, more than --max-pixels allows",

@@ -133,7 +133,21 @@ _Y4M = (
 _RAW_INSTEAD = {"yuvj411p": "yuv411p", "yuv440p10le": "yuv444p10le", "yuv440p12le": "yuv444p12le"}
 
 # Visually lossless on restored material; the user's --crf replaces it.
-_DEFAULT_CRF = {"libx264": 16, "libx264rgb": 16, "libx265": 15, "libvpx-vp9": 18, "libsvtav1": 18}
+_DEFAULT_CRF = {
+    "libx264": 16,
+    "libx264rgb": 16,
+    "libx265": 15,
+    "libvpx-vp9": 18,
+    "libvpx": 8,
+    "libsvtav1": 18,
+    **dict.fromkeys(("flv", "h263", "h263p", "msmpeg4", "msmpeg4v2"), 2),  # quantisers; at 1, the others', these clip
+}
+_NO_LIMIT = "1000000000"  # bits per second: libvpx wants some for VP8
+_BY_QSCALE = frozenset(
+    {"mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "wmv1", "wmv2", "mjpeg", "flv", "h263", "h263p"}
+)
+_COARSEST = 31  # quantiser of these
+_HIGHEST_AV1_CRF = 63
 # Encoders in hardware, and who does their work where the hardware isn't there.
 _HARDWARE_APIS = ("nvenc", "qsv", "amf", "videotoolbox", "mf")
 _SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9", "mpeg2": "mpeg2video"}
@@ -328,6 +342,10 @@ def plan_video(
         notes.append(f"{codec} does not work on this machine: {_SOFTWARE[family]} encodes instead{ignored}")
         codec, wanted = _SOFTWARE[family], replace(wanted, encoder_options={})
         encoder = av.Codec(codec, "w")
+    if wanted.crf is not None and not (
+        codec in _DEFAULT_CRF or codec in _BY_QSCALE or codec.rpartition("_")[2] in _HARDWARE_APIS
+    ):
+        notes.append(f"{codec} takes no --crf; --encoder-option sets what it takes")
     pix_fmt = wanted.pix_fmt or _choose_pix_fmt(encoder, container_format, fmt, (width, height))
     try:
         out = pixel_format(pix_fmt)
@@ -552,6 +570,7 @@ def _options(
     codec: str, wanted: EncodeOptions, hdr: HdrMetadata | None, color: ColorInfo, fmt: PixelFormat
 ) -> dict[str, str]:
     crf = wanted.crf if wanted.crf is not None else _DEFAULT_CRF.get(codec)
+    api = codec.rpartition("_")[2]
     options: dict[str, str] = {}
     extra: dict[str, str] = {}
     if codec in ("libx264", "libx264rgb"):
@@ -594,17 +613,21 @@ def _options(
             options.update({"crf": f"{crf:g}", "b": "0"})
         if fmt.has_alpha:
             options["auto-alt-ref"] = "0"
-    elif codec in ("mpeg2video", "mpeg4", "mpeg1video", "mjpeg", "wmv2", "msmpeg4"):
-        quality = f"{crf:g}" if crf is not None else "2"
-        options.update({"qmin": "1", "qscale": quality})
+    elif codec == "libvpx":
+        options.update({"deadline": "good", "cpu-used": "3", "crf": f"{max(4, crf or 0):g}", "b": _NO_LIMIT})
+    elif codec in _BY_QSCALE:
+        quantiser = str(min(max(1, round(crf or 0)), _COARSEST))  # bounds: no frame tells of its own, as the flag wants
+        options.update({"qscale": quantiser, "qmin": quantiser, "qmax": quantiser})
         if codec == "mjpeg":
             options["strict"] = "unofficial"  # limited range, as most sources have it
-    elif codec.endswith("_nvenc"):
+    elif api == "nvenc":
         options.update({"preset": "p5", "b": "0"})
         if crf == 0:
             options["tune"] = "lossless"
         else:
             options.update({"tune": "hq", "rc": "vbr", "cq": f"{_NVENC_CQ if crf is None else crf:g}"})
+    elif wanted.crf is not None and api in _HARDWARE_APIS:
+        options.update(_hardware_quality(codec, api, wanted.crf))
     elif codec == "libwebp_anim":
         options["lossless"] = "1"
     elif codec == "ffv1":
@@ -613,6 +636,17 @@ def _options(
         joined = key in _PARAMETER_LISTS and key in options
         options[key] = f"{options[key]}:{value}" if joined else value
     return options
+
+
+def _hardware_quality(codec: str, api: str, crf: float) -> dict[str, str]:
+    """Options of an encoder in hardware for about the quality that x264 has at a CRF."""
+    if api == "qsv":
+        return {"global_quality": f"{max(1, round(crf))}"}
+    if api == "amf":
+        qp = round(crf * 255 / _HIGHEST_AV1_CRF) if codec.startswith("av1") else min(51, round(crf))
+        return {"rc": "cqp", "qp_i": str(qp), "qp_p": str(qp)}
+    percent = str(max(1, round(100 - crf * 99 / 51)))
+    return {"qscale": percent} if api == "videotoolbox" else {"rate_control": "quality", "quality": percent}
 
 
 def _chroma_parameter(color: ColorInfo) -> dict[str, str]:
