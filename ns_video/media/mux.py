@@ -352,6 +352,9 @@ class ClipWriter:
             options.setdefault("preload", "0")  # libav's half second of it moves what begins before that
         if settings.container_format in _MATROSKA:
             options.setdefault("write_crc32", "0")  # the header is completed when it is written
+            options.setdefault(
+                "fflags", "+bitexact"
+            )  # no random numbers of segment and tracks: equal runs, equal files
         self._ratio: tuple[Path, str, Fraction] | None = None
         self._beneath: AspectWriter | None = None
         self._first: Fraction | None = None
