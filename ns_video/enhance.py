@@ -120,7 +120,7 @@ class EnhanceOptions:
         if not 0.0 <= self.sharpen <= 1.0:
             raise UsageError(f"sharpen {self.sharpen:g} is not between 0 and 1")
         if self.scale is not None and not 0.0 < self.scale <= 16.0:
-            raise UsageError(f"scale {self.scale:g} is not between 0 and 16")
+            raise UsageError(f"scale {self.scale:g} is not above 0 and up to 16")
         if self.scale is not None and self.size is not None:
             raise UsageError("scale and size exclude each other")
         if self.size is not None and min(self.size) < 1:

@@ -6,6 +6,7 @@ import errno
 import gc
 import itertools
 import logging
+import math
 import os
 import threading
 import time
@@ -41,7 +42,16 @@ from ns_video.machine import check_device_name, codec_threads, peak_memory, shor
 from ns_video.media.animation import open_animation
 from ns_video.media.carried import Item, carry_quantisers
 from ns_video.media.decode import MAX_PIXELS, ClipReader, CopiedPacket, DecodeOptions, open_clip
-from ns_video.media.encode import EncodeOptions, FrameEncoder, VideoPlan, format_for, plan_video, refuse_as_file
+from ns_video.media.encode import (
+    ENCODER_ERRORS,
+    EncodeOptions,
+    FrameEncoder,
+    VideoPlan,
+    format_for,
+    plan_video,
+    refuse_as_file,
+)
+from ns_video.media.hdr_header import needs_container_hdr
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.libav import file_url, is_url, printable, translate_output
 from ns_video.media.mux import (
@@ -51,6 +61,7 @@ from ns_video.media.mux import (
     OutputSettings,
     SegmentFile,
     TimedPacket,
+    begins_at_zero,
     copied_packets,
     decode_times,
     merged,
@@ -108,9 +119,11 @@ _TEXTS = ("preset", "model", "blend", "codec", "pix_fmt", "format", "input_forma
 """Options that are text."""
 _TABLES = ("encoder_options", "input_options")
 """Options that are names with values, which libav takes as text."""
-_REFUSED = (errno.EINVAL, errno.EOPNOTSUPP)  # what an encoder answers that can't be opened so
+_EXTERNAL = 0x20545845  # libav's AVERROR_EXTERNAL
+_REFUSED = (errno.EINVAL, errno.EOPNOTSUPP, _EXTERNAL)  # what an encoder answers that can't be opened so
 _HIGHEST_CRF = 63  # of any encoder
 _NAMED_TAGS = 12
+_FINEST_CUT = 10**9  # parts of a second
 _NAME_BYTES = 255  # of a file name, on every file system in use
 
 
@@ -275,8 +288,7 @@ class _Run:
         self.times, self.meters = FlowTimes(), Meters()
         self.shift, self.refused = Fraction(0), 0
         """Seconds by which the writer had to move all streams."""
-        self._start = None if options.start is None else Fraction(options.start)
-        self._end = None if options.end is None else Fraction(options.end)
+        self._start, self._end = _seconds(options.start), _seconds(options.end)
         if target != "-" and is_url(target):
             raise UsageError(f"{printable(target)}: only files and pipes are written")
         self.target_path = Path(target)
@@ -540,9 +552,16 @@ class _Run:
         self.record.warnings += [w for w in reader.warnings if w not in self.record.warnings]
         self.record.frames_in = reader.frames_given
 
-    def _base(self, frame: Frame) -> int:
-        """Ticks to take from each time, so that a cut begins at 0."""
-        return 0 if self.options.start is None else round(Fraction(self.options.start) / frame.time_base)
+    def _base(self, info: ClipInfo) -> int:
+        """Ticks to take from each time of the picture, so that a cut begins at 0.
+
+        From here on the cut begins at that tick for all else, too: sound stays with the picture.
+        """
+        if self._start is None:
+            return 0
+        base = math.ceil(self._start / info.video.time_base)
+        self._start = base * info.video.time_base
+        return base
 
     def _told(self, items: Iterable[Item]) -> Iterable[Item]:
         """What is decoded, with the quantisers as the network wants them."""
@@ -558,7 +577,8 @@ class _Run:
         shown = "standard output" if self.target == "-" else self.target
         writer: ClipWriter | None = None
         expected: array[int] = array("q")  # ticks; only of what is checked
-        tick, done, uneven = Fraction(1), 0, False
+        tick, begins, done, uneven = Fraction(1), Fraction(0), 0, False
+        rigid = container_format == "yuv4mpegpipe"  # one frame after the other
         counted: dict[int, PacketTally] = {}
         copies: list[CopyPlan] = []
         try:
@@ -571,6 +591,7 @@ class _Run:
                 self.record.streams = stream_actions(info, copies)
                 self._warn_dropped(copies)
                 kept = [c.stream.index for c in copies if c.kept]
+                base = self._base(info)
                 cut = Cut(copies, self._start, self._end)
                 patient = not Path(self.source).is_file()
                 stall, stop = (None, self.cancel) if patient else (STALL_SECONDS, None)
@@ -592,7 +613,6 @@ class _Run:
                         covers: dict[int, bytes] = {}
                         encoder: FrameEncoder | None = None
                         durations: dict[int, int] = {}
-                        base = 0
                         for item in enhanced:
                             began = time.perf_counter()
                             if isinstance(item, Aside):
@@ -611,8 +631,9 @@ class _Run:
                                 continue
                             frame = item.frame
                             if writer is None:
-                                base = self._base(frame)
                                 plan = self._plan(info, frame, container_format)
+                                if needs_container_hdr(plan):
+                                    self.record.warnings.append(f"{plan.codec} keeps HDR metadata in files only")
                                 target = (
                                     file_url(temporary)
                                     if temporary is not None
@@ -642,9 +663,16 @@ class _Run:
                             assert encoder is not None and frame.pts is not None
                             self._note(item)
                             done, tick = done + 1, frame.time_base
-                            uneven |= _is_between((frame.pts - base) * tick, writer.tick)
+                            at = (frame.pts - base) * tick
+                            if done == 1 and begins_at_zero(container_format):
+                                begins = at
+                            place = at - begins
+                            even = (done - 1 if rigid else round(place / writer.tick)) * writer.tick
+                            uneven |= abs(place - even) > Fraction(1, 1000)
                             if to_file:
                                 expected.append(frame.pts - base)
+                                if rigid and abs(place - even) > writer.tick:
+                                    raise _uneven(at, writer.tick)
                             if frame.duration:
                                 durations[frame.pts - base] = frame.duration
                             wished = self._wished and done == 1
@@ -660,6 +688,8 @@ class _Run:
                         self._encode_into(writer, encoder, None, durations)
                         writer.close()
                         self._note_shift(writer)
+                        if begins:
+                            self._note_start(begins)
                         if uneven:
                             self._note_rounding(writer)
                         self.record.warnings += cut.notes
@@ -675,7 +705,7 @@ class _Run:
                 sync_file(temporary)
                 if self.options.verify != "none":
                     yield Progress("verify", done, done, time.perf_counter() - self.began)
-                    self._self_check(temporary, info, copies, counted, [t * tick for t in expected])
+                    self._self_check(temporary, info, copies, counted, [t * tick - begins for t in expected])
                 temporary.replace(self.target_path)
                 sync_folder(self.target_path.parent)
         except OSError as error:
@@ -716,7 +746,7 @@ class _Run:
     ) -> None:
         try:
             packets = encoder.flush() if frame is None else encoder.encode(frame)
-        except (ValueError, OSError) as error:
+        except ENCODER_ERRORS as error:
             raise _encoder_failure(error, frame, wished=wished) from error
         for packet in packets:
             duration = durations.pop(packet.pts, None)
@@ -728,12 +758,27 @@ class _Run:
         known = float(1 / writer.tick)
         self.record.warnings.append(f"uneven times were rounded: this output knows only 1/{known:.6g} s")
 
+    def _note_start(self, begins: Fraction) -> None:
+        moved = f"{abs(float(begins)) * 1000:.0f} ms {'earlier' if begins > 0 else 'later'}"
+        self.record.warnings.append(f"all times are {moved}: this container has none, and begins at 0")
+
+    def _from_zero(self, expected: list[Fraction], container_format: str) -> list[Fraction]:
+        """Times of the frames as the container will tell them."""
+        begins = min(expected, default=Fraction(0))
+        if not begins or not begins_at_zero(container_format):
+            return expected
+        self._note_start(begins)
+        return [t - begins for t in expected]
+
     def _note_shift(self, writer: ClipWriter) -> None:
         self.shift, self.refused = writer.shift, writer.refused
         self.record.damage += [Damage(seconds, what) for seconds, what in writer.troubles]
         for index, count in sorted(writer.left_out.items()):
             packets = "a packet" if count == 1 else f"{count} packets"
             self.record.warnings.append(f"stream {index}: {packets} before 0 left out: this container has no times")
+        for index, early in sorted(writer.early.items()):
+            moved = f"{float(early) * 1000:.0f} ms early"
+            self.record.warnings.append(f"stream {index} is {moved}: this container has no times, all begins at 0")
         if self.shift:
             self.record.warnings.append(
                 f"all times are {float(self.shift) * 1000:.0f} ms later: this container holds none before 0"
@@ -835,7 +880,7 @@ class _Run:
         self.record.segments_resumed = len(journal.entries)
         self._take_passed(journal)
         total = self._total(info)
-        base = self._base(first)
+        base = self._base(info)
         position = 0  # index of the frame in `ahead`
         ahead: Frame | None = first
         before: Frame | None = None
@@ -1003,7 +1048,7 @@ class _Run:
         finally:
             writer.abandon()
         self.times.encode.busy_seconds += time.perf_counter() - began
-        return counted, [t * plan.time_base for t in times]
+        return counted, self._from_zero([t * plan.time_base for t in times], plan.container_format)
 
     def _self_check(
         self,
@@ -1142,14 +1187,18 @@ class _Segment:
             self._durations.append((frame.pts, frame.duration))
         try:
             packets = self._encoder.encode(frame)
-        except (ValueError, OSError) as error:
+        except ENCODER_ERRORS as error:
             raise _encoder_failure(error, frame, wished=self._wished and self._frames == 0) from error
         self._frames += 1
         self._file.write(packets)
 
     def close(self, *, complete: bool = True) -> None:
         """Drain the encoder and note the segment; an incomplete one is noted too, but its place stays open."""
-        self._file.write(self._encoder.flush())
+        try:
+            packets = self._encoder.flush()
+        except ENCODER_ERRORS as error:
+            raise _encoder_failure(error, None, wished=False) from error
+        self._file.write(packets)
         self._file.close()
         path = self._file.path
         found = sum(1 for _ in segment_packets(path))
@@ -1185,9 +1234,18 @@ def _encoder_failure(error: Exception, frame: Frame | None, *, wished: bool) -> 
     return OutputError(f"the encoder failed: {error}", stage="encode", pts_seconds=seconds)
 
 
-def _is_between(seconds: Fraction, tick: Fraction) -> bool:
-    """Whether a time lies more than a millisecond beside all ticks."""
-    return abs(seconds - round(seconds / tick) * tick) > Fraction(1, 1000)
+def _seconds(number: float | None) -> Fraction | None:
+    """What was meant by a decimal number: 11/10 by 1.1, not the nearest binary one."""
+    return None if number is None else Fraction(number).limit_denominator(_FINEST_CUT)
+
+
+def _uneven(at: Fraction, tick: Fraction) -> UsageError:
+    """A y4m file holds one frame after the other; in a pipe the note on what was rounded has to do."""
+    return UsageError(
+        f"the frame at {float(at):.4f} s does not fit into y4m, which holds only frames at an even "
+        f"{float(1 / tick):.6g} per second",
+        remedy="write .mkv or .mp4: they keep every frame's time",
+    )
 
 
 def _shifted(frame: Frame, base: int) -> Frame:

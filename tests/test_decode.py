@@ -267,6 +267,14 @@ def test_file_objects_and_early_ends(plain_clip: Path) -> None:
         assert reader.info.video.time_base > 0
 
 
+@pytest.mark.parametrize("pix_fmt", ["rgb4", "gbrpf32le", "grayf32le"])
+def test_pixels_that_cannot_be_read_are_refused_by_name(pix_fmt: str) -> None:
+    settings = {"pixel_format": pix_fmt, "video_size": "16x16"}
+    options = DecodeOptions(container_format="rawvideo", container_options=settings)
+    with pytest.raises(InputError, match=f"the format {pix_fmt} can't be read"):
+        open_clip(io.BytesIO(bytes(1 << 14)), options)
+
+
 def test_too_many_pixels(plain_clip: Path) -> None:
     with pytest.raises(InputError, match="max-pixels"):
         open_clip(plain_clip, DecodeOptions(max_pixels=1000))

@@ -35,6 +35,7 @@ from ns_video.media.encode import (
 )
 from ns_video.media.mux import decode_times
 from ns_video.media.versions import hardware_encoder_works
+from ns_video.pipeline import restore
 
 
 def plan(path: Path, container: str, **wanted: object) -> tuple[VideoPlan, list[Frame]]:
@@ -95,6 +96,8 @@ def test_container_by_wish() -> None:
         ("yuv422_ten_bit_clip", "mov", "libx265", "yuv422p10le"),
         ("twelve_bit_clip", "matroska", "libx265", "yuv420p12le"),
         ("odd_size_clip", "matroska", "libvpx-vp9", "yuv420p"),
+        ("odd_size_clip", "avi", "libx264", "yuv444p"),
+        ("ten_bit_pq_clip", "webm", "libsvtav1", "yuv420p10le"),
         ("full_range_601_clip", "mp4", "libx264", "yuvj420p"),
     ],
 )
@@ -105,6 +108,75 @@ def test_depth_and_chroma_are_never_lost_by_default(
     assert chosen.codec == codec
     assert chosen.pix_fmt in (pix_fmt, pix_fmt.replace("yuvj", "yuv"))
     assert not [n for n in chosen.notes if "bits" in n]
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "container", "wanted"),
+    [
+        ("yuva420p", "avi", "yuv444p"),
+        ("yuv411p", "mov", "yuv444p"),
+        ("yuv422p12le", "avi", "yuv444p10le"),
+        ("yuv422p12le", "mov", "yuv444p12le"),
+        ("yuv440p", "mp4", "yuv444p"),
+    ],
+)
+def test_odd_sides_of_any_sampling_are_written(pix_fmt: str, container: str, wanted: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.mkv", tmp_path / f"out.{container}"
+    write_clip(source, Recipe("ffv1", pix_fmt, times=(0, 40), size=(97, 65), options={}))
+    assert plan(source, container)[0].pix_fmt == wanted
+    assert restore(source, target, model="identity", verify="full").exit_code == 0
+
+
+def test_an_encoder_that_cannot_be_opened_is_named(odd_size_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the encoder refuses"):
+        restore(odd_size_clip, tmp_path / "out.avi", model="identity", pix_fmt="yuv420p")
+    assert not list(tmp_path.iterdir())
+
+
+def test_hdr_goes_into_webm(ten_bit_pq_clip: Path, tmp_path: Path) -> None:
+    assert restore(ten_bit_pq_clip, tmp_path / "out.webm", model="identity").exit_code == 0
+    with open_clip(tmp_path / "out.webm") as reader:
+        hdr = first_frame_metadata(next(reader.frames()).carrier)[1]
+    assert hdr is not None and hdr.light_level == (1000, 400) and len(hdr.primaries) == 3
+
+
+@pytest.mark.parametrize(
+    ("codec", "container"),
+    [("libvpx", "webm"), ("mpeg4", "avi"), ("mpeg2video", "mpg"), ("mjpeg", "mkv"), ("msmpeg4", "avi"), ("flv", "flv")],
+)
+def test_every_encoder_heeds_the_crf(codec: str, container: str, plain_clip: Path, tmp_path: Path) -> None:
+    sizes: list[int] = []
+    for crf in (1, 12, 30):
+        target = tmp_path / f"{crf}.{container}"
+        record = restore(plain_clip, target, model="identity", codec=codec, crf=crf)
+        assert not any("crf" in text for text in record.warnings)
+        sizes.append(target.stat().st_size)
+    assert sizes == sorted(sizes, reverse=True) and sizes[0] > sizes[2]
+
+
+def test_an_encoder_without_a_crf_says_so(plain_clip: Path, tmp_path: Path) -> None:
+    assert not any("crf" in text for text in plan(plain_clip, "matroska", codec="ffv1")[0].notes)
+    assert "ffv1 takes no --crf" in plan(plain_clip, "matroska", codec="ffv1", crf=20)[0].notes[0]
+
+
+@pytest.mark.parametrize(
+    ("codec", "crf", "wanted"),
+    [
+        ("h264_qsv", 0, {"global_quality": "1"}),
+        ("hevc_amf", 23, {"rc": "cqp", "qp_i": "23", "qp_p": "23"}),
+        ("av1_amf", 63, {"rc": "cqp", "qp_i": "255", "qp_p": "255"}),
+        ("h264_videotoolbox", 0, {"qscale": "100"}),
+        ("hevc_mf", 51, {"rate_control": "quality", "quality": "1"}),
+    ],
+)
+def test_encoders_in_hardware_heed_the_crf(
+    codec: str, crf: float, wanted: dict[str, str], plain_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = av.Codec
+    monkeypatch.setattr(encode_module, "hardware_encoder_works", lambda *_: True)
+    monkeypatch.setattr(encode_module.av, "Codec", lambda name, mode: real("libx264", mode))
+    options = dict(plan(plain_clip, "matroska", codec=codec, crf=crf)[0].options)
+    assert {key: options.get(key) for key in wanted} == wanted
 
 
 def test_alpha_gray_and_rgb_find_a_codec_that_holds_them(alpha_clip: Path, gray_clip: Path, rgb_clip: Path) -> None:

@@ -162,6 +162,19 @@ def test_a_full_disk_is_named(device: str, plain_clip: Path) -> None:
         restore(plain_clip, device, model="identity", format="matroska", codec="ffv1")
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "webm"])
+def test_equal_runs_give_equal_bytes(suffix: str, tmp_path: Path) -> None:
+    source = tmp_path / "in.mp4"
+    begins = ("-metadata", "creation_time=2020-01-02T03:04:05Z", "-metadata", "title=A title")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x64:r=25:d=0.2", *begins, "-c:v", "libx264", source)
+    targets = [tmp_path / f"{n}.{suffix}" for n in (1, 2)]
+    for target in targets:
+        restore(source, target, model="identity")
+    assert targets[0].read_bytes() == targets[1].read_bytes()
+    with av.open(str(targets[0])) as clip:
+        assert clip.metadata["title"] == "A title" and clip.metadata["creation_time"].startswith("2020-01-02T03:04:05")
+
+
 def test_languages_of_quicktime(two_audio_subs_chapters_clip: Path, tmp_path: Path) -> None:
     restore(two_audio_subs_chapters_clip, tmp_path / "out.mov", model="identity")
     found = {s.language for s in facts(tmp_path / "out.mov").streams}

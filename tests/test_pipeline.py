@@ -379,6 +379,23 @@ def test_cut_takes_picture_and_sound_of_the_same_span(tmp_path: Path) -> None:
     assert record.frames_out == 25 == record.frames_in
 
 
+@pytest.mark.parametrize("start", [0.5, 0.3, 0.62])
+def test_a_cut_between_two_frames_keeps_sound_with_the_picture(start: float, tmp_path: Path) -> None:
+    """AVI counts frames: a start between two of them is that of the next one, for the sound too."""
+    tone = ("-f", "lavfi", "-i", "sine=r=48000:d=2")
+    source, target = tmp_path / "in.avi", tmp_path / "out.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x64:r=25:d=2", *tone, "-c:v", "mpeg4", "-c:a", "mp2", source)
+    assert restore(source, target, model="identity", codec="ffv1", start=start).exit_code == 0
+    begins = Fraction(-int(-start * 25 // 1), 25)
+    before, after = facts(source), facts(target)
+    assert after.times[0] == 0 and after.samples[0] == before.samples[-len(after.samples)]
+    places = {payload: t for t, payload in before.streams[0].packets if t is not None}
+    for seconds, payload in after.streams[0].packets:
+        assert seconds is not None and abs(places[payload] - begins - seconds) <= _MILLISECOND
+    record = restore(source, tmp_path / "out.avi", model="identity", start=start)
+    assert after.streams[0].packets[0][0] == 0 or any("early" in text for text in record.warnings)
+
+
 def test_a_cut_takes_chapters_and_running_cues_along(running_cue_clip: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
     assert restore(running_cue_clip, target, model="identity", start=0.5, end=1.2).exit_code == 0

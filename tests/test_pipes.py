@@ -109,7 +109,16 @@ def test_colour_goes_through_where_the_format_holds_it(piped, tmp_path: Path) ->
     assert code == 0 and "colour" not in err
     assert received(out, tmp_path).color == (1, 1, 1, 1)
     code, out, err = piped(*IDENTITY, "-", "-", data=data)
-    assert code == 0 and "no colour tags" in err
+    assert code == 0 and "can't tell of the colours: matrix, primaries, transfer;" in err
+
+
+def test_what_raw_video_cannot_tell_is_named(ten_bit_pq_clip: Path, rotated_clip: Path, piped, tmp_path: Path) -> None:
+    assert "HDR metadata" in piped(*IDENTITY, ten_bit_pq_clip, "-")[2]
+    assert "turned by 90 degrees clockwise, which nut can't say" in piped(*IDENTITY, rotated_clip, "-")[2]
+    full = write_clip(tmp_path / "full.mkv", Recipe("ffv1", options={}, color=(2, 2, 2, 2)))
+    assert "can't tell of the colours: full range;" in piped(*IDENTITY, full, "-")[2]
+    code, out, err = piped(*IDENTITY, full, "-", "--format", "y4m")
+    assert code == 0 and "colours" not in err and b"COLORRANGE=FULL" in out.partition(b"\n")[0]
 
 
 @pytest.mark.parametrize(
@@ -193,6 +202,18 @@ def test_a_cut_through_a_pipe_takes_chapters_and_cues_along(running_cue_clip: Pa
     assert code == 0, err
     assert [c[2] for c in received(out, tmp_path).chapters] == ["One", "Two"]
     assert cues(tmp_path / "received.bin") == [(0, 400, b"into"), (200, 100, b"inside")]
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mkv"])
+def test_sound_behind_the_last_frame_of_a_cut_goes_through_a_pipe(suffix: str, piped, tmp_path: Path) -> None:
+    """MPEG-TS is written with the sound behind the picture that it belongs to."""
+    inputs = ("-f", "lavfi", "-i", "testsrc2=s=64x64:r=30000/1001:d=3", "-f", "lavfi", "-i", "sine=d=3")
+    source, heard = tmp_path / f"in.{suffix}", []
+    ffmpeg(*inputs, "-c:v", "libx264", "-bf", "3", "-preset", "ultrafast", "-c:a", "aac", source)
+    for name, given, data in (("file.mkv", source, None), ("pipe.mkv", "-", source.read_bytes())):
+        assert piped(*IDENTITY, given, tmp_path / name, "--end", "2.2", data=data)[0] == 0
+        heard.append([payload for _, payload in facts(tmp_path / name).streams[0].packets])
+    assert heard[0] == heard[1]
 
 
 def test_fragmented_mp4_out(plain_clip: Path, piped, tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ffmpeg
-from material import Recipe, write_clip
+from material import Recipe, picture, write_clip
 from PIL import Image, ImageCms
 
 import ns_video
-from ns_video.errors import VerificationError
+from ns_video.color import to_tensor
+from ns_video.errors import UsageError, VerificationError
 from ns_video.media import mux
 from ns_video.media.decode import open_clip
 from ns_video.media.mux import plan_copies
@@ -103,6 +104,79 @@ def test_silent_on_animations(rgb_clip: Path, tmp_path: Path) -> None:
     with Image.open(tmp_path / "in-out.webp") as image:
         image.save(tmp_path / "slow.webp", save_all=True, duration=90, lossless=True)
     assert "no frame went in at" in found(tmp_path / "in.mkv", tmp_path / "slow.webp")
+
+
+@pytest.mark.parametrize("suffix", ["gif", "apng", "y4m", "mxf", "mpg", "webp"])
+def test_silent_where_a_late_start_is_not_held(suffix: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.ts", tmp_path / f"out.{suffix}"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x64:r=25:d=0.4", "-c:v", "libx264", "-output_ts_offset", "1.013", source)
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0 and ns_video.verify(source, target) == []
+    assert any("ms earlier" in text for text in record.warnings) == (suffix not in ("mpg", "webp"))
+
+
+@pytest.mark.parametrize("suffix", ["gif", "apng", "webp", "avi", "ts", "nut", "mpg", "ivf"])
+def test_turns_that_a_container_cannot_tell(
+    suffix: str, rotated_clip: Path, mirrored_clip: Path, tmp_path: Path
+) -> None:
+    """Animations are turned; the others say what is to be done."""
+    for source, how in ((rotated_clip, "turned by 90 degrees clockwise"), (mirrored_clip, "mirrored")):
+        target = tmp_path / f"{source.stem}.{suffix}"
+        record = restore(source, target, model="identity")
+        assert any(f"shown {how}, which" in text for text in record.warnings)
+        assert record.exit_code == 0 and ns_video.verify(source, target) == []
+        if suffix in ("apng", "webp"):
+            with Image.open(target) as made:
+                shown = np.asarray(made.convert("RGB"))
+            with open_clip(source) as reader:
+                frame = next(reader.frames())
+            stored = to_tensor(frame.planes, frame.format, frame.color, "rgb")[0].permute(1, 2, 0).numpy() * 255
+            wanted = np.rot90(stored, -1) if source == rotated_clip else stored[:, ::-1]
+            assert np.abs(shown - wanted).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("suffix", "told"), [("mpg", False), ("ivf", False), ("webp", False), ("gif", True), ("avi", True)]
+)
+def test_the_shape_of_pixels_is_kept_or_named(suffix: str, told: bool, sar_clip: Path, tmp_path: Path) -> None:
+    record = restore(sar_clip, tmp_path / f"out.{suffix}", model="identity")
+    assert record.exit_code == 0 and ns_video.verify(sar_clip, tmp_path / f"out.{suffix}") == []
+    assert any("shape of a pixel, 16:11" in text for text in record.warnings) != told
+
+
+def test_silent_on_an_empty_tick_in_avi(tmp_path: Path) -> None:
+    """libav makes up presentation times of H.264 in AVI, wrong ones behind a tick without a frame."""
+    source, target = tmp_path / "in.avi", tmp_path / "out.avi"
+    video = write_clip(tmp_path / "in.mkv", Recipe(times=(0, *range(80, 400, 40))))
+    ffmpeg("-i", video, "-c:v", "mpeg4", "-fps_mode", "passthrough", "-enc_time_base", "1/25", source)
+    with open_clip(source) as reader:
+        assert [frame.pts for frame in reader.frames()][:3] == [0, 2, 3]
+    assert restore(source, target, model="identity").exit_code == 0
+    assert ns_video.verify(source, target) == []
+
+
+@pytest.mark.parametrize("suffix", ["y4m", "mpg", "avi", "mkv"])
+def test_an_animation_has_the_rate_of_its_durations(suffix: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.webp", tmp_path / f"out.{suffix}"
+    pictures = [Image.fromarray(picture(n)) for n in range(5)]
+    pictures[0].save(source, save_all=True, append_images=pictures[1:], duration=100, lossless=True)
+    assert restore(source, target, model="identity").exit_code == 0
+    assert ns_video.verify(source, target) == []
+    with open_clip(target) as reader:
+        times = [float(frame.pts_seconds or 0) for frame in reader.frames()]
+    assert times == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+
+
+def test_uneven_times_do_not_fit_into_y4m(vfr_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"does not fit into y4m"):
+        restore(vfr_clip, tmp_path / "out.y4m", model="identity")
+    assert not list(tmp_path.iterdir())
+
+
+def test_silent_on_gray_in_apng(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", Recipe("ffv1", "gray", options={}))
+    assert restore(source, tmp_path / "out.apng", model="identity").exit_code == 0
+    assert ns_video.verify(source, tmp_path / "out.apng") == []
 
 
 def test_a_turn_without_its_shift_is_the_same_turn(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,6 +20,30 @@ from ns_video.record import Damage
 
 _TICK = Fraction(1, 1000)  # WebP states durations in milliseconds
 _MAX_BYTES = 1 << 30
+_UNTOLD = 40  # ticks of a frame without a duration
+_SHORTEST = 10  # of the ticks that are taken for a frame's
+
+
+def _durations(path: Path) -> list[int]:
+    """Ticks that each frame is shown for (the WebP container's ANMF chunks), as far as the file is whole."""
+    found: list[int] = []
+    with path.open("rb") as file:
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            size = int.from_bytes(head[4:], "little")
+            if head[:4] == b"ANMF":
+                found.append(int.from_bytes(file.read(16)[12:15], "little"))
+                size -= 16
+            file.seek(size + size % 2, 1)
+    return found
+
+
+def _rate(durations: list[int]) -> Fraction:
+    """Frames per second, on whose ticks all frames begin where there is such a rate."""
+    step = math.gcd(*durations)
+    if step < _SHORTEST:
+        step = max(Fraction(sum(durations), max(1, len(durations))), Fraction(1)) if any(durations) else _UNTOLD
+    return Fraction(1 / (step * _TICK)).limit_denominator(1001)
 
 
 def open_animation(path: Path, options: DecodeOptions) -> ClipReader | None:
@@ -36,7 +61,7 @@ def open_animation(path: Path, options: DecodeOptions) -> ClipReader | None:
         with Image.open(path) as image, av.open(buffer, "w", format="nut") as container:
             if image.width * image.height > options.max_pixels:
                 raise InputError(f"the header claims {image.width}x{image.height} pixels", stage="open")
-            stream = container.add_stream("ffv1", rate=25, width=image.width, height=image.height)
+            stream = container.add_stream("ffv1", rate=_rate(_durations(path)), width=image.width, height=image.height)
             assert isinstance(stream, VideoStream)
             stream.codec_context.pix_fmt = "bgra"
             stream.time_base = stream.codec_context.time_base = _TICK
@@ -53,7 +78,7 @@ def open_animation(path: Path, options: DecodeOptions) -> ClipReader | None:
                 picture = VideoFrame.from_ndarray(samples, format="rgba").reformat(format="bgra")
                 picture.pts, picture.time_base = pts, _TICK
                 container.mux(stream.encode(picture))
-                pts += max(1, int(image.info.get("duration", 40)))
+                pts += max(1, int(image.info.get("duration", _UNTOLD)))
                 if buffer.tell() > _MAX_BYTES:
                     raise InputError("the animation is too long to be held in memory", stage="decode")
             container.mux(stream.encode(None))

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -38,7 +39,10 @@ from ns_video.record import Damage
 
 MAX_PIXELS = 1 << 28  # 268 megapixels: sixteen times 4K, far under what a 65535 x 65535 header claims
 _DAMAGE_KEPT = 500  # places listed one by one; the rest is only counted
+_COARSE, _FINER = Fraction(1, 1000), 1000  # ticks in which a moved packet would be heard too early, and their parts
+_INTERLEAVED_SECONDS = 5  # by which sound may lie in a file behind the picture that it belongs to
 _HELD_PACKETS = 512  # copied packets that wait for the video to pass a jump of the clock: seconds of sound
+_PACKED_BITS = frozenset({"rgb4", "bgr4"})  # two pixels in a byte
 _MIXED = "; what is written says of all what it says of the first"
 _PICTURE_TYPES = {0: "?", 1: "I", 2: "P", 3: "B", 4: "P", 5: "I", 6: "P", 7: "B"}
 
@@ -189,7 +193,12 @@ class CopiedClock:
 
 
 def shift_packet(packet: Any, seconds: Fraction) -> None:
-    """Move the packet's times by `seconds`, to the next tick of its clock."""
+    """Move the packet's times by `seconds`, to the next tick of its clock; coarse ones (sound in AVI) are refined."""
+    if packet.time_base > _COARSE and seconds % packet.time_base:
+        packet.time_base /= _FINER
+        packet.duration *= _FINER
+        packet.pts = None if packet.pts is None else packet.pts * _FINER
+        packet.dts = None if packet.dts is None else packet.dts * _FINER
     ticks = round(seconds / packet.time_base) if seconds else 0
     if ticks:
         packet.pts = None if packet.pts is None else packet.pts + ticks
@@ -378,6 +387,13 @@ class ClipReader:
         video, context = self.info.video, self._stream.codec_context
         if context.codec_tag in ("encv", "drmi"):
             raise InputError(f"{self.shown} is encrypted", stage="open")
+        name = video.format.name
+        if name in _PACKED_BITS or video.format.bit_depth > 16 or "f16" in name:
+            raise InputError(
+                f"{self.shown}: pixels of the format {name} can't be read",
+                stage="open",
+                remedy="convert it with ffmpeg",
+            )
         if video.width * video.height > self.options.max_pixels:
             raise InputError(
                 f"the header claims {video.width}x{video.height} pixels, more than --max-pixels allows",
@@ -463,7 +479,8 @@ class ClipReader:
                 yield item
 
     def _walk(self, streams: list[Any], lines: list[tuple[int, str, str]]) -> Generator[Frame | CopiedPacket]:
-        for packet in self._packets(streams):
+        packets = self._packets(streams)
+        for packet in packets:
             if not self.frames_given and self._is_cancelled:
                 return
             if packet is None:
@@ -494,6 +511,7 @@ class ClipReader:
                     for ordered in self._ordered(picture):
                         out = self._timed(ordered)
                         if out is None:
+                            yield from self._behind_the_end(packets, {s.index for s in streams})
                             return
                         if out.pts is not None:
                             yield out
@@ -502,7 +520,7 @@ class ClipReader:
         for ordered in [f for picture in self._drain_graph() for f in self._ordered(picture)] + self._flush_held():
             out = self._timed(ordered)
             if out is None:
-                return
+                break
             if out.pts is not None:
                 yield out
         yield from self._let_go(at_end=True)
@@ -513,6 +531,27 @@ class ClipReader:
         held = self._held_packets
         while held and (at_end or len(held) > _HELD_PACKETS or not self._clock.is_ahead(held[0])):
             yield self._clock.move(held.popleft())
+
+    def _behind_the_end(self, packets: Iterable[Any], streams: set[int]) -> Generator[CopiedPacket]:
+        """Copied packets from before the end that lie in the file behind the first frame past it."""
+        end = self.options.end_seconds
+        assert end is not None
+        waited = streams - {self._stream.index}
+        held, self._held_packets = self._held_packets, deque()
+        for packet in chain(held, packets):
+            if packet is None or not waited:
+                return
+            index, stamp = packet.stream_index, packet.pts if packet.dts is None else packet.dts
+            if index == self._stream.index:
+                past = 0.0 if stamp is None else float(stamp * packet.time_base) + sum(self.clock_jumps) - end
+                if past > _INTERLEAVED_SECONDS:
+                    return
+            elif index in waited and packet.size:
+                item = None if self._clock.is_ahead(packet) else self._clock.move(packet)
+                if item is None or item.seconds >= end:
+                    waited.discard(index)
+                else:
+                    yield item
 
     def _count_lost_start(self, packet: Any, decoded: list[VideoFrame]) -> None:
         """A stream that begins in the middle of a group of pictures loses what refers to the missing key frame."""

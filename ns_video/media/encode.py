@@ -95,8 +95,26 @@ _NO_FILES = {
     "ogg": "keeps the times of no video that is encoded here",
     "asf": "moves frames",
 }
+_AV1_FORMATS = frozenset({"webm", "ivf"})  # in which libvpx, as it is built here, would write 8 bits of more
 _HEVC_FORMATS = frozenset({"mp4", "mov", "matroska", "mpegts", "nut", "hevc", "flv"})
 _LOSSLESS = frozenset({"ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "wrapped_avframe", "apng", "png"})
+_TURNING = frozenset({"mp4", "mov", "3gp", "matroska", "webm"})  # what holds a display matrix
+_UPRIGHT = frozenset({"gif", "apng", "webp"})  # pictures that programs show as they are stored: turned here
+# Who tells of the colours: these containers of all, encoders of what they are listed with, others of nothing.
+_TAGGED = frozenset({"matroska", "webm", "mp4", "mov"})
+_TAGS = ("matrix", "primaries", "transfer", "range")
+_TAGS_IN_STREAM: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("libx264", "libx264rgb", "libx265", "libsvtav1"), _TAGS),
+    "mpeg2video": _TAGS[:3],
+    "libvpx-vp9": ("matrix", "range"),
+    "mjpeg": ("range",),
+    "apng": _TAGS[1:3],
+    "png": _TAGS[1:3],
+    "wrapped_avframe": ("range",),  # the header of y4m
+}
+_HDR_IN_STREAM = frozenset({"libx264", "libx264rgb", "libx265", "libsvtav1", "apng", "png"})
+HDR_IN_HEADER = frozenset({"ffv1", "libvpx-vp9"})  # where the container holds it, see hdr_header
+_MPEG2_SHAPES = (Fraction(4, 3), Fraction(16, 9), Fraction(221, 100))  # of whole pictures; or square samples
 _FIXED_RATE = frozenset({"mpeg2video", "mpeg1video", "mpeg4", "h263"})  # time bases of these are a frame rate
 
 # Encoders that can tell players of interlaced frames; the container or the y4m header tells of the last one's.
@@ -104,6 +122,8 @@ _INTERLACED = frozenset({"libx264", "libx264rgb", "mpeg2video", "mpeg4", "ffv1",
 TOP_FIELD_FIRST, BOTTOM_FIELD_FIRST = 2, 3  # libav's AVFieldOrder: AV_FIELD_TT, AV_FIELD_BB
 # Encoders list more formats with alpha than they encode; that of VP9 lies beside the picture, in Matroska only.
 _VP9_ALPHA, _VP9_ALPHA_CONTAINERS = "yuva420p", ("matroska", "webm")
+_NO_440 = frozenset({"mp4", "mov"})  # whose header of VP9 (vpcC) has no number for it
+ENCODER_ERRORS = (av.FFmpegError, ValueError, OSError)
 # What libav's y4m reader knows, most of it beyond the tool's own formats; 4:1:0, 4:4:0 and RGB have no name there.
 _Y4M = (
     *(f"yuv{chroma}p{depth}" for chroma in (420, 422, 444) for depth in ("", "9le", "10le", "12le", "14le", "16le")),
@@ -113,7 +133,21 @@ _Y4M = (
 _RAW_INSTEAD = {"yuvj411p": "yuv411p", "yuv440p10le": "yuv444p10le", "yuv440p12le": "yuv444p12le"}
 
 # Visually lossless on restored material; the user's --crf replaces it.
-_DEFAULT_CRF = {"libx264": 16, "libx264rgb": 16, "libx265": 15, "libvpx-vp9": 18, "libsvtav1": 18}
+_DEFAULT_CRF = {
+    "libx264": 16,
+    "libx264rgb": 16,
+    "libx265": 15,
+    "libvpx-vp9": 18,
+    "libvpx": 8,
+    "libsvtav1": 18,
+    **dict.fromkeys(("flv", "h263", "h263p", "msmpeg4", "msmpeg4v2"), 2),  # quantisers; at 1, the others', these clip
+}
+_NO_LIMIT = "1000000000"  # bits per second: libvpx wants some for VP8
+_BY_QSCALE = frozenset(
+    {"mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "wmv1", "wmv2", "mjpeg", "flv", "h263", "h263p"}
+)
+_COARSEST = 31  # quantiser of these
+_HIGHEST_AV1_CRF = 63
 # Encoders in hardware, and who does their work where the hardware isn't there.
 _HARDWARE_APIS = ("nvenc", "qsv", "amf", "videotoolbox", "mf")
 _SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9", "mpeg2": "mpeg2video"}
@@ -125,6 +159,7 @@ _CHROMA_POSITION_ENCODERS = frozenset({"libx264", "libx265"})
 _ON_DEVICES = frozenset({"cuda", "qsv", "vaapi", "d3d11", "d3d12", "dxva2_vld", "videotoolbox_vld", "amf", "vulkan"})
 # Containers that count frames: in AVI each tick without one costs eight bytes, y4m states the tick as its rate.
 _FRAME_COUNTERS = frozenset({"avi", "yuv4mpegpipe"})
+_ASPECT_SLACK = Fraction(1, 1000)
 _EVEN = Fraction(1, 4)  # of a tick: rounded times of a steady rate are nearer
 _PARAMETER_LISTS = frozenset({"x264-params", "x265-params", "svtav1-params"})  # the last of two equal keys counts
 # Containers without times before 0: decode times of reordered frames would move all streams.
@@ -187,6 +222,8 @@ class VideoPlan:
     """Of interlaced frames, TOP_FIELD_FIRST or BOTTOM_FIELD_FIRST."""
     wished: tuple[str, ...] = ()
     """Names of the encoder options that the user gave."""
+    upright: tuple[str, ...] = ()
+    """libav's filters by which the frames are turned, where no display matrix can tell players to."""
     begins: Fraction = Fraction(0)
     """Presentation time of the first frame, seconds."""
 
@@ -312,6 +349,10 @@ def plan_video(
         codec, wanted = _SOFTWARE[family], replace(wanted, encoder_options={})
         encoder = av.Codec(codec, "w")
         pix_fmt = wanted.pix_fmt or _choose_pix_fmt(encoder, container_format, fmt, size)
+    if wanted.crf is not None and not (
+        codec in _DEFAULT_CRF or codec in _BY_QSCALE or codec.rpartition("_")[2] in _HARDWARE_APIS
+    ):
+        notes.append(f"{codec} takes no --crf; --encoder-option sets what it takes")
     try:
         out = pixel_format(pix_fmt)
     except (ValueError, InputError):
@@ -335,13 +376,20 @@ def plan_video(
     if out.is_rgb and not fmt.is_rgb and first.color.matrix == MATRIX_YCGCO:
         notes.append("YCgCo is converted to RGB as if it were BT.601: the colours are wrong")
     color = color_as(first.color, fmt, out)
-    tagged = (color.matrix, color.primaries, color.transfer) != (UNSPECIFIED,) * 3
-    if tagged and (codec == "rawvideo" or container_format == "yuv4mpegpipe") and not out.is_rgb:
-        notes.append("raw video carries no colour tags here; `--format matroska --codec ffv1` would keep them")
+    notes += _lost_colour(color, hdr, out, codec, container_format)
     if not (out.chroma_shift_x and out.chroma_shift_y):
         color = replace(color, chroma_location=0)
     elif color.chroma_location > CHROMA_LEFT and codec not in _CHROMA_POSITION_ENCODERS:
         notes.append(f"{codec} can't be told where its chroma samples lie: players will take them for left")
+    aspect, upright = source.sample_aspect_ratio, ()
+    if matrix and container_format not in _TURNING:
+        upright = _upright_filters(matrix) if container_format in _UPRIGHT else ()
+        notes += _turn_notes(matrix, first.rotation, container_format, bool(upright))
+        matrix = ()
+        if "transpose" in upright:
+            width, height, aspect = height, width, 1 / aspect if aspect else aspect
+    if aspect and _loses_aspect(aspect, codec, container_format, Fraction(width, height)):
+        notes.append(f"{container_format} can't tell the shape of a pixel, {aspect.numerator}:{aspect.denominator}")
     lossless = codec in _LOSSLESS or (wanted.crf == 0 and codec in ("libx264", "libx264rgb", "libx265", "libvpx-vp9"))
     time_base = first.time_base
     if codec in _FIXED_RATE and (time_base.denominator > 65535 or codec != "mpeg4"):
@@ -363,12 +411,13 @@ def plan_video(
         height=height,
         time_base=time_base,
         rate=source.rate,
-        sample_aspect_ratio=source.sample_aspect_ratio,
+        sample_aspect_ratio=aspect,
         color=color,
         options=tuple(sorted(settings.items())),
         threads=wanted.threads,
         global_header=bool(flags & FormatFlags.global_header.value),
         display_matrix=() if _is_identity_matrix(matrix) else matrix,
+        upright=upright,
         hdr=hdr,
         lossless=lossless,
         notes=tuple(notes),
@@ -399,7 +448,63 @@ def _is_identity_matrix(matrix: tuple[int, ...]) -> bool:
     return matrix == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
 
 
+def _upright_filters(matrix: tuple[int, ...]) -> tuple[str, ...]:
+    """libav's filters that do what a display matrix asks for; none where that is no turn by quarters."""
+    a, b, c, d = (matrix[n] for n in (0, 1, 3, 4))
+    if not a and not d and b and c:
+        steps = (True, c < 0, b < 0)
+    elif not b and not c and a and d:
+        steps = (False, a < 0, d < 0)
+    else:
+        return ()
+    return tuple(name for name, wanted in zip(("transpose", "hflip", "vflip"), steps) if wanted)
+
+
+def _turn_notes(matrix: tuple[int, ...], rotation: int, container_format: str, upright: bool) -> list[str]:
+    mirrored = matrix[0] * matrix[4] < matrix[1] * matrix[3]
+    if not (mirrored or rotation % 360):
+        return []
+    asked = "mirrored" if mirrored else f"turned by {-rotation % 360} degrees clockwise"
+    so = "it is stored so" if upright else "players will show it as it is stored; .mp4 and .mkv keep the turn"
+    return [f"the picture is to be shown {asked}, which {container_format} can't say: {so}"]
+
+
+def _loses_aspect(aspect: Fraction, codec: str, container_format: str, shape: Fraction) -> bool:
+    """Whether the sample aspect ratio of an output of `shape` (width / height) can't be told, or not that exactly."""
+    if aspect == 1:
+        return False
+    if codec == "mpeg2video":
+        return all(abs(aspect * shape / known - 1) > _ASPECT_SLACK for known in _MPEG2_SHAPES)
+    if container_format == "gif":  # counts 64ths from 16 on, in a byte
+        told = Fraction(min(max(round(aspect * 64), 16), 270), 64)
+        return abs(told / aspect - 1) > _ASPECT_SLACK
+    return container_format in ("webp", "ivf")
+
+
+def _lost_colour(
+    color: ColorInfo, hdr: HdrMetadata | None, out: PixelFormat, codec: str, container_format: str
+) -> list[str]:
+    """Notes on what neither codec nor container tells of the colours."""
+    notes: list[str] = []
+    known = _TAGS if container_format in _TAGGED or codec.rpartition("_")[2] in _HARDWARE_APIS else ()
+    known = (*known, *_TAGS_IN_STREAM.get(codec, ()))
+    tagged = {name: getattr(color, name) != UNSPECIFIED for name in _TAGS[:3]}
+    tagged["range"] = is_full_range(out, color)
+    if out.is_rgb:  # has no matrix, and full range, untold
+        tagged["matrix"] = tagged["range"] = False
+    where = f"{'raw video' if codec in ('rawvideo', 'wrapped_avframe') else codec} in {container_format}"
+    if lost := [name for name in _TAGS if tagged[name] and name not in known]:
+        shown = ", ".join("full range" if name == "range" else name for name in lost)
+        notes.append(f"{where} can't tell of the colours: {shown}; Matroska and MP4 keep that")
+    in_header = codec in HDR_IN_HEADER and container_format in _TAGGED
+    if hdr is not None and codec not in _HDR_IN_STREAM and not in_header:
+        notes.append(f"{where} can't tell the HDR metadata (mastering display, light level)")
+    return notes
+
+
 def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: int) -> str:
+    if container_format in _AV1_FORMATS and fmt.bit_depth > 8 and not fmt.has_alpha:
+        return "libsvtav1"
     if container_format in _CODEC_BY_FORMAT:
         return _CODEC_BY_FORMAT[container_format]
     if fmt.has_alpha and container_format in ("matroska", "nut"):
@@ -412,18 +517,28 @@ def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: 
         return (
             "libx265" if min(width, height) >= 16 else "ffv1" if container_format in ("matroska", "nut") else "libx264"
         )
-    odd = (fmt.chroma_shift_x and width % 2) or (fmt.chroma_shift_y and height % 2)
-    if odd and container_format in ("mp4", "matroska", "nut"):
-        return "libvpx-vp9"  # libx264 and libx265 refuse odd sides with subsampled chroma
+    if _is_cut_short(fmt, (width, height)) and container_format in ("mp4", "matroska", "nut"):
+        return "libvpx-vp9"
     return "libx264"
 
 
+def _is_cut_short(fmt: PixelFormat, size: tuple[int, int]) -> bool:
+    """Whether chroma samples at an edge stand for fewer pixels than the others; libx264 and libx265 refuse that."""
+    return bool(size[0] % (1 << fmt.chroma_shift_x) or size[1] % (1 << fmt.chroma_shift_y))
+
+
 def _choose_pix_fmt(encoder: Any, container_format: str, fmt: PixelFormat, size: tuple[int, int]) -> str:
-    codec, (width, height) = encoder.name, size
+    codec = encoder.name
     offered = [f.name for f in (encoder.video_formats or []) if f.name not in _ON_DEVICES]
     if codec in ("libx265", "libvpx-vp9"):
         kept = _VP9_ALPHA if codec == "libvpx-vp9" and container_format in _VP9_ALPHA_CONTAINERS else ""
         offered = [name for name in offered if name == kept or not pixel_format(name).has_alpha]
+    if codec in ("apng", "png"):
+        offered = [name for name in offered if pixel_format(name).planes > 2]  # its gray is of full range, untold
+    if codec in ("libx264", "libx265"):
+        offered = [name for name in offered if not _is_cut_short(pixel_format(name), size)]
+    if codec == "libvpx-vp9" and container_format in _NO_440:
+        offered = [name for name in offered if name != "yuv440p"]
     if codec == "wrapped_avframe":
         offered = [name for name in _Y4M if pixel_format(name).bit_depth >= fmt.bit_depth]
     if codec == "rawvideo":
@@ -431,12 +546,6 @@ def _choose_pix_fmt(encoder: Any, container_format: str, fmt: PixelFormat, size:
     if codec == "libwebp_anim":
         return "bgra"  # WebP's lossless pictures are RGB: libwebp would take any YUV for BT.601
     if not offered or fmt.name in offered:
-        if (
-            codec in ("libx264", "libx265")
-            and fmt.chroma_shift_x
-            and (width % 2 or (fmt.chroma_shift_y and height % 2))
-        ):
-            return "yuv444p" if fmt.bit_depth == 8 else "yuv444p10le"
         return fmt.name
     if fmt.name.startswith("yuvj") and "yuv" + fmt.name[4:] in offered:
         return "yuv" + fmt.name[4:]
@@ -467,6 +576,7 @@ def _options(
     codec: str, wanted: EncodeOptions, hdr: HdrMetadata | None, color: ColorInfo, fmt: PixelFormat
 ) -> dict[str, str]:
     crf = wanted.crf if wanted.crf is not None else _DEFAULT_CRF.get(codec)
+    api = codec.rpartition("_")[2]
     options: dict[str, str] = {}
     extra: dict[str, str] = {}
     if codec in ("libx264", "libx264rgb"):
@@ -509,17 +619,21 @@ def _options(
             options.update({"crf": f"{crf:g}", "b": "0"})
         if fmt.has_alpha:
             options["auto-alt-ref"] = "0"
-    elif codec in ("mpeg2video", "mpeg4", "mpeg1video", "mjpeg", "wmv2", "msmpeg4"):
-        quality = f"{crf:g}" if crf is not None else "2"
-        options.update({"qmin": "1", "qscale": quality})
+    elif codec == "libvpx":
+        options.update({"deadline": "good", "cpu-used": "3", "crf": f"{max(4, crf or 0):g}", "b": _NO_LIMIT})
+    elif codec in _BY_QSCALE:
+        quantiser = str(min(max(1, round(crf or 0)), _COARSEST))  # bounds: no frame tells of its own, as the flag wants
+        options.update({"qscale": quantiser, "qmin": quantiser, "qmax": quantiser})
         if codec == "mjpeg":
             options["strict"] = "unofficial"  # limited range, as most sources have it
-    elif codec.endswith("_nvenc"):
+    elif api == "nvenc":
         options.update({"preset": "p5", "b": "0"})
         if crf == 0:
             options["tune"] = "lossless"
         else:
             options.update({"tune": "hq", "rc": "vbr", "cq": f"{_NVENC_CQ if crf is None else crf:g}"})
+    elif wanted.crf is not None and api in _HARDWARE_APIS:
+        options.update(_hardware_quality(codec, api, wanted.crf))
     elif codec == "libwebp_anim":
         options["lossless"] = "1"
     elif codec == "ffv1":
@@ -528,6 +642,17 @@ def _options(
         joined = key in _PARAMETER_LISTS and key in options
         options[key] = f"{options[key]}:{value}" if joined else value
     return options
+
+
+def _hardware_quality(codec: str, api: str, crf: float) -> dict[str, str]:
+    """Options of an encoder in hardware for about the quality that x264 has at a CRF."""
+    if api == "qsv":
+        return {"global_quality": f"{max(1, round(crf))}"}
+    if api == "amf":
+        qp = round(crf * 255 / _HIGHEST_AV1_CRF) if codec.startswith("av1") else min(51, round(crf))
+        return {"rc": "cqp", "qp_i": str(qp), "qp_p": str(qp)}
+    percent = str(max(1, round(100 - crf * 99 / 51)))
+    return {"qscale": percent} if api == "videotoolbox" else {"rate_control": "quality", "quality": percent}
 
 
 def _chroma_parameter(color: ColorInfo) -> dict[str, str]:
@@ -664,6 +789,8 @@ class FrameEncoder:
         picture.pict_type = 0
         if picture.format.name != self._plan.pix_fmt:
             picture = self._converted(picture, frame)
+        for name in self._plan.upright:
+            picture = self._through(name, "", picture)
         return picture
 
     def _filled(self, frame: Frame) -> VideoFrame:
@@ -736,6 +863,7 @@ def encoded(frames: Iterable[Frame], encoder: FrameEncoder) -> Generator[Any]:
 __all__ = [
     "BOTTOM_FIELD_FIRST",
     "CHROMA_LEFT",
+    "ENCODER_ERRORS",
     "TOP_FIELD_FIRST",
     "EncodeOptions",
     "FrameEncoder",

@@ -12,7 +12,7 @@ from typing import Any
 
 import av
 
-from ns_video.media.encode import HdrMetadata, VideoPlan, add_video_stream, describe_picture
+from ns_video.media.encode import HDR_IN_HEADER, HdrMetadata, VideoPlan, add_video_stream, describe_picture
 
 _CODEC_IDS = {"ffv1": "V_FFV1", "libvpx-vp9": "V_VP9"}
 
@@ -21,7 +21,7 @@ def needs_container_hdr(plan: VideoPlan) -> bool:
     """Whether the metadata of `plan` would be lost with the encoder alone."""
     return (
         plan.hdr is not None
-        and plan.codec in _CODEC_IDS
+        and plan.codec in HDR_IN_HEADER
         and plan.container_format in ("matroska", "webm", "mp4", "mov")
     )
 

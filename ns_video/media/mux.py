@@ -32,6 +32,7 @@ from ns_video.record import StreamAction
 _MATROSKA = frozenset({"matroska", "webm"})
 _MOV = frozenset({"mp4", "mov", "3gp"})
 _VIDEO_ONLY = frozenset({"yuv4mpegpipe", "rawvideo", "h264", "hevc", "ivf", "gif", "apng", "webp"})
+_FROM_ZERO = frozenset({"yuv4mpegpipe", "gif", "apng", "mxf"})
 _TEXT_SUBTITLES = frozenset({"subrip", "srt", "text", "mov_text", "webvtt", "ass", "ssa"})
 _TEXT_TARGET = {"mp4": "mov_text", "mov": "mov_text", "3gp": "mov_text", "matroska": "subrip", "webm": "webvtt"}
 _COVER_MIME = {
@@ -290,6 +291,11 @@ def holds_negative_times(container_format: str) -> bool:
     return container_format in _MATROSKA | _MOV
 
 
+def begins_at_zero(container_format: str) -> bool:
+    """Whether the first frame is at 0, wherever it was: these containers tell no times."""
+    return container_format in _FROM_ZERO
+
+
 class ClipWriter:
     """An output container with the restored video stream and all that is copied beside it.
 
@@ -323,6 +329,8 @@ class ClipWriter:
         """Copied packets that the container would not take."""
         self.left_out: dict[int, int] = {}
         """Stream → copied packets from before 0 that were left out, for the container has no times at all."""
+        self.early: dict[int, Fraction] = {}
+        """Stream → seconds by which its sound is too early, for the container has no times and begins all at 0."""
         self._counts_frames = settings.container_format == "avi" and plan.begins >= 0
         self._last: dict[int, int] = {}
         self._strict = not ContainerFormat(settings.container_format, "w").flags & FormatFlags.ts_nonstrict.value
@@ -344,6 +352,9 @@ class ClipWriter:
             options.setdefault("preload", "0")  # libav's half second of it moves what begins before that
         if settings.container_format in _MATROSKA:
             options.setdefault("write_crc32", "0")  # the header is completed when it is written
+            options.setdefault(
+                "fflags", "+bitexact"
+            )  # no random numbers of segment and tracks: equal runs, equal files
         self._ratio: tuple[Path, str, Fraction] | None = None
         self._beneath: AspectWriter | None = None
         self._first: Fraction | None = None
@@ -466,6 +477,8 @@ class ClipWriter:
         if self._counts_frames and packet.dts is not None and packet.dts < 0:
             self.left_out[item.stream_index] = self.left_out.get(item.stream_index, 0) + 1
             return False
+        if self._counts_frames and packet.dts and item.stream_index not in self._last and target.type == "audio":
+            self.early[item.stream_index] = packet.dts * packet.time_base
         self._in_order(packet, item.stream_index)
         stamp = None if packet.dts is None else float(packet.dts * packet.time_base)
         packet.stream = target
@@ -739,6 +752,7 @@ __all__ = [
     "OutputSettings",
     "SegmentFile",
     "TimedPacket",
+    "begins_at_zero",
     "codec_name",
     "copied_packets",
     "decode_times",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from array import array
 from collections.abc import Generator, Iterable, Sequence
@@ -20,7 +21,14 @@ from ns_video.media.animation import open_animation
 from ns_video.media.decode import ClipReader, CopiedClock, CopiedPacket, DecodeOptions, open_clip
 from ns_video.media.encode import CHROMA_LEFT, color_as, first_frame_metadata, format_for
 from ns_video.media.libav import open_input, printable
-from ns_video.media.mux import MOST_REORDERED, QUICKTIME_LANGUAGES, CopyPlan, holds_negative_times, plan_copies
+from ns_video.media.mux import (
+    MOST_REORDERED,
+    QUICKTIME_LANGUAGES,
+    CopyPlan,
+    begins_at_zero,
+    holds_negative_times,
+    plan_copies,
+)
 from ns_video.media.probe import ClipInfo, StreamInfo, clip_info, stream_info
 from ns_video.media.still import read_still
 
@@ -28,6 +36,11 @@ _TERMINOLOGY_CODES = {b: t for t, b in QUICKTIME_LANGUAGES.items()}
 _CHAPTER_SLACK_SECONDS = 0.0015
 _ANIMATION_SLACK_SECONDS = 0.002
 _TURN_SLACK = 16  # of 65536: Matroska holds a display matrix as angles
+_TURNING = frozenset({"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"})  # what holds a display matrix
+# Tags of the colours that can't be told there: the run says so.
+_UNTOLD = {**dict.fromkeys(("gif", "ivf"), ("primaries", "transfer")), **dict.fromkeys(("mpeg", "mxf"), ("range",))}
+_WHOLE_FRAMES = frozenset({"mpeg1video", "mpeg2video"})  # whose encoders round times to the rate
+_NO_ASPECT = frozenset({"gif", "ivf"})
 _STRETCHED = 0.02  # change of width / height that is no rounding
 # Payloads that muxers rewrite on the way between containers: counted, not compared byte by byte.
 _REWRITTEN = frozenset(
@@ -135,7 +148,8 @@ def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequen
                     if counts and stamp is not None:
                         stamps[index].append(stamp)
                 if is_video and not packet.is_discard:
-                    stamp = packet.pts if packet.pts is not None else packet.dts
+                    known = packet.pts is not None and info.format != "avi"  # AVI holds none: libav guesses
+                    stamp = packet.pts if known else packet.dts
                     if stamp is not None:
                         tick = packet.time_base or info.video.time_base
                         times.append(stamp * tick)
@@ -362,18 +376,20 @@ def compare_picture(source: ClipInfo, first: Frame, found: ClipInfo, found_first
     wanted = color_as(first.color, first.format, found_first.format)
     tags, now_tags = (_tags(color, found_first.format) for color in (wanted, found_first.color))
     for name, tag in tags.items():
-        if tag != now_tags[name]:
+        if tag != now_tags[name] and name not in _UNTOLD.get(found.format, ()):
             out.append(Difference(f"colour {name} was {tag}, is {now_tags[name]}"))
     was, now = wanted.chroma_location, found_first.color.chroma_location
     subsampled = found.video.format.chroma_shift_x and found.video.format.chroma_shift_y
     if subsampled and found.video.codec in ("h264", "hevc") and (was or CHROMA_LEFT) != (now or CHROMA_LEFT):
         out.append(Difference(f"the chroma position was {was}, is {now}"))
-    if any(abs(a - b) > _TURN_SLACK for a, b in zip(_turn(first), _turn(found_first))):
+    turns = zip(_turn(first), _turn(found_first))
+    if found.format in _TURNING and any(abs(a - b) > _TURN_SLACK for a, b in turns):
         out.append(Difference("the display matrix (rotation) differs"))
     sar_in, sar_out = source.video.sample_aspect_ratio or Fraction(1), found.video.sample_aspect_ratio or Fraction(1)
     shape_in, shape_out = (Fraction(i.video.width, i.video.height) for i in (source, found))
     stretched = abs(shape_in / shape_out - 1) > _STRETCHED  # by --fit stretch, whose pixels are square
-    if not stretched and abs(sar_in / sar_out - 1) > Fraction(1, 1000):
+    rounded = found.format in _NO_ASPECT or found.video.codec == "mpeg2video"
+    if not stretched and not rounded and abs(sar_in / sar_out - 1) > Fraction(1, 1000):
         out.append(Difference(f"the sample aspect ratio was {sar_in}, is {sar_out}"))
     return out
 
@@ -510,6 +526,10 @@ def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -
     facts = read_facts(source, from_zero=container_format == "avi", clock_jumps=jumps)
     begins = [facts.begins[c.stream.index] for c in copies if c.kept and c.stream.index in facts.begins]
     moved = Fraction(0) if holds_negative_times(container_format) else -min(begins, default=Fraction(0))
+    if found.info.video.codec in _WHOLE_FRAMES:
+        expected = [math.floor(t * info.video.rate + Fraction(1, 2)) / info.video.rate for t in expected]
+    if begins_at_zero(container_format):
+        expected = [t - expected[0] for t in expected]
     differences += compare_times(expected, found, max(moved, Fraction(0)))
     differences += compare_ends(info, shown, found)
     differences += compare_streams(info, copies, facts.tallies, found)
