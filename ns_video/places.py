@@ -25,7 +25,8 @@ def check_places(
     places = [*made] if record is None else [*made, record]
     for one, other in combinations(places, 2):
         if _same(one, other):
-            raise UsageError(f"two files would both be {printable(other)}", remedy="give one of them another name")
+            both = "--record and the report" if other is record else "two files of the report"
+            raise UsageError(f"{both} would both be {printable(other)}", remedy="give one of them another name")
     for path in places:
         if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
             raise OutputError(f"{printable(path)} can't be written there", stage="open")

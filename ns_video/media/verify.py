@@ -278,7 +278,7 @@ def compare_streams(
         ):
             out.append(Difference(f"{name}: its packets differ"))
     out += [
-        Difference(f"{_name(s)} of the output was not in the input")
+        Difference(f"{_name(s)} of the output was not in the input", refused > 0)
         for s in added.values()
         if found.tallies[s.index].packets
     ]
