@@ -366,8 +366,9 @@ def compare_dispositions(
 
 
 def _family(stream: StreamInfo) -> str:
-    """The codec, with the layers of MPEG audio as one: mp4 has a single code for all of them."""
-    return "mpeg audio" if stream.codec in ("mp1", "mp2", "mp3") else stream.codec
+    """The codec; the layers of MPEG audio are one, for which mp4 has a single code, and so are plain words."""
+    families = {"mp1": "mpeg audio", "mp2": "mpeg audio", "mp3": "mpeg audio", "text": "subrip"}
+    return families.get(stream.codec, stream.codec)
 
 
 def compare_picture(source: ClipInfo, first: Frame, found: ClipInfo, found_first: Frame) -> list[Difference]:
