@@ -18,7 +18,7 @@ _PLACES = ((0.5,), (0.15, 0.85), (0.1, 0.5, 0.9))
 """Where 1, 2 or 3 windows lie along a side, as shares of the room they have."""
 _PX_PER_WINDOW = 420
 """Of a side: 640 × 480 is seen in two windows, which cost 3 % of what `video` does."""
-CAUTIOUS, MEDIAN = 1, 2
+_CAUTIOUS, _MEDIAN = 1, 2
 """Indices into QUANTILES."""
 _COARSER, _FADE, _FINE = 1.0, 0.6, 4.5
 """Octaves by which a picture must look coarser than its file tells before that is doubted, over which the doubt grows
@@ -90,16 +90,23 @@ def windows_of(luma: Tensor) -> Tensor:
     return torch.stack([luma[top : top + height, left : left + width] for top in tops for left in lefts])[None]
 
 
+def _guesses(network: nn.Module, luma: Tensor) -> list[float]:
+    """One for each of QUANTILES."""
+    if min(luma.shape) < 2 * MULTIPLE_OF:
+        return [0.0] * len(QUANTILES)
+    return network(windows_of(luma) * 219.0 + 16.0)[0].tolist()
+
+
 def coded_before(network: nn.Module, luma: Tensor, told: float) -> tuple[float, float]:
     """(octaves, share): how an (H, W) picture looks, and how far to go from the told octaves to those, 0 to 1.
 
-    A file tells of its last encoder only. Where the median guess is twice the told step and more, an earlier one was
-    coarser.
+    A file tells of its last encoder only. Where even the cautious guess is far above what is told, an earlier one was
+    coarser, and the median guess says how coarse.
     """
     if told > _FINE:
         return told, 0.0
-    seen = guessed_octaves(network, luma, MEDIAN)
-    return seen, min(1.0, max(0.0, (seen - told - _COARSER) / _FADE))
+    guesses = _guesses(network, luma)
+    return guesses[_MEDIAN], min(1.0, max(0.0, (guesses[_CAUTIOUS] - told - _COARSER) / _FADE))
 
 
 def _starts(side: int, part: int) -> list[int]:
@@ -107,13 +114,11 @@ def _starts(side: int, part: int) -> list[int]:
     return [int((side - part) * place) // MULTIPLE_OF * MULTIPLE_OF for place in places]
 
 
-def guessed_octaves(network: nn.Module, luma: Tensor, quantile: int = CAUTIOUS) -> float:
+def guessed_octaves(network: nn.Module, luma: Tensor) -> float:
     """log2 of the quantiser step (8-bit sample units) that an (H, W) picture looks made with; samples 0 black, 1 white.
 
     0.0, a step that loses nothing, where it looks as if never coded, and for pictures too small to tell. About two of
-    three pictures that look so were made with a larger step than the CAUTIOUS guess.
+    three pictures that look so were made with a larger step than this cautious guess.
     """
-    if min(luma.shape) < 2 * MULTIPLE_OF:
-        return 0.0
-    octaves = float(network(windows_of(luma) * 219.0 + 16.0)[0, quantile])
+    octaves = _guesses(network, luma)[_CAUTIOUS]
     return octaves if octaves >= _LEAST_OCTAVES else 0.0
