@@ -2,6 +2,7 @@
 
     python benchmarks/runtimes.py --size 640x480 tiny small medium
 
+The last row is the model `quantiser`, which looks at frames beside them; `none` instead of sizes prints that row alone.
 Eager fp32 and bf16 (what `restore` uses), torch.compile, ONNX Runtime and OpenVINO, where they are installed. Processor
 time of one thread is what is compared: it is the same whether other programs run or not.
 """
@@ -15,12 +16,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from ns_video.networks.ns_quantiser import NsQuantiser, guessed_octaves
 from ns_video.networks.ns_restore import SIZES, NsRestore, NsRestoreConfig
+from ns_video.weights import load_descriptor
 
 REPEATS = 5
 
@@ -131,18 +134,27 @@ def measure(size: str, width: int, height: int) -> list[tuple[str, str]]:
     return rows
 
 
+def guess(width: int, height: int) -> float:
+    """What the shipped `quantiser` takes to look at a frame, bf16, as `restore` uses it."""
+    network = cast(NsQuantiser, load_descriptor("quantiser").network).compute_in(torch.bfloat16)
+    luma = torch.rand(height, width)
+    with torch.inference_mode():
+        return milliseconds(lambda: guessed_octaves(network, luma))
+
+
 def main() -> None:
     """Prints one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sizes", nargs="*", default=["tiny", "small"], choices=[*SIZES, []])
+    parser.add_argument("sizes", nargs="*", default=["tiny", "small"], choices=[*SIZES, [], "none"])
     parser.add_argument("--size", default="640x480")
     arguments = parser.parse_args()
     width, height = (int(part) for part in arguments.size.split("x"))
     torch.set_num_threads(1)
     print(f"processor ms per {width}x{height} frame, one thread")
-    for size in arguments.sizes:
+    for size in [size for size in arguments.sizes if size != "none"]:
         for runtime, text in measure(size, width, height):
             print(f"{size:8} {runtime:20} {text}", flush=True)
+    print(f"{'quantiser':8} {'PyTorch eager, bf16':20} {guess(width, height):.1f}")
 
 
 if __name__ == "__main__":

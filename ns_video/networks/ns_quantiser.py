@@ -17,7 +17,7 @@ WINDOW = 192
 _PLACES = ((0.5,), (0.15, 0.85), (0.1, 0.5, 0.9))
 """Where 1, 2 or 3 windows lie along a side, as shares of the room they have."""
 _PX_PER_WINDOW = 420
-"""Of a side: 640 × 480 is seen in two windows, which cost 3 % of what `video` does."""
+"""Of a side: 640 × 480 is seen in two windows, which cost 5 % of what `video` does."""
 _CAUTIOUS, _MEDIAN = 1, 2
 """Indices into QUANTILES."""
 _COARSER, _FADE, _FINE = 1.0, 0.6, 4.5
