@@ -62,9 +62,9 @@ def jpeg_planes(tables: JpegTables | None) -> Tensor:
     return torch.tensor(values, dtype=torch.float32).view(1, JPEG_PLANES, 1, 1)
 
 
-def even_map(step: float, width: int, height: int, picture_type: str = "P") -> QuantiserMap:
+def even_map(step: float, width: int, height: int) -> QuantiserMap:
     """One quantiser step (8-bit sample units) for a whole frame of width × height samples."""
-    return QuantiserMap(np.full((1, 1), step, np.float32), max(width, height), picture_type)
+    return QuantiserMap(np.full((1, 1), step, np.float32), max(width, height), "P")
 
 
 def raised_map(told: QuantiserMap, octaves: float, share: float) -> QuantiserMap:

@@ -483,8 +483,7 @@ class Enhancer:
         """One step for a frame whose file tells none: the user's, or a guess; None: the frame is to be left."""
         frame, step = held.frame, self.options.assumed_step
         if step is None:
-            with torch.inference_mode(), _on(self.device):
-                step = 2.0 ** guessed_octaves(self.guesser, self._luma(held))
+            step = 2.0 ** guessed_octaves(self.guesser, self._luma(held))
             self.stats.guessed += 1
             self.stats.guessed_steps += step
         return even_map(step, frame.width, frame.height) if step > 0 else None
@@ -498,8 +497,7 @@ class Enhancer:
         if self.options.assumed_step is not None or told.source != "h264":
             return maps
         octaves = float(np.log2(np.maximum(told.step, 1.0)).mean())
-        with torch.inference_mode(), _on(self.device):
-            seen, share = coded_before(self.guesser, self._luma(held), octaves)
+        seen, share = coded_before(self.guesser, self._luma(held), octaves)
         if share == 0.0:
             return maps
         self.stats.raised += 1

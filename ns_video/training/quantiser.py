@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ns_video.errors import InputError, UsageError
-from ns_video.media.training_clips import UNKNOWN_STEP, alter_luma, code_to_step, split_planes
+from ns_video.media.training_clips import BLOCK, UNKNOWN_STEP, alter_luma, code_to_step, split_planes
 from ns_video.networks.ns_quantiser import MULTIPLE_OF, QUANTILES, NsQuantiser, NsQuantiserConfig
 from ns_video.training.checkpoint import CHECKPOINT, WholeSteps, check_output, take_up, write_checkpoint
 from ns_video.training.config import read_flat
@@ -32,7 +32,6 @@ from ns_video.weights import Metadata, save_model
 Window = npt.NDArray[np.uint8]
 """(window, window) uint8 luma."""
 
-_BLOCK = 16
 _FINE_OCTAVES = 3.2
 """Up to here a file may tell the steps of its last encoder only; its error gives the first one away."""
 
@@ -46,7 +45,7 @@ class QuantiserTraining:
     cache: Path
     """Folder of clip pairs."""
     output: Path
-    """Folder for checkpoint, log and model."""
+    """Folder for checkpoint and model."""
     validation: Path | None = None
     """Folder of held-out clip pairs."""
     samples: int = 30_000
@@ -116,9 +115,9 @@ def draw_sample(pool: Pool, config: QuantiserTraining, index: int) -> tuple[Wind
         if rng.random() < config.coded_share:
             if (pair.coded.steps[t] == UNKNOWN_STEP).any():
                 continue
-            top, left = _corner(rng, truth.shape, config.window, _BLOCK if rng.random() < 0.7 else 1)
-            rows = slice(top // _BLOCK, (top + config.window - 1) // _BLOCK + 1)
-            columns = slice(left // _BLOCK, (left + config.window - 1) // _BLOCK + 1)
+            top, left = _corner(rng, truth.shape, config.window, BLOCK if rng.random() < 0.7 else 1)
+            rows = slice(top // BLOCK, (top + config.window - 1) // BLOCK + 1)
+            columns = slice(left // BLOCK, (left + config.window - 1) // BLOCK + 1)
             octaves = float(np.log2(np.maximum(code_to_step(steps[t][rows, columns]), 1.0)).mean())
             picture = decoded
         else:
