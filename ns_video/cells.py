@@ -144,6 +144,7 @@ def _inverse_band(first: np.ndarray, weight: np.ndarray, cells: int) -> np.ndarr
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # kept for trainings too
 def _axis(kind: Kind, length: int, cells: int, shift: float, device: torch.device = _CPU) -> _Axis:
     return _Axis(kind, length, cells, shift, device)
 

@@ -220,6 +220,7 @@ def _chroma_offset(like: Tensor) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)  # kept for trainings too
 def _offset_on(dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.tensor([0.0, 0.5, 0.5], dtype=dtype, device=device).view(1, 3, 1, 1)
 
@@ -377,6 +378,7 @@ def _resample_axis(picture: Tensor, length: int, phase: float, axis: int) -> Ten
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # kept for trainings too
 def _cubic_taps(source: int, length: int, phase: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """(taps, length) indices into `source` samples, and their weights."""
     ratio = source / length

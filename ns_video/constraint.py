@@ -50,6 +50,7 @@ class JpegMatrices(NamedTuple):
 
 
 @cache
+@torch.inference_mode(False)  # kept for trainings too
 def jpeg_matrices(device: torch.device) -> JpegMatrices:
     """On a device, once: each copy to a GPU takes the host's time."""
     to_ycbcr = torch.from_numpy(JFIF_YCBCR)

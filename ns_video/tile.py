@@ -127,6 +127,7 @@ def window(blend: Blend, height: int, width: int) -> Tensor:
 
 
 @lru_cache(maxsize=4)
+@torch.inference_mode(False)  # kept for trainings too
 def _window_on(blend: Blend, height: int, width: int, device: torch.device) -> Tensor:
     return window(blend, height, width).to(device)
 
