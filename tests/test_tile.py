@@ -157,13 +157,14 @@ def test_halo_cost_counts_pixels() -> None:
 
 
 def test_windows_that_a_run_made_are_learned_through() -> None:
-    picture = torch.rand(1, 3, 40, 40, requires_grad=True)
-    tiles = tile.plan(40, 40, tile=27, overlap=8, multiple_of=1)
+    picture = torch.rand(1, 3, 104, 104, requires_grad=True)
+    tiles = tile.plan(104, 104, tile=52, overlap=16, multiple_of=4)
+    assert len(tiles) > 1
 
     def through(group: Sequence[tile.Tile]) -> list[torch.Tensor]:
         return [one.outer.cut(picture, 1) * 2.0 for one in group]
 
     with torch.inference_mode():  # of a size that no other test uses: windows are kept
-        tile.run_tiled(through, tiles, torch.zeros(1, 3, 40, 40), scale=1, blend="poisson")
-    tile.run_tiled(through, tiles, torch.zeros(1, 3, 40, 40), scale=1, blend="poisson").sum().backward()
+        tile.run_tiled(through, tiles, torch.zeros(1, 3, 104, 104), scale=1, blend="poisson")
+    tile.run_tiled(through, tiles, torch.zeros(1, 3, 104, 104), scale=1, blend="poisson").sum().backward()
     assert picture.grad is not None and torch.allclose(picture.grad, torch.full_like(picture, 2.0), atol=1e-5)
