@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
 from ns_video.errors import OutputError, UsageError, printable
 
-_MARKS = (b" quality report</title>", b'"schema": "ns-video', b"pts_seconds")
-"""What a page, its JSON and a table of frames say near their beginnings."""
+_REPORT = re.compile(
+    rb'<!doctype html>.* quality report</title>|\{\s*"schema": "ns-video|index,pts_seconds,', re.DOTALL
+)
+"""How a page, its JSON and a table of frames begin."""
 _MARKED_BYTES = 4096
 
 
@@ -40,7 +43,7 @@ def check_places(
 
 def _same(one: Path, other: Path | str) -> bool:
     try:
-        return one.absolute() == Path(other).absolute() or one.samefile(other)
+        return os.path.realpath(one) == os.path.realpath(other) or one.samefile(other)
     except OSError:
         return False
 
@@ -52,4 +55,4 @@ def _is_report(path: Path) -> bool:
             head = file.read(_MARKED_BYTES)
     except OSError:
         return False
-    return any(mark in head for mark in _MARKS)
+    return _REPORT.match(head) is not None
