@@ -60,11 +60,8 @@ def source_fingerprint(path: Path) -> dict[str, Any]:
 
 def file_digest(path: Path) -> str:
     """Hash of a whole file."""
-    digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def sync_file(path: Path) -> None:
@@ -89,22 +86,28 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes, *, stage: str) -> None:
-    """Write a small file beside its place, then rename it; a device or pipe is written as it is. Raises OutputError."""
+    """Write a file beside its place, flush it to disk, then rename it. Raises OutputError.
+
+    A link stays and what it leads to is replaced; a device or pipe is written as it is.
+    """
     try:
         if path.exists() and not path.is_file():
             path.write_bytes(data)
             return
-        place = path.resolve()
+        place = Path(os.path.realpath(path))
         temporary = place.with_name(f".ns-video-{os.urandom(8).hex()}")
         try:
             with temporary.open("xb") as file:
                 file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             temporary.replace(place)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        sync_folder(place.parent)
     except OSError as error:
-        raise OutputError(f"{printable(path)}: {error.strerror}", stage=stage) from error
+        raise OutputError(f"{printable(path)}: {error.strerror or error}", stage=stage) from error
 
 
 class Journal:

@@ -83,6 +83,16 @@ def test_foreign_files_stay(still: Path, tmp_path: Path) -> None:
     assert (tmp_path / "x.json").read_text() == '{"mine": 1}'
     for name in ("y.html", "y.json"):
         assert ns_video(still, "-o", "y.html", "--csv", name, folder=tmp_path).returncode == 2
+    os.mkfifo(tmp_path / "pipe.html")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    with subprocess.Popen(["cat", tmp_path / "pipe.html"], stdout=subprocess.PIPE, text=True) as reader:
+        try:
+            piped = ns_video(still, "-o", "pipe.html", "--csv", "link.csv", folder=tmp_path)
+            assert piped.returncode == 0 and (tmp_path / "pipe.html").is_fifo(), piped.stderr
+            assert reader.communicate(timeout=20)[0].startswith("<!doctype html>")
+        finally:
+            reader.kill()
+    assert (tmp_path / "link.csv").is_symlink() and (tmp_path / "real.csv").is_file()
     for again in ((), (), ("-y",)):
         assert ns_video(still, "-o", "z.html", "--csv", "z.csv", *again, folder=tmp_path).returncode == 0
     assert ns_video(still, "-o", "x.html", "-y", folder=tmp_path).returncode == 0

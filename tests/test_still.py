@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -12,9 +14,9 @@ import cv2
 import numpy as np
 import pytest
 from material import picture
-from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
-from ns_video.errors import InputError, UsageError
+from ns_video.errors import InputError, OutputError, UsageError
 from ns_video.media.animation import open_animation
 from ns_video.media.decode import DecodeOptions
 from ns_video.media.probe import still_format
@@ -320,10 +322,10 @@ def test_alpha_into_a_format_without_it_is_told(tmp_path: Path) -> None:
 def test_jpeg_output_takes_a_quality(tmp_path: Path) -> None:
     Image.fromarray(picture(7)).save(tmp_path / "in.png")
     sizes = []
-    for quality in (10, 50, 95):
+    for quality in (0, 10, 50, 95):
         restore(tmp_path / "in.png", tmp_path / f"{quality}.jpg", model="identity", crf=quality)
         sizes.append((tmp_path / f"{quality}.jpg").stat().st_size)
-    assert sizes == sorted(sizes) and sizes[0] < sizes[2] / 2
+    assert sizes == sorted(sizes) and sizes[0] < sizes[1] < sizes[3] / 2
 
 
 def test_jpeg_tables_are_read(tmp_path: Path) -> None:
@@ -349,6 +351,83 @@ def test_truncated_picture_is_finished_and_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         restore(tmp_path / "cut.jpg", tmp_path / "strict.png", model="identity", strict=True)
     assert not (tmp_path / "strict.png").exists()
+
+
+def cut(path: Path) -> Path:
+    """Two thirds of a file, in its place."""
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    return path
+
+
+def test_a_cut_png_keeps_its_exif_and_blames_it_for_nothing(tmp_path: Path) -> None:
+    for name, exif in (("plain.png", b""), ("told.png", exif_bytes())):
+        Image.fromarray(picture(7, 96, 64)).save(tmp_path / name, exif=exif)
+        record = restore(cut(tmp_path / name), tmp_path / "out.png", model="identity", overwrite=True)
+        assert record.exit_code == 3 and not record.warnings
+    with Image.open(tmp_path / "out.png") as after:
+        assert after.getexif()[COPYRIGHT] == "somebody"
+
+
+def test_a_cut_deep_picture_keeps_its_bits_or_says_that_it_does_not(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.png", tmp_path / "out.png"
+    for channels in (1, 3):
+        cv2.imwrite(str(source), deep_picture(channels))
+        record = restore(cut(source), target, model="identity", overwrite=True)
+        made = cv2.imread(str(target), cv2.IMREAD_UNCHANGED)
+        assert record.exit_code == 3
+        assert (made.dtype == np.uint16) != any("8 of its 16 bits" in text for text in record.warnings)
+        if channels == 1:
+            assert np.array_equal(made[:16], deep_picture(1)[:16])
+
+
+def test_a_cut_palette_keeps_its_transparency(tmp_path: Path) -> None:
+    Image.fromarray(picture(7)).convert("P").save(tmp_path / "in.png", transparency=0)
+    assert restore(cut(tmp_path / "in.png"), tmp_path / "out.png", model="identity").exit_code == 3
+    assert pixels(tmp_path / "out.png").shape == (48, 64, 4)
+
+
+def test_only_max_pixels_says_what_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow refuses pictures of twice as many
+    Image.fromarray(picture(7)).save(tmp_path / "a.png")
+    assert identity(tmp_path / "a.png", tmp_path / "b.png") == 0
+    assert verify(tmp_path / "a.png", tmp_path / "b.png") == []
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_what_a_format_cannot_hold_is_no_foreign_error(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((2, 20000, 3), np.uint8)).save(tmp_path / "wide.png")
+    with pytest.raises(OutputError, match="can't be written as WEBP"):
+        restore(tmp_path / "wide.png", tmp_path / "wide.webp", model="identity")
+    assert [path.name for path in tmp_path.iterdir()] == ["wide.png"]
+
+
+@pytest.mark.parametrize("dots", [(0, 0), ((1 << 32) - 1, 1), (1, 1000000)])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".bmp"])
+def test_a_resolution_that_cannot_be_true_is_left_out(dots: tuple[int, int], suffix: str, tmp_path: Path) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[282] = tags[283] = TiffImagePlugin.IFDRational(*dots)
+    tags[296] = 2
+    Image.fromarray(picture(7)).save(tmp_path / "in.tif", tiffinfo=tags)
+    record = restore(tmp_path / "in.tif", tmp_path / f"out{suffix}", model="identity")
+    assert record.exit_code == 0
+    assert any("resolution" in text for text in record.warnings) == (dots[1] != 1000000)
+
+
+def test_a_pipe_and_a_link_stay_what_they_are(tmp_path: Path) -> None:
+    source, pipe, link = tmp_path / "in.png", tmp_path / "pipe.png", tmp_path / "link.png"
+    Image.fromarray(picture(7)).save(source)
+    os.mkfifo(pipe)
+    link.symlink_to("real.png")
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        try:
+            assert identity(source, pipe) == 0 and pipe.is_fifo()
+            received = reader.communicate(timeout=20)[0]
+        finally:
+            reader.kill()
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(received))), picture(7))
+    assert identity(source, link) == 0 and link.is_symlink()
+    assert np.array_equal(pixels(tmp_path / "real.png"), picture(7))
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,10 @@ def command(source_name: str, output: Path, spec: str, seed: int, frames: int, o
     A SPEC is name:key=value,... and several are joined with +. A picture goes to PNG, or to .jpg where the SPEC ends
     in jpeg, with exactly those tables; a clip to .mkv or .mp4 with the codec that the SPEC ends in, else lossless.
     """
+    from ns_video.journal import write_whole
     from ns_video.media.degrade import degrade_clip, degrade_still, describe, parse_spec
     from ns_video.media.libav import is_url
-    from ns_video.media.pictures import SUFFIXES, read_rgb, write_bytes, write_png
+    from ns_video.media.pictures import SUFFIXES, read_rgb, write_png
 
     if spec == "help":
         click.echo(describe())
@@ -74,7 +75,7 @@ def command(source_name: str, output: Path, spec: str, seed: int, frames: int, o
         if output.suffix.lower() in JPEG_SUFFIXES:
             if still.encoded is None:
                 raise UsageError("a .jpg would add damage of its own", remedy="write .png, or end the SPEC in jpeg")
-            write_bytes(output, still.encoded)
+            write_whole(output, still.encoded, stage="encode")
         elif output.suffix.lower() == ".png":
             write_png(output, still.rgb)
         else:

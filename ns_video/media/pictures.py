@@ -15,6 +15,7 @@ from PIL import Image
 
 from ns_video.errors import InputError, OutputError
 from ns_video.frame import JpegTables
+from ns_video.journal import write_whole
 
 Rgb = npt.NDArray[np.uint8]
 """(H, W, 3) uint8."""
@@ -59,22 +60,7 @@ def write_png(path: Path, rgb: Rgb) -> None:
     done, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     if not done:
         raise OutputError(f"{path} can't be encoded as PNG")
-    write_bytes(path, data.tobytes())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file under a temporary name, then renames it.
-
-    Raises:
-        OutputError: the file can't be written.
-    """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path} can't be written: {error}") from error
+    write_whole(path, data.tobytes(), stage="encode")
 
 
 def encode_jpeg(rgb: Rgb, tables: JpegTables) -> bytes:

@@ -6,7 +6,6 @@ import io
 import itertools
 import os
 import struct
-import tempfile
 import warnings
 import zlib
 from collections.abc import Generator
@@ -19,10 +18,11 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import Image, ImageCms, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from ns_video.errors import InputError, OutputError, UsageError
+from ns_video.errors import InputError, NsVideoError, OutputError, UsageError
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, ColorInfo, Frame, JpegTables, PixelFormat
+from ns_video.journal import write_whole
 from ns_video.media.decode import MAX_PIXELS
 from ns_video.media.libav import check_input_file, printable
 from ns_video.record import Damage
@@ -38,6 +38,7 @@ _SUFFIXES = {
     ".bmp": "BMP",
 }
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER_END = len(_PNG_SIGNATURE) + 25  # of IHDR, whose ninth byte, the 25th of the file, is the bit depth
 _PNG_XMP = "XML:com.adobe.xmp"
 _COMMENT = "Comment"  # the keyword that PNG registers for it
 _AV1_CONFIGURATION, _AV1_DEEP = b"av1C", 0x40  # third byte of its body: high_bitdepth (AV1 in ISOBMFF, 2.3.3)
@@ -60,8 +61,7 @@ _SRGB = {
 }
 """The chunks as sRGB has them."""
 _JPEG_QUALITY = 95  # 4:4:4, visually lossless
-
-# Annex F of T.81 numbers coefficients in zigzag order; Pillow hands tables in natural order since 8.3.
+_MOST_DPI = 65535  # what JFIF's two bytes hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def jpeg_tables_of(image: Image.Image) -> JpegTables | None:
     """The quantisation tables and subsampling of an opened JPEG; None for other formats."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return None
-    tables: dict[int, list[int]] = getattr(image, "quantization", {})
+    tables: dict[int, list[int]] = getattr(image, "quantization", {})  # in natural order since Pillow 8.3
     if not tables:
         return None
     first = np.array(tables[min(tables)], np.uint16).reshape(8, 8)
@@ -102,13 +102,25 @@ def jpeg_tables_of(image: Image.Image) -> JpegTables | None:
     return JpegTables(luma=first, chroma=second, subsampling=sampling if image.mode != "L" else (1, 1))
 
 
-def _gray_or_rgb(mode: str) -> str:
-    """The working mode for a Pillow mode."""
+def _working_mode(mode: str) -> str:
+    """The mode, "L", "RGB" or "RGBA", in which a picture of a Pillow mode is restored."""
     if mode in ("1", "L"):
         return "L"
     if mode in ("LA", "La", "PA", "RGBa", "RGBA"):
         return "RGBA"
     return "RGB"
+
+
+def _open(file: Path | io.BytesIO) -> Image.Image:
+    """A picture whose header is read, however large: `max_pixels` says what is too large, not Pillow's own limit."""
+    limit = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            Image.MAX_IMAGE_PIXELS = None
+            return Image.open(file)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, StillInfo]:
@@ -120,9 +132,7 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
     notes: list[str] = []
     damage: list[Damage] = []
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(path)
+        image = _open(path)
     except Exception as error:  # Pillow's readers raise whatever their parsing runs into
         what = f"{printable(path)} is not a picture that can be read: {_said(error)}"
         raise InputError(what, stage="open") from error
@@ -137,22 +147,20 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
         exif, orientation = _exif_of(image, notes)
         icc = image.info.get("icc_profile") or b""
         xmp = image.info.get("xmp") or b""
-        dpi = image.info.get("dpi")
+        dpi = _dpi_of(image, notes)
         try:
             tables = jpeg_tables_of(image)
             if getattr(image, "n_frames", 1) > 1:
                 notes.append(f"only the first of {getattr(image, 'n_frames', 1)} pictures is restored")
-            _check_samples(image)
-            samples = _deep_samples(path, image, kind)
-            if samples is not None:
-                image.load()  # says where a file was cut; OpenCV fills in without a word
-            else:
-                samples = _load(image, notes, bytes(icc))
+            _check_samples(image, path)
+            image.load()  # says where a file was cut; OpenCV may not
+            samples = _load(image, path, notes, bytes(icc))
         except InputError:
             raise
         except Exception as error:
             tables = None
-            samples = _load_damaged(image, error, path, damage)
+            samples = _load_damaged(path, notes, bytes(icc))
+            damage.append(Damage(0.0, f"the picture is damaged: {_said(error)}"))
         if image.mode == "CMYK":
             icc = b""
         texts = _texts_of(image)
@@ -207,9 +215,19 @@ def _exif_of(image: Image.Image, notes: list[str]) -> tuple[bytes, int]:
         exif = image.info.get("exif") or (found.tobytes() if found else b"")  # WebP's comes without the prefix
         orientation = int(found.get(_ORIENTATION) or 1)
         return _EXIF + exif.removeprefix(_EXIF) if exif else b"", orientation if 1 <= orientation <= 8 else 1
-    except Exception:  # a directory that points nowhere; a PNG is read to its end for it
-        notes.append(_BAD_EXIF)
+    except Exception:  # a directory that points nowhere
+        # A PNG that has none before its samples is read to its end for it: damaged samples tell of themselves.
+        if not (isinstance(image, PngImagePlugin.PngImageFile) and image.tile and "exif" not in image.info):
+            notes.append(_BAD_EXIF)
         return b"", 1
+
+
+def _dpi_of(image: Image.Image, notes: list[str]) -> tuple[float, float] | None:
+    dpi: Any = image.info.get("dpi")
+    if dpi is None or all(0 < float(dots) <= _MOST_DPI for dots in dpi):  # nan isn't
+        return dpi
+    notes.append("its resolution can't be true and is left out")
+    return None
 
 
 def _color_chunks_of(path: Path) -> tuple[tuple[bytes, bytes], ...]:
@@ -264,18 +282,10 @@ def _said(error: Exception) -> str:
     return printable(str(error) or type(error).__name__)
 
 
-def _deep_samples(path: Path, image: Image.Image, kind: str) -> npt.NDArray[Any] | None:
+def _deep_samples(image: Image.Image, path: Path) -> npt.NDArray[Any] | None:
     """(H, W, C) uint16 of a 16-bit PNG or TIFF; Pillow reduces those to 8 bits when they have colour."""
-    if kind not in ("PNG", "TIFF") or image.mode in ("P", "1", "CMYK"):
+    if _bits_of(image, path) != 16 or image.mode in ("P", "1", "CMYK"):
         return None
-    if kind == "PNG":
-        with path.open("rb") as file:
-            head = file.read(26)
-        if len(head) < 26 or head[24] != 16:
-            return None
-    else:
-        if _bits_of(image) != 16:
-            return None
     raw = np.frombuffer(path.read_bytes(), np.uint8)
     with _quiet_cv2():
         decoded: Any = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -293,8 +303,11 @@ def _deep_samples(path: Path, image: Image.Image, kind: str) -> npt.NDArray[Any]
     return decoded[..., order]
 
 
-def _bits_of(image: Image.Image) -> int:
-    """Bits of a sample of a TIFF, 8 for what is none."""
+def _bits_of(image: Image.Image, path: Path) -> int:
+    """Bits of a sample of a TIFF or PNG, 8 for what is neither."""
+    if isinstance(image, PngImagePlugin.PngImageFile):
+        with path.open("rb") as file:
+            return file.read(_PNG_HEADER_END)[24]
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return 8
     bits: Any = image.tag_v2.get(258, (1,))
@@ -311,7 +324,7 @@ def _quiet_cv2() -> Generator[None]:
         cv2.utils.logging.setLogLevel(level)
 
 
-def _check_samples(image: Image.Image) -> None:
+def _check_samples(image: Image.Image, path: Path) -> None:
     """Raises InputError for numbers that are no 8 or 16 bits of a picture."""
     is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
     sign: Any = image.tag_v2.get(339, (1,)) if is_tiff else (1,)  # pyright: ignore[reportAttributeAccessIssue]
@@ -320,7 +333,7 @@ def _check_samples(image: Image.Image) -> None:
         what = "floating-point"
     elif 2 in sign:
         what = "signed"
-    elif image.mode == "I" or _bits_of(image) > 16:
+    elif image.mode == "I" or _bits_of(image, path) > 16:
         what = "32-bit"
     if what:
         raise InputError(
@@ -328,8 +341,11 @@ def _check_samples(image: Image.Image) -> None:
         )
 
 
-def _load(image: Image.Image, notes: list[str], icc: bytes) -> npt.NDArray[Any]:
-    bits = _bits_of(image)
+def _load(image: Image.Image, path: Path, notes: list[str], icc: bytes) -> npt.NDArray[Any]:
+    """(H, W, C) samples."""
+    if (deep := _deep_samples(image, path)) is not None:
+        return deep
+    bits = _bits_of(image, path)
     if image.mode.startswith("I;16"):
         array = np.asarray(image).astype(np.uint16)
         return (array << (16 - bits) | array >> (2 * bits - 16) if 8 < bits < 16 else array)[..., None]
@@ -351,32 +367,25 @@ def _load(image: Image.Image, notes: list[str], icc: bytes) -> npt.NDArray[Any]:
         return np.asarray(image.convert("RGBA" if "transparency" in image.info else "RGB"))
     if image.mode in ("RGB", "L") and "transparency" in image.info:
         return np.asarray(image.convert("RGBA"))
-    array = np.asarray(image.convert(_gray_or_rgb(image.mode)))
+    array = np.asarray(image.convert(_working_mode(image.mode)))
     return array if array.ndim == 3 else array[..., None]
 
 
-def _load_damaged(image: Image.Image, error: Exception, path: Path, damage: list[Damage]) -> npt.NDArray[Any]:
+def _load_damaged(path: Path, notes: list[str], icc: bytes) -> npt.NDArray[Any]:
     """What is left of a picture that was cut short."""
-    from PIL import ImageFile
-
     kept = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as again:
-                array = np.asarray(again.convert(_gray_or_rgb(again.mode)))
+        with _open(path) as image:
+            return _load(image, path, notes, icc)
     except Exception as worse:
         raise InputError(f"{printable(path)} is damaged: {_said(worse)}", stage="decode") from worse
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = kept
-    del image
-    damage.append(Damage(0.0, f"the picture is damaged: {_said(error)}"))
-    return array if array.ndim == 3 else array[..., None]
 
 
 def write_still(path: Path, frame: Frame, info: StillInfo, *, quality: float | None = None) -> tuple[str, ...]:
-    """Write one picture, whole or not at all. Returns what the format could not hold, in words.
+    """Write one picture, whole or not at all (a pipe or device: as it is). Returns what the format could not hold.
 
     `quality` is JPEG's or lossy WebP's, 1 to 100. Raises OutputError, UsageError for an unknown suffix.
     """
@@ -401,29 +410,16 @@ def write_still(path: Path, frame: Frame, info: StillInfo, *, quality: float | N
     held = {"PNG": {key for key, _ in info.texts}, "JPEG": {_COMMENT}}.get(kind, set[str]()) | {_PNG_XMP}
     if lost := [key for key, _ in info.texts if key not in held]:
         notes.append(f"{kind} holds no such text: {printable(', '.join(lost))}")
-    data = _encode(samples, kind, info, quality, notes)
     try:
-        handle, name = tempfile.mkstemp(prefix=".ns-video-", suffix=path.suffix, dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            mode = 0o666 & ~_umask()
-            Path(name).chmod(mode)
-            _check(Path(name), samples)
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{printable(path)}: {error.strerror or error}", stage="encode") from error
+        data = _encode(samples, kind, info, quality, notes)
+        _check(data, samples)
+    except (NsVideoError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's writers raise whatever they run into
+        what = f"{printable(path)} can't be written as {kind}: {_said(error)}"
+        raise OutputError(what, stage="encode", remedy="give OUTPUT another suffix") from error
+    write_whole(path, data, stage="encode")
     return tuple(notes)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _upright(samples: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
@@ -434,14 +430,15 @@ def _upright(samples: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     return np.ascontiguousarray(samples[::rows, ::columns])
 
 
-def _check(path: Path, samples: npt.NDArray[Any]) -> None:
-    with Image.open(path) as image:
+def _check(data: bytes, samples: npt.NDArray[Any]) -> None:
+    """Raises OutputError where a written picture doesn't read back."""
+    with _open(io.BytesIO(data)) as image:
         # Pillow gives a TIFF's size as it is shown; these are width and height of its samples.
         size = (
             (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImagePlugin.TiffImageFile) else image.size
         )
         if size != (samples.shape[1], samples.shape[0]):
-            raise OutputError(f"{printable(path)} reads back as {size}", stage="verify")
+            raise OutputError(f"the picture reads back as {size[0]}x{size[1]}", stage="verify")
         image.load()
 
 
@@ -463,12 +460,13 @@ def _encode(samples: npt.NDArray[Any], kind: str, info: StillInfo, quality: floa
     if info.dpi and kind in ("JPEG", "BMP"):
         options["dpi"] = info.dpi
     if kind == "JPEG":
-        options.update(quality=round(quality or _JPEG_QUALITY), subsampling=0, optimize=True)
+        options.update(quality=max(1, round(_JPEG_QUALITY if quality is None else quality)))
+        options.update(subsampling=0, optimize=True)
         options["comment"] = dict(info.texts).get(_COMMENT, "").encode("utf-8", "surrogateescape")[:_JPEG_SEGMENT]
     elif kind == "WEBP" and quality is None:
         options.update(lossless=True, quality=75, exact=True)  # exact: colours under alpha 0 stay
-    elif kind == "WEBP":
-        options["quality"] = round(quality or 0)
+    elif kind == "WEBP" and quality is not None:
+        options["quality"] = round(quality)
     return _saved(samples, kind, options)
 
 
@@ -542,11 +540,10 @@ def _png(samples: npt.NDArray[Any], info: StillInfo) -> bytes:
     if info.exif:
         chunks.append((b"eXIf", info.exif.removeprefix(_EXIF)))
     chunks += [(kind, body) for kind, body, *_ in _png_texts(info).chunks]
-    header_end = len(_PNG_SIGNATURE) + 25
     added = (
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     )
-    return b"".join([png[:header_end], *added, png[header_end:]])
+    return b"".join([png[:_PNG_HEADER_END], *added, png[_PNG_HEADER_END:]])
 
 
 def _png_texts(info: StillInfo) -> PngImagePlugin.PngInfo:

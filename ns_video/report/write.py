@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ns_video.errors import InputError
-from ns_video.media.pictures import write_bytes
+from ns_video.journal import write_whole
 from ns_video.record import RunRecord
 from ns_video.report.build import Built, build_clip, build_run
 from ns_video.report.document import to_csv, to_json
@@ -33,8 +33,8 @@ def write_report(built: Built, html: Path) -> Path:
     Raises OutputError.
     """
     target = json_path(html)
-    write_bytes(target, json_text(built).encode("utf-8", "backslashreplace"))
-    write_bytes(html, render(built).encode("utf-8", "backslashreplace"))
+    write_whole(target, json_text(built).encode("utf-8", "backslashreplace"), stage="report")
+    write_whole(html, render(built).encode("utf-8", "backslashreplace"), stage="report")
     return target
 
 
@@ -56,7 +56,7 @@ def write_clip_report(clip: Path, html: Path, reference: Path | None = None, *, 
 
 def write_csv(built: Built, path: Path) -> None:
     """Write the frames of a report as CSV. Raises OutputError."""
-    write_bytes(path, to_csv(built.report).encode("utf-8"))
+    write_whole(path, to_csv(built.report).encode("utf-8"), stage="report")
 
 
 def write_index(index: Path, reports: Sequence[tuple[str, Path]]) -> None:
@@ -76,4 +76,4 @@ def write_index(index: Path, reports: Sequence[tuple[str, Path]]) -> None:
         if before.get("ns_iqa") is not None and after.get("ns_iqa") is not None:
             gains.append(after["ns_iqa"] - before["ns_iqa"])
     summary = f"mean gain {math.fsum(gains) / len(gains):+.1f} points of ns-iqa" if gains else ""
-    write_bytes(index, render_index(rows, summary).encode("utf-8", "backslashreplace"))
+    write_whole(index, render_index(rows, summary).encode("utf-8", "backslashreplace"), stage="report")
