@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_wrong_folders(ns_video: Command, plain_clip: Path, folder: Path, tmp_pa
     assert ns_video(*IDENTITY, plain_clip, tmp_path / "out").code == 1
     assert ns_video(*IDENTITY, tmp_path / "empty", tmp_path / "out").code == 1
     assert ns_video(*IDENTITY, folder, folder).code == 2
-    assert ns_video(*IDENTITY, folder, tmp_path / "out", "--preset", "nothing").code in (1, 2)
+    assert ns_video(*IDENTITY, folder, tmp_path / "out", "--preset", "nothing").code == 2
     assert not (tmp_path / "out" / "a.mp4").exists()
 
 
@@ -144,3 +145,41 @@ def test_names_are_shown_safely_and_broken_links_are_named(ns_video: Command, fo
     assert "\x1b" not in done.err and "evil\\x1b[2J.mp4" in done.err and "gone.mp4: open: " in done.err
     done = ns_video(*IDENTITY, tmp_path / "no\x1b[2J", tmp_path / "out")
     assert "is not a folder" in done.err and "\x1b" not in done.err
+
+
+def test_names_that_are_no_utf8_are_listed(ns_video: Command, noisy: object, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    named, broken = (source / os.fsdecode(name) for name in (b"caf\xe9.png", b"b\xff.mp4"))
+    Image.fromarray(noisy).save(named)
+    broken.write_text("not a clip")
+    done = ns_video(*IDENTITY, source, out, "--report", "--json")
+    assert done.code == 1 and "1 restored, 0 were finished, 1 failed" in done.err
+    assert ["error" in json.loads(line) for line in done.out.splitlines()] == [True, False]
+    assert "caf%E9.png.html" in (out / "index.html").read_text()
+    assert (out / os.fsdecode(b"caf\xe9.png.html")).is_file()
+
+
+def test_a_file_that_fails_by_surprise_ends_no_batch(
+    ns_video: Command, noisy: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ns_video import pipeline
+
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(noisy).save(source / name)
+    (source / "loop.png").symlink_to("loop.png")
+    read = pipeline.read_still
+
+    def surprising(path: Path, **options: int) -> object:
+        if path.name == "a.png":
+            raise ZeroDivisionError("by surprise")
+        return read(path, **options)
+
+    monkeypatch.setattr(pipeline, "read_still", surprising)
+    done = ns_video(*IDENTITY, source, out, "--json")
+    assert done.code == 1 and tree(out) == ["b.png"]
+    assert "1 restored, 0 were finished, 2 failed" in done.err and "Traceback" not in done.err
+    assert "a.png: internal: ZeroDivisionError: by surprise" in done.err and "loop.png: " in done.err
+    assert [row.get("exit_code") for row in map(json.loads, done.out.splitlines())] == [1, 0, 1]

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
+from ns_video.cli import emit
+
 FIELD = cv2.GaussianBlur(np.random.default_rng(2).integers(0, 256, (96, 128, 3)).astype(np.uint8), (0, 0), 1.5)
 
 
@@ -96,3 +98,9 @@ def test_foreign_files_stay(still: Path, tmp_path: Path) -> None:
     for again in ((), (), ("-y",)):
         assert ns_video(still, "-o", "z.html", "--csv", "z.csv", *again, folder=tmp_path).returncode == 0
     assert ns_video(still, "-o", "x.html", "-y", folder=tmp_path).returncode == 0
+
+
+def test_json_is_utf8_whatever_names_hold(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    named = {"clip": os.fsdecode(b"caf\xe9 \xc3\xbc.png")}
+    emit(named)
+    assert json.loads(capfdbinary.readouterr().out.decode()) == named

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -94,8 +95,14 @@ def group(ctx: click.Context, verbose: bool, quiet: bool, debug: bool) -> None:
 
 
 def emit(value: Any) -> None:
-    """One JSON value on stdout, on a line of its own."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    """One JSON value on stdout, on a line of its own: UTF-8 whatever the locale, also where names are none."""
+    click.echo(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows of as many cells each, as text whose columns are aligned."""
+    widths = [max(map(len, cells)) for cells in zip(*rows)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
 
 def say(text: str) -> None:
@@ -106,6 +113,16 @@ def say(text: str) -> None:
 def complain(what: object) -> None:
     """An error in one line on stderr; names in it may hold anything."""
     say(f"error: {printable(str(what))}")
+
+
+def in_words(error: Exception) -> str:
+    """An error that ended a run: one of ours, the system's, or one that should not be."""
+    if isinstance(error, NsVideoError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = os.fsdecode(error.filename) if error.filename else "output"
+        return f"{where}: {error.strerror or error}"
+    return f"internal: {type(error).__name__}: {error} (please report this; --debug shows where)"
 
 
 def main() -> None:
@@ -141,12 +158,6 @@ def run(arguments: list[str]) -> int:
     try:
         outcome = group.main(args=arguments, prog_name="ns-video", standalone_mode=False)
         code = outcome if isinstance(outcome, int) else 0
-    except NsVideoError as error:
-        if error.exit_code != 141:
-            complain(error)
-        if debug:
-            traceback.print_exc()
-        code = error.exit_code
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.ClickException as error:
@@ -159,17 +170,12 @@ def run(arguments: list[str]) -> int:
         code = 141
     except SystemExit as error:  # click wraps the streams and exits with 1 where the reader of a pipe went away
         code = 141 if sys.stdout is not stdout else int(error.code or 0)
-    except OSError as error:
-        where = printable(os.fsdecode(error.filename)) if error.filename else "output"
-        say(f"error: {where}: {error.strerror or error}")
-        if debug:
-            traceback.print_exc()
-        code = 1
     except Exception as error:
-        complain(f"internal: {type(error).__name__}: {error} (please report this; --debug shows where)")
+        code = error.exit_code if isinstance(error, NsVideoError) else 1
+        if code != 141:
+            complain(in_words(error))
         if debug:
             traceback.print_exc()
-        code = 1
     return code
 
 

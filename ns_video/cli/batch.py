@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
+import traceback
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ns_video.cli import complain
+from ns_video.cli import complain, emit, in_words
 from ns_video.cli.restore import interruptible, options_from, restore_options, run_one, summary
-from ns_video.errors import InputError, Interrupted, NsVideoError, OutputError, UsageError, printable
+from ns_video.errors import InputError, Interrupted, NsVideoError, UsageError, printable
+from ns_video.preset import load_preset
 
 _STILL_FORMATS = {"png": ".png", "jpeg": ".jpg", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
 _CLIP_SUFFIXES = frozenset(
@@ -84,15 +86,6 @@ def _targets(files: list[Path], folder: Path, out: Path, still_format: str) -> d
     return targets
 
 
-def _place(target: Path) -> bool:
-    """Makes the folder that a file goes to; says whether the file is there. Raises OutputError."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return target.exists()
-    except OSError as error:
-        raise OutputError(f"{printable(target.parent)}: {error.strerror or error}", stage="open") from error
-
-
 def _page(target: Path) -> Path:
     """Where the report of a file goes."""
     return target.with_name(target.name + ".html")
@@ -113,40 +106,46 @@ def command(
     quiet = bool(ctx.obj and ctx.obj["quiet"])
     if not input_dir.is_dir():
         raise InputError(f"{input_dir} is not a folder", stage="open")
-    if output_dir.resolve() == input_dir.resolve():
+    made = Path(os.path.realpath(output_dir))  # links that lead to themselves have no resolve()
+    if made == Path(os.path.realpath(input_dir)):
         raise UsageError("INPUT_DIR and OUTPUT_DIR are the same folder")
     files = sorted(
         p
         for p in input_dir.rglob("*")
         if (p.is_file() or (p.is_symlink() and not p.exists()))  # a broken link fails, by its name
         and p.suffix.lower() in _CLIP_SUFFIXES | _STILL_SUFFIXES
-        and output_dir.resolve() not in p.resolve().parents
+        and made not in Path(os.path.realpath(p)).parents
         and not p.name.startswith(".ns-video-")
     )
     if not files:
         raise InputError(f"{input_dir} holds no clip and no still", stage="open")
     failed = skipped = 0
     options = options_from(values)
+    load_preset(options.preset)  # one that isn't there fails no file, but the command
     targets = _targets(files, input_dir, output_dir, still_format)
     with interruptible() as cancel:
         for source in files:
             target = targets[source]
             try:
-                if _place(target) and not options.overwrite:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists() and not options.overwrite:
                     skipped += 1
                     continue
                 settings = dataclasses.replace(options, resume=True, report=_page(target) if report else None)
                 record = run_one(str(source), str(target), settings, str(values["progress"]), quiet, cancel)
             except Interrupted:
                 raise
-            except NsVideoError as error:
+            except Exception as error:  # whatever a file runs into, the next one may be sound
                 failed += 1
                 if as_json:
-                    click.echo(json.dumps({"input": str(source), "error": str(error), "exit_code": error.exit_code}))
-                complain(f"{source}: {error}")
+                    code = error.exit_code if isinstance(error, NsVideoError) else 1
+                    emit({"input": printable(source), "error": in_words(error), "exit_code": code})
+                complain(f"{source}: {in_words(error)}")
+                if ctx.obj and ctx.obj["debug"]:
+                    traceback.print_exc()
                 continue
             if as_json:
-                click.echo(json.dumps(record.to_json(), ensure_ascii=False))
+                emit(record.to_json())
             elif not quiet:
                 click.echo(summary(record), err=True)
     if report:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ns_video.cli import columns, emit, say
+
 if TYPE_CHECKING:
     from ns_video.bench import BenchOptions, ClipBench, PictureSpeed, StageSpeed
 
@@ -76,7 +78,6 @@ def command(
     from pathlib import Path
 
     from ns_video.bench import BenchOptions
-    from ns_video.cli import emit
     from ns_video.media.bench_clip import RATE, make_clip
     from ns_video.preset import load_preset
 
@@ -111,7 +112,6 @@ def command(
 
 
 def _note(text: str, quiet: bool) -> None:
-    from ns_video.cli import say
 
     if not quiet:
         say(f"{text} …")
@@ -140,11 +140,6 @@ def _pictures(options: BenchOptions, quiet: bool) -> list[PictureSpeed]:
     return rows
 
 
-def _columns(rows: list[tuple[str, ...]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
-
-
 def _speed_cells(speed: StageSpeed) -> tuple[str, ...]:
     return f"{speed.fps:.2f}", f"{speed.megapixels_per_second:.2f}", f"{speed.cpu_ms_per_frame:.1f}"
 
@@ -170,7 +165,7 @@ def _clip_table(result: ClipBench) -> str:
         f"{result.clip}: {result.width}x{result.height}, {result.cores} cores\n"
         f"{result.peaks.device}: matrix product {rates}; copy {result.peaks.copy_gbytes:.1f} GB/s"
     )
-    return f"{head}\n{_columns(rows)}\npeak memory {result.peak_memory_bytes / 2**20:.0f} MiB"
+    return f"{head}\n{columns(rows)}\npeak memory {result.peak_memory_bytes / 2**20:.0f} MiB"
 
 
 def _picture_table(rows: list[PictureSpeed]) -> str:
@@ -178,4 +173,4 @@ def _picture_table(rows: list[PictureSpeed]) -> str:
     for row in rows:
         cells = (row.model, row.device, row.precision, str(row.tile), str(row.overlap))
         table.append((*cells, f"{row.seconds_per_picture:.3f}", f"{row.megapixels_per_second:.3f}"))
-    return _columns(table)
+    return columns(table)

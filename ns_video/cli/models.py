@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ns_video.cli import columns, emit
 from ns_video.errors import UnknownModelError, printable
 
 if TYPE_CHECKING:
     from ns_video.cards import Card, Figures
-
-CHUNK_BYTES = 1 << 20
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
@@ -31,11 +29,6 @@ def _record(card: Card) -> dict[str, object]:
     return record
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
-
-
 @command.command("list")
 @_json_option
 def list_(as_json: bool) -> None:
@@ -45,11 +38,11 @@ def list_(as_json: bool) -> None:
     cards = list_cards()
     if as_json:
         for card in cards:
-            click.echo(json.dumps(_record(card), ensure_ascii=False))
+            emit(_record(card))
     elif cards:
         rows = [("name", "task", "parameters", "scale", "title")]
         rows += [(card.name, card.task, f"{card.parameters:,}", f"×{card.scale}", card.title) for card in cards]
-        click.echo(_table(rows))
+        click.echo(columns(rows))
     else:
         click.echo("No model is installed.", err=True)
 
@@ -58,7 +51,7 @@ def _figures_text(table: Figures) -> str:
     rows = [table.columns] if table.columns else []
     rows += [tuple(f"{cell}" for cell in cells) for cells in table.rows]
     lines = [table.title, f"  {table.protocol}", f"  $ {table.command}"]
-    lines += [f"    {line}" for line in _table(rows).splitlines()] if rows else []
+    lines += [f"    {line}" for line in columns(rows).splitlines()] if rows else []
     return "\n".join(lines)
 
 
@@ -77,7 +70,7 @@ def _card_text(card: Card) -> str:
         ("weights", printable(str(card.weights))),
         ("sha256", card.sha256),
     ]
-    parts = [f"{card.name}: {card.title}", _table(facts)]
+    parts = [f"{card.name}: {card.title}", columns(facts)]
     lists = (
         ("Trained on", [f"{row.name}{f', {row.amount}' if row.amount else ''} ({row.licence})" for row in card.data]),
         ("Degradations", list(card.degradations)),
@@ -99,15 +92,15 @@ def show(name: str, as_json: bool) -> None:
     if card is None:
         names = ", ".join(known.name for known in list_cards()) or "none"
         raise UnknownModelError(f"there is no card of a model '{name}'", remedy=f"installed are: {names}")
-    click.echo(json.dumps(_record(card), ensure_ascii=False) if as_json else _card_text(card))
+    if as_json:
+        emit(_record(card))
+    else:
+        click.echo(_card_text(card))
 
 
 def _checksum(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _verdict(card: Card) -> tuple[bool, str]:
@@ -134,7 +127,7 @@ def verify(context: click.Context, as_json: bool) -> None:
         good, why = _verdict(card)
         wrong += not good
         if as_json:
-            click.echo(json.dumps({"name": card.name, "ok": good, "sha256": card.sha256, "why": why}))
+            emit({"name": card.name, "ok": good, "sha256": card.sha256, "why": why})
         else:
             click.echo(f"{card.name}: {'ok' if good else why}")
     if wrong:

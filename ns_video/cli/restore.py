@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ns_video.cli import emit
 from ns_video.errors import UsageError
 from ns_video.preset import ENSEMBLES
 
@@ -322,7 +323,7 @@ def command(ctx: click.Context, input: str, output: str, as_json: bool, **values
     with interruptible() as cancel:
         record = run_one(input, output, options, style, quiet, cancel)
     if as_json:
-        click.echo(json.dumps(record.to_json(), ensure_ascii=False))
+        emit(record.to_json())
     elif not quiet:
         click.echo(summary(record), err=True)
     return record.exit_code

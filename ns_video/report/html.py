@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -301,7 +302,7 @@ def index_row(name: str, data: dict[str, Any], html: Path, folder: Path) -> Inde
     relative = html.relative_to(folder) if html.is_relative_to(folder) else html
     return IndexRow(
         name=printable(name),
-        href=urllib.parse.quote(relative.as_posix()),
+        href=urllib.parse.quote(os.fsencode(relative.as_posix())),
         before=figure(one, 1),
         after=figure(other, 1),
         gain="–" if gain is None else f"{gain:+.1f}",
