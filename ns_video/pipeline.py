@@ -299,11 +299,11 @@ class _Run:
                 f"{printable(source)} is a still ({kind}); {'a pipe' if target == '-' else printable(target)} isn't",
                 remedy="give OUTPUT a picture's suffix: .png, .jpg, .webp, .tif or .bmp",
             )
+        self._check_quality()
+        self._check_ends()
         self.is_direct = (
             source == "-" or target == "-" or self._is_special(self.target_path) or not Path(source).is_file()
         ) or (not self.is_still and self._has_no_segments(target))
-        self._check_quality()
-        self._check_ends()
         self._check_beside()
         self.enhancer = self._load_enhancer()
         self.observer: Observer | None = None
@@ -321,8 +321,7 @@ class _Run:
 
     def _has_no_segments(self, target: str) -> bool:
         """An animated WebP or PNG or a y4m file: segments (NUT files) can't hold their codecs."""
-        name = (self.options.format or Path(target).suffix[1:]).lower()
-        return name in ("webp", "apng", "png", "y4m", "yuv4mpegpipe")
+        return format_for(target, self.options.format) in ("webp", "apng", "yuv4mpegpipe")
 
     def _check_ends(self) -> None:
         """What can be refused is refused before anything is decoded or loaded."""

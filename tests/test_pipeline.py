@@ -325,6 +325,11 @@ def test_raw_frames_in_a_pipe_are_read_back_as_they_were_meant(pix_fmt: str, tmp
     assert (b"converted from" in done.stderr) == ("440" in pix_fmt)
 
 
+@pytest.mark.parametrize("name", [".webp", ".apng", ".Y4M", "webp", "png", "y4m", "yuv4mpegpipe"])
+def test_a_format_without_segments_is_known_by_any_name(name: str, plain_clip: Path, tmp_path: Path) -> None:
+    assert restore(plain_clip, tmp_path / "out.bin", model="identity", format=name).frames_out == FRAMES
+
+
 def test_a_clip_without_motion_becomes_a_still_webp(tmp_path: Path) -> None:
     still = write_clip(tmp_path / "one.mkv", Recipe("ffv1", "yuv444p", times=(0,), options={}, color=(1, 1, 1, 1)))
     with open_clip(still) as reader:

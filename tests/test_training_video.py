@@ -346,6 +346,25 @@ def test_the_command_makes_each_part_of_the_pool_and_trains(tmp_path: Path) -> N
     assert (tmp_path / "out" / "video.safetensors").is_file()
 
 
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        ("[[make]]\nseed = 1", "count"),
+        ('[[make]]\ncount = "many"', "count must be int"),
+        ("[make]\ncount = 1\nframes = 2", "unknown keys: frames"),
+        ("make = 5", "must be an array of tables"),
+        ("[[make]]\ncount = 1\nseed = -1", "at least 0"),
+    ],
+)
+def test_a_pool_that_cannot_be_made_is_named(make: str, said: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "video.toml"
+    head = f'cache = "{tmp_path / "pool"}"\noutput = "{tmp_path / "out"}"\n'
+    recipe.write_text(f"{make}\n{head}" if make.startswith("make") else f"{head}{make}\n")
+    with pytest.raises(UsageError, match=said):
+        CliRunner().invoke(train_command, [str(recipe)], catch_exceptions=False)
+    assert list(tmp_path.iterdir()) == [recipe]
+
+
 def test_ctrl_c_waits_for_the_end_of_the_step(pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = [update.loss for update in train_video(small(pool, tmp_path / "whole"), "cpu")]
     parts: list[float] = []

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from ns_video.training.config import Make
     from ns_video.training.quantiser import QuantiserUpdate
     from ns_video.training.trainer import Update, ValidationUpdate
     from ns_video.training.video import VideoUpdate
@@ -47,7 +48,7 @@ def command(ctx: click.Context, config: Path, resume: bool, device: str, threads
     table = read_table(config)
     quiet = bool(ctx.obj and ctx.obj["quiet"])
     if "task" in table or "cache" in table:
-        _train_clips(config, table, device, resume, as_json, quiet)
+        _train_clips(config, device, resume, as_json, quiet)
         return
     trainer = Trainer(read_config(config), device)
     if resume:
@@ -72,17 +73,16 @@ def command(ctx: click.Context, config: Path, resume: bool, device: str, threads
                 click.echo(f"{update.model}")
 
 
-def _make_clips(table: dict[str, Any], cache: Path, validation: Path | None, quiet: bool) -> None:
-    """Makes the pool of coded clips that `[make]`, or each `[[make]]`, asks for."""
+def _make_clips(parts: tuple[Make, ...], cache: Path, validation: Path | None, quiet: bool) -> None:
+    """Makes the pool of coded clips."""
     from tqdm import tqdm
 
     from ns_video.training.video_clips import find_sources, grow_pool, grow_validation
 
-    make = table.get("make", [])
-    for number, part in enumerate([make] if isinstance(make, dict) else make):
-        folders = [[Path(folder) for folder in part.get(key, [])] for key in ("clips", "pictures")]
-        sources = find_sources(*folders, screen_share=float(part.get("screen_share", 0.0)))
-        pool = grow_pool(sources, cache, int(part["count"]), int(part.get("seed", 0)))
+    for number, part in enumerate(parts):
+        folders = [[Path(folder) for folder in names] for names in (part.clips, part.pictures)]
+        sources = find_sources(*folders, screen_share=part.screen_share)
+        pool = grow_pool(sources, cache, part.count, part.seed)
         for _ in tqdm(pool, desc="coded clips", unit="clip", disable=True if quiet else None):
             pass
         if number == 0 and validation is not None:
@@ -91,13 +91,15 @@ def _make_clips(table: dict[str, Any], cache: Path, validation: Path | None, qui
                 pass
 
 
-def _train_clips(path: Path, table: dict[str, Any], device: str, resume: bool, as_json: bool, quiet: bool) -> None:
+def _train_clips(path: Path, device: str, resume: bool, as_json: bool, quiet: bool) -> None:
     from tqdm import tqdm
 
     from ns_video.training import quantiser, video
+    from ns_video.training.config import read_makes, read_table
     from ns_video.training.process import find_process
 
-    if "task" in table:
+    parts = read_makes(path)
+    if "task" in read_table(path):
         settings = quantiser.read_config(path)
         updates, model = quantiser.train_quantiser(settings, device, resume=resume), quantiser.model_file(settings)
     else:
@@ -106,7 +108,7 @@ def _train_clips(path: Path, table: dict[str, Any], device: str, resume: bool, a
     process = find_process(device)
     with process.together():
         if process.leads:
-            _make_clips(table, settings.cache, settings.validation, quiet or as_json)
+            _make_clips(parts, settings.cache, settings.validation, quiet or as_json)
     shown = not as_json and not quiet and process.leads
     with tqdm(total=settings.steps, unit="step", disable=None if shown else True) as bar:
         for update in updates:

@@ -162,6 +162,25 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Make:
+    """[[make]]: a part of the pool of coded clips, and what it is made from."""
+
+    count: int
+    """Clips."""
+    clips: tuple[str, ...] = ()
+    """Folders of clips."""
+    pictures: tuple[str, ...] = ()
+    """Folders of stills."""
+    screen_share: float = 0.0
+    """Share of clips that are graphics and text, see ClipSources."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 0 or self.seed < 0 or not 0 <= self.screen_share <= 1:
+            raise UsageError("make: count and seed are at least 0, screen_share is between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingConfig:
     """The whole file."""
 
@@ -294,10 +313,7 @@ def _build(kind: type[Any], table: dict[str, Any], where: str) -> Any:
                 raise UsageError(f"{place} must be a table")
             values[key] = _build(cast(type[Any], wanted), cast(dict[str, Any], value), place)
         elif key == "sources":
-            rows = cast(list[Any], value) if isinstance(value, list) else []
-            if not rows or not all(isinstance(row, dict) for row in rows):
-                raise UsageError(f"{place} must be an array of tables")
-            values[key] = tuple(_build(Source, row, place) for row in rows)
+            values[key] = _build_rows(Source, value, place)
         elif key == "terms":
             if not isinstance(value, dict):
                 raise UsageError(f"{place} must be a table of name = weight")
@@ -309,6 +325,13 @@ def _build(kind: type[Any], table: dict[str, Any], where: str) -> Any:
         return kind(**values)
     except TypeError as error:
         raise UsageError(f"{where}: {error}") from error
+
+
+def _build_rows(kind: type[Any], value: Any, place: str) -> tuple[Any, ...]:
+    rows = cast(list[Any], value) if isinstance(value, list) else []
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise UsageError(f"{place} must be an array of tables")
+    return tuple(_build(kind, row, place) for row in rows)
 
 
 def _plain(wanted: Any, value: Any, place: str) -> Any:
@@ -355,6 +378,16 @@ def read_config(path: Path) -> TrainingConfig:
         UsageError: the file can't be read, or a key or value is wrong.
     """
     return _build(TrainingConfig, read_table(path), str(path))
+
+
+def read_makes(path: Path) -> tuple[Make, ...]:
+    """The parts of the pool that `[make]`, or each `[[make]]`, of a file asks for.
+
+    Raises:
+        UsageError: the file can't be read, or a key or value is wrong.
+    """
+    make = read_table(path).get("make")
+    return () if make is None else _build_rows(Make, [make] if isinstance(make, dict) else make, f"{path}.make")
 
 
 def read_flat(kind: type[Flat], path: Path, changes: dict[str, Any]) -> Flat:
