@@ -148,7 +148,7 @@ def test_still_that_claims_65535_squared_is_refused_unread(shop: Workshop, tmp_p
     data = png_claiming(65535, 65535) if kind == "png" else jpeg_claiming(65535, 65535)
     source = _written(tmp_path / f"bomb.{kind}", data)
     outcome = shop.restore(source, tmp_path / "out.png")
-    refused(outcome, "bomb")
+    refused(outcome, "claims 65535x65535 pixels", "--max-pixels")
     assert outcome.peak_memory < shop.baseline + MEMORY_BYTES
     nothing_but(tmp_path, source.name)
 
