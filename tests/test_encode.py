@@ -188,8 +188,9 @@ def test_alpha_gray_and_rgb_find_a_codec_that_holds_them(alpha_clip: Path, gray_
 
 
 def test_fewer_bits_are_told(ten_bit_pq_clip: Path) -> None:
-    chosen, _ = plan(ten_bit_pq_clip, "mp4", codec="libx264", pix_fmt="yuv420p")
-    assert any("8 of 10 bits" in n for n in chosen.notes)
+    for pix_fmt in ("yuv420p", "gray"):
+        chosen, _ = plan(ten_bit_pq_clip, "mp4", codec="libx264", pix_fmt=pix_fmt)
+        assert any("8 of 10 bits" in n for n in chosen.notes)
 
 
 def test_wrong_wishes(plain_clip: Path) -> None:

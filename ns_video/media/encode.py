@@ -359,7 +359,7 @@ def plan_video(
         raise UsageError(
             f"there is no pixel format {pix_fmt!r} to write", remedy="yuv420p, yuv422p10le, gbrp and the like"
         ) from None
-    if out.bit_depth < fmt.bit_depth and pix_fmt not in ("pal8", "rgb8", "bgr8", "gray"):
+    if out.bit_depth < fmt.bit_depth and pix_fmt not in ("pal8", "rgb8", "bgr8"):
         notes.append(f"{codec} holds {out.bit_depth} of {fmt.bit_depth} bits per sample")
     if fmt.has_alpha and not out.has_alpha:
         notes.append(f"the alpha channel is left out: {codec} as {pix_fmt} can't hold it")
