@@ -112,7 +112,6 @@ def command(
 
 
 def _note(text: str, quiet: bool) -> None:
-
     if not quiet:
         say(f"{text} …")
 

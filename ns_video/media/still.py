@@ -9,7 +9,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -223,9 +223,12 @@ def _exif_of(image: Image.Image, notes: list[str]) -> tuple[bytes, int]:
 
 
 def _dpi_of(image: Image.Image, notes: list[str]) -> tuple[float, float] | None:
-    dpi: Any = image.info.get("dpi")
-    if dpi is None or all(0 < float(dots) <= _MOST_DPI for dots in dpi):  # nan isn't
-        return dpi
+    if (told := image.info.get("dpi")) is None:
+        return None
+    with suppress(TypeError, ValueError, OverflowError):  # a TIFF may hold anything there
+        across, down = map(float, told)
+        if 0 < across <= _MOST_DPI and 0 < down <= _MOST_DPI:  # nan isn't
+            return across, down
     notes.append("its resolution can't be true and is left out")
     return None
 
