@@ -1134,7 +1134,14 @@ class _Run:
             try:
                 from ns_video.report import write_run_report
 
-                write_run_report(record, self.observer, self.options.report, device=self._device)  # pyright: ignore[reportArgumentType]
+                write_run_report(
+                    record,
+                    self.observer,  # pyright: ignore[reportArgumentType]
+                    self.options.report,
+                    source=None if self._start is not None else Path(self.source),  # what begins in a cut is its own
+                    output=self.target_path,
+                    device=self._device,
+                )
             except Exception as error:  # whatever scoring runs into: the output is there, whole and checked
                 said = error if isinstance(error, NsVideoError) else f"{type(error).__name__}: {error}"
                 record.warnings.append(f"the report failed, the output is whole: {printable(str(said))}")

@@ -237,23 +237,27 @@ def test_every_kind_of_format_is_measured(folder: Path, fmt: str) -> None:
     assert filter_values(first_frame(clip)).entropy > 4
 
 
-def test_audio_offsets_are_those_that_were_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("restored", [0, 1])
+def test_audio_offsets_are_those_that_were_written(tmp_path: Path, restored: int) -> None:
+    """Beside the video that is marked default; the other one begins 1 s later."""
     path = tmp_path / "sound.mkv"
     with av.open(str(path), "w") as container:
-        video = container.add_stream("ffv1", rate=25)
-        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+        videos = [container.add_stream("ffv1", rate=25) for _ in range(2)]
+        for number, video in enumerate(videos):
+            video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+            video.disposition = av.stream.Disposition.default if number == restored else 0
         audio = container.add_stream("pcm_s16le", rate=8000, layout="mono")
         for number in range(25):
-            frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24").reformat(
-                format="yuv420p"
-            )
-            frame.pts, frame.time_base = number, Fraction(1, 25)
-            container.mux(video.encode(frame))
+            picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+            for place, video in enumerate(videos):
+                frame = picture.reformat(format="yuv420p")
+                frame.pts, frame.time_base = number + (0 if place == restored else 25), Fraction(1, 25)
+                container.mux(video.encode(frame))
             sound = av.AudioFrame.from_ndarray(np.zeros((1, 320), np.int16), format="s16", layout="mono")
             sound.sample_rate, sound.pts, sound.time_base = 8000, 320 * number + 2000, Fraction(1, 8000)
             container.mux(audio.encode(sound))
-        container.mux(video.encode(None))
-        container.mux(audio.encode(None))
+        for stream in (*videos, audio):
+            container.mux(stream.encode(None))
     (found,) = audio_offsets(path)
     assert found.start_seconds == pytest.approx(0.25, abs=0.002)
     assert found.end_seconds == pytest.approx(0.25, abs=0.045)

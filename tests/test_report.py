@@ -15,11 +15,14 @@ import av
 import cv2
 import numpy as np
 import pytest
+from material import Recipe
+from material import write_clip as clip_of
 
 from ns_video.errors import InputError
 from ns_video.frame import ColorInfo
 from ns_video.media.metrics import frames_as_coded
 from ns_video.media.report_pictures import square_pixels
+from ns_video.pipeline import restore
 from ns_video.quality.tone import HLG, PQ, is_hdr, to_sdr
 from ns_video.record import Damage, ModelInfo, RunRecord, StreamAction
 from ns_video.report import build_clip, build_run, json_text, to_json, write_csv, write_index, write_report
@@ -292,6 +295,55 @@ def test_files_are_written_whole_and_csv_holds_every_frame(tmp_path: Path, clip:
     assert len(rows) == 2 * SHOT
     assert float(rows[7]["psnr_y"]) == data["frames"][7]["psnr_y"]
     assert float(rows[0]["ns_iqa"]) == data["frames"][0]["ns_iqa"]
+
+
+def delayed(source: Path, path: Path, streams: list[int], late: Fraction) -> Path:
+    """The clip again, `late` seconds later in these streams, whose packets are in order."""
+    with av.open(str(source)) as clip, av.open(str(path), "w") as out:
+        made = {stream.index: out.add_stream_from_template(stream) for stream in clip.streams}
+        for stream in clip.streams:
+            made[stream.index].disposition = int(stream.disposition)
+        for packet in clip.demux():
+            if packet.size:
+                if packet.stream_index in streams:
+                    packet.pts = packet.dts = packet.pts + int(late / packet.time_base)
+                packet.stream = made[packet.stream_index]
+                out.mux(packet)
+    return path
+
+
+def sound_said(source: Path, target: Path, **options: Any) -> tuple[list[tuple[float, float | None]], str]:
+    """(begin of sound after, before) of a run's streams, and its verdict."""
+    restore(source, target, model="identity", report=target.with_suffix(".html"), **options)
+    data = json.loads(target.with_suffix(".json").read_text())
+    starts = [(row["start_seconds"], row["before"] and row["before"]["start_seconds"]) for row in data["audio_offsets"]]
+    return starts, " ".join(sentence["text"] for sentence in data["verdict"])
+
+
+def test_sound_is_compared_with_the_stream_that_it_was(tmp_path: Path) -> None:
+    """MPEG-TS takes no FLAC: the output's first sound is the input's second."""
+    straight = clip_of(tmp_path / "straight.mkv", Recipe(audio=(("flac", "eng"), ("mp2", "deu"))))
+    source = delayed(straight, tmp_path / "late.mkv", [2], Fraction(1))
+    starts, said = sound_said(source, tmp_path / "out.ts")
+    ((after, before),) = starts
+    assert after == pytest.approx(before, abs=0.005) and after == pytest.approx(1, abs=0.05)
+    assert "Audio" not in said
+
+
+def test_names_with_odd_characters_are_opened_as_they_are(tmp_path: Path) -> None:
+    source = clip_of(tmp_path / "new\nline.mkv", Recipe(audio=(("mp2", "eng"),)))
+    starts, _ = sound_said(source, tmp_path / "b\tell.mkv")
+    ((after, before),) = starts
+    assert after == before
+
+
+def test_a_cut_has_no_place_where_its_sound_was(tmp_path: Path) -> None:
+    straight = clip_of(tmp_path / "straight.mkv", Recipe(audio=(("mp2", "eng"),), times=tuple(range(0, 2000, 40))))
+    source = delayed(straight, tmp_path / "late.mkv", [1], Fraction(1))
+    starts, said = sound_said(source, tmp_path / "out.mkv", start=0.5)
+    ((after, before),) = starts
+    assert after == pytest.approx(0.5, abs=0.05) and before is None
+    assert "Audio" not in said
 
 
 def test_the_index_lists_reports_with_relative_links(tmp_path: Path, clip: Path, reference: Path) -> None:

@@ -24,6 +24,7 @@ from ns_video.frame import Frame
 from ns_video.media.animation import open_animation
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
 from ns_video.media.libav import open_input
+from ns_video.media.probe import choose_video
 from ns_video.quality.temporal import mean_change
 from ns_video.quality.thumbnail import Thumbnail, thumbnail
 
@@ -388,18 +389,19 @@ def _find_offset(clip_path: Path, reference_path: Path) -> float:
 
 
 def audio_offsets(path: Path) -> tuple[AudioOffset, ...]:
-    """Where each audio stream begins and ends relative to the video stream, from its packets' times.
+    """Where each audio stream begins and ends relative to the video stream that is restored, from its packets' times.
 
-    Reads the container through once without decoding. Empty where there is no video or no audio.
+    Reads the container through once without decoding. Empty where there is no audio. Raises InputError where there is
+    no video.
     """
     spans: dict[int, tuple[float, float]] = {}
     with open_input(path) as container:
-        video = [s.index for s in container.streams.video]
+        video = choose_video(container).index
         audio = [s.index for s in container.streams.audio]
-        if not video or not audio:
+        if not audio:
             return ()
         try:
-            for packet in container.demux(*(container.streams[i] for i in (video[0], *audio))):
+            for packet in container.demux(*(container.streams[i] for i in (video, *audio))):
                 if packet.pts is None or not packet.size:
                     continue
                 begin = float(packet.pts * packet.time_base)
@@ -410,9 +412,9 @@ def audio_offsets(path: Path) -> tuple[AudioOffset, ...]:
                 )
         except (av.FFmpegError, OSError):
             pass  # a damaged tail: the spans seen so far are the answer
-    if video[0] not in spans:
+    if video not in spans:
         return ()
-    start, end = spans[video[0]]
+    start, end = spans[video]
     return tuple(
         AudioOffset(index, spans[index][0] - start, spans[index][1] - end) for index in audio if index in spans
     )

@@ -17,6 +17,7 @@ from ns_video.errors import InputError
 from ns_video.frame import Frame
 from ns_video.media.metrics import (
     Alignment,
+    AudioOffset,
     Comparison,
     FilterValues,
     FullReference,
@@ -135,8 +136,18 @@ def _pictures(scored: Sequence[ScoredSample], most: int, until: float | None) ->
 
 
 @one_thread()
-def build_run(record: RunRecord, sampler: Sampler, *, device: str = "cpu") -> Built:
+def build_run(
+    record: RunRecord,
+    sampler: Sampler,
+    *,
+    source: Path | None = None,
+    output: Path | None = None,
+    device: str = "cpu",
+) -> Built:
     """The report of a finished run, from the frames its sampler kept.
+
+    `output` is measured for where its sound lies beside the picture, `source` for where it lay; the record has no paths
+    but names as they are shown. Without `source` (of a cut, say) nothing is said of what moved.
 
     Takes at most RUN_SHARE of `record.seconds`, the sampler's own time included, beyond three scored frames and one
     picture, which are made in any case.
@@ -151,12 +162,7 @@ def build_run(record: RunRecord, sampler: Sampler, *, device: str = "cpu") -> Bu
         scored = score_samples(samples, scorer, budget_seconds=max(0.0, left * _SCORING_SHARE))
         entries = tuple(_entry(item, ahead) for item in scored)
     pictures = _pictures(scored, _MOST_PICTURES, began + allowed)
-    before = {offset.stream_index: offset for offset in _audio(record.input)}
-    places = list(before.values())
-    audio = tuple(
-        AudioEntry(offset, places[number] if number < len(places) else None)
-        for number, offset in enumerate(_audio(record.output))
-    )
+    audio = _moved_audio(record, _audio(source), _audio(output))
     spent = time.perf_counter() - began + sampler.seconds
     report = Report(
         kind=RUN,
@@ -176,14 +182,23 @@ def build_run(record: RunRecord, sampler: Sampler, *, device: str = "cpu") -> Bu
     return Built(replace(report, verdict=verdict(report)), pictures)
 
 
-def _audio(name: str) -> Any:
-    path = Path(name)
-    if not path.is_file() or still_format(path) is not None:
+def _audio(path: Path | None) -> tuple[AudioOffset, ...]:
+    if path is None or not path.is_file() or still_format(path) is not None:
         return ()
     try:
         return audio_offsets(path)
     except InputError:
-        return ()  # a pipe or a container that can't be read again: no offset is stated
+        return ()  # a container that can't be read again: no offset is stated
+
+
+def _moved_audio(
+    record: RunRecord, before: Sequence[AudioOffset], after: Sequence[AudioOffset]
+) -> tuple[AudioEntry, ...]:
+    """The output's audio streams, each beside the one of the input that it was: they keep their order."""
+    dropped = {row.index for row in record.streams if row.action.startswith("dropped")}
+    was = [offset for offset in before if offset.stream_index not in dropped]
+    known = was if len(was) == len(after) else [None] * len(after)  # a stream may have lost all it held
+    return tuple(AudioEntry(offset, place) for offset, place in zip(after, known))
 
 
 @one_thread()
@@ -219,7 +234,7 @@ def build_clip(clip: Path, reference: Path | None = None, *, device: str = "cpu"
         cost=Cost(time.perf_counter() - began, None, len(entries), sampler.frames),
         reference=None if reference is None else str(reference),
         alignment=material.alignment,
-        audio=() if is_still else tuple(AudioEntry(offset) for offset in _audio(str(clip))),
+        audio=() if is_still else tuple(AudioEntry(offset) for offset in _audio(clip)),
         streams=material.streams,
         damage=material.damage,
         warnings=material.warnings,

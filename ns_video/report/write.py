@@ -38,13 +38,22 @@ def write_report(built: Built, html: Path) -> Path:
     return target
 
 
-def write_run_report(record: RunRecord, sampler: Sampler, path: Path, *, device: str = "cpu") -> Path:
+def write_run_report(
+    record: RunRecord,
+    sampler: Sampler,
+    path: Path,
+    *,
+    source: Path | None = None,
+    output: Path | None = None,
+    device: str = "cpu",
+) -> Path:
     """Write the report of a finished run to `path` (HTML) and its JSON beside it; returns the JSON's path.
 
-    `sampler` has observed every (input, output) frame pair of the run. Scoring happens here, on `device`, and takes no
-    more than 5 % of `record.seconds` beyond the first few frames. Raises OutputError where a file can't be written.
+    `sampler` has observed every (input, output) frame pair of the run; `source` and `output` are `build_run`'s. Scoring
+    happens here, on `device`, and takes no more than 5 % of `record.seconds` beyond the first few frames. Raises
+    OutputError where a file can't be written.
     """
-    return write_report(build_run(record, sampler, device=device), path)
+    return write_report(build_run(record, sampler, source=source, output=output, device=device), path)
 
 
 def write_clip_report(clip: Path, html: Path, reference: Path | None = None, *, device: str = "cpu") -> Built:
