@@ -12,6 +12,8 @@ import av
 import cv2
 import numpy as np
 import pytest
+from material import Recipe
+from material import write_clip as recipe_clip
 
 from ns_video.errors import InputError
 from ns_video.frame import Frame
@@ -235,6 +237,30 @@ def test_every_kind_of_format_is_measured(folder: Path, fmt: str) -> None:
         assert value.psnr_y is not None and 15 < value.psnr_y < 45
         assert 0.3 < value.ssim < 1.0
     assert filter_values(first_frame(clip)).entropy > 4
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "color"),
+    [("yuv444p", (6, 2, 6, 6)), ("yuv444p", (1, 1, 6, 6)), ("yuv444p10le", (1, 2, 6, 6)), ("bgr0", None)],
+    ids=["full range", "BT.709", "10 bits, both", "RGB"],
+)
+def test_a_reference_coded_otherwise_is_the_same_picture(
+    tmp_path: Path, pix_fmt: str, color: tuple[int, int, int, int] | None
+) -> None:
+    clip = recipe_clip(tmp_path / "clip.mkv", Recipe("ffv1", "yuv444p", options={}, color=(6, 1, 6, 6)))
+    other = recipe_clip(tmp_path / "other.mkv", Recipe("ffv1", pix_fmt, options={}, color=color))
+    for pair in Comparison(clip, other).pairs():
+        assert (pair.values.psnr_y or 0) > 44 and (pair.values.psnr_u or 0) > 36  # 28.6 where it is only called so
+        assert float(np.abs(pair.reference.planes[0].astype(float) - pair.clip.planes[0]).max()) <= 4
+        assert pair.reference.format == pair.clip.format
+
+
+def test_untagged_samples_are_compared_as_they_are(tmp_path: Path) -> None:
+    """The tags of a clip that went through y4m are gone, its samples are the same."""
+    tagged = recipe_clip(tmp_path / "tagged.mkv", Recipe("ffv1", "yuv420p", options={}, color=(1, 1, 1, 1)))
+    untagged = tmp_path / "untagged.y4m"
+    ffmpeg("-i", str(tagged), "-f", "yuv4mpegpipe", str(untagged))
+    assert all(pair.values.psnr_rgb == float("inf") for pair in Comparison(untagged, tagged).pairs())
 
 
 @pytest.mark.parametrize("restored", [0, 1])

@@ -23,6 +23,7 @@ from ns_video.media.metrics import (
     FullReference,
     FullReferenceMeter,
     audio_offsets,
+    coded_like,
     filter_values,
     frames_as_coded,
 )
@@ -348,7 +349,7 @@ def _still(clip: Path, reference: Path | None, sampler: Sampler) -> _Material:
         return _Material(streams=rows, damage=damage, warnings=notes)
     if still_format(reference) is None:
         raise InputError(f"{clip.name} is a picture, the reference {reference.name} is not", stage="compare")
-    other, _ = read_still(reference)
+    other = coded_like(read_still(reference)[0], frame)
     values = FullReferenceMeter(Fraction(25)).measure(frame, other)
     sampler.observe(frame, other)
     entry = _Compared(0, 0, 0.0, 0, values, _ms_ssim(frame, other))

@@ -1,0 +1,13 @@
+"""What libswscale needs to be told. Its conversions go by matrix and range, not by names."""
+
+from __future__ import annotations
+
+from ns_video.frame import MATRIX_YCGCO
+
+BT601 = 5
+_UNDER_OTHER_NUMBERS = {6: BT601, MATRIX_YCGCO: BT601, 10: 9}
+
+
+def swscale_matrix(matrix: int) -> int:
+    """The number under which libswscale knows matrix coefficients of H.273; BT.601 for YCgCo, which it doesn't know."""
+    return _UNDER_OTHER_NUMBERS.get(matrix, matrix)
