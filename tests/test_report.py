@@ -18,6 +18,7 @@ import pytest
 from material import Recipe
 from material import write_clip as clip_of
 
+from ns_video.enhance import Enhancer
 from ns_video.errors import InputError
 from ns_video.frame import ColorInfo
 from ns_video.media.metrics import frames_as_coded
@@ -123,6 +124,20 @@ def test_equal_clips_are_said_to_be_equal_in_valid_json(reference: Path) -> None
     assert data["identical"] is True and data["psnr_y"] is None and data["ssim"] == 1.0
     assert all(frame["identical"] for frame in data["frames"])
     assert "same luma samples" in " ".join(sentence["text"] for sentence in data["verdict"])
+
+
+def test_a_frame_whose_chroma_differs_is_not_identical(folder: Path, reference: Path) -> None:
+    pale = folder / "pale.mkv"
+    with av.open(str(reference)) as clip, av.open(str(pale), "w") as out:
+        stream = out.add_stream("ffv1", rate=25, width=WIDTH, height=HEIGHT)
+        for _, frame in zip(range(2), clip.decode(video=0)):
+            np.frombuffer(frame.planes[2], np.uint8)[:] = 128
+            frame.pict_type = 0
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    for frame in data_of(pale, reference)["frames"]:
+        assert frame["psnr_y"] is frame["psnr_u"] is None and frame["psnr_v"] < 40
+        assert frame["identical"] is False
 
 
 def test_a_ten_bit_clip_is_compared_in_ten_bits(folder: Path) -> None:
@@ -328,6 +343,21 @@ def test_sound_is_compared_with_the_stream_that_it_was(tmp_path: Path) -> None:
     ((after, before),) = starts
     assert after == pytest.approx(before, abs=0.005) and after == pytest.approx(1, abs=0.05)
     assert "Audio" not in said
+
+
+def test_frames_that_could_not_be_restored_are_no_damage_of_the_input(
+    plain_clip: Path, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(Enhancer, "_restored", fail)
+    page = tmp_path / "out.html"
+    record = restore(plain_clip, tmp_path / "out.mkv", model=str(small_model), device="cpu", report=page)
+    assert record.frames_passed_through == record.frames_in > 0 and record.exit_code == 3
+    said = [sentence["text"] for sentence in json.loads(page.with_suffix(".json").read_text())["verdict"]]
+    assert f"{record.frames_in} frames were passed through unrestored." in said
+    assert not any("damaged in" in text for text in said)
 
 
 def test_names_with_odd_characters_are_opened_as_they_are(tmp_path: Path) -> None:

@@ -290,7 +290,7 @@ def pooled_psnr(values: list[float]) -> float:
 
 
 class Comparison:
-    """A clip against its reference, in one walk through both. `pairs()` once, then `alignment` and `damage`.
+    """A clip against its reference, in one walk through both. `pairs()` once, then `alignment` and `clip_reader`.
 
     Frames are paired by presentation time. Where the reference shows the same pictures at other times as a whole, the
     offset is found from the first seconds and undone; a frame without partner is counted and left out of everything.
