@@ -200,6 +200,24 @@ def test_pictures_are_as_wide_as_their_pixels(sar_clip: Path) -> None:
         assert picture["source_size"] == f"{stream.width}×{stream.height}"
 
 
+@pytest.mark.parametrize("size", [(80, 60), (64, 48)])
+def test_a_stretched_picture_is_shown_with_square_pixels(tmp_path: Path, size: tuple[int, int]) -> None:
+    source = clip_of(tmp_path / "wide.mkv", Recipe(aspect=Fraction(2), times=(0, 40)))
+    page, target = tmp_path / "out.html", tmp_path / "out.mkv"
+    restore(source, target, model="identity", size=size, fit="stretch", report=page)
+    with av.open(str(target)) as clip:
+        assert clip.streams.video[0].sample_aspect_ratio in (None, 1)
+    shown = re.search(r'"width":(\d+),"height":(\d+)', page.read_text())
+    assert shown and (int(shown[1]), int(shown[2])) == size
+
+
+def test_a_reference_is_shown_as_its_clip(tmp_path: Path) -> None:
+    clip = clip_of(tmp_path / "wide.mkv", Recipe(aspect=Fraction(2), times=(0, 40)))
+    reference = clip_of(tmp_path / "square.mkv", Recipe(times=(0, 40)))
+    picture = build_clip(clip, reference).pictures[0]
+    assert (picture["width"], picture["height"]) == (128, 48)
+
+
 def test_absurd_pixels_are_shown_square() -> None:
     picture = np.zeros((20, 30, 3), np.uint8)
     assert square_pixels(picture, Fraction(1, 1000)) is picture

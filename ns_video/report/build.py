@@ -305,12 +305,17 @@ def _ms_ssim(first: Frame, second: Frame) -> float | None:
         return float(ms_ssim(_luma(first), _luma(second)))
 
 
+def _shown_like(reference: Frame, clip: Frame) -> Frame:
+    """The reference as wide and as turned as the clip, whatever its own file says: their samples are compared."""
+    return replace(reference, pixel_aspect=clip.pixel_aspect, rotation=clip.rotation)
+
+
 def _compared(clip: Path, reference: Path, sampler: Sampler) -> _Material:
     comparison = Comparison(clip, reference)
     found: list[_Compared] = []
     means, stride, number = FullMeansMeter(), 1, 0
     for number, pair in enumerate(comparison.pairs()):
-        sampler.observe(pair.clip, pair.reference)
+        sampler.observe(pair.clip, _shown_like(pair.reference, pair.clip))
         likeness = _ms_ssim(pair.clip, pair.reference) if number < _MS_SSIM_FRAMES else None
         means.add(pair.values, likeness)
         if number % stride == 0:
@@ -351,7 +356,7 @@ def _still(clip: Path, reference: Path | None, sampler: Sampler) -> _Material:
         raise InputError(f"{clip.name} is a picture, the reference {reference.name} is not", stage="compare")
     other = coded_like(read_still(reference)[0], frame)
     values = FullReferenceMeter(Fraction(25)).measure(frame, other)
-    sampler.observe(frame, other)
+    sampler.observe(frame, _shown_like(other, frame))
     entry = _Compared(0, 0, 0.0, 0, values, _ms_ssim(frame, other))
     means = FullMeansMeter()
     means.add(values, entry.ms_ssim)

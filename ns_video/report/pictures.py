@@ -30,6 +30,8 @@ TOTAL_BYTES = 3_000_000
 """All pictures of a report together, before base64 (which adds a third): the file stays under 5 MB."""
 _QUALITIES = (92, 80, 60)
 _LEAST_SIDE = 160
+_STRETCHED = 0.02
+"""Change of width / height that is no rounding."""
 _EDGE_LOST, _EDGE_GAINED, _EDGE_COMMON = (230, 90, 70), (70, 150, 240), (225, 225, 225)
 
 
@@ -73,9 +75,16 @@ def as_rgb(frame: Frame) -> Rgb:
     return np.ascontiguousarray(np.rint(np.clip(rgb, 0.0, 1.0) * 255.0).astype(np.uint8))
 
 
-def _as_shown(frame: Frame, source: Frame) -> Rgb:
-    """8-bit RGB as players show it, by the pixel aspect and rotation that `source` states."""
-    return upright(square_pixels(as_rgb(frame), source.pixel_aspect), source.rotation)
+def _as_shown(frame: Frame) -> Rgb:
+    """8-bit RGB as players show it."""
+    return upright(square_pixels(as_rgb(frame), frame.pixel_aspect), frame.rotation)
+
+
+def _larger(before: Rgb, after: Rgb) -> Rgb:
+    """The picture in whose size both are shown: that of the result where it was stretched."""
+    (height, width), (made_height, made_width) = before.shape[:2], after.shape[:2]
+    stretched = abs(width * made_height / (height * made_width) - 1) > _STRETCHED
+    return before if before.size > after.size and not stretched else after
 
 
 def _uri(data: bytes) -> str:
@@ -113,9 +122,9 @@ class PicturePacker:
         sample = chosen.scored.sample
         room = self._left / self._expected
         self._expected = max(1, self._expected - 1)
-        before = _as_shown(sample.before, sample.before)
-        after = None if sample.after is None else _as_shown(sample.after, sample.before)
-        shown = fitted(before if after is None or before.size > after.size else after, LONGEST)
+        before = _as_shown(sample.before)
+        after = None if sample.after is None else _as_shown(sample.after)
+        shown = fitted(before if after is None else _larger(before, after), LONGEST)
         height, width = shown.shape[:2]
         first = resized_to(before, height, width)
         spread = histograms(first)
