@@ -193,6 +193,10 @@ class Sampler:
         merged = {sample.index: sample for sample in (*self._even.values(), *self._firsts.values())}
         return tuple(merged[index] for index in sorted(merged))
 
+    def keeps(self, index: int) -> bool:
+        """Whether this frame is among the kept ones."""
+        return index in self._even or any(sample.index == index for sample in self._firsts.values())
+
     def observe(self, before: Frame, after: Frame | None = None) -> None:
         """See one frame; `after` is what became of it, where there is such a thing."""
         began = time.perf_counter()

@@ -119,6 +119,15 @@ def test_a_comparison_has_means_and_every_frame(clip: Path, reference: Path) -> 
     assert data["identical"] is False
 
 
+def test_every_scored_frame_of_a_thinned_comparison_is_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ns_video.report.build._MOST_FRAMES", 10)
+    path = write_clip(folder / "odd.mkv", [*TWO_SHOTS[1:], *TWO_SHOTS[:7]], qp="0")  # the second shot begins at frame 9
+    data = data_of(path, path)
+    scored = [frame["index"] for frame in data["frames"] if "ns_iqa" in frame]
+    assert 9 in scored and len(scored) == data["cost"]["frames_sampled"]
+    assert [frame["index"] for frame in data["frames"]] == sorted({*range(0, 26, 4), *scored})
+
+
 def test_equal_clips_are_said_to_be_equal_in_valid_json(reference: Path) -> None:
     data = data_of(reference, reference)
     assert data["identical"] is True and data["psnr_y"] is None and data["ssim"] == 1.0

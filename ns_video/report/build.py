@@ -66,7 +66,8 @@ _MS_SSIM_FRAMES = 600
 all libav filters together."""
 _LEAST_SSIM_SIDE = 11
 _MOST_FRAMES = 20_000
-"""Frames of a comparison listed one by one; of a longer clip every second, fourth, ... The means are of all frames."""
+"""Frames of a comparison listed one by one; of a longer clip every second, fourth, ... and the scored ones. The means
+are of all frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +311,11 @@ def _shown_like(reference: Frame, clip: Frame) -> Frame:
     return replace(reference, pixel_aspect=clip.pixel_aspect, rotation=clip.rotation)
 
 
+def _thinned(found: Sequence[_Compared], stride: int, sampler: Sampler) -> list[_Compared]:
+    """Every `stride`-th pair, and those that are scored."""
+    return [entry for entry in found if entry.number % stride == 0 or sampler.keeps(entry.number)]
+
+
 def _compared(clip: Path, reference: Path, sampler: Sampler) -> _Material:
     comparison = Comparison(clip, reference)
     found: list[_Compared] = []
@@ -318,12 +324,13 @@ def _compared(clip: Path, reference: Path, sampler: Sampler) -> _Material:
         sampler.observe(pair.clip, _shown_like(pair.reference, pair.clip))
         likeness = _ms_ssim(pair.clip, pair.reference) if number < _MS_SSIM_FRAMES else None
         means.add(pair.values, likeness)
-        if number % stride == 0:
+        if number % stride == 0 or sampler.keeps(number):
             entry = _Compared(number, pair.index, pair.clip.pts_seconds, len(sampler.shots) - 1, pair.values, likeness)
             found.append(entry)
         if len(found) > _MOST_FRAMES:
             stride *= 2
-            found = [entry for entry in found if entry.number % stride == 0]
+            found = _thinned(found, stride, sampler)
+    found = _thinned(found, stride, sampler)
     if number >= _MS_SSIM_FRAMES:
         kept = {entry.number: entry for entry in found}
         for sample in sampler.samples:
