@@ -33,7 +33,7 @@ from ns_video.media.animation import open_animation
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip, plane_views
 from ns_video.media.libav import open_input
 from ns_video.media.probe import choose_video
-from ns_video.media.swscale import swscale_matrix
+from ns_video.media.swscale import EXACT, swscale_matrix
 from ns_video.quality.temporal import mean_change
 from ns_video.quality.thumbnail import Thumbnail, thumbnail
 
@@ -146,6 +146,7 @@ def coded_like(reference: Frame, clip: Frame) -> Frame:
         return reference
     made = as_video_frame(reference).reformat(
         format=clip.format.name,
+        interpolation=EXACT,
         src_colorspace=matrices[0],
         dst_colorspace=matrices[1],
         src_color_range=spans[0],
