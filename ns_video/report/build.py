@@ -8,7 +8,6 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +44,7 @@ from ns_video.report.document import (
     StreamRow,
     TemporalEntry,
 )
-from ns_video.report.pictures import PicturePacker, choose
+from ns_video.report.pictures import PicturePacker, Shown, choose
 from ns_video.report.verdict import verdict
 from ns_video.score import LEAST_SCORED, Sample, Sampler, ScoredSample, Scorer, one_thread, score_samples, spread_order
 from ns_video.version import __version__
@@ -75,8 +74,7 @@ class Built:
     """A report and what its HTML shows."""
 
     report: Report
-    pictures: tuple[dict[str, Any], ...]
-    """Plain JSON values made by `PicturePacker.pack`."""
+    pictures: tuple[Shown, ...]
 
 
 def _temporal(sampler: Sampler) -> TemporalEntry:
@@ -126,10 +124,10 @@ def _entry(scored: ScoredSample, ahead: Ahead | None = None) -> FrameEntry:
     )
 
 
-def _pictures(scored: Sequence[ScoredSample], most: int, until: float | None) -> tuple[dict[str, Any], ...]:
+def _pictures(scored: Sequence[ScoredSample], most: int, until: float | None) -> tuple[Shown, ...]:
     chosen = choose(scored, most)
     packer = PicturePacker(len(chosen))
-    made: list[dict[str, Any]] = []
+    made: list[Shown] = []
     for item in chosen:
         if until is not None and len(made) >= _LEAST_PICTURES and time.perf_counter() > until:
             break
