@@ -237,6 +237,19 @@ def test_a_codec_after_a_pixel_step_gets_the_sides_that_it_can_halve(
     assert after.pix_fmt == pix_fmt and after.color == (1, 1, 1, 1)
 
 
+def test_full_range_becomes_limited_for_mpeg2_after_a_pixel_step(tmp_path: Path) -> None:
+    """Which has no tag for it: read as limited, full samples would be too contrasty."""
+    recipe = Recipe("ffv1", "yuv420p", options={}, color=(1, 2, 1, 1), fixed_rate=True)
+    source = write_clip(tmp_path / "source.mkv", recipe)
+    degrade_clip(source, tmp_path / "out.mkv", parse_spec("noise:sigma=0+mpeg2:q=2"))
+    lumas: list[np.ndarray] = []
+    for path in (source, tmp_path / "out.mkv"):
+        found = facts(path)
+        luma = np.frombuffer(found.samples[0][0], np.uint8).astype(float)
+        lumas.append(luma if found.color[1] == 2 else (luma - 16) * 255 / 219)
+    assert np.abs(lumas[1] - lumas[0]).mean() < 6
+
+
 @pytest.mark.parametrize("name", ["o.xyz", "o.webm", "o.wav"])
 def test_a_container_that_holds_no_such_clip_is_refused(name: str, uneven_clip: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError):

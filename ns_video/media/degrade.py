@@ -672,16 +672,19 @@ def _degrade_video_frame(frame: Any, steps: tuple[Step, ...], last: Step, seed: 
         )
         rgb = rgb[:height, :width]
     turned = source.is_rgb and not target.is_rgb
+    made_span = RANGE_LIMITED if turned or last.name == "mpeg2" else span  # MPEG-2 tells no range
     damaged = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(
         format=target.name,
         interpolation=EXACT,
         src_color_range=RANGE_FULL,
         dst_colorspace=matrix,
-        dst_color_range=RANGE_LIMITED if turned else span,
+        dst_color_range=made_span,
     )
     for tag in _COLOR_TAGS:
         setattr(damaged, tag, getattr(frame, tag))
     if turned:
-        damaged.colorspace, damaged.color_range = BT601, RANGE_LIMITED
+        damaged.colorspace = BT601
+    if made_span != span:
+        damaged.color_range = made_span
     damaged.pts, damaged.time_base = frame.pts, frame.time_base
     return damaged
