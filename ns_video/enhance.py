@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, cast
 
 import numpy as np
@@ -330,6 +331,8 @@ class Enhancer:
             self._count(entry.reason)
         else:
             result = self._finish(entry)
+        if self.options.size is not None and self.options.fit == "stretch":
+            result = dataclasses.replace(result, frame=dataclasses.replace(result.frame, pixel_aspect=Fraction(1)))
         entry.forget(result)
         return result
 

@@ -86,7 +86,7 @@ from ns_video.media.verify import (
 )
 from ns_video.places import check_places
 from ns_video.preset import DEINTERLACE, ENSEMBLES, Preset, load_preset
-from ns_video.record import Damage, ModelInfo, RunRecord, StageTimes
+from ns_video.record import PASSED_THROUGH, Damage, ModelInfo, RunRecord, StageTimes
 from ns_video.stage import EnhancedFrame, PassThrough, Stage
 from ns_video.version import __version__
 
@@ -533,16 +533,14 @@ class _Run:
             self.record.frames_passed_through += 1
             reason = out.reason or "it could not be restored"
             if len(self.record.damage) < 1000:
-                self.record.damage.append(Damage(out.frame.pts_seconds, f"a frame passed through unrestored: {reason}"))
+                self.record.damage.append(Damage(out.frame.pts_seconds, f"a frame {PASSED_THROUGH}: {reason}"))
 
     def _take_passed(self, journal: Journal) -> None:
         """What the run that is resumed could not restore is told by this one."""
         passed = sum(e.counts.get("passed_through", 0) for e in journal.entries.values())
         if passed:
             self.record.frames_passed_through += passed
-            self.record.damage.append(
-                Damage(None, f"{passed} frames passed through unrestored before the run was resumed")
-            )
+            self.record.damage.append(Damage(None, f"{passed} frames {PASSED_THROUGH} before the run was resumed"))
 
     def _take_damage(self, reader: ClipReader) -> None:
         self.record.damage += reader.damage
@@ -1133,7 +1131,14 @@ class _Run:
             try:
                 from ns_video.report import write_run_report
 
-                write_run_report(record, self.observer, self.options.report, device=self._device)  # pyright: ignore[reportArgumentType]
+                write_run_report(
+                    record,
+                    self.observer,  # pyright: ignore[reportArgumentType]
+                    self.options.report,
+                    source=None if self._start is not None else Path(self.source),  # what begins in a cut is its own
+                    output=self.target_path,
+                    device=self._device,
+                )
             except Exception as error:  # whatever scoring runs into: the output is there, whole and checked
                 said = error if isinstance(error, NsVideoError) else f"{type(error).__name__}: {error}"
                 record.warnings.append(f"the report failed, the output is whole: {printable(str(said))}")

@@ -7,6 +7,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+PASSED_THROUGH = "passed through unrestored"
+"""Says of a place that no damage of the input was there."""
+
 
 @dataclass(slots=True)
 class Damage:
@@ -14,6 +17,11 @@ class Damage:
 
     pts_seconds: float | None
     what: str
+
+    @property
+    def is_of_input(self) -> bool:
+        """The input was damaged there, not the run at a loss."""
+        return PASSED_THROUGH not in self.what
 
 
 @dataclass(slots=True)

@@ -34,7 +34,7 @@ DEFAULT_MEMORY_BYTES = 160 << 20
 """Bytes of kept frames at most: 25 pairs of 1080p 4:2:0 in 8 bit."""
 _LEAST_PAIRS = 4
 _LEAST_SHOT_FRAMES = 5
-"""A shot shorter than this is a flash, not a shot."""
+"""A cut sooner after the last one is none: where a flash began a shot, its end begins no other."""
 _MOST_SHOTS = 20_000
 _USUAL_FRAMES = 4.0
 """Frames over which the usual change is averaged."""
@@ -193,6 +193,10 @@ class Sampler:
         merged = {sample.index: sample for sample in (*self._even.values(), *self._firsts.values())}
         return tuple(merged[index] for index in sorted(merged))
 
+    def keeps(self, index: int) -> bool:
+        """Whether this frame is among the kept ones."""
+        return index in self._even or any(sample.index == index for sample in self._firsts.values())
+
     def observe(self, before: Frame, after: Frame | None = None) -> None:
         """See one frame; `after` is what became of it, where there is such a thing."""
         began = time.perf_counter()
@@ -242,7 +246,7 @@ class Sampler:
 
     def _keep(self, seen: _Seen, is_first: bool, before: Frame, after: Frame | None) -> None:
         pair_bytes = max(1, before.nbytes + (after.nbytes if after is not None else 0))
-        places = max(_LEAST_PAIRS, min(self._limit, self._memory_bytes // pair_bytes))
+        places = min(self._limit, max(_LEAST_PAIRS, self._memory_bytes // pair_bytes))
         wanted_even = seen.index % self._even_stride == 0
         wanted_first = is_first and seen.shot % self._first_stride == 0
         if not wanted_even and not wanted_first:

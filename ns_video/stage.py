@@ -11,7 +11,8 @@ from ns_video.frame import Frame
 
 @dataclass(frozen=True, slots=True)
 class EnhancedFrame:
-    """One frame after the stage. `frame` keeps everything of the input but its planes and size."""
+    """One frame after the stage. `frame` keeps everything of the input but its planes and size, and the shape of its
+    pixels where it was stretched."""
 
     frame: Frame
     passed_through: bool = False

@@ -6,6 +6,7 @@ Nothing here comes from `ns_video.media`: the facts that outputs are compared by
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -192,7 +193,8 @@ class Facts:
     color: tuple[int, int, int, int]
     aspect: Fraction
     display_matrix: tuple[int, ...]
-    mastering: bytes | None
+    mastering: tuple[Fraction, ...] | None
+    """Red, green, blue and white point (x, y each), least and most luminance."""
     light: bytes | None
     captions: tuple[bytes, ...]
     disposition: int
@@ -234,6 +236,16 @@ def planes_of(frame: av.VideoFrame) -> tuple[bytes, ...]:
 
 def _side(frame: av.VideoFrame, name: str) -> bytes | None:
     return next((bytes(d) for d in frame.side_data if d.type.name == name), None)
+
+
+def _mastering(frame: av.VideoFrame) -> tuple[Fraction, ...] | None:
+    """AVMasteringDisplayMetadata: ten rationals, and whether primaries and luminance are told."""
+    data = _side(frame, "MASTERING_DISPLAY_METADATA")
+    if data is None:
+        return None
+    *numbers, primaries, luminance = struct.unpack("<22i", data[:88])
+    assert primaries and luminance
+    return tuple(Fraction(*pair) for pair in zip(numbers[::2], numbers[1::2]))
 
 
 def facts(path: Path, *, restored: int = 0, **options: Any) -> Facts:
@@ -290,7 +302,7 @@ def facts(path: Path, *, restored: int = 0, **options: Any) -> Facts:
             ),
             aspect=Fraction(video.sample_aspect_ratio or 1) or Fraction(1),
             display_matrix=() if matrix is None else tuple(np.frombuffer(matrix, np.int32).tolist()),
-            mastering=_side(first, "MASTERING_DISPLAY_METADATA"),
+            mastering=_mastering(first),
             light=_side(first, "CONTENT_LIGHT_LEVEL"),
             captions=tuple(captions),
             disposition=int(video.disposition),

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import Command
-from material import Recipe, write_clip
+from material import Recipe, facts, write_clip
 from PIL import Image
 
 from ns_video.errors import InputError, UsageError
@@ -198,6 +198,56 @@ def test_a_clip_carries_the_codec_of_its_spec(uneven_clip: Path, tmp_path: Path)
         with av.open(str(tmp_path / "x.mkv")) as container:
             assert container.streams.video[0].codec_context.name == codec
             assert sum(1 for _ in container.decode(video=0)) == 4
+
+
+@pytest.mark.parametrize(
+    ("recipe", "slack"),
+    [
+        (Recipe("ffv1", "yuv444p", size=(65, 49), options={}), 1.5),
+        (Recipe("ffv1", "yuv420p10le", options={}, color=(9, 1, 9, 16)), 6.0),
+        (Recipe("ffv1", "yuv420p", options={}, color=(1, 2, 1, 1)), 3.0),
+        (Recipe("ffv1", "yuv422p", options={}), 3.0),
+        (Recipe("ffv1", "gray", options={}), 1.0),
+        (Recipe("ffv1", "bgr0", options={}), 0.0),
+    ],
+    ids=["odd sides", "BT.2020 in 10 bits", "full range", "untagged", "gray", "RGB"],
+)
+def test_a_pixel_step_changes_nothing_else(recipe: Recipe, slack: float, tmp_path: Path) -> None:
+    """Without noise only what 8-bit RGB rounds, clips and resamples is changed, `slack` steps in the mean."""
+    source = write_clip(tmp_path / "source.mkv", recipe)
+    degrade_clip(source, tmp_path / "out.mkv", parse_spec("noise:sigma=0"))
+    before, after = facts(source), facts(tmp_path / "out.mkv")
+    assert (after.pix_fmt, after.color, after.times) == (before.pix_fmt, before.color, before.times)
+    kind = np.uint16 if "10" in before.pix_fmt else np.uint8
+    for planes in zip(before.samples, after.samples):
+        for was, now in zip(*planes):
+            assert len(was) == len(now)
+            assert np.abs(np.frombuffer(now, kind).astype(float) - np.frombuffer(was, kind)).mean() <= slack
+
+
+@pytest.mark.parametrize(("pix_fmt", "size"), [("yuv444p", (65, 49)), ("yuv420p", (64, 48))])
+def test_a_codec_after_a_pixel_step_gets_the_sides_that_it_can_halve(
+    pix_fmt: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    source = write_clip(tmp_path / "source.mkv", Recipe("ffv1", pix_fmt, size=(65, 49), options={}, color=(1, 1, 1, 1)))
+    degrade_clip(source, tmp_path / "out.mkv", parse_spec("noise:sigma=3+h264:crf=30"))
+    with av.open(str(tmp_path / "out.mkv")) as clip:
+        assert (clip.streams.video[0].width, clip.streams.video[0].height) == size
+    after = facts(tmp_path / "out.mkv")
+    assert after.pix_fmt == pix_fmt and after.color == (1, 1, 1, 1)
+
+
+def test_full_range_becomes_limited_for_mpeg2_after_a_pixel_step(tmp_path: Path) -> None:
+    """Which has no tag for it: read as limited, full samples would be too contrasty."""
+    recipe = Recipe("ffv1", "yuv420p", options={}, color=(1, 2, 1, 1), fixed_rate=True)
+    source = write_clip(tmp_path / "source.mkv", recipe)
+    degrade_clip(source, tmp_path / "out.mkv", parse_spec("noise:sigma=0+mpeg2:q=2"))
+    lumas: list[np.ndarray] = []
+    for path in (source, tmp_path / "out.mkv"):
+        found = facts(path)
+        luma = np.frombuffer(found.samples[0][0], np.uint8).astype(float)
+        lumas.append(luma if found.color[1] == 2 else (luma - 16) * 255 / 219)
+    assert np.abs(lumas[1] - lumas[0]).mean() < 6
 
 
 @pytest.mark.parametrize("name", ["o.xyz", "o.webm", "o.wav"])

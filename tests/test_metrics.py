@@ -12,6 +12,8 @@ import av
 import cv2
 import numpy as np
 import pytest
+from material import Recipe
+from material import write_clip as recipe_clip
 
 from ns_video.errors import InputError
 from ns_video.frame import Frame
@@ -237,23 +239,51 @@ def test_every_kind_of_format_is_measured(folder: Path, fmt: str) -> None:
     assert filter_values(first_frame(clip)).entropy > 4
 
 
-def test_audio_offsets_are_those_that_were_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("pix_fmt", "color"),
+    [("yuv444p", (6, 2, 6, 6)), ("yuv444p", (1, 1, 6, 6)), ("yuv444p10le", (1, 2, 6, 6)), ("bgr0", None)],
+    ids=["full range", "BT.709", "10 bits, both", "RGB"],
+)
+def test_a_reference_coded_otherwise_is_the_same_picture(
+    tmp_path: Path, pix_fmt: str, color: tuple[int, int, int, int] | None
+) -> None:
+    clip = recipe_clip(tmp_path / "clip.mkv", Recipe("ffv1", "yuv444p", options={}, color=(6, 1, 6, 6)))
+    other = recipe_clip(tmp_path / "other.mkv", Recipe("ffv1", pix_fmt, options={}, color=color))
+    for pair in Comparison(clip, other).pairs():
+        assert (pair.values.psnr_y or 0) > 44 and (pair.values.psnr_u or 0) > 36  # 28.6 where it is only called so
+        assert float(np.abs(pair.reference.planes[0].astype(float) - pair.clip.planes[0]).max()) <= 4
+        assert pair.reference.format == pair.clip.format
+
+
+def test_untagged_samples_are_compared_as_they_are(tmp_path: Path) -> None:
+    """The tags of a clip that went through y4m are gone, its samples are the same."""
+    tagged = recipe_clip(tmp_path / "tagged.mkv", Recipe("ffv1", "yuv420p", options={}, color=(1, 1, 1, 1)))
+    untagged = tmp_path / "untagged.y4m"
+    ffmpeg("-i", str(tagged), "-f", "yuv4mpegpipe", str(untagged))
+    assert all(pair.values.psnr_rgb == float("inf") for pair in Comparison(untagged, tagged).pairs())
+
+
+@pytest.mark.parametrize("restored", [0, 1])
+def test_audio_offsets_are_those_that_were_written(tmp_path: Path, restored: int) -> None:
+    """Beside the video that is marked default; the other one begins 1 s later."""
     path = tmp_path / "sound.mkv"
     with av.open(str(path), "w") as container:
-        video = container.add_stream("ffv1", rate=25)
-        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+        videos = [container.add_stream("ffv1", rate=25) for _ in range(2)]
+        for number, video in enumerate(videos):
+            video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+            video.disposition = av.stream.Disposition.default if number == restored else 0
         audio = container.add_stream("pcm_s16le", rate=8000, layout="mono")
         for number in range(25):
-            frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24").reformat(
-                format="yuv420p"
-            )
-            frame.pts, frame.time_base = number, Fraction(1, 25)
-            container.mux(video.encode(frame))
+            picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+            for place, video in enumerate(videos):
+                frame = picture.reformat(format="yuv420p")
+                frame.pts, frame.time_base = number + (0 if place == restored else 25), Fraction(1, 25)
+                container.mux(video.encode(frame))
             sound = av.AudioFrame.from_ndarray(np.zeros((1, 320), np.int16), format="s16", layout="mono")
             sound.sample_rate, sound.pts, sound.time_base = 8000, 320 * number + 2000, Fraction(1, 8000)
             container.mux(audio.encode(sound))
-        container.mux(video.encode(None))
-        container.mux(audio.encode(None))
+        for stream in (*videos, audio):
+            container.mux(stream.encode(None))
     (found,) = audio_offsets(path)
     assert found.start_seconds == pytest.approx(0.25, abs=0.002)
     assert found.end_seconds == pytest.approx(0.25, abs=0.045)

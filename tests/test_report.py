@@ -15,11 +15,15 @@ import av
 import cv2
 import numpy as np
 import pytest
+from material import Recipe
+from material import write_clip as clip_of
 
+from ns_video.enhance import Enhancer
 from ns_video.errors import InputError
 from ns_video.frame import ColorInfo
 from ns_video.media.metrics import frames_as_coded
 from ns_video.media.report_pictures import square_pixels
+from ns_video.pipeline import restore
 from ns_video.quality.tone import HLG, PQ, is_hdr, to_sdr
 from ns_video.record import Damage, ModelInfo, RunRecord, StreamAction
 from ns_video.report import build_clip, build_run, json_text, to_json, write_csv, write_index, write_report
@@ -115,11 +119,34 @@ def test_a_comparison_has_means_and_every_frame(clip: Path, reference: Path) -> 
     assert data["identical"] is False
 
 
+def test_every_scored_frame_of_a_thinned_comparison_is_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ns_video.report.build._MOST_FRAMES", 10)
+    path = write_clip(folder / "odd.mkv", [*TWO_SHOTS[1:], *TWO_SHOTS[:7]], qp="0")  # the second shot begins at frame 9
+    data = data_of(path, path)
+    scored = [frame["index"] for frame in data["frames"] if "ns_iqa" in frame]
+    assert 9 in scored and len(scored) == data["cost"]["frames_sampled"]
+    assert [frame["index"] for frame in data["frames"]] == sorted({*range(0, 26, 4), *scored})
+
+
 def test_equal_clips_are_said_to_be_equal_in_valid_json(reference: Path) -> None:
     data = data_of(reference, reference)
     assert data["identical"] is True and data["psnr_y"] is None and data["ssim"] == 1.0
     assert all(frame["identical"] for frame in data["frames"])
     assert "same luma samples" in " ".join(sentence["text"] for sentence in data["verdict"])
+
+
+def test_a_frame_whose_chroma_differs_is_not_identical(folder: Path, reference: Path) -> None:
+    pale = folder / "pale.mkv"
+    with av.open(str(reference)) as clip, av.open(str(pale), "w") as out:
+        stream = out.add_stream("ffv1", rate=25, width=WIDTH, height=HEIGHT)
+        for _, frame in zip(range(2), clip.decode(video=0)):
+            np.frombuffer(frame.planes[2], np.uint8)[:] = 128
+            frame.pict_type = 0
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    for frame in data_of(pale, reference)["frames"]:
+        assert frame["psnr_y"] is frame["psnr_u"] is None and frame["psnr_v"] < 40
+        assert frame["identical"] is False
 
 
 def test_a_ten_bit_clip_is_compared_in_ten_bits(folder: Path) -> None:
@@ -170,7 +197,7 @@ def test_pictures_stand_upright(rotated_clip: Path) -> None:
     picture = build_clip(rotated_clip).pictures[0]
     with av.open(str(rotated_clip)) as container:
         stream = container.streams.video[0]
-        assert (picture["width"], picture["height"]) == (stream.height, stream.width)
+        assert (picture.width, picture.height) == (stream.height, stream.width)
 
 
 def test_pictures_are_as_wide_as_their_pixels(sar_clip: Path) -> None:
@@ -178,8 +205,27 @@ def test_pictures_are_as_wide_as_their_pixels(sar_clip: Path) -> None:
     with av.open(str(sar_clip)) as container:
         stream = container.streams.video[0]
         assert stream.sample_aspect_ratio == Fraction(16, 11)
-        assert (picture["width"], picture["height"]) == (round(stream.width * 16 / 11), stream.height)
-        assert picture["source_size"] == f"{stream.width}×{stream.height}"
+        assert (picture.width, picture.height) == (round(stream.width * 16 / 11), stream.height)
+        assert picture.source_size == f"{stream.width}×{stream.height}"
+
+
+@pytest.mark.parametrize("size", [(80, 60), (64, 48)])
+def test_a_stretched_picture_is_shown_with_square_pixels(tmp_path: Path, size: tuple[int, int]) -> None:
+    source = clip_of(tmp_path / "wide.mkv", Recipe(aspect=Fraction(2), times=(0, 40)))
+    page, target = tmp_path / "out.html", tmp_path / "out.mkv"
+    restore(source, target, model="identity", size=size, fit="stretch", report=page)
+    with av.open(str(target)) as clip:
+        assert clip.streams.video[0].sample_aspect_ratio in (None, 1)
+    pictures = re.search(r'id="report-pictures">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert pictures
+    assert all((picture["width"], picture["height"]) == size for picture in json.loads(pictures[1]))
+
+
+def test_a_reference_is_shown_as_its_clip(tmp_path: Path) -> None:
+    clip = clip_of(tmp_path / "wide.mkv", Recipe(aspect=Fraction(2), times=(0, 40)))
+    reference = clip_of(tmp_path / "square.mkv", Recipe(times=(0, 40)))
+    picture = build_clip(clip, reference).pictures[0]
+    assert (picture.width, picture.height) == (128, 48)
 
 
 def test_absurd_pixels_are_shown_square() -> None:
@@ -292,6 +338,70 @@ def test_files_are_written_whole_and_csv_holds_every_frame(tmp_path: Path, clip:
     assert len(rows) == 2 * SHOT
     assert float(rows[7]["psnr_y"]) == data["frames"][7]["psnr_y"]
     assert float(rows[0]["ns_iqa"]) == data["frames"][0]["ns_iqa"]
+
+
+def delayed(source: Path, path: Path, streams: list[int], late: Fraction) -> Path:
+    """The clip again, `late` seconds later in these streams, whose packets are in order."""
+    with av.open(str(source)) as clip, av.open(str(path), "w") as out:
+        made = {stream.index: out.add_stream_from_template(stream) for stream in clip.streams}
+        for stream in clip.streams:
+            made[stream.index].disposition = int(stream.disposition)
+        for packet in clip.demux():
+            if packet.size:
+                if packet.stream_index in streams:
+                    packet.pts = packet.dts = packet.pts + int(late / packet.time_base)
+                packet.stream = made[packet.stream_index]
+                out.mux(packet)
+    return path
+
+
+def sound_said(source: Path, target: Path, **options: Any) -> tuple[list[tuple[float, float | None]], str]:
+    """(begin of sound after, before) of a run's streams, and its verdict."""
+    restore(source, target, model="identity", report=target.with_suffix(".html"), **options)
+    data = json.loads(target.with_suffix(".json").read_text())
+    starts = [(row["start_seconds"], row["before"] and row["before"]["start_seconds"]) for row in data["audio_offsets"]]
+    return starts, " ".join(sentence["text"] for sentence in data["verdict"])
+
+
+def test_sound_is_compared_with_the_stream_that_it_was(tmp_path: Path) -> None:
+    """MPEG-TS takes no FLAC: the output's first sound is the input's second."""
+    straight = clip_of(tmp_path / "straight.mkv", Recipe(audio=(("flac", "eng"), ("mp2", "deu"))))
+    source = delayed(straight, tmp_path / "late.mkv", [2], Fraction(1))
+    starts, said = sound_said(source, tmp_path / "out.ts")
+    ((after, before),) = starts
+    assert after == pytest.approx(before, abs=0.005) and after == pytest.approx(1, abs=0.05)
+    assert "Audio" not in said
+
+
+def test_frames_that_could_not_be_restored_are_no_damage_of_the_input(
+    plain_clip: Path, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(Enhancer, "_restored", fail)
+    page = tmp_path / "out.html"
+    record = restore(plain_clip, tmp_path / "out.mkv", model=str(small_model), device="cpu", report=page)
+    assert record.frames_passed_through == record.frames_in > 0 and record.exit_code == 3
+    said = [sentence["text"] for sentence in json.loads(page.with_suffix(".json").read_text())["verdict"]]
+    assert f"{record.frames_in} frames were passed through unrestored." in said
+    assert not any("damaged in" in text for text in said)
+
+
+def test_names_with_odd_characters_are_opened_as_they_are(tmp_path: Path) -> None:
+    source = clip_of(tmp_path / "new\nline.mkv", Recipe(audio=(("mp2", "eng"),)))
+    starts, _ = sound_said(source, tmp_path / "b\tell.mkv")
+    ((after, before),) = starts
+    assert after == before
+
+
+def test_a_cut_has_no_place_where_its_sound_was(tmp_path: Path) -> None:
+    straight = clip_of(tmp_path / "straight.mkv", Recipe(audio=(("mp2", "eng"),), times=tuple(range(0, 2000, 40))))
+    source = delayed(straight, tmp_path / "late.mkv", [1], Fraction(1))
+    starts, said = sound_said(source, tmp_path / "out.mkv", start=0.5)
+    ((after, before),) = starts
+    assert after == pytest.approx(0.5, abs=0.05) and before is None
+    assert "Audio" not in said
 
 
 def test_the_index_lists_reports_with_relative_links(tmp_path: Path, clip: Path, reference: Path) -> None:

@@ -50,7 +50,7 @@ def test_cuts_are_found_and_pans_are_none() -> None:
     assert [shot.pts_seconds for shot in sampler.shots] == [number / 25 for number in firsts]
 
 
-def test_a_fade_is_no_cut_and_a_flash_no_shot() -> None:
+def test_a_fade_is_no_cut_and_the_end_of_a_flash_none() -> None:
     fading = Sampler()
     for number in range(40):
         fading.observe(frame((scene(1) * (1 - number / 50)).astype(np.uint8), number))
@@ -58,7 +58,7 @@ def test_a_fade_is_no_cut_and_a_flash_no_shot() -> None:
     flashed = Sampler()
     for number in range(40):
         flashed.observe(frame(np.full((HEIGHT, WIDTH), 250, np.uint8) if number == 20 else scene(1), number))
-    assert len(flashed.shots) <= 2
+    assert [shot.first_index for shot in flashed.shots] == [0, 20]
 
 
 def test_first_frames_of_shots_are_sampled_and_the_rest_lies_evenly() -> None:
@@ -81,12 +81,12 @@ def test_a_short_clip_and_a_still_are_sampled_whole() -> None:
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.integers(6, 40), min_size=1, max_size=12), st.integers(4, 30))
+@given(st.lists(st.integers(6, 40), min_size=1, max_size=12), st.integers(2, 30))
 def test_never_more_than_the_limit_and_never_few(lengths: list[int], limit: int) -> None:
     sampler = Sampler(limit=limit)
     run(lengths, sampler)
     kept = len(sampler.samples)
-    assert kept <= max(limit, 4)
+    assert kept <= limit
     assert kept >= min(sum(lengths), limit) // 3
     assert kept == len({sample.index for sample in sampler.samples})
 

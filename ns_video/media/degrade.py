@@ -24,13 +24,23 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.codec.codec import Codec, find_best_pix_fmt_of_list
 
 from ns_video.errors import InputError, OutputError, UsageError
-from ns_video.frame import JpegTables
+from ns_video.frame import (
+    RANGE_FULL,
+    RANGE_LIMITED,
+    ColorInfo,
+    JpegTables,
+    effective_matrix,
+    is_full_range,
+)
 from ns_video.jpeg_tables import SUBSAMPLINGS, ijg_tables
 from ns_video.media.encode import format_for
 from ns_video.media.libav import file_url, open_input
 from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg
+from ns_video.media.probe import pixel_format
+from ns_video.media.swscale import BT601, EXACT, swscale_matrix
 
 Generator = np.random.Generator
 Value = float | str
@@ -86,11 +96,6 @@ class Degradation:
 
     def __str__(self) -> str:
         return "+".join(str(step) for step in self.steps)
-
-    @property
-    def needs_clip(self) -> bool:
-        """True where a video codec is among the steps."""
-        return any(step.is_codec for step in self.steps)
 
     @property
     def scale(self) -> int:
@@ -534,6 +539,11 @@ _MPEG2_RATES = tuple(
 )
 """frame_rate_code of ISO/IEC 13818-2, table 6-4."""
 _LOSSLESS = ("ffv1", {"level": "3"})
+_COLOR_TAGS = ("colorspace", "color_range", "color_primaries", "color_trc")
+
+
+def _encoder(last: Step) -> str:
+    return _CODECS[last.name].encoder if last.is_codec else _LOSSLESS[0]
 
 
 def degrade_clip(
@@ -542,9 +552,10 @@ def degrade_clip(
     """Damages the first video stream of a clip into a new file (Matroska or whatever the suffix says).
 
     A SPEC that ends in a codec leaves that codec's bitstream in the file, so that a decoder finds its quantisers; any
-    other is stored losslessly (FFV1). Codecs get the decoded planes untouched (no RGB between) unless a pixel step
-    comes before. Timestamps are kept (MPEG-2 knows only constant standard rates: there the nearest is taken, frame by
-    frame). `max_frames` 0 means all.
+    other is stored losslessly (FFV1), with the pixel format and colour tags of the source. Codecs get the decoded
+    planes untouched (no RGB between) unless a pixel step comes before: those work in 8-bit RGB, without alpha.
+    Timestamps are kept (MPEG-2 knows only constant standard rates: there the nearest is taken, frame by frame).
+    `max_frames` 0 means all.
 
     Raises:
         InputError: the source can't be opened or has no video; OutputError: the output can't be written;
@@ -584,15 +595,14 @@ def _write_clip(
         stream: Any = None
         for frame in reader.decode(video):
             if pixel_steps:
-                frame = _degrade_video_frame(frame, pixel_steps, seed, count)
+                frame = _degrade_video_frame(frame, pixel_steps, last, seed, count)
             elif frame.format.name != "yuv420p" and last.name == "mpeg2":
                 frame = _reformatted(frame, "yuv420p")
             if last.name == "mpeg2":
                 frame.pts, frame.time_base = count, 1 / rate
             if stream is None:
-                encoder = _CODECS[last.name].encoder if last.is_codec else _LOSSLESS[0]
                 try:
-                    stream = writer.add_stream(encoder, rate=rate)
+                    stream = writer.add_stream(_encoder(last), rate=rate)
                 except ValueError as error:
                     raise UsageError(f"{error}", remedy="give OUTPUT the suffix .mkv") from error
                 stream.codec_context.time_base = frame.time_base
@@ -601,8 +611,8 @@ def _write_clip(
                 else:
                     stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, frame.format.name
                     stream.options = dict(_LOSSLESS[1])
-                for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):
-                    setattr(stream.codec_context, tag, getattr(frame, tag, getattr(video.codec_context, tag)))
+                for tag in _COLOR_TAGS:
+                    setattr(stream.codec_context, tag, getattr(frame, tag))
             frame.pict_type = 0  # the source's choice of frame types must not bind this encoder
             for packet in stream.encode(frame):
                 payload += packet.size
@@ -624,14 +634,57 @@ def _reformatted(frame: Any, pixel_format: str) -> Any:
     return changed
 
 
-def _degrade_video_frame(frame: Any, steps: tuple[Step, ...], seed: int, number: int) -> Any:
-    """Pixel steps on a decoded frame, by way of RGB; back in 4:2:0 for a codec, or as RGB planes for FFV1."""
-    rgb: Rgb = _uint8(frame.reformat(format="rgb24").to_ndarray())
+def _target_format(last: Step, name: str) -> str:
+    """The pixel format for frames after pixel steps: their own, or the nearest that the encoder takes.
+
+    4:2:0 for MPEG-2, and never with alpha: no step knows of it.
+    """
+    if last.name == "mpeg2":
+        return "yuv420p"
+    formats = Codec(_encoder(last), "w").video_formats or []
+    opaque = [known for known in formats if not any(c.is_alpha for c in known.components)]
+    best, _ = find_best_pix_fmt_of_list(opaque, name)
+    return name if best is None else best.name
+
+
+def _degrade_video_frame(frame: Any, steps: tuple[Step, ...], last: Step, seed: int, number: int) -> Any:
+    """Pixel steps on a decoded frame, by way of 8-bit RGB and back to its own format, matrix, range and tags.
+
+    For a codec odd sides lose a row or column where its pixel format halves them.
+    """
+    color = ColorInfo(matrix=int(frame.colorspace), range=int(frame.color_range))
+    source, target = (pixel_format(name) for name in (frame.format.name, _target_format(last, frame.format.name)))
+    matrix = BT601 if source.is_rgb else swscale_matrix(effective_matrix(color, frame.width, frame.height))
+    span = RANGE_FULL if is_full_range(source, color) else RANGE_LIMITED
+    plain = frame.reformat(
+        format="rgb24",
+        interpolation=EXACT,
+        src_colorspace=matrix,
+        src_color_range=span,
+        dst_color_range=RANGE_FULL,
+    )
+    rgb: Rgb = _uint8(plain.to_ndarray())
     for index, step in enumerate(steps):
         rgb = _PIXEL_STEPS[step.name](rgb, step, _generator(seed, number, index)).rgb
-    rgb = rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2]
+    if last.is_codec:
+        height, width = (
+            side >> shift << shift for side, shift in zip(rgb.shape, (target.chroma_shift_y, target.chroma_shift_x))
+        )
+        rgb = rgb[:height, :width]
+    turned = source.is_rgb and not target.is_rgb
+    made_span = RANGE_LIMITED if turned or last.name == "mpeg2" else span  # MPEG-2 tells no range
     damaged = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(
-        format="yuv420p", dst_colorspace=frame.colorspace if frame.colorspace in (1, 5, 6) else "itu709"
+        format=target.name,
+        interpolation=EXACT,
+        src_color_range=RANGE_FULL,
+        dst_colorspace=matrix,
+        dst_color_range=made_span,
     )
+    for tag in _COLOR_TAGS:
+        setattr(damaged, tag, getattr(frame, tag))
+    if turned:
+        damaged.colorspace = BT601
+    if made_span != span:
+        damaged.color_range = made_span
     damaged.pts, damaged.time_base = frame.pts, frame.time_base
     return damaged

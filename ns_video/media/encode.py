@@ -34,6 +34,7 @@ from ns_video.frame import (
 )
 from ns_video.media.decode import planar_name, plane_views
 from ns_video.media.probe import VideoInfo, pixel_format
+from ns_video.media.swscale import swscale_matrix
 from ns_video.media.versions import hardware_encoder_works
 
 # Container formats by file name where libav's own guess is another one, or none.
@@ -153,7 +154,6 @@ _HARDWARE_APIS = ("nvenc", "qsv", "amf", "videotoolbox", "mf")
 _SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9", "mpeg2": "mpeg2video"}
 _NVENC_CQ = 19
 _BT601 = 5
-_SWSCALE_MATRICES = {6: _BT601, MATRIX_YCGCO: _BT601, 10: 9}  # H.273 numbers that libswscale takes under others
 CHROMA_LEFT = 1  # libav's AVChromaLocation; what players take for granted
 _CHROMA_POSITION_ENCODERS = frozenset({"libx264", "libx265"})
 _ON_DEVICES = frozenset({"cuda", "qsv", "vaapi", "d3d11", "d3d12", "dxva2_vld", "videotoolbox_vld", "amf", "vulkan"})
@@ -837,8 +837,7 @@ class FrameEncoder:
             matrix = _BT601
         else:
             seen: Any = frame.carrier or frame  # untagged clips go by the size they came in
-            matrix = effective_matrix(frame.color, seen.width, seen.height)
-            matrix = _SWSCALE_MATRICES.get(matrix, matrix)
+            matrix = swscale_matrix(effective_matrix(frame.color, seen.width, seen.height))
         made = picture.reformat(
             format=self._plan.pix_fmt,
             interpolation="BICUBIC",

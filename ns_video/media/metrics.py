@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,20 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 
 from ns_video.errors import InputError
-from ns_video.frame import Frame
+from ns_video.frame import (
+    RANGE_FULL,
+    RANGE_LIMITED,
+    UNSPECIFIED,
+    ColorInfo,
+    Frame,
+    effective_matrix,
+    is_full_range,
+)
 from ns_video.media.animation import open_animation
-from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
+from ns_video.media.decode import ClipReader, DecodeOptions, open_clip, plane_views
 from ns_video.media.libav import open_input
+from ns_video.media.probe import choose_video
+from ns_video.media.swscale import EXACT, swscale_matrix
 from ns_video.quality.temporal import mean_change
 from ns_video.quality.thumbnail import Thumbnail, thumbnail
 
@@ -84,6 +94,7 @@ class Pair:
     index: int
     clip: Frame
     reference: Frame
+    """`coded_like` the clip's."""
     values: FullReference
 
 
@@ -112,21 +123,37 @@ class AudioOffset:
 def as_video_frame(frame: Frame) -> VideoFrame:
     """A libav frame with the samples of `frame`, on memory of its own."""
     made = VideoFrame(frame.width, frame.height, frame.format.name)
-    planes = list(frame.planes)
-    if frame.format.is_rgb and len(planes) >= 3:
-        planes[:3] = [planes[1], planes[2], planes[0]]
-    for plane, samples in zip(made.planes, planes):
-        raw = np.ascontiguousarray(samples).view(np.uint8)
-        memory: Any = plane
-        target = np.frombuffer(memory, np.uint8)[: plane.line_size * plane.height].reshape(
-            plane.height, plane.line_size
-        )
-        target[:, : raw.shape[1]] = raw
+    for view, samples in zip(plane_views(made, frame.format), frame.planes):
+        np.copyto(view, samples)
     if frame.color.range:
         made.color_range = frame.color.range
     made.colorspace = frame.color.matrix
     made.pts, made.time_base = 0, Fraction(1, 25)
     return made
+
+
+def coded_like(reference: Frame, clip: Frame) -> Frame:
+    """`reference` in the pixel format, range and matrix of `clip`; itself where it has them.
+
+    libav converts. A side that states no matrix has the other's; two that state none go by their size, as players do.
+    """
+    both = (reference, clip)
+    told = [f.color.matrix for f in both if not f.format.is_rgb and f.color.matrix != UNSPECIFIED] or [UNSPECIFIED]
+    sources = (ColorInfo(told[0]), ColorInfo(told[-1]))
+    matrices = [swscale_matrix(effective_matrix(c, f.width, f.height)) for c, f in zip(sources, both)]
+    spans = [RANGE_FULL if is_full_range(f.format, f.color) else RANGE_LIMITED for f in both]
+    if reference.format == clip.format and matrices[0] == matrices[1] and spans[0] == spans[1]:
+        return reference
+    made = as_video_frame(reference).reformat(
+        format=clip.format.name,
+        interpolation=EXACT,
+        src_colorspace=matrices[0],
+        dst_colorspace=matrices[1],
+        src_color_range=spans[0],
+        dst_color_range=spans[1],
+    )
+    color = replace(clip.color, primaries=reference.color.primaries, transfer=reference.color.transfer)
+    return replace(reference, planes=plane_views(made, clip.format), format=clip.format, color=color, carrier=made)
 
 
 def _source(graph: Graph, frame: VideoFrame, rate: Fraction) -> Any:
@@ -175,8 +202,8 @@ def filter_values(frame: Frame) -> FilterValues:
 class FullReferenceMeter:
     """Measures pairs of frames in order, through one libav graph.
 
-    All frames have the geometry and pixel format of the first; a reference in another pixel format is converted to the
-    clip's by libav. Raises InputError where the sizes differ.
+    All frames have the geometry and pixel format of the first; a reference coded otherwise has to be made `coded_like`
+    its clip. Raises InputError where the sizes differ.
     """
 
     def __init__(self, rate: Fraction) -> None:
@@ -195,8 +222,6 @@ class FullReferenceMeter:
                 remedy="give a reference of the clip's size",
             )
         first, second = as_video_frame(clip), as_video_frame(reference)
-        if second.format.name != first.format.name:
-            second = second.reformat(format=first.format.name, dst_color_range=int(first.color_range) or None)
         second.color_range, second.colorspace = first.color_range, first.colorspace
         if self._graph is None:
             self._build(first)
@@ -266,7 +291,7 @@ def pooled_psnr(values: list[float]) -> float:
 
 
 class Comparison:
-    """A clip against its reference, in one walk through both. `pairs()` once, then `alignment` and `damage`.
+    """A clip against its reference, in one walk through both. `pairs()` once, then `alignment` and `clip_reader`.
 
     Frames are paired by presentation time. Where the reference shows the same pictures at other times as a whole, the
     offset is found from the first seconds and undone; a frame without partner is counted and left out of everything.
@@ -290,6 +315,7 @@ class Comparison:
             for index, first, second in self._matched(clip.frames(), reference.frames(), counts):
                 if first is not None and second is not None:
                     matched += 1
+                    second = coded_like(second, first)
                     yield Pair(index, first, second, meter.measure(first, second))
                 elif first is not None and len(lonely) < 3:
                     lonely.append(first.pts_seconds or 0.0)
@@ -388,18 +414,19 @@ def _find_offset(clip_path: Path, reference_path: Path) -> float:
 
 
 def audio_offsets(path: Path) -> tuple[AudioOffset, ...]:
-    """Where each audio stream begins and ends relative to the video stream, from its packets' times.
+    """Where each audio stream begins and ends relative to the video stream that is restored, from its packets' times.
 
-    Reads the container through once without decoding. Empty where there is no video or no audio.
+    Reads the container through once without decoding. Empty where there is no audio. Raises InputError where there is
+    no video.
     """
     spans: dict[int, tuple[float, float]] = {}
     with open_input(path) as container:
-        video = [s.index for s in container.streams.video]
+        video = choose_video(container).index
         audio = [s.index for s in container.streams.audio]
-        if not video or not audio:
+        if not audio:
             return ()
         try:
-            for packet in container.demux(*(container.streams[i] for i in (video[0], *audio))):
+            for packet in container.demux(*(container.streams[i] for i in (video, *audio))):
                 if packet.pts is None or not packet.size:
                     continue
                 begin = float(packet.pts * packet.time_base)
@@ -410,9 +437,9 @@ def audio_offsets(path: Path) -> tuple[AudioOffset, ...]:
                 )
         except (av.FFmpegError, OSError):
             pass  # a damaged tail: the spans seen so far are the answer
-    if video[0] not in spans:
+    if video not in spans:
         return ()
-    start, end = spans[video[0]]
+    start, end = spans[video]
     return tuple(
         AudioOffset(index, spans[index][0] - start, spans[index][1] - end) for index in audio if index in spans
     )

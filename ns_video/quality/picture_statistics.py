@@ -19,7 +19,6 @@ LEAST_SIDE = 64
 """Smallest side, in px, on which the numbers mean something."""
 
 _LAGS = (2, 3, 4, 5, 6, 7, 8, 16)
-_BANDS = 6
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 

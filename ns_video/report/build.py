@@ -8,7 +8,6 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +16,13 @@ from ns_video.errors import InputError
 from ns_video.frame import Frame
 from ns_video.media.metrics import (
     Alignment,
+    AudioOffset,
     Comparison,
     FilterValues,
     FullReference,
     FullReferenceMeter,
     audio_offsets,
+    coded_like,
     filter_values,
     frames_as_coded,
 )
@@ -43,7 +44,7 @@ from ns_video.report.document import (
     StreamRow,
     TemporalEntry,
 )
-from ns_video.report.pictures import PicturePacker, choose
+from ns_video.report.pictures import PicturePacker, Shown, choose
 from ns_video.report.verdict import verdict
 from ns_video.score import LEAST_SCORED, Sample, Sampler, ScoredSample, Scorer, one_thread, score_samples, spread_order
 from ns_video.version import __version__
@@ -64,7 +65,8 @@ _MS_SSIM_FRAMES = 600
 all libav filters together."""
 _LEAST_SSIM_SIDE = 11
 _MOST_FRAMES = 20_000
-"""Frames of a comparison listed one by one; of a longer clip every second, fourth, ... The means are of all frames."""
+"""Frames of a comparison listed one by one; of a longer clip every second, fourth, ... and the scored ones. The means
+are of all frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,7 @@ class Built:
     """A report and what its HTML shows."""
 
     report: Report
-    pictures: tuple[dict[str, Any], ...]
-    """Plain JSON values made by `PicturePacker.pack`."""
+    pictures: tuple[Shown, ...]
 
 
 def _temporal(sampler: Sampler) -> TemporalEntry:
@@ -123,10 +124,10 @@ def _entry(scored: ScoredSample, ahead: Ahead | None = None) -> FrameEntry:
     )
 
 
-def _pictures(scored: Sequence[ScoredSample], most: int, until: float | None) -> tuple[dict[str, Any], ...]:
+def _pictures(scored: Sequence[ScoredSample], most: int, until: float | None) -> tuple[Shown, ...]:
     chosen = choose(scored, most)
     packer = PicturePacker(len(chosen))
-    made: list[dict[str, Any]] = []
+    made: list[Shown] = []
     for item in chosen:
         if until is not None and len(made) >= _LEAST_PICTURES and time.perf_counter() > until:
             break
@@ -135,8 +136,18 @@ def _pictures(scored: Sequence[ScoredSample], most: int, until: float | None) ->
 
 
 @one_thread()
-def build_run(record: RunRecord, sampler: Sampler, *, device: str = "cpu") -> Built:
+def build_run(
+    record: RunRecord,
+    sampler: Sampler,
+    *,
+    source: Path | None = None,
+    output: Path | None = None,
+    device: str = "cpu",
+) -> Built:
     """The report of a finished run, from the frames its sampler kept.
+
+    `output` is measured for where its sound lies beside the picture, `source` for where it lay; the record has no paths
+    but names as they are shown. Without `source` (of a cut, say) nothing is said of what moved.
 
     Takes at most RUN_SHARE of `record.seconds`, the sampler's own time included, beyond three scored frames and one
     picture, which are made in any case.
@@ -151,12 +162,7 @@ def build_run(record: RunRecord, sampler: Sampler, *, device: str = "cpu") -> Bu
         scored = score_samples(samples, scorer, budget_seconds=max(0.0, left * _SCORING_SHARE))
         entries = tuple(_entry(item, ahead) for item in scored)
     pictures = _pictures(scored, _MOST_PICTURES, began + allowed)
-    before = {offset.stream_index: offset for offset in _audio(record.input)}
-    places = list(before.values())
-    audio = tuple(
-        AudioEntry(offset, places[number] if number < len(places) else None)
-        for number, offset in enumerate(_audio(record.output))
-    )
+    audio = _moved_audio(record, _audio(source), _audio(output))
     spent = time.perf_counter() - began + sampler.seconds
     report = Report(
         kind=RUN,
@@ -176,14 +182,23 @@ def build_run(record: RunRecord, sampler: Sampler, *, device: str = "cpu") -> Bu
     return Built(replace(report, verdict=verdict(report)), pictures)
 
 
-def _audio(name: str) -> Any:
-    path = Path(name)
-    if not path.is_file() or still_format(path) is not None:
+def _audio(path: Path | None) -> tuple[AudioOffset, ...]:
+    if path is None or not path.is_file() or still_format(path) is not None:
         return ()
     try:
         return audio_offsets(path)
     except InputError:
-        return ()  # a pipe or a container that can't be read again: no offset is stated
+        return ()  # a container that can't be read again: no offset is stated
+
+
+def _moved_audio(
+    record: RunRecord, before: Sequence[AudioOffset], after: Sequence[AudioOffset]
+) -> tuple[AudioEntry, ...]:
+    """The output's audio streams, each beside the one of the input that it was: they keep their order."""
+    dropped = {row.index for row in record.streams if row.action.startswith("dropped")}
+    was = [offset for offset in before if offset.stream_index not in dropped]
+    known = was if len(was) == len(after) else [None] * len(after)  # a stream may have lost all it held
+    return tuple(AudioEntry(offset, place) for offset, place in zip(after, known))
 
 
 @one_thread()
@@ -219,7 +234,7 @@ def build_clip(clip: Path, reference: Path | None = None, *, device: str = "cpu"
         cost=Cost(time.perf_counter() - began, None, len(entries), sampler.frames),
         reference=None if reference is None else str(reference),
         alignment=material.alignment,
-        audio=() if is_still else tuple(AudioEntry(offset) for offset in _audio(str(clip))),
+        audio=() if is_still else tuple(AudioEntry(offset) for offset in _audio(clip)),
         streams=material.streams,
         damage=material.damage,
         warnings=material.warnings,
@@ -289,20 +304,31 @@ def _ms_ssim(first: Frame, second: Frame) -> float | None:
         return float(ms_ssim(_luma(first), _luma(second)))
 
 
+def _shown_like(reference: Frame, clip: Frame) -> Frame:
+    """The reference as wide and as turned as the clip, whatever its own file says: their samples are compared."""
+    return replace(reference, pixel_aspect=clip.pixel_aspect, rotation=clip.rotation)
+
+
+def _thinned(found: Sequence[_Compared], stride: int, sampler: Sampler) -> list[_Compared]:
+    """Every `stride`-th pair, and those that are scored."""
+    return [entry for entry in found if entry.number % stride == 0 or sampler.keeps(entry.number)]
+
+
 def _compared(clip: Path, reference: Path, sampler: Sampler) -> _Material:
     comparison = Comparison(clip, reference)
     found: list[_Compared] = []
     means, stride, number = FullMeansMeter(), 1, 0
     for number, pair in enumerate(comparison.pairs()):
-        sampler.observe(pair.clip, pair.reference)
+        sampler.observe(pair.clip, _shown_like(pair.reference, pair.clip))
         likeness = _ms_ssim(pair.clip, pair.reference) if number < _MS_SSIM_FRAMES else None
         means.add(pair.values, likeness)
-        if number % stride == 0:
+        if number % stride == 0 or sampler.keeps(number):
             entry = _Compared(number, pair.index, pair.clip.pts_seconds, len(sampler.shots) - 1, pair.values, likeness)
             found.append(entry)
         if len(found) > _MOST_FRAMES:
             stride *= 2
-            found = [entry for entry in found if entry.number % stride == 0]
+            found = _thinned(found, stride, sampler)
+    found = _thinned(found, stride, sampler)
     if number >= _MS_SSIM_FRAMES:
         kept = {entry.number: entry for entry in found}
         for sample in sampler.samples:
@@ -333,9 +359,9 @@ def _still(clip: Path, reference: Path | None, sampler: Sampler) -> _Material:
         return _Material(streams=rows, damage=damage, warnings=notes)
     if still_format(reference) is None:
         raise InputError(f"{clip.name} is a picture, the reference {reference.name} is not", stage="compare")
-    other, _ = read_still(reference)
+    other = coded_like(read_still(reference)[0], frame)
     values = FullReferenceMeter(Fraction(25)).measure(frame, other)
-    sampler.observe(frame, other)
+    sampler.observe(frame, _shown_like(other, frame))
     entry = _Compared(0, 0, 0.0, 0, values, _ms_ssim(frame, other))
     means = FullMeansMeter()
     means.add(values, entry.ms_ssim)

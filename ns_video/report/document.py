@@ -61,7 +61,7 @@ class FrameEntry:
 
 @dataclass(frozen=True, slots=True)
 class TemporalEntry:
-    """Temporal measures, in 8-bit steps. None where they could not be measured."""
+    """Temporal measures, in 8-bit steps. Without points where they could not be measured."""
 
     flicker_before: Series
     flicker_after: Series
@@ -240,7 +240,8 @@ def frame_to_json(entry: FrameEntry, *, is_run: bool) -> dict[str, Any]:
             value = entry.ms_ssim if name == "ms_ssim" else getattr(entry.full, name)
             if value is not None or name != "ms_ssim":
                 made[name] = rounded(value)
-        made["identical"] = math.isinf(entry.full.psnr_y or 0.0) and (entry.full.psnr_u in (None, math.inf))
+        planes = (entry.full.psnr_y, entry.full.psnr_u, entry.full.psnr_v, entry.full.psnr_rgb)
+        made["identical"] = all(value in (None, math.inf) for value in planes)
     return made
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import json
 import math
 import os
@@ -17,7 +19,8 @@ from markupsafe import Markup
 
 from ns_video.media.libav import printable
 from ns_video.report.build import Built
-from ns_video.report.document import COMPARISON, RUN, Report, to_json
+from ns_video.report.document import COMPARISON, RUN, Report, rounded, to_json
+from ns_video.report.pictures import Shown
 from ns_video.report.verdict import clock
 
 _PLOT_POINTS = 1500
@@ -44,6 +47,14 @@ _FULL_FIGURES: tuple[tuple[str, str, int, str], ...] = (
     ("xpsnr_u", "XPSNR U", 3, "dB"),
     ("xpsnr_v", "XPSNR V", 3, "dB"),
 )
+_PAIR_DIGITS = {
+    "mse": 3,
+    "psnr": 2,
+    "mean_difference": 3,
+    "largest_difference": 1,
+    "edges_kept": 2,
+    "histogram_correlation": 4,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +246,24 @@ def _thinned(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "frames": kept, "run": None, "damage": [], "streams": [], "warnings": []}
 
 
+def _uri(data: bytes | None) -> str | None:
+    return None if data is None else "data:image/webp;base64," + base64.b64encode(data).decode("ascii")
+
+
+def picture_to_json(picture: Shown) -> dict[str, Any]:
+    """One element of the page's `pictures`."""
+    made = dataclasses.asdict(picture)
+    made.update({name: _uri(made[name]) for name in ("first", "second", "heat", "edges")})
+    made.update(
+        pts_seconds=rounded(picture.pts_seconds), before=rounded(picture.before, 3), after=rounded(picture.after, 3)
+    )
+    if picture.pair is not None:
+        pair: dict[str, Any] = made["pair"]
+        for name, digits in _PAIR_DIGITS.items():
+            pair[name] = "∞" if math.isinf(pair[name]) else rounded(pair[name], digits)
+    return made
+
+
 def _subtitle(report: Report) -> str:
     if report.kind == RUN and report.run is not None:
         return f"restored from {printable(Path(report.run.input).name)}"
@@ -271,9 +300,27 @@ def render(built: Built) -> str:
             fallbacks=fallbacks,
             cost=_cost(report),
             data=embedded_json(_thinned(to_json(report))),
-            pictures=embedded_json(list(built.pictures)),
+            pictures=embedded_json([picture_to_json(picture) for picture in built.pictures]),
         )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A report as the index lists it."""
+
+    name: str
+    html: Path
+    before: float | None
+    after: float | None
+    """Mean ns-iqa: of a run of its input and output, else `after` that of the clip."""
+    verdict: str
+    """The first sentence."""
+
+    @property
+    def gain(self) -> float | None:
+        """Points of ns-iqa, of a run."""
+        return None if self.before is None or self.after is None else self.after - self.before
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,23 +335,22 @@ class IndexRow:
     verdict: str
 
 
-def render_index(rows: Sequence[IndexRow], summary: str) -> str:
-    """The page that lists the reports of a folder."""
+def render_index(reports: Sequence[Listed], folder: Path) -> str:
+    """The page that lists the reports of a folder, in which it lies."""
+    gains = [listed.gain for listed in reports if listed.gain is not None]
+    summary = f"mean gain {math.fsum(gains) / len(gains):+.1f} points of ns-iqa" if gains else ""
+    rows = [_index_row(listed, folder) for listed in reports]
     return _environment().get_template("index.html.j2").render(rows=rows, summary=summary)
 
 
-def index_row(name: str, data: dict[str, Any], html: Path, folder: Path) -> IndexRow:
-    """The line of one report, from its JSON."""
-    before, after = (data.get(side) or {} for side in ("before", "after"))
-    one, other = before.get("ns_iqa"), after.get("ns_iqa", data.get("ns_iqa"))
-    gain = None if one is None or other is None else other - one
-    sentences = data.get("verdict") or [{"text": ""}]
+def _index_row(listed: Listed, folder: Path) -> IndexRow:
+    html = listed.html
     relative = html.relative_to(folder) if html.is_relative_to(folder) else html
     return IndexRow(
-        name=printable(name),
+        name=printable(listed.name),
         href=urllib.parse.quote(os.fsencode(relative.as_posix())),
-        before=figure(one, 1),
-        after=figure(other, 1),
-        gain="–" if gain is None else f"{gain:+.1f}",
-        verdict=str(sentences[0]["text"]),
+        before=figure(listed.before, 1),
+        after=figure(listed.after, 1),
+        gain="–" if listed.gain is None else f"{listed.gain:+.1f}",
+        verdict=listed.verdict,
     )

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -17,10 +13,15 @@ from ns_video.media.pictures import Rgb
 from ns_video.media.report_pictures import fitted, resized_to, square_pixels, upright, webp
 from ns_video.quality.difference import difference_map, heat, mse, psnr
 from ns_video.quality.edges import compare_edges, sobel
-from ns_video.quality.hashes import hash_similarity
-from ns_video.quality.histograms import color_statistics, histogram_correlation, histograms
+from ns_video.quality.hashes import HashSimilarity, hash_similarity
+from ns_video.quality.histograms import (
+    ColorStatistics,
+    Histograms,
+    color_statistics,
+    histogram_correlation,
+    histograms,
+)
 from ns_video.quality.tone import is_hdr, to_sdr
-from ns_video.report.document import rounded
 from ns_video.score import ScoredSample
 
 LONGEST = 1280
@@ -30,6 +31,8 @@ TOTAL_BYTES = 3_000_000
 """All pictures of a report together, before base64 (which adds a third): the file stays under 5 MB."""
 _QUALITIES = (92, 80, 60)
 _LEAST_SIDE = 160
+_STRETCHED = 0.02
+"""Change of width / height that is no rounding."""
 _EDGE_LOST, _EDGE_GAINED, _EDGE_COMMON = (230, 90, 70), (70, 150, 240), (225, 225, 225)
 
 
@@ -39,6 +42,45 @@ class Chosen:
 
     why: str
     scored: ScoredSample
+
+
+@dataclass(frozen=True, slots=True)
+class PairFigures:
+    """How the 8-bit RGB of a frame before and after differs."""
+
+    mse: float
+    psnr: float
+    """dB, infinite for equal pictures."""
+    mean_difference: float
+    largest_difference: float
+    edges_kept: float
+    """Percent."""
+    histogram_correlation: float
+    hashes: HashSimilarity
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A frame as the page shows it; its pictures are WebP files. `histograms` and `colors` have one element a side."""
+
+    why: str
+    index: int
+    pts_seconds: float | None
+    height: int
+    width: int
+    source_size: str
+    """Width × height of the frame as it came."""
+    before: float
+    after: float | None
+    """Scores."""
+    histograms: tuple[Histograms, ...]
+    colors: tuple[ColorStatistics, ...]
+    first: bytes
+    edges: bytes
+    second: bytes | None
+    heat: bytes | None
+    """What differs."""
+    pair: PairFigures | None
 
 
 def choose(scored: Sequence[ScoredSample], most: int) -> list[Chosen]:
@@ -73,13 +115,16 @@ def as_rgb(frame: Frame) -> Rgb:
     return np.ascontiguousarray(np.rint(np.clip(rgb, 0.0, 1.0) * 255.0).astype(np.uint8))
 
 
-def _as_shown(frame: Frame, source: Frame) -> Rgb:
-    """8-bit RGB as players show it, by the pixel aspect and rotation that `source` states."""
-    return upright(square_pixels(as_rgb(frame), source.pixel_aspect), source.rotation)
+def _as_shown(frame: Frame) -> Rgb:
+    """8-bit RGB as players show it."""
+    return upright(square_pixels(as_rgb(frame), frame.pixel_aspect), frame.rotation)
 
 
-def _uri(data: bytes) -> str:
-    return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")
+def _larger(before: Rgb, after: Rgb) -> Rgb:
+    """The picture in whose size both are shown: that of the result where it was stretched."""
+    (height, width), (made_height, made_width) = before.shape[:2], after.shape[:2]
+    stretched = abs(width * made_height / (height * made_width) - 1) > _STRETCHED
+    return before if before.size > after.size and not stretched else after
 
 
 def _edge_picture(first: Rgb, second: Rgb) -> tuple[Rgb, float]:
@@ -87,6 +132,22 @@ def _edge_picture(first: Rgb, second: Rgb) -> tuple[Rgb, float]:
     drawn = np.full((*compared.common.shape, 3), 20, np.uint8)
     drawn[compared.common], drawn[compared.lost], drawn[compared.gained] = _EDGE_COMMON, _EDGE_LOST, _EDGE_GAINED
     return drawn, compared.kept
+
+
+def _compared(first: Rgb, second: Rgb, likeness: float) -> tuple[tuple[Rgb, Rgb], PairFigures]:
+    """The maps of what differs (heat, edges), and its figures; `likeness` is that of the histograms."""
+    difference = difference_map(first, second)
+    drawn, kept = _edge_picture(*(fitted(picture, _MAP_LONGEST) for picture in (first, second)))
+    figures = PairFigures(
+        mse=mse(first, second),
+        psnr=psnr(first, second),
+        mean_difference=float(difference.mean()),
+        largest_difference=float(difference.max()),
+        edges_kept=kept,
+        histogram_correlation=likeness,
+        hashes=hash_similarity(first, second),
+    )
+    return (fitted(heat(difference), _MAP_LONGEST), drawn), figures
 
 
 class PicturePacker:
@@ -108,61 +169,41 @@ class PicturePacker:
             data = webp(small, _QUALITIES[-1])
         return data
 
-    def pack(self, chosen: Chosen) -> dict[str, Any]:
-        """One element of the HTML's `pictures`: data URIs and figures, plain JSON values."""
+    def pack(self, chosen: Chosen) -> Shown:
+        """The frame as the page shows it."""
         sample = chosen.scored.sample
         room = self._left / self._expected
         self._expected = max(1, self._expected - 1)
-        before = _as_shown(sample.before, sample.before)
-        after = None if sample.after is None else _as_shown(sample.after, sample.before)
-        shown = fitted(before if after is None or before.size > after.size else after, LONGEST)
-        height, width = shown.shape[:2]
-        first = resized_to(before, height, width)
-        spread = histograms(first)
-        made: dict[str, Any] = {
-            "why": chosen.why,
-            "index": sample.index,
-            "pts_seconds": rounded(sample.pts_seconds),
-            "width": width,
-            "height": height,
-            "source_size": f"{sample.before.width}×{sample.before.height}",
-            "before": rounded(chosen.scored.before, 3),
-            "after": rounded(chosen.scored.after, 3),
-            "histograms": [dataclasses.asdict(spread)],
-            "colors": [dataclasses.asdict(color_statistics(first))],
-        }
-        share = 0.42 if after is not None else 0.8
-        packed = [self._packed(first, room * share)]
-        made["first"] = _uri(packed[0])
-        map_first = fitted(first, _MAP_LONGEST)
-        if after is None:
-            edges = np.repeat(np.clip(sobel(map_first), 0, 255).astype(np.uint8)[..., None], 3, 2)
-            packed.append(self._packed(edges, room * 0.2))
-            made["edges"] = _uri(packed[-1])
-            self._left -= sum(map(len, packed))
-            return made
-        second = resized_to(after, height, width)
-        packed.append(self._packed(second, room * share))
-        made["second"] = _uri(packed[-1])
-        map_second = fitted(second, _MAP_LONGEST)
-        difference = difference_map(first, second)
-        drawn, kept = _edge_picture(map_first, map_second)
-        packed.append(self._packed(fitted(heat(difference), _MAP_LONGEST), room * 0.08))
-        made["heat"] = _uri(packed[-1])
-        packed.append(self._packed(drawn, room * 0.08))
-        made["edges"] = _uri(packed[-1])
-        spread_second = histograms(second)
-        made["histograms"].append(dataclasses.asdict(spread_second))
-        made["colors"].append(dataclasses.asdict(color_statistics(second)))
-        likeness = psnr(first, second)
-        made["pair"] = {
-            "mse": rounded(mse(first, second), 3),
-            "psnr": "∞" if math.isinf(likeness) else rounded(likeness, 2),
-            "mean_difference": rounded(float(difference.mean()), 3),
-            "largest_difference": rounded(float(difference.max()), 1),
-            "edges_kept": rounded(kept, 2),
-            "histogram_correlation": rounded(histogram_correlation(spread, spread_second), 4),
-            "hashes": dataclasses.asdict(hash_similarity(first, second)),
-        }
+        before = _as_shown(sample.before)
+        after = None if sample.after is None else _as_shown(sample.after)
+        size = fitted(before if after is None else _larger(before, after), LONGEST).shape[:2]
+        first = resized_to(before, *size)
+        second = None if after is None else resized_to(after, *size)
+        seen = (first,) if second is None else (first, second)
+        spreads = tuple(histograms(picture) for picture in seen)
+        if second is None:
+            edges = np.repeat(np.clip(sobel(fitted(first, _MAP_LONGEST)), 0, 255).astype(np.uint8)[..., None], 3, 2)
+            packed = [self._packed(first, room * 0.8), self._packed(edges, room * 0.2)]
+            pair = None
+        else:
+            packed = [self._packed(picture, room * 0.42) for picture in (first, second)]
+            maps, pair = _compared(first, second, histogram_correlation(*spreads))
+            packed += [self._packed(picture, room * 0.08) for picture in maps]
         self._left -= sum(map(len, packed))
-        return made
+        return Shown(
+            why=chosen.why,
+            index=sample.index,
+            pts_seconds=sample.pts_seconds,
+            height=size[0],
+            width=size[1],
+            source_size=f"{sample.before.width}×{sample.before.height}",
+            before=chosen.scored.before,
+            after=chosen.scored.after,
+            histograms=spreads,
+            colors=tuple(color_statistics(picture) for picture in seen),
+            first=packed[0],
+            edges=packed[-1],
+            second=None if second is None else packed[1],
+            heat=None if second is None else packed[2],
+            pair=pair,
+        )

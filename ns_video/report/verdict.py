@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ns_video.record import PASSED_THROUGH
 from ns_video.report.document import COMPARISON, RUN, Report, Sentence
 
 _NOTICEABLE_GAIN = 1.5
@@ -130,15 +131,16 @@ def _run(report: Report) -> list[Sentence]:
                 made.append(Sentence("bad", f"Audio stream {index} begins {moved:+.3f} s off from where it was."))
     run = report.run
     if run is not None and run.frames_passed_through:
-        made.append(Sentence("bad", f"{run.frames_passed_through} frames were passed through unrestored."))
+        made.append(Sentence("bad", f"{run.frames_passed_through} frames were {PASSED_THROUGH}."))
     if run is not None and run.frames_in != run.frames_out:
         made.append(Sentence("bad", f"{run.frames_in} frames came in, {run.frames_out} went out."))
     return made
 
 
 def _damage(report: Report) -> list[Sentence]:
-    if not report.damage:
+    damage = [place for place in report.damage if place.is_of_input]
+    if not damage:
         return []
-    first = next((place.pts_seconds for place in report.damage if place.pts_seconds is not None), None)
-    places = "one place" if len(report.damage) == 1 else f"{len(report.damage)} places"
+    first = next((place.pts_seconds for place in damage if place.pts_seconds is not None), None)
+    places = "one place" if len(damage) == 1 else f"{len(damage)} places"
     return [Sentence("bad", f"The input is damaged in {places}, the first at {clock(first)}.")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +12,7 @@ from ns_video.journal import write_whole
 from ns_video.record import RunRecord
 from ns_video.report.build import Built, build_clip, build_run
 from ns_video.report.document import to_csv, to_json
-from ns_video.report.html import IndexRow, index_row, render, render_index
+from ns_video.report.html import Listed, render, render_index
 from ns_video.score import Sampler
 
 
@@ -38,13 +37,22 @@ def write_report(built: Built, html: Path) -> Path:
     return target
 
 
-def write_run_report(record: RunRecord, sampler: Sampler, path: Path, *, device: str = "cpu") -> Path:
+def write_run_report(
+    record: RunRecord,
+    sampler: Sampler,
+    path: Path,
+    *,
+    source: Path | None = None,
+    output: Path | None = None,
+    device: str = "cpu",
+) -> Path:
     """Write the report of a finished run to `path` (HTML) and its JSON beside it; returns the JSON's path.
 
-    `sampler` has observed every (input, output) frame pair of the run. Scoring happens here, on `device`, and takes no
-    more than 5 % of `record.seconds` beyond the first few frames. Raises OutputError where a file can't be written.
+    `sampler` has observed every (input, output) frame pair of the run; `source` and `output` are `build_run`'s. Scoring
+    happens here, on `device`, and takes no more than 5 % of `record.seconds` beyond the first few frames. Raises
+    OutputError where a file can't be written.
     """
-    return write_report(build_run(record, sampler, device=device), path)
+    return write_report(build_run(record, sampler, source=source, output=output, device=device), path)
 
 
 def write_clip_report(clip: Path, html: Path, reference: Path | None = None, *, device: str = "cpu") -> Built:
@@ -59,21 +67,24 @@ def write_csv(built: Built, path: Path) -> None:
     write_whole(path, to_csv(built.report).encode("utf-8"), stage="report")
 
 
+def _listed(name: str, html: Path) -> Listed:
+    """What the JSON beside a report says of it. Raises InputError."""
+    try:
+        data = cast(dict[str, Any], json.loads(json_path(html).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{json_path(html)} can't be read: {error}", stage="report") from error
+    before, after = (data.get(side) or {} for side in ("before", "after"))
+    sentences = data.get("verdict") or [{"text": ""}]
+    return Listed(
+        name, html, before.get("ns_iqa"), after.get("ns_iqa", data.get("ns_iqa")), verdict=str(sentences[0]["text"])
+    )
+
+
 def write_index(index: Path, reports: Sequence[tuple[str, Path]]) -> None:
     """Write one page that lists reports, given as (name, HTML path), by what they say; links are relative to the page.
 
     Raises InputError for a report whose JSON is missing or damaged, OutputError.
     """
-    rows: list[IndexRow] = []
-    gains: list[float] = []
-    for name, html in reports:
-        try:
-            data = cast(dict[str, Any], json.loads(json_path(html).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{json_path(html)} can't be read: {error}", stage="report") from error
-        rows.append(index_row(name, data, html, index.parent))
-        before, after = (data.get(side) or {} for side in ("before", "after"))
-        if before.get("ns_iqa") is not None and after.get("ns_iqa") is not None:
-            gains.append(after["ns_iqa"] - before["ns_iqa"])
-    summary = f"mean gain {math.fsum(gains) / len(gains):+.1f} points of ns-iqa" if gains else ""
-    write_whole(index, render_index(rows, summary).encode("utf-8", "backslashreplace"), stage="report")
+    listed = [_listed(name, html) for name, html in reports]
+    page = render_index(listed, index.parent).encode("utf-8", "backslashreplace")
+    write_whole(index, page, stage="report")
