@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -398,7 +398,7 @@ def plan_video(
     if container_format in _FRAME_COUNTERS:
         time_base = 1 / source.rate
     flags = ContainerFormat(container_format, "w").flags
-    settings = _options(codec, wanted, hdr, color, fmt)
+    settings = _options(_EncoderChoice(codec, fmt, color, hdr, wanted))
     if fields == BOTTOM_FIELD_FIRST and codec.startswith("libx264"):
         settings["x264-params"] += ":bff=1"  # for the header; it takes each frame's order from the frame
     if container_format in _NO_NEGATIVE_TIMES and (first.pts or 0) * first.time_base < _REORDER_SECONDS:
@@ -572,87 +572,120 @@ def _choose_pix_fmt(encoder: Any, container_format: str, fmt: PixelFormat, size:
     return min(offered, key=cost)
 
 
-def _options(
-    codec: str, wanted: EncodeOptions, hdr: HdrMetadata | None, color: ColorInfo, fmt: PixelFormat
-) -> dict[str, str]:
-    crf = wanted.crf if wanted.crf is not None else _DEFAULT_CRF.get(codec)
-    api = codec.rpartition("_")[2]
-    options: dict[str, str] = {}
-    extra: dict[str, str] = {}
-    if codec in ("libx264", "libx264rgb"):
-        options["preset"] = wanted.speed
-        if crf == 0:
-            options["qp"] = "0"
-        elif crf is not None:
-            options["crf"] = f"{crf:g}"
-        # x264's assembly for macroblock-tree lookahead reads past its rows where the width in macroblocks is no
-        # multiple of 8: the same input gave up to 15 different files in 25 runs. Its C code costs nothing measurable.
-        extra["cpu-independent"] = "1"
-        extra.update(_chroma_parameter(color))
-        extra.update(_hdr_parameters(hdr, "mastering-display", "cll", ","))
-        options["x264-params"] = ":".join(f"{k}={v}" for k, v in extra.items())
-    elif codec == "libx265":
-        options["preset"] = "fast" if wanted.speed == "medium" else wanted.speed
-        extra["log-level"] = "none"
-        extra.update(_chroma_parameter(color))
-        if crf == 0:
-            extra["lossless"] = "1"
-        elif crf is not None:
-            options["crf"] = f"{crf:g}"
-        extra.update(_hdr_parameters(hdr, "master-display", "max-cll", ","))
-        if color.transfer == 16 and hdr is not None:
-            extra["hdr10"] = "1"
-            extra["repeat-headers"] = "1"
-        options["x265-params"] = ":".join(f"{k}={v}" for k, v in extra.items())
-    elif codec == "libsvtav1":
-        options["preset"] = "8"
-        if crf is not None:
-            options["crf"] = f"{crf:g}"
-        extra.update(_hdr_parameters(hdr, "mastering-display", "content-light", ","))
-        if extra:
-            options["svtav1-params"] = ":".join(f"{k}={v}" for k, v in extra.items())
-    elif codec == "libvpx-vp9":
-        options.update({"deadline": "good", "cpu-used": "3", "row-mt": "1"})
-        if crf == 0:
-            options["lossless"] = "1"
-        elif crf is not None:
-            options.update({"crf": f"{crf:g}", "b": "0"})
-        if fmt.has_alpha:
-            options["auto-alt-ref"] = "0"
-    elif codec == "libvpx":
-        options.update({"deadline": "good", "cpu-used": "3", "crf": f"{max(4, crf or 0):g}", "b": _NO_LIMIT})
-    elif codec in _BY_QSCALE:
-        quantiser = str(min(max(1, round(crf or 0)), _COARSEST))  # bounds: no frame tells of its own, as the flag wants
-        options.update({"qscale": quantiser, "qmin": quantiser, "qmax": quantiser})
-        if codec == "mjpeg":
-            options["strict"] = "unofficial"  # limited range, as most sources have it
-    elif api == "nvenc":
-        options.update({"preset": "p5", "b": "0"})
-        if crf == 0:
-            options["tune"] = "lossless"
-        else:
-            options.update({"tune": "hq", "rc": "vbr", "cq": f"{_NVENC_CQ if crf is None else crf:g}"})
-    elif wanted.crf is not None and api in _HARDWARE_APIS:
-        options.update(_hardware_quality(codec, api, wanted.crf))
-    elif codec == "libwebp_anim":
-        options["lossless"] = "1"
-    elif codec == "ffv1":
-        options.update({"level": "3", "slicecrc": "1", "g": "1"})
-    for key, value in wanted.encoder_options.items():
+@dataclass(frozen=True, slots=True)
+class _EncoderChoice:
+    """All that the options of an encoder follow from."""
+
+    codec: str
+    source: PixelFormat
+    color: ColorInfo
+    hdr: HdrMetadata | None
+    wanted: EncodeOptions
+
+    @property
+    def crf(self) -> float:
+        """The user's, or the encoder's default; 0 where it has none."""
+        return self.wanted.crf if self.wanted.crf is not None else _DEFAULT_CRF.get(self.codec, 0)
+
+
+def _options(choice: _EncoderChoice) -> dict[str, str]:
+    """The options of an encoder, the user's last."""
+    of_codec = _ENCODER_OPTIONS.get(choice.codec) or _ENCODER_OPTIONS.get(choice.codec.rpartition("_")[2])
+    options = of_codec(choice) if of_codec else {}
+    for key, value in choice.wanted.encoder_options.items():
         joined = key in _PARAMETER_LISTS and key in options
         options[key] = f"{options[key]}:{value}" if joined else value
     return options
 
 
-def _hardware_quality(codec: str, api: str, crf: float) -> dict[str, str]:
-    """Options of an encoder in hardware for about the quality that x264 has at a CRF."""
+def _x264_options(choice: _EncoderChoice) -> dict[str, str]:
+    parameters = {
+        # x264's assembly for macroblock-tree lookahead reads past its rows where the width in macroblocks is no
+        # multiple of 8: the same input gave up to 15 different files in 25 runs. Its C code costs nothing measurable.
+        "cpu-independent": "1",
+        **_chroma_parameter(choice.color),
+        **_hdr_parameters(choice.hdr, "mastering-display", "cll"),
+    }
+    quality = {"crf": f"{choice.crf:g}"} if choice.crf else {"qp": "0"}
+    return {"preset": choice.wanted.speed, **quality, "x264-params": _parameter_list(parameters)}
+
+
+def _x265_options(choice: _EncoderChoice) -> dict[str, str]:
+    parameters = {
+        "log-level": "none",
+        **_chroma_parameter(choice.color),
+        **({} if choice.crf else {"lossless": "1"}),
+        **_hdr_parameters(choice.hdr, "master-display", "max-cll"),
+    }
+    if choice.color.transfer == 16 and choice.hdr is not None:  # PQ
+        parameters.update({"hdr10": "1", "repeat-headers": "1"})
+    quality = {"crf": f"{choice.crf:g}"} if choice.crf else {}
+    preset = "fast" if choice.wanted.speed == "medium" else choice.wanted.speed
+    return {"preset": preset, **quality, "x265-params": _parameter_list(parameters)}
+
+
+def _svtav1_options(choice: _EncoderChoice) -> dict[str, str]:
+    parameters = _hdr_parameters(choice.hdr, "mastering-display", "content-light", decimal=True)
+    options = {"preset": "8", "crf": f"{choice.crf:g}"}
+    return {**options, "svtav1-params": _parameter_list(parameters)} if parameters else options
+
+
+def _vp9_options(choice: _EncoderChoice) -> dict[str, str]:
+    quality = {"crf": f"{choice.crf:g}", "b": "0"} if choice.crf else {"lossless": "1"}
+    alpha = {"auto-alt-ref": "0"} if choice.source.has_alpha else {}
+    return {"deadline": "good", "cpu-used": "3", "row-mt": "1", **quality, **alpha}
+
+
+def _vp8_options(choice: _EncoderChoice) -> dict[str, str]:
+    return {"deadline": "good", "cpu-used": "3", "crf": f"{max(4, choice.crf):g}", "b": _NO_LIMIT}
+
+
+def _qscale_options(choice: _EncoderChoice) -> dict[str, str]:
+    quantiser = str(min(max(1, round(choice.crf)), _COARSEST))
+    # Bounds, too: no frame tells of its own, as the flag wants. JPEG of limited range, as most sources have it.
+    ranges = {"strict": "unofficial"} if choice.codec == "mjpeg" else {}
+    return {"qscale": quantiser, "qmin": quantiser, "qmax": quantiser, **ranges}
+
+
+def _nvenc_options(choice: _EncoderChoice) -> dict[str, str]:
+    crf = choice.wanted.crf
+    if crf == 0:
+        return {"preset": "p5", "b": "0", "tune": "lossless"}
+    return {"preset": "p5", "b": "0", "tune": "hq", "rc": "vbr", "cq": f"{_NVENC_CQ if crf is None else crf:g}"}
+
+
+def _hardware_options(choice: _EncoderChoice) -> dict[str, str]:
+    """Of an encoder in hardware, for about the quality that x264 has at a CRF."""
+    crf, api = choice.wanted.crf, choice.codec.rpartition("_")[2]
+    if crf is None:
+        return {}
     if api == "qsv":
         return {"global_quality": f"{max(1, round(crf))}"}
     if api == "amf":
-        qp = round(crf * 255 / _HIGHEST_AV1_CRF) if codec.startswith("av1") else min(51, round(crf))
+        qp = round(crf * 255 / _HIGHEST_AV1_CRF) if choice.codec.startswith("av1") else min(51, round(crf))
         return {"rc": "cqp", "qp_i": str(qp), "qp_p": str(qp)}
     percent = str(max(1, round(100 - crf * 99 / 51)))
     return {"qscale": percent} if api == "videotoolbox" else {"rate_control": "quality", "quality": percent}
+
+
+# By encoder, or by the API of an encoder in hardware.
+_ENCODER_OPTIONS: dict[str, Callable[[_EncoderChoice], dict[str, str]]] = {
+    "libx264": _x264_options,
+    "libx264rgb": _x264_options,
+    "libx265": _x265_options,
+    "libsvtav1": _svtav1_options,
+    "libvpx-vp9": _vp9_options,
+    "libvpx": _vp8_options,
+    "libwebp_anim": lambda _: {"lossless": "1"},
+    "ffv1": lambda _: {"level": "3", "slicecrc": "1", "g": "1"},
+    **dict.fromkeys(_BY_QSCALE, _qscale_options),
+    **dict.fromkeys(_HARDWARE_APIS, _hardware_options),
+    "nvenc": _nvenc_options,
+}
+
+
+def _parameter_list(parameters: Mapping[str, str]) -> str:
+    return ":".join(f"{key}={value}" for key, value in parameters.items())
 
 
 def _chroma_parameter(color: ColorInfo) -> dict[str, str]:
@@ -660,25 +693,21 @@ def _chroma_parameter(color: ColorInfo) -> dict[str, str]:
     return {"chromaloc": str(color.chroma_location - 1)} if color.chroma_location else {}
 
 
-def _hdr_parameters(hdr: HdrMetadata | None, display: str, light: str, joint: str) -> dict[str, str]:
-    """Encoder parameters that write the HDR metadata into the bitstream."""
-    if hdr is None:
-        return {}
+def _hdr_parameters(hdr: HdrMetadata | None, display: str, light: str, *, decimal: bool = False) -> dict[str, str]:
+    """Encoder parameters that write the HDR metadata into the bitstream, in SMPTE ST 2086's units or as `decimal`s."""
+
+    def pair(a: Fraction, b: Fraction, unit: int, digits: int) -> str:
+        if decimal:
+            return f"({float(a):.{digits}f},{float(b):.{digits}f})"
+        return f"({round(a * unit)},{round(b * unit)})"
+
     out: dict[str, str] = {}
-    if hdr.primaries and hdr.luminance != (0, 0):
-        svt = display == "mastering-display" and light == "content-light"
-
-        def point(xy: tuple[Fraction, Fraction]) -> str:
-            if svt:
-                return f"({float(xy[0]):.6f},{float(xy[1]):.6f})"
-            return f"({round(xy[0] * 50000)},{round(xy[1] * 50000)})"
-
-        red, green, blue = hdr.primaries
+    if hdr is not None and hdr.primaries and hdr.luminance != (0, 0):
+        red, green, blue, white = (pair(*xy, 50000, 6) for xy in (*hdr.primaries, hdr.white_point))
         low, high = hdr.luminance
-        level = f"({float(high):.4f},{float(low):.4f})" if svt else f"({round(high * 10000)},{round(low * 10000)})"
-        out[display] = f"G{point(green)}B{point(blue)}R{point(red)}WP{point(hdr.white_point)}L{level}"
-    if hdr.light_level is not None:
-        out[light] = joint.join(str(v) for v in hdr.light_level)
+        out[display] = f"G{green}B{blue}R{red}WP{white}L{pair(high, low, 10000, 4)}"
+    if hdr is not None and hdr.light_level is not None:
+        out[light] = ",".join(map(str, hdr.light_level))
     return out
 
 
