@@ -148,6 +148,8 @@ _BY_QSCALE = frozenset(
 )
 _COARSEST = 31  # quantiser of these
 _HIGHEST_AV1_CRF = 63
+# Encoders by the names of their codecs.
+_ENCODER_NAMES = {"h264": "libx264", "hevc": "libx265", "h265": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
 # Encoders in hardware, and who does their work where the hardware isn't there.
 _HARDWARE_APIS = ("nvenc", "qsv", "amf", "videotoolbox", "mf")
 _SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9", "mpeg2": "mpeg2video"}
@@ -323,42 +325,131 @@ def plan_video(
 
     `first` is the first frame of the source: headers lie, frames don't. Raises UsageError where the wish can't be met.
     """
-    width, height = size
     fmt = first.format
     notes: list[str] = []
-    codec = wanted.codec or _default_codec(container_format, fmt, width, height)
-    codec = {"h264": "libx264", "hevc": "libx265", "h265": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}.get(
-        codec, codec
+    codec = _choose_codec(container_format, fmt, size, wanted.codec)
+    pix_fmt = wanted.pix_fmt or _choose_pix_fmt(codec, container_format, fmt, size)
+    if (stand_in := _stand_in(codec, pix_fmt, size)) is not None:
+        codec, note = stand_in
+        notes.append(note + (" without the encoder options" if wanted.encoder_options else ""))
+        wanted = replace(wanted, encoder_options={})
+        pix_fmt = wanted.pix_fmt or _choose_pix_fmt(codec, container_format, fmt, size)
+    if wanted.crf is not None and not (codec in _DEFAULT_CRF or codec in _BY_QSCALE or _hardware_api(codec)):
+        notes.append(f"{codec} takes no --crf; --encoder-option sets what it takes")
+    out = _format_to_write(pix_fmt)
+    color = color_as(first.color, fmt, out)
+    if not (out.chroma_shift_x and out.chroma_shift_y):
+        color = replace(color, chroma_location=0)
+    matrix, hdr = first_frame_metadata(first.carrier) if first.carrier is not None else ((), None)
+    fields = field_order(first.carrier)
+    kept_fields = fields if fields and _holds_fields(codec, out, first, size) else 0
+    settings = _options(_EncoderChoice(codec, fmt, color, hdr, wanted))
+    if kept_fields == BOTTOM_FIELD_FIRST and codec.startswith("libx264"):
+        settings["x264-params"] += ":bff=1"  # for the header; it takes each frame's order from the frame
+    begins = (first.pts or 0) * first.time_base
+    if container_format in _NO_NEGATIVE_TIMES and begins < _REORDER_SECONDS:
+        settings.setdefault("bf", "0")
+    by_frames = container_format in _FRAME_COUNTERS or _knows_only_frames(codec, first.time_base)
+    plan = VideoPlan(
+        container_format=container_format,
+        codec=codec,
+        pix_fmt=pix_fmt,
+        width=size[0],
+        height=size[1],
+        time_base=1 / source.rate if by_frames else first.time_base,
+        rate=source.rate,
+        sample_aspect_ratio=source.sample_aspect_ratio,
+        color=color,
+        options=tuple(sorted(settings.items())),
+        threads=wanted.threads,
+        global_header=bool(ContainerFormat(container_format, "w").flags & FormatFlags.global_header.value),
+        hdr=hdr,
+        lossless=codec in _LOSSLESS
+        or (wanted.crf == 0 and codec in ("libx264", "libx264rgb", "libx265", "libvpx-vp9")),
+        field_order=kept_fields,
+        wished=tuple(sorted(wanted.encoder_options)),
+        begins=begins,
     )
+    plan = _oriented(plan, matrix)
+    return replace(plan, notes=(*notes, *_losses(plan, first, fields, matrix)))
+
+
+def _choose_codec(container_format: str, fmt: PixelFormat, size: tuple[int, int], wanted: str | None) -> str:
+    codec = wanted or _default_codec(container_format, fmt, *size)
+    codec = _ENCODER_NAMES.get(codec, codec)
     try:
         encoder = av.Codec(codec, "w")
     except ValueError:
         raise UsageError(f"there is no encoder {codec!r}", remedy="`ns-video doctor` lists them") from None
     if encoder.type != "video":
         raise UsageError(f"{codec!r} does not encode video")
-    pix_fmt = wanted.pix_fmt or _choose_pix_fmt(encoder, container_format, fmt, size)
-    family, _, api = codec.rpartition("_")
-    if api in _HARDWARE_APIS and family in _SOFTWARE and not hardware_encoder_works(codec, pix_fmt, size):
-        ignored = " without the encoder options" if wanted.encoder_options else ""
-        refused = (
-            f"take {width}x{height} pictures as {pix_fmt} here"
-            if hardware_encoder_works(codec)
-            else "work on this machine"
-        )
-        notes.append(f"{codec} does not {refused}: {_SOFTWARE[family]} encodes instead{ignored}")
-        codec, wanted = _SOFTWARE[family], replace(wanted, encoder_options={})
-        encoder = av.Codec(codec, "w")
-        pix_fmt = wanted.pix_fmt or _choose_pix_fmt(encoder, container_format, fmt, size)
-    if wanted.crf is not None and not (
-        codec in _DEFAULT_CRF or codec in _BY_QSCALE or codec.rpartition("_")[2] in _HARDWARE_APIS
-    ):
-        notes.append(f"{codec} takes no --crf; --encoder-option sets what it takes")
+    return codec
+
+
+def _hardware_api(codec: str) -> str:
+    """Through which an encoder in hardware is driven; "" for any other encoder."""
+    api = codec.rpartition("_")[2]
+    return api if api in _HARDWARE_APIS else ""
+
+
+def _stand_in(codec: str, pix_fmt: str, size: tuple[int, int]) -> tuple[str, str] | None:
+    """(encoder, note) of the software that encodes where the hardware can't; None where it can, or isn't asked for."""
+    software = _SOFTWARE.get(codec.rpartition("_")[0]) if _hardware_api(codec) else None
+    if software is None or hardware_encoder_works(codec, pix_fmt, size):
+        return None
+    takes_others = hardware_encoder_works(codec)
+    refused = f"take {size[0]}x{size[1]} pictures as {pix_fmt} here" if takes_others else "work on this machine"
+    return software, f"{codec} does not {refused}: {software} encodes instead"
+
+
+def _format_to_write(pix_fmt: str) -> PixelFormat:
     try:
-        out = pixel_format(pix_fmt)
+        return pixel_format(pix_fmt)
     except (ValueError, InputError):
         raise UsageError(
             f"there is no pixel format {pix_fmt!r} to write", remedy="yuv420p, yuv422p10le, gbrp and the like"
         ) from None
+
+
+def _knows_only_frames(codec: str, time_base: Fraction) -> bool:
+    """Whether an encoder can't count in ticks of `time_base`."""
+    return codec in _FIXED_RATE and (time_base.denominator > 65535 or codec != "mpeg4")
+
+
+def _oriented(plan: VideoPlan, matrix: tuple[int, ...]) -> VideoPlan:
+    """The plan with the display matrix, or with the filters that turn the frames themselves."""
+    if plan.container_format in _TURNING:
+        return replace(plan, display_matrix=() if _is_identity_matrix(matrix) else matrix)
+    if not matrix or plan.container_format not in _UPRIGHT:
+        return plan
+    plan = replace(plan, upright=_upright_filters(matrix))
+    if "transpose" not in plan.upright:
+        return plan
+    aspect = plan.sample_aspect_ratio
+    return replace(plan, width=plan.height, height=plan.width, sample_aspect_ratio=1 / aspect if aspect else aspect)
+
+
+def _losses(plan: VideoPlan, first: Frame, fields: int, matrix: tuple[int, ...]) -> list[str]:
+    """What the output can't hold of a source with this first frame, field order and display matrix, in words."""
+    codec, container_format, aspect = plan.codec, plan.container_format, plan.sample_aspect_ratio
+    notes = _lost_samples(plan, first.format)
+    if fields and not plan.field_order:
+        notes.append(
+            f"the frames are interlaced, which {codec} can't tell here: players will take them for progressive"
+        )
+    notes += _lost_colour(plan, first)
+    if matrix and container_format not in _TURNING:
+        notes += _turn_notes(matrix, first.rotation, container_format, bool(plan.upright))
+    if aspect and _loses_aspect(plan):
+        notes.append(f"{container_format} can't tell the shape of a pixel, {aspect.numerator}:{aspect.denominator}")
+    if _knows_only_frames(codec, first.time_base):
+        notes.append(f"{codec} knows only whole frames of 1/{float(plan.rate):.6g} s")
+    return notes
+
+
+def _lost_samples(plan: VideoPlan, fmt: PixelFormat) -> list[str]:
+    notes: list[str] = []
+    codec, pix_fmt, out = plan.codec, plan.pix_fmt, pixel_format(plan.pix_fmt)
     if out.bit_depth < fmt.bit_depth and pix_fmt not in ("pal8", "rgb8", "bgr8", "gray"):
         notes.append(f"{codec} holds {out.bit_depth} of {fmt.bit_depth} bits per sample")
     if fmt.has_alpha and not out.has_alpha:
@@ -366,65 +457,7 @@ def plan_video(
     sampling = (fmt.is_rgb, fmt.chroma_shift_x, fmt.chroma_shift_y)
     if fmt.planes > 2 and sampling != (out.is_rgb, out.chroma_shift_x, out.chroma_shift_y):
         notes.append(f"the pixels are converted from {fmt.name} to {pix_fmt}")
-    matrix, hdr = first_frame_metadata(first.carrier) if first.carrier is not None else ((), None)
-    fields = field_order(first.carrier)
-    if fields and not _holds_fields(codec, out, first, size):
-        notes.append(
-            f"the frames are interlaced, which {codec} can't tell here: players will take them for progressive"
-        )
-        fields = 0
-    if out.is_rgb and not fmt.is_rgb and first.color.matrix == MATRIX_YCGCO:
-        notes.append("YCgCo is converted to RGB as if it were BT.601: the colours are wrong")
-    color = color_as(first.color, fmt, out)
-    notes += _lost_colour(color, hdr, out, codec, container_format)
-    if not (out.chroma_shift_x and out.chroma_shift_y):
-        color = replace(color, chroma_location=0)
-    elif color.chroma_location > CHROMA_LEFT and codec not in _CHROMA_POSITION_ENCODERS:
-        notes.append(f"{codec} can't be told where its chroma samples lie: players will take them for left")
-    aspect, upright = source.sample_aspect_ratio, ()
-    if matrix and container_format not in _TURNING:
-        upright = _upright_filters(matrix) if container_format in _UPRIGHT else ()
-        notes += _turn_notes(matrix, first.rotation, container_format, bool(upright))
-        matrix = ()
-        if "transpose" in upright:
-            width, height, aspect = height, width, 1 / aspect if aspect else aspect
-    if aspect and _loses_aspect(aspect, codec, container_format, Fraction(width, height)):
-        notes.append(f"{container_format} can't tell the shape of a pixel, {aspect.numerator}:{aspect.denominator}")
-    lossless = codec in _LOSSLESS or (wanted.crf == 0 and codec in ("libx264", "libx264rgb", "libx265", "libvpx-vp9"))
-    time_base = first.time_base
-    if codec in _FIXED_RATE and (time_base.denominator > 65535 or codec != "mpeg4"):
-        time_base = 1 / source.rate
-        notes.append(f"{codec} knows only whole frames of 1/{float(source.rate):.6g} s")
-    if container_format in _FRAME_COUNTERS:
-        time_base = 1 / source.rate
-    flags = ContainerFormat(container_format, "w").flags
-    settings = _options(_EncoderChoice(codec, fmt, color, hdr, wanted))
-    if fields == BOTTOM_FIELD_FIRST and codec.startswith("libx264"):
-        settings["x264-params"] += ":bff=1"  # for the header; it takes each frame's order from the frame
-    if container_format in _NO_NEGATIVE_TIMES and (first.pts or 0) * first.time_base < _REORDER_SECONDS:
-        settings.setdefault("bf", "0")
-    return VideoPlan(
-        container_format=container_format,
-        codec=codec,
-        pix_fmt=pix_fmt,
-        width=width,
-        height=height,
-        time_base=time_base,
-        rate=source.rate,
-        sample_aspect_ratio=aspect,
-        color=color,
-        options=tuple(sorted(settings.items())),
-        threads=wanted.threads,
-        global_header=bool(flags & FormatFlags.global_header.value),
-        display_matrix=() if _is_identity_matrix(matrix) else matrix,
-        upright=upright,
-        hdr=hdr,
-        lossless=lossless,
-        notes=tuple(notes),
-        field_order=fields,
-        wished=tuple(sorted(wanted.encoder_options)),
-        begins=(first.pts or 0) * first.time_base,
-    )
+    return notes
 
 
 def color_as(color: ColorInfo, fmt: PixelFormat, out: PixelFormat) -> ColorInfo:
@@ -469,27 +502,30 @@ def _turn_notes(matrix: tuple[int, ...], rotation: int, container_format: str, u
     return [f"the picture is to be shown {asked}, which {container_format} can't say: {so}"]
 
 
-def _loses_aspect(aspect: Fraction, codec: str, container_format: str, shape: Fraction) -> bool:
-    """Whether the sample aspect ratio of an output of `shape` (width / height) can't be told, or not that exactly."""
+def _loses_aspect(plan: VideoPlan) -> bool:
+    """Whether the sample aspect ratio can't be told, or not that exactly."""
+    aspect = plan.sample_aspect_ratio
     if aspect == 1:
         return False
-    if codec == "mpeg2video":
+    if plan.codec == "mpeg2video":
+        shape = Fraction(plan.width, plan.height)
         return all(abs(aspect * shape / known - 1) > _ASPECT_SLACK for known in _MPEG2_SHAPES)
-    if container_format == "gif":  # counts 64ths from 16 on, in a byte
+    if plan.container_format == "gif":  # counts 64ths from 16 on, in a byte
         told = Fraction(min(max(round(aspect * 64), 16), 270), 64)
         return abs(told / aspect - 1) > _ASPECT_SLACK
-    return container_format in ("webp", "ivf")
+    return plan.container_format in ("webp", "ivf")
 
 
-def _lost_colour(
-    color: ColorInfo, hdr: HdrMetadata | None, out: PixelFormat, codec: str, container_format: str
-) -> list[str]:
-    """Notes on what neither codec nor container tells of the colours."""
+def _lost_colour(plan: VideoPlan, first: Frame) -> list[str]:
+    """What neither codec nor container tells of the colours."""
     notes: list[str] = []
-    known = _TAGS if container_format in _TAGGED or codec.rpartition("_")[2] in _HARDWARE_APIS else ()
+    codec, container_format, out = plan.codec, plan.container_format, pixel_format(plan.pix_fmt)
+    if out.is_rgb and not first.format.is_rgb and first.color.matrix == MATRIX_YCGCO:
+        notes.append("YCgCo is converted to RGB as if it were BT.601: the colours are wrong")
+    known = _TAGS if container_format in _TAGGED or _hardware_api(codec) else ()
     known = (*known, *_TAGS_IN_STREAM.get(codec, ()))
-    tagged = {name: getattr(color, name) != UNSPECIFIED for name in _TAGS[:3]}
-    tagged["range"] = is_full_range(out, color)
+    tagged = {name: getattr(plan.color, name) != UNSPECIFIED for name in _TAGS[:3]}
+    tagged["range"] = is_full_range(out, plan.color)
     if out.is_rgb:  # has no matrix, and full range, untold
         tagged["matrix"] = tagged["range"] = False
     where = f"{'raw video' if codec in ('rawvideo', 'wrapped_avframe') else codec} in {container_format}"
@@ -497,8 +533,10 @@ def _lost_colour(
         shown = ", ".join("full range" if name == "range" else name for name in lost)
         notes.append(f"{where} can't tell of the colours: {shown}; Matroska and MP4 keep that")
     in_header = codec in HDR_IN_HEADER and container_format in _TAGGED
-    if hdr is not None and codec not in _HDR_IN_STREAM and not in_header:
+    if plan.hdr is not None and codec not in _HDR_IN_STREAM and not in_header:
         notes.append(f"{where} can't tell the HDR metadata (mastering display, light level)")
+    if plan.color.chroma_location > CHROMA_LEFT and codec not in _CHROMA_POSITION_ENCODERS:
+        notes.append(f"{codec} can't be told where its chroma samples lie: players will take them for left")
     return notes
 
 
@@ -527,9 +565,8 @@ def _is_cut_short(fmt: PixelFormat, size: tuple[int, int]) -> bool:
     return bool(size[0] % (1 << fmt.chroma_shift_x) or size[1] % (1 << fmt.chroma_shift_y))
 
 
-def _choose_pix_fmt(encoder: Any, container_format: str, fmt: PixelFormat, size: tuple[int, int]) -> str:
-    codec = encoder.name
-    offered = [f.name for f in (encoder.video_formats or []) if f.name not in _ON_DEVICES]
+def _choose_pix_fmt(codec: str, container_format: str, fmt: PixelFormat, size: tuple[int, int]) -> str:
+    offered = [f.name for f in (av.Codec(codec, "w").video_formats or []) if f.name not in _ON_DEVICES]
     if codec in ("libx265", "libvpx-vp9"):
         kept = _VP9_ALPHA if codec == "libvpx-vp9" and container_format in _VP9_ALPHA_CONTAINERS else ""
         offered = [name for name in offered if name == kept or not pixel_format(name).has_alpha]
@@ -590,7 +627,7 @@ class _EncoderChoice:
 
 def _options(choice: _EncoderChoice) -> dict[str, str]:
     """The options of an encoder, the user's last."""
-    of_codec = _ENCODER_OPTIONS.get(choice.codec) or _ENCODER_OPTIONS.get(choice.codec.rpartition("_")[2])
+    of_codec = _ENCODER_OPTIONS.get(choice.codec) or _ENCODER_OPTIONS.get(_hardware_api(choice.codec))
     options = of_codec(choice) if of_codec else {}
     for key, value in choice.wanted.encoder_options.items():
         joined = key in _PARAMETER_LISTS and key in options
@@ -656,7 +693,7 @@ def _nvenc_options(choice: _EncoderChoice) -> dict[str, str]:
 
 def _hardware_options(choice: _EncoderChoice) -> dict[str, str]:
     """Of an encoder in hardware, for about the quality that x264 has at a CRF."""
-    crf, api = choice.wanted.crf, choice.codec.rpartition("_")[2]
+    crf, api = choice.wanted.crf, _hardware_api(choice.codec)
     if crf is None:
         return {}
     if api == "qsv":
