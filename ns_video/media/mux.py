@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 import io
 import re
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +21,7 @@ import av.stream
 from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
 
-from ns_video.errors import OutputError, UsageError
+from ns_video.errors import NsVideoError, OutputError, UsageError
 from ns_video.media.aspect_header import CONTAINERS, AspectWriter, complete_file
 from ns_video.media.decode import CopiedClock, CopiedPacket, is_news, shift_packet
 from ns_video.media.encode import VideoPlan, add_video_stream
@@ -98,12 +99,14 @@ class CopyPlan:
         return not self.action.startswith("dropped")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class OutputSettings:
-    """How a container is opened for writing."""
+    """Where a container is written, and which part of the source it holds."""
 
-    container_format: str
-    options: dict[str, str] = field(default_factory=dict)
+    target: Any
+    """What libav opens: a URL, or a file object."""
+    shown: str
+    """The output's name in messages."""
     start: Fraction | None = None
     """Where the cut begins on the source's clock, seconds; 0 in the output."""
     end: Fraction | None = None
@@ -296,6 +299,49 @@ def begins_at_zero(container_format: str) -> bool:
     return container_format in _FROM_ZERO
 
 
+def _kept_metadata(info: ClipInfo) -> dict[str, str]:
+    return {k: v for k, v in info.metadata if k.lower() not in _FILE_TYPE_TAGS}
+
+
+def _container_options(plan: VideoPlan, info: ClipInfo, *, streamed: bool) -> dict[str, str]:
+    """Options of libav's muxer. `streamed`: the output can't be gone back to."""
+    container_format = plan.container_format
+    options: dict[str, str] = {}
+    if container_format in _MOV:
+        flags = "+use_metadata_tags" if any(key.startswith("com.") for key in _kept_metadata(info)) else ""
+        flags += _FRAGMENTED if streamed else ""
+        if flags:
+            options["movflags"] = flags
+        # Start offsets are written in ticks of the movie; its default of 1 ms would move what begins between two.
+        ticks = plan.time_base.denominator
+        options["movie_timescale"] = str(min(_LARGEST_TIMESCALE, ticks * max(1, -(-1000 // ticks))))
+    if container_format == "yuv4mpegpipe":
+        options["strict"] = "-1"  # more than 8 bits, and alpha: y4m as libav extends it
+    if container_format in ("mpeg", "vob"):
+        options["preload"] = "0"  # libav's half second of it moves what begins before that
+    if container_format in _MATROSKA:
+        options["write_crc32"] = "0"  # the header is completed when it is written
+        options["fflags"] = "+bitexact"  # no random numbers of segment and tracks: equal runs, equal files
+        promised = info.start_seconds or 0.0
+        unforeseen = plan.begins < 0 <= promised  # a damaged index: a block of video before 0 would have no time
+        if promised > -_PRIMING_SECONDS and not unforeseen:
+            # A block may lie before 0 (encoder delay of AAC); shifting all streams for it would move every frame.
+            options["avoid_negative_ts"] = "disabled"
+    return options
+
+
+def _header_failure(error: Exception, shown: str, plan: VideoPlan) -> NsVideoError:
+    """What a container refused when its header was written."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EPIPE, errno.EACCES):
+        return translate_output(error, shown, "open")
+    text = getattr(error, "strerror", None) or str(error)
+    return OutputError(
+        f"{printable(shown)}: {plan.container_format} refuses {plan.codec} ({plan.pix_fmt}): {text}",
+        stage="open",
+        remedy="choose another --codec, --pix-fmt or container",
+    )
+
+
 class ClipWriter:
     """An output container with the restored video stream and all that is copied beside it.
 
@@ -305,8 +351,6 @@ class ClipWriter:
 
     def __init__(
         self,
-        target: Any,
-        shown: str,
         settings: OutputSettings,
         plan: VideoPlan,
         source: av.container.InputContainer,
@@ -317,11 +361,9 @@ class ClipWriter:
         already_encoded: bool = False,
     ) -> None:
         """`already_encoded`: the video's packets come from segments; the stream needs no encoder of its own."""
-        self._already_encoded = already_encoded
         self.tick = plan.time_base
         """Seconds by which the restored video's times are told apart."""
-        self.shown = shown
-        self._info = info
+        self.shown = settings.shown
         self._closed = False
         self.troubles: list[tuple[float | None, str]] = []
         """(seconds, what) of copied packets that could not be written as they were."""
@@ -331,69 +373,41 @@ class ClipWriter:
         """Stream → copied packets from before 0 that were left out, for the container has no times at all."""
         self.early: dict[int, Fraction] = {}
         """Stream → seconds by which its sound is too early, for the container has no times and begins all at 0."""
-        self._counts_frames = settings.container_format == "avi" and plan.begins >= 0
+        container_format = plan.container_format
+        self._counts_frames = container_format == "avi" and plan.begins >= 0
+        self._holds_negative_times = holds_negative_times(container_format)
+        self._strict = not ContainerFormat(container_format, "w").flags & FormatFlags.ts_nonstrict.value
+        self._first: Fraction | None = None
         self._last: dict[int, int] = {}
-        self._strict = not ContainerFormat(settings.container_format, "w").flags & FormatFlags.ts_nonstrict.value
         self._undated: dict[int, tuple[int, int]] = {}
         """Stream → presentation time of its first packet, and how many had no decode time."""
-        options = dict(settings.options)
-        metadata = {k: v for k, v in info.metadata if k.lower() not in _FILE_TYPE_TAGS}
-        if settings.container_format in _MOV:
-            flags = "+use_metadata_tags" if any(key.startswith("com.") for key in metadata) else ""
-            flags += _FRAGMENTED if _is_streamed(target) else ""
-            if flags:
-                options.setdefault("movflags", flags)
-            # Start offsets are written in ticks of the movie; its default of 1 ms would move what begins between two.
-            ticks = plan.time_base.denominator
-            options.setdefault("movie_timescale", str(min(_LARGEST_TIMESCALE, ticks * max(1, -(-1000 // ticks)))))
-        if settings.container_format == "yuv4mpegpipe":
-            options.setdefault("strict", "-1")  # more than 8 bits, and alpha: y4m as libav extends it
-        if settings.container_format in ("mpeg", "vob"):
-            options.setdefault("preload", "0")  # libav's half second of it moves what begins before that
-        if settings.container_format in _MATROSKA:
-            options.setdefault("write_crc32", "0")  # the header is completed when it is written
-            options.setdefault(
-                "fflags", "+bitexact"
-            )  # no random numbers of segment and tracks: equal runs, equal files
+        self._streams: dict[int, Any] = {}
+        self._convert: dict[int, Callable[[bytes], bytes]] = {}
         self._ratio: tuple[Path, str, Fraction] | None = None
         self._beneath: AspectWriter | None = None
-        self._first: Fraction | None = None
-        self._quicktime = settings.container_format == "mov"
-        self._holds_negative_times = holds_negative_times(settings.container_format)
-        promised = info.start_seconds or 0.0
-        unforeseen = plan.begins < 0 <= promised  # a damaged index: a block of video before 0 would have no time
-        if settings.container_format in _MATROSKA and promised > -_PRIMING_SECONDS and not unforeseen:
-            # A block may lie before 0 (encoder delay of AAC); shifting all streams for it would move every frame.
-            options.setdefault("avoid_negative_ts", "disabled")
+        self._container: Any = self._opened(settings, plan, info)
         try:
-            if plan.sample_aspect_ratio not in (0, 1) and settings.container_format in CONTAINERS:
-                target = self._with_aspect(target, settings.container_format, plan.sample_aspect_ratio)
-            self._container: Any = av.open(
-                target,
-                "w",
-                format=settings.container_format,
-                container_options=options,
-                metadata_errors="surrogateescape",
-            )
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise translate_output(error, shown, "open") from error
-        try:
-            self._add_streams(plan, source, info, list(copies), covers)
-            self._container.metadata.update(metadata)
+            self._add_streams(plan, source, info, copies, covers, already_encoded=already_encoded)
+            self._container.metadata.update(_kept_metadata(info))
             chapters = _cut_chapters(source.chapters(), settings.start, settings.end)
-            if chapters and settings.container_format in _MOV | _MATROSKA | {"nut", "ogg"}:
+            if chapters and container_format in _MOV | _MATROSKA | {"nut", "ogg"}:
                 self._container.set_chapters(chapters)
             self._container.start_encoding()
         except (av.FFmpegError, OSError, ValueError) as error:
             _abandon(self._container)
-            if isinstance(error, (BrokenPipeError, OSError)) and getattr(error, "errno", None) in (28, 32, 13):
-                raise translate_output(error, shown, "open") from error
-            text = getattr(error, "strerror", None) or str(error)
-            raise OutputError(
-                f"{printable(shown)}: {settings.container_format} refuses {plan.codec} ({plan.pix_fmt}): {text}",
-                stage="open",
-                remedy="choose another --codec, --pix-fmt or container",
-            ) from error
+            raise _header_failure(error, self.shown, plan) from error
+
+    def _opened(self, settings: OutputSettings, plan: VideoPlan, info: ClipInfo) -> Any:
+        target, container_format = settings.target, plan.container_format
+        options = _container_options(plan, info, streamed=_is_streamed(target))
+        try:
+            if plan.sample_aspect_ratio not in (0, 1) and container_format in CONTAINERS:
+                target = self._with_aspect(target, container_format, plan.sample_aspect_ratio)
+            return av.open(
+                target, "w", format=container_format, container_options=options, metadata_errors="surrogateescape"
+            )
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise translate_output(error, self.shown, "open") from error
 
     def _with_aspect(self, target: Any, container_format: str, ratio: Fraction) -> Any:
         """What libav is to write to, so that the header tells the sample aspect ratio. Raises OSError."""
@@ -411,43 +425,49 @@ class ClipWriter:
         return self._beneath
 
     def _add_streams(
-        self, plan: VideoPlan, source: Any, info: ClipInfo, copies: list[CopyPlan], covers: dict[int, bytes]
+        self,
+        plan: VideoPlan,
+        source: av.container.InputContainer,
+        info: ClipInfo,
+        copies: Iterable[CopyPlan],
+        covers: dict[int, bytes],
+        *,
+        already_encoded: bool,
     ) -> None:
-        by_index = {c.stream.index: c for c in copies}
-        self._streams: dict[int, Any] = {}
-        self._convert: dict[int, Callable[[bytes], bytes]] = {}
+        """In the order of the source."""
+        kept = {c.stream.index: c for c in copies if c.kept}
         for stream in source.streams:
+            copy = kept.get(stream.index)
             if stream.index == info.video.index:
-                if self._already_encoded and needs_container_hdr(plan):
-                    self.video: Any = add_video_stream_with_hdr(self._container, plan)
-                else:
-                    self.video = add_video_stream(self._container, plan)
-                about = next(s for s in info.streams if s.index == stream.index)
-                kept = {k: v for k, v in about.metadata if not _STALE_VIDEO_TAGS.match(k)}
-                if plan.alpha_beside:
-                    kept["alpha_mode"] = "1"
-                self.video.metadata.update(kept)
-                self.video.disposition = about.disposition
-                continue
-            copy = by_index.get(stream.index)
-            if copy is None or not copy.kept:
-                continue
-            if copy.action == "attached":
-                name, mime = _COVER_MIME[copy.stream.codec]
-                if stream.index in covers:
-                    self._container.add_attachment(name, mime, covers[stream.index])
-                continue
-            if copy.target_codec:
-                made = self._container.add_mux_stream(copy.target_codec)
-                made.time_base = Fraction(1, 1000)
-                made.metadata.update(dict(stream.metadata))
-                made.disposition = int(stream.disposition)
-                self._convert[stream.index] = _text_converter(copy.stream.codec, copy.target_codec)
-            else:
-                made = _copy_stream(self._container, stream)
-            self._streams[stream.index] = made
-            if self._quicktime and (language := made.metadata.get("language")) in QUICKTIME_LANGUAGES:
-                made.metadata["language"] = QUICKTIME_LANGUAGES[language]
+                self._add_video(plan, info, already_encoded=already_encoded)
+            elif copy is not None and copy.action != "attached":
+                made = self._streams[stream.index] = self._add_copy(stream, copy)
+                if (
+                    plan.container_format == "mov"
+                    and (language := made.metadata.get("language")) in QUICKTIME_LANGUAGES
+                ):
+                    made.metadata["language"] = QUICKTIME_LANGUAGES[language]
+            elif copy is not None and stream.index in covers:
+                self._container.add_attachment(*_COVER_MIME[copy.stream.codec], covers[stream.index])
+
+    def _add_video(self, plan: VideoPlan, info: ClipInfo, *, already_encoded: bool) -> None:
+        in_header = already_encoded and needs_container_hdr(plan)
+        self.video: Any = (add_video_stream_with_hdr if in_header else add_video_stream)(self._container, plan)
+        about = next(s for s in info.streams if s.index == info.video.index)
+        self.video.metadata.update({k: v for k, v in about.metadata if not _STALE_VIDEO_TAGS.match(k)})
+        if plan.alpha_beside:
+            self.video.metadata["alpha_mode"] = "1"
+        self.video.disposition = about.disposition
+
+    def _add_copy(self, stream: Any, copy: CopyPlan) -> Any:
+        if not copy.target_codec:
+            return _copy_stream(self._container, stream)
+        made = self._container.add_mux_stream(copy.target_codec)
+        made.time_base = Fraction(1, 1000)
+        made.metadata.update(dict(stream.metadata))
+        made.disposition = int(stream.disposition)
+        self._convert[stream.index] = _text_converter(copy.stream.codec, copy.target_codec)
+        return made
 
     def write_video(self, packet: Any) -> None:
         """Mux one packet of the restored stream. Takes the packet over."""
