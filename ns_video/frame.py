@@ -114,16 +114,13 @@ class Frame:
     pts: int | None
     time_base: Fraction
     duration: int | None = None
-    key_frame: bool = False
     picture_type: str = "?"
-    interlaced: bool = False
     rotation: int = 0
     """Degrees, counter-clockwise, by which a clip's display matrix or a still's EXIF asks to turn the picture."""
     pixel_aspect: Fraction = Fraction(1)
     """Width of a pixel / its height, before the picture is turned."""
     quantiser: QuantiserMap | None = None
     jpeg: JpegTables | None = None
-    damaged: bool = False
     carrier: Any = field(default=None, compare=False, repr=False)
 
     @property

@@ -97,7 +97,6 @@ _NO_FILES = {
 }
 _AV1_FORMATS = frozenset({"webm", "ivf"})  # in which libvpx, as it is built here, would write 8 bits of more
 _HEVC_FORMATS = frozenset({"mp4", "mov", "matroska", "mpegts", "nut", "hevc", "flv"})
-_LOSSLESS = frozenset({"ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "wrapped_avframe", "apng", "png"})
 _TURNING = frozenset({"mp4", "mov", "3gp", "matroska", "webm"})  # what holds a display matrix
 _UPRIGHT = frozenset({"gif", "apng", "webp"})  # pictures that programs show as they are stored: turned here
 # Who tells of the colours: these containers of all, encoders of what they are listed with, others of nothing.
@@ -217,7 +216,6 @@ class VideoPlan:
     global_header: bool
     display_matrix: tuple[int, ...] = ()
     hdr: HdrMetadata | None = None
-    lossless: bool = False
     notes: tuple[str, ...] = ()
     """What the output can't hold, in words."""
     field_order: int = 0
@@ -239,8 +237,6 @@ def format_for(path: str, container_format: str | None = None) -> str:
     """The container of an output path. Raises UsageError where the name says nothing."""
     if container_format:
         name = _FORMAT_BY_SUFFIX.get("." + container_format.lower().lstrip("."), container_format)
-        if container_format == "y4m":
-            name = "yuv4mpegpipe"
     elif path == "-":
         name = "nut"
     else:
@@ -364,8 +360,6 @@ def plan_video(
         threads=wanted.threads,
         global_header=bool(ContainerFormat(container_format, "w").flags & FormatFlags.global_header.value),
         hdr=hdr,
-        lossless=codec in _LOSSLESS
-        or (wanted.crf == 0 and codec in ("libx264", "libx264rgb", "libx265", "libvpx-vp9")),
         field_order=kept_fields,
         wished=tuple(sorted(wanted.encoder_options)),
         begins=begins,
@@ -877,11 +871,10 @@ class FrameEncoder:
             picture = VideoFrame(frame.width, frame.height, target)
         for view, plane in zip(plane_views(picture, frame.format), frame.planes):
             np.copyto(view, plane)
-        if picture is not carrier:
-            picture.color_range = frame.color.range
-            picture.colorspace = frame.color.matrix
-            picture.color_primaries = frame.color.primaries
-            picture.color_trc = frame.color.transfer
+        picture.color_range = frame.color.range
+        picture.colorspace = frame.color.matrix
+        picture.color_primaries = frame.color.primaries
+        picture.color_trc = frame.color.transfer
         return picture
 
     def _through(self, name: str, settings: str, picture: VideoFrame) -> VideoFrame:
