@@ -21,6 +21,8 @@ from av.video.stream import VideoStream
 
 from ns_video.errors import InputError, UsageError
 from ns_video.frame import (
+    MATRIX_BT601_525,
+    MATRIX_BT601_625,
     MATRIX_RGB,
     MATRIX_YCGCO,
     RANGE_FULL,
@@ -153,8 +155,8 @@ _ENCODER_NAMES = {"h264": "libx264", "hevc": "libx265", "h265": "libx265", "av1"
 _HARDWARE_APIS = ("nvenc", "qsv", "amf", "videotoolbox", "mf")
 _SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9", "mpeg2": "mpeg2video"}
 _NVENC_CQ = 19
-_BT601 = 5
-_SWSCALE_MATRICES = {6: _BT601, MATRIX_YCGCO: _BT601, 10: 9}  # H.273 numbers that libswscale takes under others
+# H.273 numbers that libswscale takes under others.
+_SWSCALE_MATRICES = {MATRIX_BT601_525: MATRIX_BT601_625, MATRIX_YCGCO: MATRIX_BT601_625, 10: 9}
 CHROMA_LEFT = 1  # libav's AVChromaLocation; what players take for granted
 _CHROMA_POSITION_ENCODERS = frozenset({"libx264", "libx265"})
 _ON_DEVICES = frozenset({"cuda", "qsv", "vaapi", "d3d11", "d3d12", "dxva2_vld", "videotoolbox_vld", "amf", "vulkan"})
@@ -459,7 +461,9 @@ def color_as(color: ColorInfo, fmt: PixelFormat, out: PixelFormat) -> ColorInfo:
     if out.is_rgb and not fmt.is_rgb:
         return replace(color, matrix=MATRIX_RGB, range=RANGE_FULL)
     if fmt.is_rgb and not out.is_rgb:
-        return replace(color, matrix=_BT601, range=RANGE_FULL if out.name.startswith("yuvj") else RANGE_LIMITED)
+        return replace(
+            color, matrix=MATRIX_BT601_625, range=RANGE_FULL if out.name.startswith("yuvj") else RANGE_LIMITED
+        )
     return color
 
 
@@ -893,7 +897,7 @@ class FrameEncoder:
         source, target = frame.format, self._format
         span = RANGE_FULL if is_full_range(source, frame.color) else RANGE_LIMITED
         if source.is_rgb:
-            matrix = _BT601
+            matrix = MATRIX_BT601_625
         else:
             seen: Any = frame.carrier or frame  # untagged clips go by the size they came in
             matrix = effective_matrix(frame.color, seen.width, seen.height)

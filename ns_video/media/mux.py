@@ -80,7 +80,7 @@ _FRAGMENTED = "+frag_keyframe+delay_moov+default_base_moof"
 _SEGMENT_FORMATS = {".nut": "nut", ".mkv": "matroska"}
 _TROUBLES_KEPT = 100
 MOST_REORDERED = 16  # packets without a decode time, with which Matroska's reordered video begins
-_ONE_RAW_TAG = b"\\N"
+_ASS_LINE_BREAK = b"\\N"
 
 
 @dataclass(frozen=True, slots=True)
@@ -588,7 +588,7 @@ def _text_converter(source: str, target: str) -> Callable[[bytes], bytes]:
             return data[2 : 2 + int.from_bytes(data[:2], "big")]
         if source in ("ass", "ssa"):
             body = data.split(b",", 8)[-1]
-            return re.sub(rb"\{[^}]*\}", b"", body).replace(_ONE_RAW_TAG, b"\n").replace(b"\\n", b"\n")
+            return re.sub(rb"\{[^}]*\}", b"", body).replace(_ASS_LINE_BREAK, b"\n").replace(b"\\n", b"\n")
         return data
 
     def convert(data: bytes) -> bytes:
