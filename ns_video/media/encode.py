@@ -16,6 +16,8 @@ from av.codec.context import Flags
 from av.filter import Graph
 from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -263,7 +265,7 @@ def refuse_as_file(container_format: str) -> None:
         raise UsageError(f"{container_format} {problem}", remedy="write .mkv or .mp4")
 
 
-def first_frame_metadata(carrier: Any) -> tuple[tuple[int, ...], HdrMetadata | None]:
+def first_frame_metadata(carrier: VideoFrame) -> tuple[tuple[int, ...], HdrMetadata | None]:
     """(display matrix or (), HDR metadata or None) that ride on a libav frame."""
     matrix: tuple[int, ...] = ()
     mastering: bytes | None = None
@@ -293,7 +295,7 @@ def first_frame_metadata(carrier: Any) -> tuple[tuple[int, ...], HdrMetadata | N
     return matrix, HdrMetadata(points, white, luminance, level)
 
 
-def field_order(carrier: Any) -> int:
+def field_order(carrier: VideoFrame | None) -> int:
     """TOP_FIELD_FIRST or BOTTOM_FIELD_FIRST of an interlaced libav frame, else 0. A filter tells: PyAV doesn't."""
     if carrier is None or not carrier.interlaced_frame:
         return 0
@@ -746,7 +748,7 @@ def _hdr_parameters(hdr: HdrMetadata | None, display: str, light: str, *, decima
     return out
 
 
-def describe_picture(context: Any, plan: VideoPlan) -> None:
+def describe_picture(context: VideoCodecContext, plan: VideoPlan) -> None:
     """Write pixel format, rate, aspect ratio, field order and colour tags of `plan` into a libav codec context."""
     context.pix_fmt = plan.pix_fmt
     context.framerate = plan.rate
@@ -899,7 +901,7 @@ class FrameEncoder:
         if source.is_rgb:
             matrix = MATRIX_BT601_625
         else:
-            seen: Any = frame.carrier or frame  # untagged clips go by the size they came in
+            seen = frame.carrier or frame  # untagged clips go by the size they came in
             matrix = effective_matrix(frame.color, seen.width, seen.height)
             matrix = _SWSCALE_MATRICES.get(matrix, matrix)
         made = picture.reformat(
@@ -916,7 +918,7 @@ class FrameEncoder:
         return made
 
 
-def encoded(frames: Iterable[Frame], encoder: FrameEncoder) -> Generator[Any]:
+def encoded(frames: Iterable[Frame], encoder: FrameEncoder) -> Generator[Packet]:
     """All packets of all frames, the encoder drained at the end."""
     for frame in frames:
         yield from encoder.encode(frame)

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import av
-import av.container
 import av.error
 import av.stream
+from av.container import InputContainer, OutputContainer
 from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
+from av.packet import Packet
+from av.stream import Disposition, Stream
 
 from ns_video.errors import NsVideoError, OutputError, UsageError
 from ns_video.media.aspect_header import CONTAINERS, AspectWriter, complete_file
@@ -112,7 +114,7 @@ class OutputSettings:
     end: Fraction | None = None
 
 
-def plan_copies(source: av.container.InputContainer, info: ClipInfo, container_format: str) -> list[CopyPlan]:
+def plan_copies(source: InputContainer, info: ClipInfo, container_format: str) -> list[CopyPlan]:
     """Decide for each stream beside the restored one; what the container refuses is found out by trying.
 
     `source` is only asked for its streams' parameters; no packet is read.
@@ -126,7 +128,7 @@ def plan_copies(source: av.container.InputContainer, info: ClipInfo, container_f
     return plans
 
 
-def _plan_one(stream: Any, about: StreamInfo, container_format: str) -> CopyPlan:
+def _plan_one(stream: Stream, about: StreamInfo, container_format: str) -> CopyPlan:
     if container_format in _VIDEO_ONLY:
         return CopyPlan(about, f"dropped: {container_format} holds one video stream only")
     if about.is_cover:
@@ -145,7 +147,7 @@ def _plan_one(stream: Any, about: StreamInfo, container_format: str) -> CopyPlan
     return CopyPlan(about, f"dropped: {container_format} can't hold {about.codec} {about.type} ({problem})")
 
 
-def _refusal(stream: Any, container_format: str) -> str | None:
+def _refusal(stream: Stream, container_format: str) -> str | None:
     """Why a container doesn't take a stream, found out by writing a header with it into memory."""
     if stream.type == "attachment" and container_format != "matroska":
         return "attachments belong to Matroska"
@@ -169,17 +171,17 @@ def _refusal(stream: Any, container_format: str) -> str | None:
     return None
 
 
-def _abandon(container: Any) -> None:
+def _abandon(container: OutputContainer) -> None:
     try:
         container.close()
     except (av.FFmpegError, ValueError, OSError):
         return
 
 
-def _copy_stream(container: Any, stream: Any) -> Any:
+def _copy_stream(container: OutputContainer, stream: Stream) -> Stream:
     made = container.add_stream_from_template(stream, opaque=True)
     made.metadata.update(dict(stream.metadata))
-    made.disposition = int(stream.disposition)
+    made.disposition = stream.disposition
     return made
 
 
@@ -274,7 +276,7 @@ class Cut:
         return out
 
 
-def _begins_late(packet: Any, time: Fraction, start: Fraction, beside: int) -> int:
+def _begins_late(packet: Packet, time: Fraction, start: Fraction, beside: int) -> int:
     """Ticks by which a cue that runs into a cut was moved to begin with it; 0 for what ends before.
 
     `time` is the packet's, `beside` the number of such cues before it: no two of them begin at the same tick.
@@ -353,7 +355,7 @@ class ClipWriter:
         self,
         settings: OutputSettings,
         plan: VideoPlan,
-        source: av.container.InputContainer,
+        source: InputContainer,
         info: ClipInfo,
         copies: Iterable[CopyPlan],
         covers: dict[int, bytes],
@@ -381,11 +383,11 @@ class ClipWriter:
         self._last: dict[int, int] = {}
         self._undated: dict[int, tuple[int, int]] = {}
         """Stream → presentation time of its first packet, and how many had no decode time."""
-        self._streams: dict[int, Any] = {}
+        self._streams: dict[int, Stream] = {}
         self._convert: dict[int, Callable[[bytes], bytes]] = {}
         self._ratio: tuple[Path, str, Fraction] | None = None
         self._beneath: AspectWriter | None = None
-        self._container: Any = self._opened(settings, plan, info)
+        self._container = self._opened(settings, plan, info)
         try:
             self._add_streams(plan, source, info, copies, covers, already_encoded=already_encoded)
             self._container.metadata.update(_kept_metadata(info))
@@ -397,7 +399,7 @@ class ClipWriter:
             _abandon(self._container)
             raise _header_failure(error, self.shown, plan) from error
 
-    def _opened(self, settings: OutputSettings, plan: VideoPlan, info: ClipInfo) -> Any:
+    def _opened(self, settings: OutputSettings, plan: VideoPlan, info: ClipInfo) -> OutputContainer:
         target, container_format = settings.target, plan.container_format
         options = _container_options(plan, info, streamed=_is_streamed(target))
         try:
@@ -427,7 +429,7 @@ class ClipWriter:
     def _add_streams(
         self,
         plan: VideoPlan,
-        source: av.container.InputContainer,
+        source: InputContainer,
         info: ClipInfo,
         copies: Iterable[CopyPlan],
         covers: dict[int, bytes],
@@ -452,24 +454,24 @@ class ClipWriter:
 
     def _add_video(self, plan: VideoPlan, info: ClipInfo, *, already_encoded: bool) -> None:
         in_header = already_encoded and needs_container_hdr(plan)
-        self.video: Any = (add_video_stream_with_hdr if in_header else add_video_stream)(self._container, plan)
+        self.video = (add_video_stream_with_hdr if in_header else add_video_stream)(self._container, plan)
         about = next(s for s in info.streams if s.index == info.video.index)
         self.video.metadata.update({k: v for k, v in about.metadata if not _STALE_VIDEO_TAGS.match(k)})
         if plan.alpha_beside:
             self.video.metadata["alpha_mode"] = "1"
-        self.video.disposition = about.disposition
+        self.video.disposition = Disposition(about.disposition)
 
-    def _add_copy(self, stream: Any, copy: CopyPlan) -> Any:
+    def _add_copy(self, stream: Stream, copy: CopyPlan) -> Stream:
         if not copy.target_codec:
             return _copy_stream(self._container, stream)
         made = self._container.add_mux_stream(copy.target_codec)
         made.time_base = Fraction(1, 1000)
         made.metadata.update(dict(stream.metadata))
-        made.disposition = int(stream.disposition)
+        made.disposition = stream.disposition
         self._convert[stream.index] = _text_converter(copy.stream.codec, copy.target_codec)
         return made
 
-    def write_video(self, packet: Any) -> None:
+    def write_video(self, packet: Packet) -> None:
         """Mux one packet of the restored stream. Takes the packet over."""
         packet.stream = self.video
         self._mux(packet)
@@ -493,7 +495,7 @@ class ClipWriter:
             made.time_base, made.duration = packet.time_base, packet.duration
             packet = made
         if packet.dts is None and packet.pts is not None:
-            packet.dts = self._decode_time(packet, item.stream_index, is_video=target.type == "video")
+            packet.dts = self._decode_time(packet.pts, item.stream_index, is_video=target.type == "video")
         if self._counts_frames and packet.dts is not None and packet.dts < 0:
             self.left_out[item.stream_index] = self.left_out.get(item.stream_index, 0) + 1
             return False
@@ -512,17 +514,17 @@ class ClipWriter:
             return False
         return True
 
-    def _decode_time(self, packet: Any, index: int, *, is_video: bool) -> int | None:
+    def _decode_time(self, pts: int, index: int, *, is_video: bool) -> int | None:
         """Of a packet without one. Of reordered video libav works it out, but would shift all streams untold for it."""
         if not is_video:
-            return packet.pts
+            return pts
         if self._holds_negative_times or self._counts_frames:
             return None
-        first, count = self._undated.get(index, (packet.pts, 0))
+        first, count = self._undated.get(index, (pts, 0))
         self._undated[index] = first, count + 1
-        return None if count >= MOST_REORDERED else min(packet.pts, first - MOST_REORDERED + count)
+        return None if count >= MOST_REORDERED else min(pts, first - MOST_REORDERED + count)
 
-    def _in_order(self, packet: Any, index: int) -> None:
+    def _in_order(self, packet: Packet, index: int) -> None:
         """Decode times that run backwards, which no container takes, are moved on; the payload stays."""
         if packet.dts is None:
             return
@@ -545,7 +547,7 @@ class ClipWriter:
         """Seconds by which libav moved all streams alike, where the container holds no times before 0."""
         return Fraction(0) if self._holds_negative_times or self._first is None else max(Fraction(0), -self._first)
 
-    def _mux(self, packet: Any) -> None:
+    def _mux(self, packet: Packet) -> None:
         stamp = packet.dts if packet.dts is not None else packet.pts
         if stamp is not None:
             seconds = stamp * packet.time_base
@@ -622,12 +624,12 @@ class TimedPacket:
     """A packet and its decode time in seconds."""
 
     seconds: Fraction
-    packet: Any
+    packet: Packet
 
 
 def merged(
     video: Iterable[TimedPacket], copied: Iterable[tuple[Fraction, CopiedPacket]]
-) -> Generator[tuple[Any | None, CopiedPacket | None]]:
+) -> Generator[tuple[Packet | None, CopiedPacket | None]]:
     """Two streams of packets in one, by decode time: (video packet, None) or (None, copied packet)."""
     left = ((p.seconds, 0, n, p.packet, None) for n, p in enumerate(video))
     right = ((s, 1, n, None, c) for n, (s, c) in enumerate(copied))
@@ -713,7 +715,7 @@ class SegmentFile:
     def __init__(self, path: Path, plan: VideoPlan) -> None:
         self.path = path
         try:
-            self._container: Any = av.open(file_url(path), "w", format=_SEGMENT_FORMATS[path.suffix])
+            self._container = av.open(file_url(path), "w", format=_SEGMENT_FORMATS[path.suffix])
         except (av.FFmpegError, OSError) as error:
             raise translate_output(error, str(path), "encode") from error
         self.stream = add_video_stream(self._container, plan)
@@ -741,7 +743,7 @@ class SegmentFile:
         _abandon(self._container)
 
 
-def segment_packets(path: Path) -> Generator[Any]:
+def segment_packets(path: Path) -> Generator[Packet]:
     """The packets of a segment in decode order."""
     with open_input(path, container_format=_SEGMENT_FORMATS[path.suffix]) as container:
         for packet in container.demux(container.streams.video[0]):
