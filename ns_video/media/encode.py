@@ -790,7 +790,7 @@ def add_video_stream(container: av.container.OutputContainer, plan: VideoPlan) -
     if plan.container_format == "avi":
         context.max_b_frames = 0  # AVI has no presentation times
     context.options = options
-    if plan.display_matrix and plan.container_format in ("mp4", "mov", "3gp", "matroska", "webm"):
+    if plan.display_matrix:
         stream.set_display_matrix(plan.display_matrix)
     return stream
 
@@ -901,7 +901,7 @@ class FrameEncoder:
         if source.is_rgb:
             matrix = MATRIX_BT601_625
         else:
-            seen = frame.carrier or frame  # untagged clips go by the size they came in
+            seen: Any = frame.carrier or frame  # untagged clips go by the size they came in
             matrix = effective_matrix(frame.color, seen.width, seen.height)
             matrix = _SWSCALE_MATRICES.get(matrix, matrix)
         made = picture.reformat(

@@ -444,10 +444,8 @@ class ClipWriter:
                 self._add_video(plan, info, already_encoded=already_encoded)
             elif copy is not None and copy.action != "attached":
                 made = self._streams[stream.index] = self._add_copy(stream, copy)
-                if (
-                    plan.container_format == "mov"
-                    and (language := made.metadata.get("language")) in QUICKTIME_LANGUAGES
-                ):
+                language = made.metadata.get("language", "")
+                if plan.container_format == "mov" and language in QUICKTIME_LANGUAGES:
                     made.metadata["language"] = QUICKTIME_LANGUAGES[language]
             elif copy is not None and stream.index in covers:
                 self._container.add_attachment(*_COVER_MIME[copy.stream.codec], covers[stream.index])
