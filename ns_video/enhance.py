@@ -35,7 +35,7 @@ from ns_video.device import (
 )
 from ns_video.errors import ModelError, UsageError
 from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
-from ns_video.frame import Frame, JpegTables, Plane, QuantiserMap
+from ns_video.frame import MATRICES_BT601, Frame, JpegTables, Plane, QuantiserMap
 from ns_video.networks.ns_quantiser import NsQuantiser, coded_before, guessed_octaves
 from ns_video.preset import ENSEMBLES, STILL_VIEWS
 from ns_video.stage import EnhancedFrame, EnhanceStats
@@ -69,7 +69,6 @@ _CONSTANT, _VARIED = 1e-4, 0.05
 GUESSER = "quantiser"
 """The shipped model that guesses quantiser steps."""
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
-_BT601 = (5, 6)  # H.273 matrix codes
 _PENDING = 2
 """Frames in flight on each GPU. Its work and copies wait in one queue; while it works on one frame, the host looks at
 the next one, fills the queue and takes what the frame before has become."""
@@ -878,7 +877,7 @@ def _shows_coefficients(frame: Frame) -> bool:
     if frame.format.is_rgb:
         return True
     matrix = color.effective_matrix(frame.color, frame.width, frame.height)
-    return color.is_full_range(frame.format, frame.color) and (frame.format.planes < 3 or matrix in _BT601)
+    return color.is_full_range(frame.format, frame.color) and (frame.format.planes < 3 or matrix in MATRICES_BT601)
 
 
 def _is_undamaged(side: JpegTables | QuantiserMap) -> bool:

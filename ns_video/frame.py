@@ -15,9 +15,10 @@ Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 UNSPECIFIED = 2
 RANGE_UNSPECIFIED, RANGE_LIMITED, RANGE_FULL = 0, 1, 2
 MATRIX_RGB = 0
+MATRIX_BT709 = 1
+MATRIX_BT601_625, MATRIX_BT601_525 = MATRICES_BT601 = (5, 6)  # the same coefficients
 MATRIX_YCGCO = 8
-_BT709, _BT601 = 1, 6
-_KNOWN_MATRICES = frozenset({1, 4, 5, 6, 7, MATRIX_YCGCO, 9, 10})
+_KNOWN_MATRICES = frozenset({MATRIX_BT709, 4, MATRIX_BT601_625, MATRIX_BT601_525, 7, MATRIX_YCGCO, 9, 10})
 _SD_HEIGHT, _SD_WIDTH = 576, 1024  # at or below both, players read an untagged clip as BT.601
 
 
@@ -55,7 +56,7 @@ def effective_matrix(color: ColorInfo, width: int, height: int) -> int:
     """The matrix number to read an H × W picture with; unspecified goes by size, as players do."""
     if color.matrix in _KNOWN_MATRICES:
         return color.matrix
-    return _BT601 if height <= _SD_HEIGHT and width <= _SD_WIDTH else _BT709
+    return MATRIX_BT601_525 if height <= _SD_HEIGHT and width <= _SD_WIDTH else MATRIX_BT709
 
 
 def is_full_range(format: PixelFormat, color: ColorInfo) -> bool:
@@ -114,16 +115,13 @@ class Frame:
     pts: int | None
     time_base: Fraction
     duration: int | None = None
-    key_frame: bool = False
     picture_type: str = "?"
-    interlaced: bool = False
     rotation: int = 0
     """Degrees, counter-clockwise, by which a clip's display matrix or a still's EXIF asks to turn the picture."""
     pixel_aspect: Fraction = Fraction(1)
     """Width of a pixel / its height, before the picture is turned."""
     quantiser: QuantiserMap | None = None
     jpeg: JpegTables | None = None
-    damaged: bool = False
     carrier: Any = field(default=None, compare=False, repr=False)
 
     @property

@@ -640,9 +640,7 @@ class _Run:
                                 )
                                 try:
                                     writer = ClipWriter(
-                                        target,
-                                        shown,
-                                        OutputSettings(container_format, start=self._start, end=self._end),
+                                        OutputSettings(target, shown, self._start, self._end),
                                         plan,
                                         reader.container,
                                         info,
@@ -1021,9 +1019,7 @@ class _Run:
         cut = Cut(copies, start, last)
         others = copied_packets(self.source, copies, clock_jumps=jumps, cut=cut, on_damage=damaged, **opening)
         writer = ClipWriter(
-            file_url(path),
-            self.target,
-            OutputSettings(format_for(self.target, self.options.format), start=start, end=last),
+            OutputSettings(file_url(path), self.target, start, last),
             plan,
             reader.container,
             info,

@@ -166,7 +166,7 @@ def test_a_cut_gives_the_frames_between(plain_clip: Path) -> None:
 
 def test_deinterlacing_gives_one_frame_for_each(interlaced_clip: Path) -> None:
     woven, smooth = frames(interlaced_clip, deinterlace="off"), frames(interlaced_clip, deinterlace="auto")
-    assert all(f.interlaced for f in woven)
+    assert all(f.carrier.interlaced_frame for f in woven)
     assert [(f.pts, f.duration) for f in smooth] == [(f.pts, f.duration) for f in woven]
     assert not np.array_equal(woven[3].planes[0], smooth[3].planes[0])
 

@@ -247,7 +247,6 @@ def test_avi_refuses_times_that_it_cannot_hold(vfr_clip: Path, plain_clip: Path)
 @pytest.mark.parametrize("codec", ["ffv1", "libx264", "libx265", "libvpx-vp9"])
 def test_lossless_codecs_give_the_planes_back(codec: str, plain_clip: Path) -> None:
     chosen, found = plan(plain_clip, "matroska", codec=codec, crf=0)
-    assert chosen.lossless
     changed = [replace(f, planes=tuple(255 - p for p in f.planes)) for f in found]
     back = written(chosen, changed)
     assert len(back) == len(found)

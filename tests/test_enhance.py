@@ -151,7 +151,7 @@ def test_identity_gives_the_very_frames() -> None:
 
 
 def test_one_out_per_in_with_everything_but_the_planes_kept() -> None:
-    frames = [dataclasses.replace(frame, carrier=object(), key_frame=True, duration=7) for frame in clip(4)]
+    frames = [dataclasses.replace(frame, carrier=object(), duration=7) for frame in clip(4)]
     results = list(Enhancer(restorer("quantiser", frames=3), fp32()).run(frames))
     for result, frame in zip(results, frames, strict=True):
         assert dataclasses.replace(result.frame, planes=frame.planes) == frame

@@ -520,7 +520,7 @@ def test_interlaced_frames_stay_interlaced_through_segments(interlaced_clip: Pat
         record = restore(interlaced_clip, tmp_path / name, model="identity")
         assert any("interlaced" in text for text in record.warnings) != tells
         with open_clip(tmp_path / name, DecodeOptions(deinterlace="off")) as reader:
-            assert {f.interlaced for f in reader.frames()} == {tells}
+            assert {f.carrier.interlaced_frame for f in reader.frames()} == {tells}
 
 
 def test_deinterlace_auto_on_off(interlaced_clip: Path, plain_clip: Path, small_model: Path, tmp_path: Path) -> None:

@@ -770,14 +770,11 @@ class ClipReader:
             pts=pts,
             time_base=self.info.video.time_base,
             duration=duration,
-            key_frame=bool(picture.key_frame),
             picture_type=_PICTURE_TYPES.get(int(picture.pict_type), "?"),
-            interlaced=interlaced,
             rotation=int(picture.rotation),
             pixel_aspect=self.info.video.sample_aspect_ratio or Fraction(1),
             quantiser=self._quantiser(picture) if self.options.quantisers else None,
             jpeg=picture.opaque if isinstance(picture.opaque, JpegTables) else None,
-            damaged=bool(picture.is_corrupt),
             carrier=picture,
         )
 

@@ -28,6 +28,7 @@ from av.codec.codec import Codec, find_best_pix_fmt_of_list
 
 from ns_video.errors import InputError, OutputError, UsageError
 from ns_video.frame import (
+    MATRIX_BT601_625,
     RANGE_FULL,
     RANGE_LIMITED,
     ColorInfo,
@@ -40,7 +41,7 @@ from ns_video.media.encode import format_for
 from ns_video.media.libav import file_url, open_input
 from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg
 from ns_video.media.probe import pixel_format
-from ns_video.media.swscale import BT601, EXACT, swscale_matrix
+from ns_video.media.swscale import EXACT, swscale_matrix
 
 Generator = np.random.Generator
 Value = float | str
@@ -654,7 +655,7 @@ def _degrade_video_frame(frame: Any, steps: tuple[Step, ...], last: Step, seed: 
     """
     color = ColorInfo(matrix=int(frame.colorspace), range=int(frame.color_range))
     source, target = (pixel_format(name) for name in (frame.format.name, _target_format(last, frame.format.name)))
-    matrix = BT601 if source.is_rgb else swscale_matrix(effective_matrix(color, frame.width, frame.height))
+    matrix = MATRIX_BT601_625 if source.is_rgb else swscale_matrix(effective_matrix(color, frame.width, frame.height))
     span = RANGE_FULL if is_full_range(source, color) else RANGE_LIMITED
     plain = frame.reformat(
         format="rgb24",
@@ -683,7 +684,7 @@ def _degrade_video_frame(frame: Any, steps: tuple[Step, ...], last: Step, seed: 
     for tag in _COLOR_TAGS:
         setattr(damaged, tag, getattr(frame, tag))
     if turned:
-        damaged.colorspace = BT601
+        damaged.colorspace = MATRIX_BT601_625
     if made_span != span:
         damaged.color_range = made_span
     damaged.pts, damaged.time_base = frame.pts, frame.time_base

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -16,11 +16,14 @@ from av.codec.context import Flags
 from av.filter import Graph
 from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ns_video.errors import InputError, UsageError
 from ns_video.frame import (
+    MATRIX_BT601_625,
     MATRIX_RGB,
     MATRIX_YCGCO,
     RANGE_FULL,
@@ -98,7 +101,6 @@ _NO_FILES = {
 }
 _AV1_FORMATS = frozenset({"webm", "ivf"})  # in which libvpx, as it is built here, would write 8 bits of more
 _HEVC_FORMATS = frozenset({"mp4", "mov", "matroska", "mpegts", "nut", "hevc", "flv"})
-_LOSSLESS = frozenset({"ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "wrapped_avframe", "apng", "png"})
 _TURNING = frozenset({"mp4", "mov", "3gp", "matroska", "webm"})  # what holds a display matrix
 _UPRIGHT = frozenset({"gif", "apng", "webp"})  # pictures that programs show as they are stored: turned here
 # Who tells of the colours: these containers of all, encoders of what they are listed with, others of nothing.
@@ -149,11 +151,12 @@ _BY_QSCALE = frozenset(
 )
 _COARSEST = 31  # quantiser of these
 _HIGHEST_AV1_CRF = 63
+# Encoders by the names of their codecs.
+_ENCODER_NAMES = {"h264": "libx264", "hevc": "libx265", "h265": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
 # Encoders in hardware, and who does their work where the hardware isn't there.
 _HARDWARE_APIS = ("nvenc", "qsv", "amf", "videotoolbox", "mf")
 _SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9", "mpeg2": "mpeg2video"}
 _NVENC_CQ = 19
-_BT601 = 5
 CHROMA_LEFT = 1  # libav's AVChromaLocation; what players take for granted
 _CHROMA_POSITION_ENCODERS = frozenset({"libx264", "libx265"})
 _ON_DEVICES = frozenset({"cuda", "qsv", "vaapi", "d3d11", "d3d12", "dxva2_vld", "videotoolbox_vld", "amf", "vulkan"})
@@ -215,7 +218,6 @@ class VideoPlan:
     global_header: bool
     display_matrix: tuple[int, ...] = ()
     hdr: HdrMetadata | None = None
-    lossless: bool = False
     notes: tuple[str, ...] = ()
     """What the output can't hold, in words."""
     field_order: int = 0
@@ -237,8 +239,6 @@ def format_for(path: str, container_format: str | None = None) -> str:
     """The container of an output path. Raises UsageError where the name says nothing."""
     if container_format:
         name = _FORMAT_BY_SUFFIX.get("." + container_format.lower().lstrip("."), container_format)
-        if container_format == "y4m":
-            name = "yuv4mpegpipe"
     elif path == "-":
         name = "nut"
     else:
@@ -263,7 +263,7 @@ def refuse_as_file(container_format: str) -> None:
         raise UsageError(f"{container_format} {problem}", remedy="write .mkv or .mp4")
 
 
-def first_frame_metadata(carrier: Any) -> tuple[tuple[int, ...], HdrMetadata | None]:
+def first_frame_metadata(carrier: VideoFrame) -> tuple[tuple[int, ...], HdrMetadata | None]:
     """(display matrix or (), HDR metadata or None) that ride on a libav frame."""
     matrix: tuple[int, ...] = ()
     mastering: bytes | None = None
@@ -293,7 +293,7 @@ def first_frame_metadata(carrier: Any) -> tuple[tuple[int, ...], HdrMetadata | N
     return matrix, HdrMetadata(points, white, luminance, level)
 
 
-def field_order(carrier: Any) -> int:
+def field_order(carrier: VideoFrame | None) -> int:
     """TOP_FIELD_FIRST or BOTTOM_FIELD_FIRST of an interlaced libav frame, else 0. A filter tells: PyAV doesn't."""
     if carrier is None or not carrier.interlaced_frame:
         return 0
@@ -323,42 +323,129 @@ def plan_video(
 
     `first` is the first frame of the source: headers lie, frames don't. Raises UsageError where the wish can't be met.
     """
-    width, height = size
     fmt = first.format
     notes: list[str] = []
-    codec = wanted.codec or _default_codec(container_format, fmt, width, height)
-    codec = {"h264": "libx264", "hevc": "libx265", "h265": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}.get(
-        codec, codec
+    codec = _choose_codec(container_format, fmt, size, wanted.codec)
+    pix_fmt = wanted.pix_fmt or _choose_pix_fmt(codec, container_format, fmt, size)
+    if (stand_in := _stand_in(codec, pix_fmt, size)) is not None:
+        codec, note = stand_in
+        notes.append(note + (" without the encoder options" if wanted.encoder_options else ""))
+        wanted = replace(wanted, encoder_options={})
+        pix_fmt = wanted.pix_fmt or _choose_pix_fmt(codec, container_format, fmt, size)
+    if wanted.crf is not None and not (codec in _DEFAULT_CRF or codec in _BY_QSCALE or _hardware_api(codec)):
+        notes.append(f"{codec} takes no --crf; --encoder-option sets what it takes")
+    out = _format_to_write(pix_fmt)
+    color = color_as(first.color, fmt, out)
+    if not (out.chroma_shift_x and out.chroma_shift_y):
+        color = replace(color, chroma_location=0)
+    matrix, hdr = first_frame_metadata(first.carrier) if first.carrier is not None else ((), None)
+    fields = field_order(first.carrier)
+    kept_fields = fields if fields and _holds_fields(codec, out, first, size) else 0
+    settings = _options(_EncoderChoice(codec, fmt, color, hdr, wanted))
+    if kept_fields == BOTTOM_FIELD_FIRST and codec.startswith("libx264"):
+        settings["x264-params"] += ":bff=1"  # for the header; it takes each frame's order from the frame
+    begins = (first.pts or 0) * first.time_base
+    if container_format in _NO_NEGATIVE_TIMES and begins < _REORDER_SECONDS:
+        settings.setdefault("bf", "0")
+    by_frames = container_format in _FRAME_COUNTERS or _knows_only_frames(codec, first.time_base)
+    plan = VideoPlan(
+        container_format=container_format,
+        codec=codec,
+        pix_fmt=pix_fmt,
+        width=size[0],
+        height=size[1],
+        time_base=1 / source.rate if by_frames else first.time_base,
+        rate=source.rate,
+        sample_aspect_ratio=source.sample_aspect_ratio,
+        color=color,
+        options=tuple(sorted(settings.items())),
+        threads=wanted.threads,
+        global_header=bool(ContainerFormat(container_format, "w").flags & FormatFlags.global_header.value),
+        hdr=hdr,
+        field_order=kept_fields,
+        wished=tuple(sorted(wanted.encoder_options)),
+        begins=begins,
     )
+    plan = _oriented(plan, matrix)
+    return replace(plan, notes=(*notes, *_losses(plan, first, fields, matrix)))
+
+
+def _choose_codec(container_format: str, fmt: PixelFormat, size: tuple[int, int], wanted: str | None) -> str:
+    codec = wanted or _default_codec(container_format, fmt, *size)
+    codec = _ENCODER_NAMES.get(codec, codec)
     try:
         encoder = av.Codec(codec, "w")
     except ValueError:
         raise UsageError(f"there is no encoder {codec!r}", remedy="`ns-video doctor` lists them") from None
     if encoder.type != "video":
         raise UsageError(f"{codec!r} does not encode video")
-    pix_fmt = wanted.pix_fmt or _choose_pix_fmt(encoder, container_format, fmt, size)
-    family, _, api = codec.rpartition("_")
-    if api in _HARDWARE_APIS and family in _SOFTWARE and not hardware_encoder_works(codec, pix_fmt, size):
-        ignored = " without the encoder options" if wanted.encoder_options else ""
-        refused = (
-            f"take {width}x{height} pictures as {pix_fmt} here"
-            if hardware_encoder_works(codec)
-            else "work on this machine"
-        )
-        notes.append(f"{codec} does not {refused}: {_SOFTWARE[family]} encodes instead{ignored}")
-        codec, wanted = _SOFTWARE[family], replace(wanted, encoder_options={})
-        encoder = av.Codec(codec, "w")
-        pix_fmt = wanted.pix_fmt or _choose_pix_fmt(encoder, container_format, fmt, size)
-    if wanted.crf is not None and not (
-        codec in _DEFAULT_CRF or codec in _BY_QSCALE or codec.rpartition("_")[2] in _HARDWARE_APIS
-    ):
-        notes.append(f"{codec} takes no --crf; --encoder-option sets what it takes")
+    return codec
+
+
+def _hardware_api(codec: str) -> str:
+    """Through which an encoder in hardware is driven; "" for any other encoder."""
+    api = codec.rpartition("_")[2]
+    return api if api in _HARDWARE_APIS else ""
+
+
+def _stand_in(codec: str, pix_fmt: str, size: tuple[int, int]) -> tuple[str, str] | None:
+    """(encoder, note) of the software that encodes where the hardware can't; None where it can, or isn't asked for."""
+    software = _SOFTWARE.get(codec.rpartition("_")[0]) if _hardware_api(codec) else None
+    if software is None or hardware_encoder_works(codec, pix_fmt, size):
+        return None
+    takes_others = hardware_encoder_works(codec)
+    refused = f"take {size[0]}x{size[1]} pictures as {pix_fmt} here" if takes_others else "work on this machine"
+    return software, f"{codec} does not {refused}: {software} encodes instead"
+
+
+def _format_to_write(pix_fmt: str) -> PixelFormat:
     try:
-        out = pixel_format(pix_fmt)
+        return pixel_format(pix_fmt)
     except (ValueError, InputError):
         raise UsageError(
             f"there is no pixel format {pix_fmt!r} to write", remedy="yuv420p, yuv422p10le, gbrp and the like"
         ) from None
+
+
+def _knows_only_frames(codec: str, time_base: Fraction) -> bool:
+    """Whether an encoder can't count in ticks of `time_base`."""
+    return codec in _FIXED_RATE and (time_base.denominator > 65535 or codec != "mpeg4")
+
+
+def _oriented(plan: VideoPlan, matrix: tuple[int, ...]) -> VideoPlan:
+    """The plan with the display matrix, or with the filters that turn the frames themselves."""
+    if plan.container_format in _TURNING:
+        return replace(plan, display_matrix=() if _is_identity_matrix(matrix) else matrix)
+    if not matrix or plan.container_format not in _UPRIGHT:
+        return plan
+    plan = replace(plan, upright=_upright_filters(matrix))
+    if "transpose" not in plan.upright:
+        return plan
+    aspect = plan.sample_aspect_ratio
+    return replace(plan, width=plan.height, height=plan.width, sample_aspect_ratio=1 / aspect if aspect else aspect)
+
+
+def _losses(plan: VideoPlan, first: Frame, fields: int, matrix: tuple[int, ...]) -> list[str]:
+    """What the output can't hold of a source with this first frame, field order and display matrix, in words."""
+    codec, container_format, aspect = plan.codec, plan.container_format, plan.sample_aspect_ratio
+    notes = _lost_samples(plan, first.format)
+    if fields and not plan.field_order:
+        notes.append(
+            f"the frames are interlaced, which {codec} can't tell here: players will take them for progressive"
+        )
+    notes += _lost_colour(plan, first)
+    if matrix and container_format not in _TURNING:
+        notes += _turn_notes(matrix, first.rotation, container_format, bool(plan.upright))
+    if aspect and _loses_aspect(plan):
+        notes.append(f"{container_format} can't tell the shape of a pixel, {aspect.numerator}:{aspect.denominator}")
+    if _knows_only_frames(codec, first.time_base):
+        notes.append(f"{codec} knows only whole frames of 1/{float(plan.rate):.6g} s")
+    return notes
+
+
+def _lost_samples(plan: VideoPlan, fmt: PixelFormat) -> list[str]:
+    notes: list[str] = []
+    codec, pix_fmt, out = plan.codec, plan.pix_fmt, pixel_format(plan.pix_fmt)
     if out.bit_depth < fmt.bit_depth and pix_fmt not in ("pal8", "rgb8", "bgr8"):
         notes.append(f"{codec} holds {out.bit_depth} of {fmt.bit_depth} bits per sample")
     if fmt.has_alpha and not out.has_alpha:
@@ -366,65 +453,7 @@ def plan_video(
     sampling = (fmt.is_rgb, fmt.chroma_shift_x, fmt.chroma_shift_y)
     if fmt.planes > 2 and sampling != (out.is_rgb, out.chroma_shift_x, out.chroma_shift_y):
         notes.append(f"the pixels are converted from {fmt.name} to {pix_fmt}")
-    matrix, hdr = first_frame_metadata(first.carrier) if first.carrier is not None else ((), None)
-    fields = field_order(first.carrier)
-    if fields and not _holds_fields(codec, out, first, size):
-        notes.append(
-            f"the frames are interlaced, which {codec} can't tell here: players will take them for progressive"
-        )
-        fields = 0
-    if out.is_rgb and not fmt.is_rgb and first.color.matrix == MATRIX_YCGCO:
-        notes.append("YCgCo is converted to RGB as if it were BT.601: the colours are wrong")
-    color = color_as(first.color, fmt, out)
-    notes += _lost_colour(color, hdr, out, codec, container_format)
-    if not (out.chroma_shift_x and out.chroma_shift_y):
-        color = replace(color, chroma_location=0)
-    elif color.chroma_location > CHROMA_LEFT and codec not in _CHROMA_POSITION_ENCODERS:
-        notes.append(f"{codec} can't be told where its chroma samples lie: players will take them for left")
-    aspect, upright = source.sample_aspect_ratio, ()
-    if matrix and container_format not in _TURNING:
-        upright = _upright_filters(matrix) if container_format in _UPRIGHT else ()
-        notes += _turn_notes(matrix, first.rotation, container_format, bool(upright))
-        matrix = ()
-        if "transpose" in upright:
-            width, height, aspect = height, width, 1 / aspect if aspect else aspect
-    if aspect and _loses_aspect(aspect, codec, container_format, Fraction(width, height)):
-        notes.append(f"{container_format} can't tell the shape of a pixel, {aspect.numerator}:{aspect.denominator}")
-    lossless = codec in _LOSSLESS or (wanted.crf == 0 and codec in ("libx264", "libx264rgb", "libx265", "libvpx-vp9"))
-    time_base = first.time_base
-    if codec in _FIXED_RATE and (time_base.denominator > 65535 or codec != "mpeg4"):
-        time_base = 1 / source.rate
-        notes.append(f"{codec} knows only whole frames of 1/{float(source.rate):.6g} s")
-    if container_format in _FRAME_COUNTERS:
-        time_base = 1 / source.rate
-    flags = ContainerFormat(container_format, "w").flags
-    settings = _options(codec, wanted, hdr, color, fmt)
-    if fields == BOTTOM_FIELD_FIRST and codec.startswith("libx264"):
-        settings["x264-params"] += ":bff=1"  # for the header; it takes each frame's order from the frame
-    if container_format in _NO_NEGATIVE_TIMES and (first.pts or 0) * first.time_base < _REORDER_SECONDS:
-        settings.setdefault("bf", "0")
-    return VideoPlan(
-        container_format=container_format,
-        codec=codec,
-        pix_fmt=pix_fmt,
-        width=width,
-        height=height,
-        time_base=time_base,
-        rate=source.rate,
-        sample_aspect_ratio=aspect,
-        color=color,
-        options=tuple(sorted(settings.items())),
-        threads=wanted.threads,
-        global_header=bool(flags & FormatFlags.global_header.value),
-        display_matrix=() if _is_identity_matrix(matrix) else matrix,
-        upright=upright,
-        hdr=hdr,
-        lossless=lossless,
-        notes=tuple(notes),
-        field_order=fields,
-        wished=tuple(sorted(wanted.encoder_options)),
-        begins=(first.pts or 0) * first.time_base,
-    )
+    return notes
 
 
 def color_as(color: ColorInfo, fmt: PixelFormat, out: PixelFormat) -> ColorInfo:
@@ -432,7 +461,9 @@ def color_as(color: ColorInfo, fmt: PixelFormat, out: PixelFormat) -> ColorInfo:
     if out.is_rgb and not fmt.is_rgb:
         return replace(color, matrix=MATRIX_RGB, range=RANGE_FULL)
     if fmt.is_rgb and not out.is_rgb:
-        return replace(color, matrix=_BT601, range=RANGE_FULL if out.name.startswith("yuvj") else RANGE_LIMITED)
+        return replace(
+            color, matrix=MATRIX_BT601_625, range=RANGE_FULL if out.name.startswith("yuvj") else RANGE_LIMITED
+        )
     return color
 
 
@@ -469,27 +500,30 @@ def _turn_notes(matrix: tuple[int, ...], rotation: int, container_format: str, u
     return [f"the picture is to be shown {asked}, which {container_format} can't say: {so}"]
 
 
-def _loses_aspect(aspect: Fraction, codec: str, container_format: str, shape: Fraction) -> bool:
-    """Whether the sample aspect ratio of an output of `shape` (width / height) can't be told, or not that exactly."""
+def _loses_aspect(plan: VideoPlan) -> bool:
+    """Whether the sample aspect ratio can't be told, or not that exactly."""
+    aspect = plan.sample_aspect_ratio
     if aspect == 1:
         return False
-    if codec == "mpeg2video":
+    if plan.codec == "mpeg2video":
+        shape = Fraction(plan.width, plan.height)
         return all(abs(aspect * shape / known - 1) > _ASPECT_SLACK for known in _MPEG2_SHAPES)
-    if container_format == "gif":  # counts 64ths from 16 on, in a byte
+    if plan.container_format == "gif":  # counts 64ths from 16 on, in a byte
         told = Fraction(min(max(round(aspect * 64), 16), 270), 64)
         return abs(told / aspect - 1) > _ASPECT_SLACK
-    return container_format in ("webp", "ivf")
+    return plan.container_format in ("webp", "ivf")
 
 
-def _lost_colour(
-    color: ColorInfo, hdr: HdrMetadata | None, out: PixelFormat, codec: str, container_format: str
-) -> list[str]:
-    """Notes on what neither codec nor container tells of the colours."""
+def _lost_colour(plan: VideoPlan, first: Frame) -> list[str]:
+    """What neither codec nor container tells of the colours."""
     notes: list[str] = []
-    known = _TAGS if container_format in _TAGGED or codec.rpartition("_")[2] in _HARDWARE_APIS else ()
+    codec, container_format, out = plan.codec, plan.container_format, pixel_format(plan.pix_fmt)
+    if out.is_rgb and not first.format.is_rgb and first.color.matrix == MATRIX_YCGCO:
+        notes.append("YCgCo is converted to RGB as if it were BT.601: the colours are wrong")
+    known = _TAGS if container_format in _TAGGED or _hardware_api(codec) else ()
     known = (*known, *_TAGS_IN_STREAM.get(codec, ()))
-    tagged = {name: getattr(color, name) != UNSPECIFIED for name in _TAGS[:3]}
-    tagged["range"] = is_full_range(out, color)
+    tagged = {name: getattr(plan.color, name) != UNSPECIFIED for name in _TAGS[:3]}
+    tagged["range"] = is_full_range(out, plan.color)
     if out.is_rgb:  # has no matrix, and full range, untold
         tagged["matrix"] = tagged["range"] = False
     where = f"{'raw video' if codec in ('rawvideo', 'wrapped_avframe') else codec} in {container_format}"
@@ -497,8 +531,10 @@ def _lost_colour(
         shown = ", ".join("full range" if name == "range" else name for name in lost)
         notes.append(f"{where} can't tell of the colours: {shown}; Matroska and MP4 keep that")
     in_header = codec in HDR_IN_HEADER and container_format in _TAGGED
-    if hdr is not None and codec not in _HDR_IN_STREAM and not in_header:
+    if plan.hdr is not None and codec not in _HDR_IN_STREAM and not in_header:
         notes.append(f"{where} can't tell the HDR metadata (mastering display, light level)")
+    if plan.color.chroma_location > CHROMA_LEFT and codec not in _CHROMA_POSITION_ENCODERS:
+        notes.append(f"{codec} can't be told where its chroma samples lie: players will take them for left")
     return notes
 
 
@@ -527,9 +563,8 @@ def _is_cut_short(fmt: PixelFormat, size: tuple[int, int]) -> bool:
     return bool(size[0] % (1 << fmt.chroma_shift_x) or size[1] % (1 << fmt.chroma_shift_y))
 
 
-def _choose_pix_fmt(encoder: Any, container_format: str, fmt: PixelFormat, size: tuple[int, int]) -> str:
-    codec = encoder.name
-    offered = [f.name for f in (encoder.video_formats or []) if f.name not in _ON_DEVICES]
+def _choose_pix_fmt(codec: str, container_format: str, fmt: PixelFormat, size: tuple[int, int]) -> str:
+    offered = [f.name for f in (av.Codec(codec, "w").video_formats or []) if f.name not in _ON_DEVICES]
     if codec in ("libx265", "libvpx-vp9"):
         kept = _VP9_ALPHA if codec == "libvpx-vp9" and container_format in _VP9_ALPHA_CONTAINERS else ""
         offered = [name for name in offered if name == kept or not pixel_format(name).has_alpha]
@@ -572,87 +607,120 @@ def _choose_pix_fmt(encoder: Any, container_format: str, fmt: PixelFormat, size:
     return min(offered, key=cost)
 
 
-def _options(
-    codec: str, wanted: EncodeOptions, hdr: HdrMetadata | None, color: ColorInfo, fmt: PixelFormat
-) -> dict[str, str]:
-    crf = wanted.crf if wanted.crf is not None else _DEFAULT_CRF.get(codec)
-    api = codec.rpartition("_")[2]
-    options: dict[str, str] = {}
-    extra: dict[str, str] = {}
-    if codec in ("libx264", "libx264rgb"):
-        options["preset"] = wanted.speed
-        if crf == 0:
-            options["qp"] = "0"
-        elif crf is not None:
-            options["crf"] = f"{crf:g}"
-        # x264's assembly for macroblock-tree lookahead reads past its rows where the width in macroblocks is no
-        # multiple of 8: the same input gave up to 15 different files in 25 runs. Its C code costs nothing measurable.
-        extra["cpu-independent"] = "1"
-        extra.update(_chroma_parameter(color))
-        extra.update(_hdr_parameters(hdr, "mastering-display", "cll", ","))
-        options["x264-params"] = ":".join(f"{k}={v}" for k, v in extra.items())
-    elif codec == "libx265":
-        options["preset"] = "fast" if wanted.speed == "medium" else wanted.speed
-        extra["log-level"] = "none"
-        extra.update(_chroma_parameter(color))
-        if crf == 0:
-            extra["lossless"] = "1"
-        elif crf is not None:
-            options["crf"] = f"{crf:g}"
-        extra.update(_hdr_parameters(hdr, "master-display", "max-cll", ","))
-        if color.transfer == 16 and hdr is not None:
-            extra["hdr10"] = "1"
-            extra["repeat-headers"] = "1"
-        options["x265-params"] = ":".join(f"{k}={v}" for k, v in extra.items())
-    elif codec == "libsvtav1":
-        options["preset"] = "8"
-        if crf is not None:
-            options["crf"] = f"{crf:g}"
-        extra.update(_hdr_parameters(hdr, "mastering-display", "content-light", ","))
-        if extra:
-            options["svtav1-params"] = ":".join(f"{k}={v}" for k, v in extra.items())
-    elif codec == "libvpx-vp9":
-        options.update({"deadline": "good", "cpu-used": "3", "row-mt": "1"})
-        if crf == 0:
-            options["lossless"] = "1"
-        elif crf is not None:
-            options.update({"crf": f"{crf:g}", "b": "0"})
-        if fmt.has_alpha:
-            options["auto-alt-ref"] = "0"
-    elif codec == "libvpx":
-        options.update({"deadline": "good", "cpu-used": "3", "crf": f"{max(4, crf or 0):g}", "b": _NO_LIMIT})
-    elif codec in _BY_QSCALE:
-        quantiser = str(min(max(1, round(crf or 0)), _COARSEST))  # bounds: no frame tells of its own, as the flag wants
-        options.update({"qscale": quantiser, "qmin": quantiser, "qmax": quantiser})
-        if codec == "mjpeg":
-            options["strict"] = "unofficial"  # limited range, as most sources have it
-    elif api == "nvenc":
-        options.update({"preset": "p5", "b": "0"})
-        if crf == 0:
-            options["tune"] = "lossless"
-        else:
-            options.update({"tune": "hq", "rc": "vbr", "cq": f"{_NVENC_CQ if crf is None else crf:g}"})
-    elif wanted.crf is not None and api in _HARDWARE_APIS:
-        options.update(_hardware_quality(codec, api, wanted.crf))
-    elif codec == "libwebp_anim":
-        options["lossless"] = "1"
-    elif codec == "ffv1":
-        options.update({"level": "3", "slicecrc": "1", "g": "1"})
-    for key, value in wanted.encoder_options.items():
+@dataclass(frozen=True, slots=True)
+class _EncoderChoice:
+    """All that the options of an encoder follow from."""
+
+    codec: str
+    source: PixelFormat
+    color: ColorInfo
+    hdr: HdrMetadata | None
+    wanted: EncodeOptions
+
+    @property
+    def crf(self) -> float:
+        """The user's, or the encoder's default; 0 where it has none."""
+        return self.wanted.crf if self.wanted.crf is not None else _DEFAULT_CRF.get(self.codec, 0)
+
+
+def _options(choice: _EncoderChoice) -> dict[str, str]:
+    """The options of an encoder, the user's last."""
+    of_codec = _ENCODER_OPTIONS.get(choice.codec) or _ENCODER_OPTIONS.get(_hardware_api(choice.codec))
+    options = of_codec(choice) if of_codec else {}
+    for key, value in choice.wanted.encoder_options.items():
         joined = key in _PARAMETER_LISTS and key in options
         options[key] = f"{options[key]}:{value}" if joined else value
     return options
 
 
-def _hardware_quality(codec: str, api: str, crf: float) -> dict[str, str]:
-    """Options of an encoder in hardware for about the quality that x264 has at a CRF."""
+def _x264_options(choice: _EncoderChoice) -> dict[str, str]:
+    parameters = {
+        # x264's assembly for macroblock-tree lookahead reads past its rows where the width in macroblocks is no
+        # multiple of 8: the same input gave up to 15 different files in 25 runs. Its C code costs nothing measurable.
+        "cpu-independent": "1",
+        **_chroma_parameter(choice.color),
+        **_hdr_parameters(choice.hdr, "mastering-display", "cll"),
+    }
+    quality = {"crf": f"{choice.crf:g}"} if choice.crf else {"qp": "0"}
+    return {"preset": choice.wanted.speed, **quality, "x264-params": _parameter_list(parameters)}
+
+
+def _x265_options(choice: _EncoderChoice) -> dict[str, str]:
+    parameters = {
+        "log-level": "none",
+        **_chroma_parameter(choice.color),
+        **({} if choice.crf else {"lossless": "1"}),
+        **_hdr_parameters(choice.hdr, "master-display", "max-cll"),
+    }
+    if choice.color.transfer == 16 and choice.hdr is not None:  # PQ
+        parameters.update({"hdr10": "1", "repeat-headers": "1"})
+    quality = {"crf": f"{choice.crf:g}"} if choice.crf else {}
+    preset = "fast" if choice.wanted.speed == "medium" else choice.wanted.speed
+    return {"preset": preset, **quality, "x265-params": _parameter_list(parameters)}
+
+
+def _svtav1_options(choice: _EncoderChoice) -> dict[str, str]:
+    parameters = _hdr_parameters(choice.hdr, "mastering-display", "content-light", decimal=True)
+    options = {"preset": "8", "crf": f"{choice.crf:g}"}
+    return {**options, "svtav1-params": _parameter_list(parameters)} if parameters else options
+
+
+def _vp9_options(choice: _EncoderChoice) -> dict[str, str]:
+    quality = {"crf": f"{choice.crf:g}", "b": "0"} if choice.crf else {"lossless": "1"}
+    alpha = {"auto-alt-ref": "0"} if choice.source.has_alpha else {}
+    return {"deadline": "good", "cpu-used": "3", "row-mt": "1", **quality, **alpha}
+
+
+def _vp8_options(choice: _EncoderChoice) -> dict[str, str]:
+    return {"deadline": "good", "cpu-used": "3", "crf": f"{max(4, choice.crf):g}", "b": _NO_LIMIT}
+
+
+def _qscale_options(choice: _EncoderChoice) -> dict[str, str]:
+    quantiser = str(min(max(1, round(choice.crf)), _COARSEST))
+    # Bounds, too: no frame tells of its own, as the flag wants. JPEG of limited range, as most sources have it.
+    ranges = {"strict": "unofficial"} if choice.codec == "mjpeg" else {}
+    return {"qscale": quantiser, "qmin": quantiser, "qmax": quantiser, **ranges}
+
+
+def _nvenc_options(choice: _EncoderChoice) -> dict[str, str]:
+    crf = choice.wanted.crf
+    if crf == 0:
+        return {"preset": "p5", "b": "0", "tune": "lossless"}
+    return {"preset": "p5", "b": "0", "tune": "hq", "rc": "vbr", "cq": f"{_NVENC_CQ if crf is None else crf:g}"}
+
+
+def _hardware_options(choice: _EncoderChoice) -> dict[str, str]:
+    """Of an encoder in hardware, for about the quality that x264 has at a CRF."""
+    crf, api = choice.wanted.crf, _hardware_api(choice.codec)
+    if crf is None:
+        return {}
     if api == "qsv":
         return {"global_quality": f"{max(1, round(crf))}"}
     if api == "amf":
-        qp = round(crf * 255 / _HIGHEST_AV1_CRF) if codec.startswith("av1") else min(51, round(crf))
+        qp = round(crf * 255 / _HIGHEST_AV1_CRF) if choice.codec.startswith("av1") else min(51, round(crf))
         return {"rc": "cqp", "qp_i": str(qp), "qp_p": str(qp)}
     percent = str(max(1, round(100 - crf * 99 / 51)))
     return {"qscale": percent} if api == "videotoolbox" else {"rate_control": "quality", "quality": percent}
+
+
+# By encoder, or by the API of an encoder in hardware.
+_ENCODER_OPTIONS: dict[str, Callable[[_EncoderChoice], dict[str, str]]] = {
+    "libx264": _x264_options,
+    "libx264rgb": _x264_options,
+    "libx265": _x265_options,
+    "libsvtav1": _svtav1_options,
+    "libvpx-vp9": _vp9_options,
+    "libvpx": _vp8_options,
+    "libwebp_anim": lambda _: {"lossless": "1"},
+    "ffv1": lambda _: {"level": "3", "slicecrc": "1", "g": "1"},
+    **dict.fromkeys(_BY_QSCALE, _qscale_options),
+    **dict.fromkeys(_HARDWARE_APIS, _hardware_options),
+    "nvenc": _nvenc_options,
+}
+
+
+def _parameter_list(parameters: Mapping[str, str]) -> str:
+    return ":".join(f"{key}={value}" for key, value in parameters.items())
 
 
 def _chroma_parameter(color: ColorInfo) -> dict[str, str]:
@@ -660,29 +728,25 @@ def _chroma_parameter(color: ColorInfo) -> dict[str, str]:
     return {"chromaloc": str(color.chroma_location - 1)} if color.chroma_location else {}
 
 
-def _hdr_parameters(hdr: HdrMetadata | None, display: str, light: str, joint: str) -> dict[str, str]:
-    """Encoder parameters that write the HDR metadata into the bitstream."""
-    if hdr is None:
-        return {}
+def _hdr_parameters(hdr: HdrMetadata | None, display: str, light: str, *, decimal: bool = False) -> dict[str, str]:
+    """Encoder parameters that write the HDR metadata into the bitstream, in SMPTE ST 2086's units or as `decimal`s."""
+
+    def pair(a: Fraction, b: Fraction, unit: int, digits: int) -> str:
+        if decimal:
+            return f"({float(a):.{digits}f},{float(b):.{digits}f})"
+        return f"({round(a * unit)},{round(b * unit)})"
+
     out: dict[str, str] = {}
-    if hdr.primaries and hdr.luminance != (0, 0):
-        svt = display == "mastering-display" and light == "content-light"
-
-        def point(xy: tuple[Fraction, Fraction]) -> str:
-            if svt:
-                return f"({float(xy[0]):.6f},{float(xy[1]):.6f})"
-            return f"({round(xy[0] * 50000)},{round(xy[1] * 50000)})"
-
-        red, green, blue = hdr.primaries
+    if hdr is not None and hdr.primaries and hdr.luminance != (0, 0):
+        red, green, blue, white = (pair(*xy, 50000, 6) for xy in (*hdr.primaries, hdr.white_point))
         low, high = hdr.luminance
-        level = f"({float(high):.4f},{float(low):.4f})" if svt else f"({round(high * 10000)},{round(low * 10000)})"
-        out[display] = f"G{point(green)}B{point(blue)}R{point(red)}WP{point(hdr.white_point)}L{level}"
-    if hdr.light_level is not None:
-        out[light] = joint.join(str(v) for v in hdr.light_level)
+        out[display] = f"G{green}B{blue}R{red}WP{white}L{pair(high, low, 10000, 4)}"
+    if hdr is not None and hdr.light_level is not None:
+        out[light] = ",".join(map(str, hdr.light_level))
     return out
 
 
-def describe_picture(context: Any, plan: VideoPlan) -> None:
+def describe_picture(context: VideoCodecContext, plan: VideoPlan) -> None:
     """Write pixel format, rate, aspect ratio, field order and colour tags of `plan` into a libav codec context."""
     context.pix_fmt = plan.pix_fmt
     context.framerate = plan.rate
@@ -724,7 +788,7 @@ def add_video_stream(container: av.container.OutputContainer, plan: VideoPlan) -
     if plan.container_format == "avi":
         context.max_b_frames = 0  # AVI has no presentation times
     context.options = options
-    if plan.display_matrix and plan.container_format in ("mp4", "mov", "3gp", "matroska", "webm"):
+    if plan.display_matrix:
         stream.set_display_matrix(plan.display_matrix)
     return stream
 
@@ -811,11 +875,10 @@ class FrameEncoder:
             picture = VideoFrame(frame.width, frame.height, target)
         for view, plane in zip(plane_views(picture, frame.format), frame.planes):
             np.copyto(view, plane)
-        if picture is not carrier:
-            picture.color_range = frame.color.range
-            picture.colorspace = frame.color.matrix
-            picture.color_primaries = frame.color.primaries
-            picture.color_trc = frame.color.transfer
+        picture.color_range = frame.color.range
+        picture.colorspace = frame.color.matrix
+        picture.color_primaries = frame.color.primaries
+        picture.color_trc = frame.color.transfer
         return picture
 
     def _through(self, name: str, settings: str, picture: VideoFrame) -> VideoFrame:
@@ -834,7 +897,7 @@ class FrameEncoder:
         source, target = frame.format, self._format
         span = RANGE_FULL if is_full_range(source, frame.color) else RANGE_LIMITED
         if source.is_rgb:
-            matrix = _BT601
+            matrix = MATRIX_BT601_625
         else:
             seen: Any = frame.carrier or frame  # untagged clips go by the size they came in
             matrix = swscale_matrix(effective_matrix(frame.color, seen.width, seen.height))
@@ -852,7 +915,7 @@ class FrameEncoder:
         return made
 
 
-def encoded(frames: Iterable[Frame], encoder: FrameEncoder) -> Generator[Any]:
+def encoded(frames: Iterable[Frame], encoder: FrameEncoder) -> Generator[Packet]:
     """All packets of all frames, the encoder drained at the end."""
     for frame in frames:
         yield from encoder.encode(frame)

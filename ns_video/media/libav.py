@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import select
 import stat
@@ -176,15 +177,15 @@ def _looks_encrypted(name: str) -> bool:
 def translate_output(error: Exception, path: str, stage: str) -> NsVideoError:
     """A libav or system error while writing, as an error a user can act on."""
     number = getattr(error, "errno", None)
-    if isinstance(error, BrokenPipeError) or number == 32:
+    if isinstance(error, BrokenPipeError) or number == errno.EPIPE:
         return DownstreamClosed("the reader of the output closed it", stage=stage)
-    if number == 28:
+    if number == errno.ENOSPC:
         return OutputError(
             f"no space left on the device while writing {printable(path)}",
             stage=stage,
             remedy=f"free some space and run again{' with --resume' if _may_resume(path) else ''}",
         )
-    if number == 13:
+    if number == errno.EACCES:
         return OutputError(f"no permission to write {printable(path)}", stage=stage)
     text = getattr(error, "strerror", None) or str(error)
     return OutputError(f"{printable(path)}: {text}", stage=stage)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 import io
 import re
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
-import av.container
 import av.error
 import av.stream
+from av.container import InputContainer, OutputContainer
 from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
+from av.packet import Packet
+from av.stream import Disposition, Stream
 
-from ns_video.errors import OutputError, UsageError
+from ns_video.errors import NsVideoError, OutputError, UsageError
 from ns_video.media.aspect_header import CONTAINERS, AspectWriter, complete_file
 from ns_video.media.decode import CopiedClock, CopiedPacket, is_news, shift_packet
 from ns_video.media.encode import VideoPlan, add_video_stream
@@ -79,7 +82,7 @@ _FRAGMENTED = "+frag_keyframe+delay_moov+default_base_moof"
 _SEGMENT_FORMATS = {".nut": "nut", ".mkv": "matroska"}
 _TROUBLES_KEPT = 100
 MOST_REORDERED = 16  # packets without a decode time, with which Matroska's reordered video begins
-_ONE_RAW_TAG = b"\\N"
+_ASS_LINE_BREAK = b"\\N"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +101,20 @@ class CopyPlan:
         return not self.action.startswith("dropped")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class OutputSettings:
-    """How a container is opened for writing."""
+    """Where a container is written, and which part of the source it holds."""
 
-    container_format: str
-    options: dict[str, str] = field(default_factory=dict)
+    target: Any
+    """What libav opens: a URL, or a file object."""
+    shown: str
+    """The output's name in messages."""
     start: Fraction | None = None
     """Where the cut begins on the source's clock, seconds; 0 in the output."""
     end: Fraction | None = None
 
 
-def plan_copies(source: av.container.InputContainer, info: ClipInfo, container_format: str) -> list[CopyPlan]:
+def plan_copies(source: InputContainer, info: ClipInfo, container_format: str) -> list[CopyPlan]:
     """Decide for each stream beside the restored one; what the container refuses is found out by trying.
 
     `source` is only asked for its streams' parameters; no packet is read.
@@ -123,7 +128,7 @@ def plan_copies(source: av.container.InputContainer, info: ClipInfo, container_f
     return plans
 
 
-def _plan_one(stream: Any, about: StreamInfo, container_format: str) -> CopyPlan:
+def _plan_one(stream: Stream, about: StreamInfo, container_format: str) -> CopyPlan:
     if container_format in _VIDEO_ONLY:
         return CopyPlan(about, f"dropped: {container_format} holds one video stream only")
     if about.is_cover:
@@ -142,7 +147,7 @@ def _plan_one(stream: Any, about: StreamInfo, container_format: str) -> CopyPlan
     return CopyPlan(about, f"dropped: {container_format} can't hold {about.codec} {about.type} ({problem})")
 
 
-def _refusal(stream: Any, container_format: str) -> str | None:
+def _refusal(stream: Stream, container_format: str) -> str | None:
     """Why a container doesn't take a stream, found out by writing a header with it into memory."""
     if stream.type == "attachment" and container_format != "matroska":
         return "attachments belong to Matroska"
@@ -166,17 +171,17 @@ def _refusal(stream: Any, container_format: str) -> str | None:
     return None
 
 
-def _abandon(container: Any) -> None:
+def _abandon(container: OutputContainer) -> None:
     try:
         container.close()
     except (av.FFmpegError, ValueError, OSError):
         return
 
 
-def _copy_stream(container: Any, stream: Any) -> Any:
+def _copy_stream(container: OutputContainer, stream: Stream) -> Stream:
     made = container.add_stream_from_template(stream, opaque=True)
     made.metadata.update(dict(stream.metadata))
-    made.disposition = int(stream.disposition)
+    made.disposition = stream.disposition
     return made
 
 
@@ -271,7 +276,7 @@ class Cut:
         return out
 
 
-def _begins_late(packet: Any, time: Fraction, start: Fraction, beside: int) -> int:
+def _begins_late(packet: Packet, time: Fraction, start: Fraction, beside: int) -> int:
     """Ticks by which a cue that runs into a cut was moved to begin with it; 0 for what ends before.
 
     `time` is the packet's, `beside` the number of such cues before it: no two of them begin at the same tick.
@@ -296,6 +301,49 @@ def begins_at_zero(container_format: str) -> bool:
     return container_format in _FROM_ZERO
 
 
+def _kept_metadata(info: ClipInfo) -> dict[str, str]:
+    return {k: v for k, v in info.metadata if k.lower() not in _FILE_TYPE_TAGS}
+
+
+def _container_options(plan: VideoPlan, info: ClipInfo, *, streamed: bool) -> dict[str, str]:
+    """Options of libav's muxer. `streamed`: the output can't be gone back to."""
+    container_format = plan.container_format
+    options: dict[str, str] = {}
+    if container_format in _MOV:
+        flags = "+use_metadata_tags" if any(key.startswith("com.") for key in _kept_metadata(info)) else ""
+        flags += _FRAGMENTED if streamed else ""
+        if flags:
+            options["movflags"] = flags
+        # Start offsets are written in ticks of the movie; its default of 1 ms would move what begins between two.
+        ticks = plan.time_base.denominator
+        options["movie_timescale"] = str(min(_LARGEST_TIMESCALE, ticks * max(1, -(-1000 // ticks))))
+    if container_format == "yuv4mpegpipe":
+        options["strict"] = "-1"  # more than 8 bits, and alpha: y4m as libav extends it
+    if container_format in ("mpeg", "vob"):
+        options["preload"] = "0"  # libav's half second of it moves what begins before that
+    if container_format in _MATROSKA:
+        options["write_crc32"] = "0"  # the header is completed when it is written
+        options["fflags"] = "+bitexact"  # no random numbers of segment and tracks: equal runs, equal files
+        promised = info.start_seconds or 0.0
+        unforeseen = plan.begins < 0 <= promised  # a damaged index: a block of video before 0 would have no time
+        if promised > -_PRIMING_SECONDS and not unforeseen:
+            # A block may lie before 0 (encoder delay of AAC); shifting all streams for it would move every frame.
+            options["avoid_negative_ts"] = "disabled"
+    return options
+
+
+def _header_failure(error: Exception, shown: str, plan: VideoPlan) -> NsVideoError:
+    """What a container refused when its header was written."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EPIPE, errno.EACCES):
+        return translate_output(error, shown, "open")
+    text = getattr(error, "strerror", None) or str(error)
+    return OutputError(
+        f"{printable(shown)}: {plan.container_format} refuses {plan.codec} ({plan.pix_fmt}): {text}",
+        stage="open",
+        remedy="choose another --codec, --pix-fmt or container",
+    )
+
+
 class ClipWriter:
     """An output container with the restored video stream and all that is copied beside it.
 
@@ -305,11 +353,9 @@ class ClipWriter:
 
     def __init__(
         self,
-        target: Any,
-        shown: str,
         settings: OutputSettings,
         plan: VideoPlan,
-        source: av.container.InputContainer,
+        source: InputContainer,
         info: ClipInfo,
         copies: Iterable[CopyPlan],
         covers: dict[int, bytes],
@@ -317,11 +363,9 @@ class ClipWriter:
         already_encoded: bool = False,
     ) -> None:
         """`already_encoded`: the video's packets come from segments; the stream needs no encoder of its own."""
-        self._already_encoded = already_encoded
         self.tick = plan.time_base
         """Seconds by which the restored video's times are told apart."""
-        self.shown = shown
-        self._info = info
+        self.shown = settings.shown
         self._closed = False
         self.troubles: list[tuple[float | None, str]] = []
         """(seconds, what) of copied packets that could not be written as they were."""
@@ -331,69 +375,41 @@ class ClipWriter:
         """Stream → copied packets from before 0 that were left out, for the container has no times at all."""
         self.early: dict[int, Fraction] = {}
         """Stream → seconds by which its sound is too early, for the container has no times and begins all at 0."""
-        self._counts_frames = settings.container_format == "avi" and plan.begins >= 0
+        container_format = plan.container_format
+        self._counts_frames = container_format == "avi" and plan.begins >= 0
+        self._holds_negative_times = holds_negative_times(container_format)
+        self._strict = not ContainerFormat(container_format, "w").flags & FormatFlags.ts_nonstrict.value
+        self._first: Fraction | None = None
         self._last: dict[int, int] = {}
-        self._strict = not ContainerFormat(settings.container_format, "w").flags & FormatFlags.ts_nonstrict.value
         self._undated: dict[int, tuple[int, int]] = {}
         """Stream → presentation time of its first packet, and how many had no decode time."""
-        options = dict(settings.options)
-        metadata = {k: v for k, v in info.metadata if k.lower() not in _FILE_TYPE_TAGS}
-        if settings.container_format in _MOV:
-            flags = "+use_metadata_tags" if any(key.startswith("com.") for key in metadata) else ""
-            flags += _FRAGMENTED if _is_streamed(target) else ""
-            if flags:
-                options.setdefault("movflags", flags)
-            # Start offsets are written in ticks of the movie; its default of 1 ms would move what begins between two.
-            ticks = plan.time_base.denominator
-            options.setdefault("movie_timescale", str(min(_LARGEST_TIMESCALE, ticks * max(1, -(-1000 // ticks)))))
-        if settings.container_format == "yuv4mpegpipe":
-            options.setdefault("strict", "-1")  # more than 8 bits, and alpha: y4m as libav extends it
-        if settings.container_format in ("mpeg", "vob"):
-            options.setdefault("preload", "0")  # libav's half second of it moves what begins before that
-        if settings.container_format in _MATROSKA:
-            options.setdefault("write_crc32", "0")  # the header is completed when it is written
-            options.setdefault(
-                "fflags", "+bitexact"
-            )  # no random numbers of segment and tracks: equal runs, equal files
+        self._streams: dict[int, Stream] = {}
+        self._convert: dict[int, Callable[[bytes], bytes]] = {}
         self._ratio: tuple[Path, str, Fraction] | None = None
         self._beneath: AspectWriter | None = None
-        self._first: Fraction | None = None
-        self._quicktime = settings.container_format == "mov"
-        self._holds_negative_times = holds_negative_times(settings.container_format)
-        promised = info.start_seconds or 0.0
-        unforeseen = plan.begins < 0 <= promised  # a damaged index: a block of video before 0 would have no time
-        if settings.container_format in _MATROSKA and promised > -_PRIMING_SECONDS and not unforeseen:
-            # A block may lie before 0 (encoder delay of AAC); shifting all streams for it would move every frame.
-            options.setdefault("avoid_negative_ts", "disabled")
+        self._container = self._opened(settings, plan, info)
         try:
-            if plan.sample_aspect_ratio not in (0, 1) and settings.container_format in CONTAINERS:
-                target = self._with_aspect(target, settings.container_format, plan.sample_aspect_ratio)
-            self._container: Any = av.open(
-                target,
-                "w",
-                format=settings.container_format,
-                container_options=options,
-                metadata_errors="surrogateescape",
-            )
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise translate_output(error, shown, "open") from error
-        try:
-            self._add_streams(plan, source, info, list(copies), covers)
-            self._container.metadata.update(metadata)
+            self._add_streams(plan, source, info, copies, covers, already_encoded=already_encoded)
+            self._container.metadata.update(_kept_metadata(info))
             chapters = _cut_chapters(source.chapters(), settings.start, settings.end)
-            if chapters and settings.container_format in _MOV | _MATROSKA | {"nut", "ogg"}:
+            if chapters and container_format in _MOV | _MATROSKA | {"nut", "ogg"}:
                 self._container.set_chapters(chapters)
             self._container.start_encoding()
         except (av.FFmpegError, OSError, ValueError) as error:
             _abandon(self._container)
-            if isinstance(error, (BrokenPipeError, OSError)) and getattr(error, "errno", None) in (28, 32, 13):
-                raise translate_output(error, shown, "open") from error
-            text = getattr(error, "strerror", None) or str(error)
-            raise OutputError(
-                f"{printable(shown)}: {settings.container_format} refuses {plan.codec} ({plan.pix_fmt}): {text}",
-                stage="open",
-                remedy="choose another --codec, --pix-fmt or container",
-            ) from error
+            raise _header_failure(error, self.shown, plan) from error
+
+    def _opened(self, settings: OutputSettings, plan: VideoPlan, info: ClipInfo) -> OutputContainer:
+        target, container_format = settings.target, plan.container_format
+        options = _container_options(plan, info, streamed=_is_streamed(target))
+        try:
+            if plan.sample_aspect_ratio not in (0, 1) and container_format in CONTAINERS:
+                target = self._with_aspect(target, container_format, plan.sample_aspect_ratio)
+            return av.open(
+                target, "w", format=container_format, container_options=options, metadata_errors="surrogateescape"
+            )
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise translate_output(error, self.shown, "open") from error
 
     def _with_aspect(self, target: Any, container_format: str, ratio: Fraction) -> Any:
         """What libav is to write to, so that the header tells the sample aspect ratio. Raises OSError."""
@@ -411,45 +427,49 @@ class ClipWriter:
         return self._beneath
 
     def _add_streams(
-        self, plan: VideoPlan, source: Any, info: ClipInfo, copies: list[CopyPlan], covers: dict[int, bytes]
+        self,
+        plan: VideoPlan,
+        source: InputContainer,
+        info: ClipInfo,
+        copies: Iterable[CopyPlan],
+        covers: dict[int, bytes],
+        *,
+        already_encoded: bool,
     ) -> None:
-        by_index = {c.stream.index: c for c in copies}
-        self._streams: dict[int, Any] = {}
-        self._convert: dict[int, Callable[[bytes], bytes]] = {}
+        """In the order of the source."""
+        kept = {c.stream.index: c for c in copies if c.kept}
         for stream in source.streams:
+            copy = kept.get(stream.index)
             if stream.index == info.video.index:
-                if self._already_encoded and needs_container_hdr(plan):
-                    self.video: Any = add_video_stream_with_hdr(self._container, plan)
-                else:
-                    self.video = add_video_stream(self._container, plan)
-                about = next(s for s in info.streams if s.index == stream.index)
-                kept = {k: v for k, v in about.metadata if not _STALE_VIDEO_TAGS.match(k)}
-                if plan.alpha_beside:
-                    kept["alpha_mode"] = "1"
-                self.video.metadata.update(kept)
-                self.video.disposition = about.disposition
-                continue
-            copy = by_index.get(stream.index)
-            if copy is None or not copy.kept:
-                continue
-            if copy.action == "attached":
-                name, mime = _COVER_MIME[copy.stream.codec]
-                if stream.index in covers:
-                    self._container.add_attachment(name, mime, covers[stream.index])
-                continue
-            if copy.target_codec:
-                made = self._container.add_mux_stream(copy.target_codec)
-                made.time_base = Fraction(1, 1000)
-                made.metadata.update(dict(stream.metadata))
-                made.disposition = int(stream.disposition)
-                self._convert[stream.index] = _text_converter(copy.stream.codec, copy.target_codec)
-            else:
-                made = _copy_stream(self._container, stream)
-            self._streams[stream.index] = made
-            if self._quicktime and (language := made.metadata.get("language")) in QUICKTIME_LANGUAGES:
-                made.metadata["language"] = QUICKTIME_LANGUAGES[language]
+                self._add_video(plan, info, already_encoded=already_encoded)
+            elif copy is not None and copy.action != "attached":
+                made = self._streams[stream.index] = self._add_copy(stream, copy)
+                language = made.metadata.get("language", "")
+                if plan.container_format == "mov" and language in QUICKTIME_LANGUAGES:
+                    made.metadata["language"] = QUICKTIME_LANGUAGES[language]
+            elif copy is not None and stream.index in covers:
+                self._container.add_attachment(*_COVER_MIME[copy.stream.codec], covers[stream.index])
 
-    def write_video(self, packet: Any) -> None:
+    def _add_video(self, plan: VideoPlan, info: ClipInfo, *, already_encoded: bool) -> None:
+        in_header = already_encoded and needs_container_hdr(plan)
+        self.video = (add_video_stream_with_hdr if in_header else add_video_stream)(self._container, plan)
+        about = next(s for s in info.streams if s.index == info.video.index)
+        self.video.metadata.update({k: v for k, v in about.metadata if not _STALE_VIDEO_TAGS.match(k)})
+        if plan.alpha_beside:
+            self.video.metadata["alpha_mode"] = "1"
+        self.video.disposition = Disposition(about.disposition)
+
+    def _add_copy(self, stream: Stream, copy: CopyPlan) -> Stream:
+        if not copy.target_codec:
+            return _copy_stream(self._container, stream)
+        made = self._container.add_mux_stream(copy.target_codec)
+        made.time_base = Fraction(1, 1000)
+        made.metadata.update(dict(stream.metadata))
+        made.disposition = stream.disposition
+        self._convert[stream.index] = _text_converter(copy.stream.codec, copy.target_codec)
+        return made
+
+    def write_video(self, packet: Packet) -> None:
         """Mux one packet of the restored stream. Takes the packet over."""
         packet.stream = self.video
         self._mux(packet)
@@ -473,7 +493,7 @@ class ClipWriter:
             made.time_base, made.duration = packet.time_base, packet.duration
             packet = made
         if packet.dts is None and packet.pts is not None:
-            packet.dts = self._decode_time(packet, item.stream_index, is_video=target.type == "video")
+            packet.dts = self._decode_time(packet.pts, item.stream_index, is_video=target.type == "video")
         if self._counts_frames and packet.dts is not None and packet.dts < 0:
             self.left_out[item.stream_index] = self.left_out.get(item.stream_index, 0) + 1
             return False
@@ -492,17 +512,17 @@ class ClipWriter:
             return False
         return True
 
-    def _decode_time(self, packet: Any, index: int, *, is_video: bool) -> int | None:
+    def _decode_time(self, pts: int, index: int, *, is_video: bool) -> int | None:
         """Of a packet without one. Of reordered video libav works it out, but would shift all streams untold for it."""
         if not is_video:
-            return packet.pts
+            return pts
         if self._holds_negative_times or self._counts_frames:
             return None
-        first, count = self._undated.get(index, (packet.pts, 0))
+        first, count = self._undated.get(index, (pts, 0))
         self._undated[index] = first, count + 1
-        return None if count >= MOST_REORDERED else min(packet.pts, first - MOST_REORDERED + count)
+        return None if count >= MOST_REORDERED else min(pts, first - MOST_REORDERED + count)
 
-    def _in_order(self, packet: Any, index: int) -> None:
+    def _in_order(self, packet: Packet, index: int) -> None:
         """Decode times that run backwards, which no container takes, are moved on; the payload stays."""
         if packet.dts is None:
             return
@@ -525,7 +545,7 @@ class ClipWriter:
         """Seconds by which libav moved all streams alike, where the container holds no times before 0."""
         return Fraction(0) if self._holds_negative_times or self._first is None else max(Fraction(0), -self._first)
 
-    def _mux(self, packet: Any) -> None:
+    def _mux(self, packet: Packet) -> None:
         stamp = packet.dts if packet.dts is not None else packet.pts
         if stamp is not None:
             seconds = stamp * packet.time_base
@@ -568,7 +588,7 @@ def _text_converter(source: str, target: str) -> Callable[[bytes], bytes]:
             return data[2 : 2 + int.from_bytes(data[:2], "big")]
         if source in ("ass", "ssa"):
             body = data.split(b",", 8)[-1]
-            return re.sub(rb"\{[^}]*\}", b"", body).replace(_ONE_RAW_TAG, b"\n").replace(b"\\n", b"\n")
+            return re.sub(rb"\{[^}]*\}", b"", body).replace(_ASS_LINE_BREAK, b"\n").replace(b"\\n", b"\n")
         return data
 
     def convert(data: bytes) -> bytes:
@@ -602,12 +622,12 @@ class TimedPacket:
     """A packet and its decode time in seconds."""
 
     seconds: Fraction
-    packet: Any
+    packet: Packet
 
 
 def merged(
     video: Iterable[TimedPacket], copied: Iterable[tuple[Fraction, CopiedPacket]]
-) -> Generator[tuple[Any | None, CopiedPacket | None]]:
+) -> Generator[tuple[Packet | None, CopiedPacket | None]]:
     """Two streams of packets in one, by decode time: (video packet, None) or (None, copied packet)."""
     left = ((p.seconds, 0, n, p.packet, None) for n, p in enumerate(video))
     right = ((s, 1, n, None, c) for n, (s, c) in enumerate(copied))
@@ -693,7 +713,7 @@ class SegmentFile:
     def __init__(self, path: Path, plan: VideoPlan) -> None:
         self.path = path
         try:
-            self._container: Any = av.open(file_url(path), "w", format=_SEGMENT_FORMATS[path.suffix])
+            self._container = av.open(file_url(path), "w", format=_SEGMENT_FORMATS[path.suffix])
         except (av.FFmpegError, OSError) as error:
             raise translate_output(error, str(path), "encode") from error
         self.stream = add_video_stream(self._container, plan)
@@ -721,7 +741,7 @@ class SegmentFile:
         _abandon(self._container)
 
 
-def segment_packets(path: Path) -> Generator[Any]:
+def segment_packets(path: Path) -> Generator[Packet]:
     """The packets of a segment in decode order."""
     with open_input(path, container_format=_SEGMENT_FORMATS[path.suffix]) as container:
         for packet in container.demux(container.streams.video[0]):

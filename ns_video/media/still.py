@@ -180,11 +180,9 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
         color=color,
         pts=0,
         time_base=Fraction(1),
-        key_frame=True,
         picture_type="I",
         rotation=(0, 180, 270, 90)[(orientation - 1) // 2],
         jpeg=tables,
-        damaged=bool(damage),
     )
     info = StillInfo(
         source_format=kind,
