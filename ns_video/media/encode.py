@@ -791,6 +791,8 @@ class FrameEncoder:
             picture = self._converted(picture, frame)
         for name in self._plan.upright:
             picture = self._through(name, "", picture)
+        if self._plan.upright:  # PNG encoders would ask in EXIF for what was done
+            picture = self._through("sidedata", "mode=delete:type=DISPLAYMATRIX", picture)
         return picture
 
     def _filled(self, frame: Frame) -> VideoFrame:

@@ -16,6 +16,7 @@ import av
 import av.container
 import av.error
 import av.logging
+from av.sidedata.sidedata import Type as SideDataType
 
 from ns_video.errors import DownstreamClosed, InputError, NsVideoError, OutputError, UsageError, printable
 
@@ -38,6 +39,16 @@ _CARRIERS: dict[str, tuple[str, ...]] = {
 """Protocols that a protocol is made of; libav wants each of them allowed."""
 _LFS_MAGIC = b"version https://git-lfs.github.com/spec/"
 _FIFO_WAIT_SECONDS = 4.0  # a named pipe that nobody opens for writing is reported, not waited for
+
+
+def _unknown_side_data(value: object) -> SideDataType:
+    made = object.__new__(SideDataType)
+    made._name_, made._value_ = f"UNKNOWN_{value}", value
+    return made
+
+
+# PyAV 18 reads none of a frame's side data where it has no name for one of them, as for EXIF (AV_FRAME_DATA_EXIF, 31).
+SideDataType._missing_ = _unknown_side_data
 
 
 def file_url(path: str | os.PathLike[str]) -> str:
