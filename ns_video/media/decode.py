@@ -33,7 +33,7 @@ from ns_video.media.coded_headers import CODECS as HEADER_CODECS
 from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers, chroma_location, vp9_steps
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.jpeg_headers import JpegHeaders
-from ns_video.media.libav import at_rest, captured_log, not_streamable, open_input, printable
+from ns_video.media.libav import at_rest, bytes_of, captured_log, not_streamable, open_input, printable
 from ns_video.media.probe import ClipInfo, clip_info, pixel_format
 from ns_video.record import Damage
 
@@ -322,6 +322,8 @@ class ClipReader:
         self._first_geometry: tuple[int, int, str] | None = None
         self._last_geometry: tuple[int, int, str] | None = None
         self._interlaced: bool | None = None
+        self._packet_end = 0
+        self._packet_step = 0
 
     def _open(self) -> None:
         with captured_log():
@@ -600,6 +602,9 @@ class ClipReader:
                 for packet in self._container.demux(*streams):
                     if packet.size:
                         failures = 0
+                    if packet.size and packet.pos is not None:
+                        self._packet_step = packet.pos - self._packet_end + packet.size
+                        self._packet_end = packet.pos + packet.size
                     yield packet
                 break
             except av.error.EOFError:
@@ -789,6 +794,10 @@ class ClipReader:
     def _check_length(self) -> None:
         """A file that was cut short says so nowhere but in the time its header promised."""
         if self.options.end_seconds is not None or self.end_seconds is None:
+            return
+        cut = bytes_of(self._container) - self._packet_end if self.info.format == "yuv4mpegpipe" else 0
+        if 0 < cut < self._packet_step:  # libav takes it for the end
+            self._damaged("the video was cut in the middle of a frame", self.end_seconds)
             return
         missing = _bytes_missing(self._source)
         if missing:
