@@ -30,7 +30,7 @@ from av.video.stream import VideoStream
 from ns_video.errors import DamageError, InputError
 from ns_video.frame import ColorInfo, Frame, JpegTables, PixelFormat, Plane, QuantiserMap
 from ns_video.media.coded_headers import CODECS as HEADER_CODECS
-from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers, chroma_location, vp9_steps
+from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers, chroma_location, frame_chroma_location, vp9_steps
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.jpeg_headers import JpegHeaders
 from ns_video.media.libav import at_rest, bytes_of, captured_log, not_streamable, open_input, printable
@@ -759,6 +759,8 @@ class ClipReader:
             self.warnings.append(
                 f"at {float(pts * self.info.video.time_base):.3f} s the frames change from {kinds}{_MIXED}"
             )
+        if self._chroma_location is None:
+            self._chroma_location = frame_chroma_location(picture)
         video = self.info.video.color
         return Frame(
             planes=plane_views(picture, fmt),
