@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+from bisect import insort
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,7 +36,7 @@ from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.jpeg_headers import JpegHeaders
 from ns_video.media.libav import at_rest, bytes_of, captured_log, not_streamable, open_input, printable
 from ns_video.media.probe import ClipInfo, clip_info, pixel_format
-from ns_video.record import Damage
+from ns_video.record import Damage, in_time
 
 MAX_PIXELS = 1 << 28  # 268 megapixels: sixteen times 4K, far under what a 65535 x 65535 header claims
 _DAMAGE_KEPT = 500  # places listed one by one; the rest is only counted
@@ -284,8 +285,8 @@ class _Quantisers:
 class ClipReader:
     """An open clip. `info` is what its header says; `items()` walks through it once.
 
-    Use as a context manager. `damage` and `warnings` fill while `items()` runs; `damage_count` counts also what is not
-    listed one by one.
+    Use as a context manager. `damage`, in the order of time, and `warnings` fill while `items()` runs; `damage_count`
+    counts also what is not listed one by one.
     """
 
     def __init__(self, source: str | Path | IO[bytes], options: DecodeOptions | None = None) -> None:
@@ -422,7 +423,7 @@ class ClipReader:
         if self.options.strict:
             raise DamageError(what, stage="decode", pts_seconds=where, remedy="leave out --strict to go on past damage")
         if len(self.damage) < _DAMAGE_KEPT:
-            self.damage.append(Damage(where, what))
+            insort(self.damage, Damage(where, what), key=in_time)
 
     def _seconds(self, pts: int | None) -> float | None:
         return None if pts is None else float(pts * self.info.video.time_base)
