@@ -182,6 +182,8 @@ def test_rawvideo_in(plain_clip: Path, piped, tmp_path: Path) -> None:
     now = received(out, tmp_path)
     assert now.samples == facts(plain_clip).samples
     assert now.times == [Fraction(i, 25) for i in range(FRAMES)]
+    code, out, err = piped(*IDENTITY, "-", "-", *options[:2], data=raw)
+    assert code == 2 and "--input-option video_size=WxH" in err
 
 
 def test_pipe_into_a_file_and_a_file_into_matroska(plain_clip: Path, piped, tmp_path: Path) -> None:

@@ -135,6 +135,11 @@ def open_input(
             buffer_size=buffer_bytes,
         )
     except (av.FFmpegError, OSError, ValueError) as error:
+        if container_format == "rawvideo" and isinstance(error, av.error.ArgumentError):
+            raise UsageError(
+                "raw video without its size, or with a size, pixel format or rate that libav doesn't know",
+                remedy="--input-option video_size=WxH; pixel_format and framerate where they aren't yuv420p and 25",
+            ) from error
         raise _input_error(error, name, is_pipe=name == "-") from error
     return container  # pyright: ignore[reportReturnType] - mode "r" gives an input container
 
