@@ -458,8 +458,7 @@ def test_the_chroma_position_passes_between_codecs(place: str, y4m: str, plain_c
         source = tmp_path / name
         assert chroma_place(source).split() == [place], name
     if place != "left":
-        moved = "the chroma position was 1"
-        assert any(moved in d.what for d in ns_video.verify(plain_clip, tmp_path / "b.y4m"))
+        assert any("chroma position" in d.what for d in ns_video.verify(plain_clip, tmp_path / "b.y4m"))
 
 
 def test_y4m_of_h264_says_left(plain_clip: Path, tmp_path: Path) -> None:

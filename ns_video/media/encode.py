@@ -32,6 +32,7 @@ from ns_video.frame import (
     effective_matrix,
     is_full_range,
 )
+from ns_video.media import chroma_place
 from ns_video.media.decode import planar_name, plane_views
 from ns_video.media.probe import VideoInfo, pixel_format
 from ns_video.media.versions import hardware_encoder_works
@@ -154,18 +155,6 @@ _SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "l
 _NVENC_CQ = 19
 _BT601 = 5
 _SWSCALE_MATRICES = {6: _BT601, MATRIX_YCGCO: _BT601, 10: 9}  # H.273 numbers that libswscale takes under others
-# libav's AVChromaLocation; players take the first one for granted.
-CHROMA_LEFT, CHROMA_CENTRE, CHROMA_TOP_LEFT, CHROMA_TOP = 1, 2, 3, 4
-_CHROMA_NAMES = ("", "left", "centred", "top left", "top", "bottom left", "bottom")
-# The positions that encoders tell of in their stream, and those of which Matroska tells where the stream doesn't.
-_CHROMA_IN_STREAM = {
-    **dict.fromkeys(("libx264", "libx265"), tuple(range(1, len(_CHROMA_NAMES)))),
-    **dict.fromkeys(("mjpeg", "mpeg1video"), (CHROMA_CENTRE,)),
-    "libsvtav1": (CHROMA_LEFT, CHROMA_TOP_LEFT),
-}
-_CHROMA_IN_MATROSKA = (CHROMA_LEFT, CHROMA_CENTRE, CHROMA_TOP_LEFT, CHROMA_TOP)
-_CHROMA_LEFT_TO_MATROSKA = frozenset({"libsvtav1", "libvpx", "libvpx-vp9", "ffv1", "utvideo", "rawvideo"})
-_CHROMA_IN_Y4M = (CHROMA_LEFT, CHROMA_CENTRE, CHROMA_TOP_LEFT)  # of 8 bits; libav's other names have no room for it
 _ON_DEVICES = frozenset({"cuda", "qsv", "vaapi", "d3d11", "d3d12", "dxva2_vld", "videotoolbox_vld", "amf", "vulkan"})
 # Containers that count frames: in AVI each tick without one costs eight bytes, y4m states the tick as its rate.
 _FRAME_COUNTERS = frozenset({"avi", "yuv4mpegpipe"})
@@ -390,7 +379,7 @@ def plan_video(
     if not (out.chroma_shift_x and out.chroma_shift_y):
         color = replace(color, chroma_location=0)
     else:
-        notes += _moved_chroma(color, out, codec, container_format)
+        notes += chroma_place.moved_notes(color, out, codec, container_format)
     aspect, upright = source.sample_aspect_ratio, ()
     if matrix and container_format not in _TURNING:
         upright = _upright_filters(matrix) if container_format in _UPRIGHT else ()
@@ -502,7 +491,7 @@ def _lost_colour(
     tagged["range"] = is_full_range(out, color)
     if out.is_rgb:  # has no matrix, and full range, untold
         tagged["matrix"] = tagged["range"] = False
-    where = f"{_raw_or(codec)} in {container_format}"
+    where = f"{'raw video' if codec in ('rawvideo', 'wrapped_avframe') else codec} in {container_format}"
     if lost := [name for name in _TAGS if tagged[name] and name not in known]:
         shown = ", ".join("full range" if name == "range" else name for name in lost)
         notes.append(f"{where} can't tell of the colours: {shown}; Matroska and MP4 keep that")
@@ -510,38 +499,6 @@ def _lost_colour(
     if hdr is not None and codec not in _HDR_IN_STREAM and not in_header:
         notes.append(f"{where} can't tell the HDR metadata (mastering display, light level)")
     return notes
-
-
-def supposed_chroma_location(color: ColorInfo, fmt: PixelFormat) -> int:
-    """Where chroma samples lie; if nothing says it, those of full range where JPEG's do, others where MPEG-2's do."""
-    return color.chroma_location or (CHROMA_CENTRE if is_full_range(fmt, color) else CHROMA_LEFT)
-
-
-def _moved_chroma(color: ColorInfo, out: PixelFormat, codec: str, container_format: str) -> list[str]:
-    """A note where players will take chroma samples to lie elsewhere than `color` says."""
-    wanted, shown = color.chroma_location, _shown_chroma_location(color, out, codec, container_format)
-    if wanted in (0, shown):
-        return []
-    where = f"{_raw_or(codec)} in {container_format}"
-    return [
-        f"{where} can't tell where its chroma samples lie ({_CHROMA_NAMES[wanted]}): players will take them for "
-        f"{_CHROMA_NAMES[shown]}"
-    ]
-
-
-def _shown_chroma_location(color: ColorInfo, out: PixelFormat, codec: str, container_format: str) -> int:
-    """Where players will take chroma samples to lie that lie where `color` says, or where samples of its kind do."""
-    wanted = supposed_chroma_location(color, out)
-    told = _CHROMA_IN_STREAM.get(codec, (CHROMA_LEFT,))
-    if container_format in ("matroska", "webm") and codec in _CHROMA_LEFT_TO_MATROSKA:
-        told = _CHROMA_IN_MATROSKA
-    elif container_format == "yuv4mpegpipe" and out.bit_depth == 8:
-        told = _CHROMA_IN_Y4M
-    return wanted if wanted in told else told[0]
-
-
-def _raw_or(codec: str) -> str:
-    return "raw video" if codec in ("rawvideo", "wrapped_avframe") else codec
 
 
 def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: int) -> str:
@@ -765,23 +722,11 @@ def add_video_stream(container: av.container.OutputContainer, plan: VideoPlan) -
         context.flags &= ~int(Flags.global_header)
     if plan.container_format == "avi":
         context.max_b_frames = 0  # AVI has no presentation times
-    context.options = {**_chroma_option(plan), **options}
+    place = chroma_place.encoder_option(plan.color, pixel_format(plan.pix_fmt), plan.codec, plan.container_format)
+    context.options = {**place, **options}
     if plan.display_matrix and plan.container_format in ("mp4", "mov", "3gp", "matroska", "webm"):
         stream.set_display_matrix(plan.display_matrix)
     return stream
-
-
-def _chroma_option(plan: VideoPlan) -> dict[str, str]:
-    """libav's option for the chroma position, by which it reaches the stream and the header of the container.
-
-    y4m always tells one: libav's muxer would write "centre" for an unknown position.
-    """
-    out = pixel_format(plan.pix_fmt)
-    if plan.container_format == "yuv4mpegpipe" and out.chroma_shift_x and out.chroma_shift_y:
-        location = _shown_chroma_location(plan.color, out, plan.codec, plan.container_format)
-    else:
-        location = plan.color.chroma_location
-    return {"chroma_sample_location": str(location)} if location else {}
 
 
 class FrameEncoder:
@@ -919,7 +864,6 @@ def encoded(frames: Iterable[Frame], encoder: FrameEncoder) -> Generator[Any]:
 
 __all__ = [
     "BOTTOM_FIELD_FIRST",
-    "CHROMA_LEFT",
     "ENCODER_ERRORS",
     "TOP_FIELD_FIRST",
     "EncodeOptions",
@@ -935,5 +879,4 @@ __all__ = [
     "plan_video",
     "planar_name",
     "refuse_as_file",
-    "supposed_chroma_location",
 ]

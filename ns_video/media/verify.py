@@ -18,15 +18,9 @@ from av.stream import Disposition
 from ns_video.errors import VerificationError
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, RANGE_LIMITED, ColorInfo, Frame, PixelFormat
 from ns_video.media.animation import open_animation
+from ns_video.media.chroma_place import is_moved
 from ns_video.media.decode import ClipReader, CopiedClock, CopiedPacket, DecodeOptions, open_clip
-from ns_video.media.encode import (
-    CHROMA_LEFT,
-    CHROMA_TOP_LEFT,
-    color_as,
-    first_frame_metadata,
-    format_for,
-    supposed_chroma_location,
-)
+from ns_video.media.encode import color_as, first_frame_metadata, format_for
 from ns_video.media.libav import open_input, printable
 from ns_video.media.mux import (
     MOST_REORDERED,
@@ -51,7 +45,6 @@ _UNTOLD = {
     "yuv4mpegpipe": ("matrix", "primaries", "transfer"),
 }
 _WHOLE_FRAMES = frozenset({"mpeg1video", "mpeg2video"})  # whose encoders round times to the rate
-_TELLS_CHROMA = frozenset({"av1", "vp8", "vp9", "ffv1", "rawvideo"})  # themselves, or their container does
 _NO_ASPECT = frozenset({"gif", "ivf"})
 _STRETCHED = 0.02  # change of width / height that is no rounding
 # Payloads that muxers rewrite on the way between containers: counted, not compared byte by byte.
@@ -391,13 +384,8 @@ def compare_picture(source: ClipInfo, first: Frame, found: ClipInfo, found_first
     for name, tag in tags.items():
         if tag != now_tags[name] and name not in _UNTOLD.get(found.format, ()):
             out.append(Difference(f"colour {name} was {tag}, is {now_tags[name]}"))
-    was, now = supposed_chroma_location(wanted, found_first.format), found_first.color.chroma_location
-    subsampled = found.video.format.chroma_shift_x and found.video.format.chroma_shift_y
-    if found.video.codec in ("h264", "hevc"):
-        was, now = wanted.chroma_location or CHROMA_LEFT, now or CHROMA_LEFT
-    elif was > CHROMA_TOP_LEFT or found.video.codec not in _TELLS_CHROMA:
-        now = was
-    if subsampled and now and was != now:
+    was, now = wanted.chroma_location, found_first.color.chroma_location
+    if is_moved(wanted, found_first.color, found_first.format, found.video.codec):
         out.append(Difference(f"the chroma position was {was}, is {now}"))
     turns = zip(_turn(first), _turn(found_first))
     if found.format in _TURNING and any(abs(a - b) > _TURN_SLACK for a, b in turns):
