@@ -86,7 +86,7 @@ from ns_video.media.verify import (
 )
 from ns_video.places import check_places
 from ns_video.preset import DEINTERLACE, ENSEMBLES, Preset, load_preset
-from ns_video.record import PASSED_THROUGH, Damage, ModelInfo, RunRecord, StageTimes
+from ns_video.record import PASSED_THROUGH, Damage, ModelInfo, RunRecord, StageTimes, in_time
 from ns_video.stage import EnhancedFrame, PassThrough, Stage
 from ns_video.version import __version__
 
@@ -1120,6 +1120,7 @@ class _Run:
         record.precision = stats.precision
         record.tile = stats.tile or 0
         record.peak_memory_bytes = peak_memory()
+        record.damage.sort(key=in_time)
         if record.exit_code == 0 and (record.damage or record.frames_passed_through):
             record.exit_code = 3
         self._write_record()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,3 +99,8 @@ class RunRecord:
     def dumps(self) -> str:
         """The record as indented JSON text."""
         return json.dumps(self.to_json(), indent=2, ensure_ascii=False)
+
+
+def in_time(place: Damage) -> float:
+    """By what places of damage are sorted: those of an unknown time come last."""
+    return math.inf if place.pts_seconds is None else place.pts_seconds

@@ -73,6 +73,15 @@ def test_usage_errors_leave_files_alone(still: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "x.html").exists()
 
 
+def test_what_is_no_file_is_refused_by_its_name(still: Path, tmp_path: Path) -> None:
+    for arguments in (("http://x/y.mp4", "--json"), (still, "--reference", "http://x/y.mp4", "--json")):
+        done = ns_video(*arguments, folder=tmp_path)
+        assert done.returncode == 2 and "http://x/y.mp4: only files are read" in done.stderr
+    for option in ("-o", "--csv"):
+        assert ns_video(still, option, "-", folder=tmp_path).returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_foreign_files_stay(still: Path, tmp_path: Path) -> None:
     """The JSON of x.html is x.json, which may be the clip itself or somebody's."""
     data = still.read_bytes()

@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import ffmpeg
+from conftest import Command, ffmpeg
 from material import FRAMES, X264, Recipe, facts, write_clip
 from PIL import Image
 
@@ -352,3 +352,18 @@ def test_packed_layouts_have_a_planar_one_of_the_same_samples(name: str, planar:
         view[:] = rng.integers(0, 1 << fmt.bit_depth, view.shape, view.dtype)
     back = frame.reformat(format=name).reformat(format=planar)
     assert all(np.array_equal(a, b) for a, b in zip(plane_views(frame, fmt), plane_views(back, fmt)))
+
+
+def test_places_of_damage_come_in_the_order_of_time(tmp_path: Path, ns_video: Command) -> None:
+    path = write_clip(tmp_path / "in.mp4", Recipe(times=tuple(range(0, 1200, 40)), options={"bf": "2"}))
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as clip:
+        place = [packet.pos for packet in clip.demux(video=0) if packet.size][15]
+    data[place : place + 4] = b"\xff" * 4  # the length of a NAL unit
+    path.write_bytes(data)
+    with open_clip(path) as reader:
+        list(reader.frames())
+        times = [place.pts_seconds for place in reader.damage]
+    assert len(times) > 1 and times == sorted(times)
+    done = ns_video("restore", path, tmp_path / "out.mkv", "--model", "identity")
+    assert done.code == 3 and f"{len(times)} places; the first: " in done.err and f"(at {times[0]:.3f} s)" in done.err

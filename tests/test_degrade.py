@@ -281,6 +281,7 @@ def test_the_command_takes_files_whatever_their_names(
         assert ns_video("degrade", url.replace("//", "/"), "o.mkv", "--spec", "h264:crf=30").code == 1
         with pytest.raises(TimeoutError):
             server.accept()
+    assert ns_video("degrade", "./-x.mkv", "o.mkv", "--spec", "h264:crf=30", "--frames", "-3").code == 2
     done = ns_video("degrade", "./-x.mkv", "-", "--spec", "h264:crf=30")
     assert done.code == 2 and len(done.err.strip().splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["-x.mkv", "c:d%02d.mkv"]
@@ -300,6 +301,11 @@ def test_a_terminated_degrade_leaves_nothing(
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130 and b"Traceback" not in err, err
     assert [path.name for path in tmp_path.iterdir()] == ["long.mkv"]
+
+
+def test_the_steps_are_listed_without_an_input(ns_video: Command) -> None:
+    done = ns_video("degrade", "--spec", "help")
+    assert done.code == 0 and done.out == describe() + "\n"
 
 
 def test_the_language_round_trips_and_is_described() -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from av.video.codeccontext import VideoCodecContext
 from conftest import ffmpeg
-from material import Recipe, write_clip
+from material import Recipe, picture, write_clip
+from PIL import Image
 
 from ns_video.color import to_tensor
 from ns_video.errors import UsageError
@@ -36,6 +37,8 @@ from ns_video.media.encode import (
 from ns_video.media.mux import decode_times
 from ns_video.media.versions import hardware_encoder_works
 from ns_video.pipeline import restore
+
+ORIENTATION = 0x0112  # EXIF's tag
 
 
 def plan(path: Path, container: str, **wanted: object) -> tuple[VideoPlan, list[Frame]]:
@@ -347,3 +350,14 @@ def test_a_hardware_encoder_works_where_it_encodes(capfd: pytest.CaptureFixture[
                 works = False
         assert hardware_encoder_works(codec) == works
     assert capfd.readouterr().err == ""
+
+
+def test_exif_rides_along_and_what_is_turned_is_turned_once(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    Image.fromarray(picture(0)).save(tmp_path / "turned.jpg", exif=exif)
+    ffmpeg("-i", tmp_path / "turned.jpg", "-c", "copy", tmp_path / "turned.mkv")
+    chosen, frames = plan(tmp_path / "turned.mkv", "apng")
+    assert chosen.upright and (chosen.width, chosen.height) == (frames[0].height, frames[0].width)
+    (made,) = written(chosen, frames)
+    assert first_frame_metadata(frames[0].carrier)[0] and not first_frame_metadata(made.carrier)[0]

@@ -446,8 +446,29 @@ def test_the_chroma_position_is_kept(suffix: str, codec: str, tmp_path: Path) ->
     bitstream = "h264_metadata" if name == "x264" else "hevc_metadata"
     ffmpeg("-i", tmp_path / "out.mkv", "-c", "copy", "-bsf:v", f"{bitstream}=chroma_sample_loc_type=1", moved)
     assert any("chroma position was 3, is 2" in d.what for d in ns_video.verify(source, moved))
-    warnings = restore(source, tmp_path / "raw.mkv", model="identity", codec="ffv1").warnings
-    assert any("where its chroma samples lie" in w for w in warnings)
+    warnings = restore(source, tmp_path / "raw.nut", model="identity", codec="ffv1").warnings
+    assert any("ffv1 in nut can't tell where its chroma samples lie (top left)" in w for w in warnings)
+
+
+@pytest.mark.parametrize(("place", "y4m"), [("left", "mpeg2"), ("center", "jpeg"), ("topleft", "paldv")])
+def test_the_chroma_position_passes_between_codecs(place: str, y4m: str, plain_clip: Path, tmp_path: Path) -> None:
+    steps = [("a.mkv", "ffv1"), ("b.y4m", None), ("c.webm", None), ("d.mkv", "libsvtav1"), ("e.mp4", None)]
+    source = tmp_path / "in.y4m"
+    data = ffmpeg("-i", plain_clip, "-f", "yuv4mpegpipe", "-").replace(b"C420mpeg2", b"C420" + y4m.encode(), 1)
+    source.write_bytes(data.replace(b" XYSCSS=420MPEG2", b"", 1))
+    for name, codec in steps:
+        record = restore(source, tmp_path / name, model="identity", codec=codec)
+        assert not any("chroma" in w for w in record.warnings)
+        assert ns_video.verify(source, tmp_path / name) == []
+        source = tmp_path / name
+        assert chroma_place(source).split() == [place], name
+    if place != "left":
+        assert any("chroma position" in d.what for d in ns_video.verify(plain_clip, tmp_path / "b.y4m"))
+
+
+def test_y4m_of_h264_says_left(plain_clip: Path, tmp_path: Path) -> None:
+    restore(plain_clip, tmp_path / "out.y4m", model="identity")
+    assert (tmp_path / "out.y4m").read_bytes().split()[6] == b"C420mpeg2"
 
 
 def test_tags_that_are_left_out_are_named(tmp_path: Path) -> None:

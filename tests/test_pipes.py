@@ -182,6 +182,8 @@ def test_rawvideo_in(plain_clip: Path, piped, tmp_path: Path) -> None:
     now = received(out, tmp_path)
     assert now.samples == facts(plain_clip).samples
     assert now.times == [Fraction(i, 25) for i in range(FRAMES)]
+    code, out, err = piped(*IDENTITY, "-", "-", *options[:2], data=raw)
+    assert code == 2 and "--input-option video_size=WxH" in err
 
 
 def test_pipe_into_a_file_and_a_file_into_matroska(plain_clip: Path, piped, tmp_path: Path) -> None:
@@ -292,6 +294,24 @@ def test_an_input_that_is_cut_ends_cleanly(container: str, piped, tmp_path: Path
     got = received(out, tmp_path)
     assert 15 <= len(got.pictures) < 40
     assert got.samples[:14] == facts(source).samples[:14]
+
+
+@pytest.mark.parametrize("way", ["file", "pipe", "named pipe"])
+@pytest.mark.parametrize(("more", "code"), [(0, 0), (1, 3), (1000, 3)])
+def test_y4m_that_ends_within_a_frame_says_so(
+    more: int, code: int, way: str, plain_clip: Path, piped, tmp_path: Path
+) -> None:
+    head, *frames = ffmpeg("-i", plain_clip, "-f", "yuv4mpegpipe", "-").split(b"FRAME\n")
+    data, source = b"FRAME\n".join([head, *frames[:3], frames[3][:more]])[: None if more else -6], tmp_path / "in.y4m"
+    if way == "named pipe":
+        os.mkfifo(source)
+        threading.Thread(target=source.write_bytes, args=(data,), daemon=True).start()
+    elif way == "file":
+        source.write_bytes(data)
+    found, _, err = piped(*IDENTITY, "-" if way == "pipe" else source, tmp_path / "out.mkv", data=data)
+    assert found == code, err
+    assert ("the video was cut" in err) == bool(code)
+    assert len(facts(tmp_path / "out.mkv").pictures) == 3
 
 
 def test_a_reader_that_leaves_early_ends_it_quietly(

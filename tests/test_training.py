@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ import pytest
 import torch
 
 from ns_video.cli import run
-from ns_video.errors import ResumeError, UsageError
+from ns_video.errors import OutputError, ResumeError, UsageError
 from ns_video.media.degrade import DegradedStill, degrade_still
 from ns_video.media.pictures import read_rgb, write_png
 from ns_video.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
@@ -33,7 +35,7 @@ from ns_video.training.adversarial import (
     ragan_discriminator,
     ragan_generator,
 )
-from ns_video.training.checkpoint import WholeSteps
+from ns_video.training.checkpoint import WholeSteps, write_checkpoint
 from ns_video.training.config import TrainingConfig, parse_config, read_config
 from ns_video.training.optimizer import Muon, orthogonalised
 from ns_video.training.pictures import PictureSet, draw_batch, line_sharpened
@@ -294,6 +296,31 @@ def test_resume_refuses_another_configuration_and_a_missing_checkpoint(picture_f
     list(Trainer(make(picture_folder, tmp_path, steps=2), "cpu").run())
     with pytest.raises(ResumeError, match="another configuration"):
         Trainer(make(picture_folder, tmp_path, steps=3), "cpu").resume()
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda _: b"junk" * 99, lambda _: b""])
+def test_a_damaged_checkpoint_is_named(damage: Callable[[bytes], bytes], picture_folder: Path, tmp_path: Path) -> None:
+    list(Trainer(make(picture_folder, tmp_path, steps=2), "cpu").run())
+    again = Trainer(make(picture_folder, tmp_path, steps=2), "cpu")
+    again.checkpoint.write_bytes(damage(again.checkpoint.read_bytes()))
+    with pytest.raises(ResumeError, match=r"checkpoint\.pt is damaged, or no checkpoint \(remove it"):
+        again.resume()
+
+
+def test_a_full_disk_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoint.pt", {"step": 1})
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
+    try:
+        with pytest.raises(OutputError, match=r"checkpoint\.pt: File too large"):
+            write_checkpoint(tmp_path / "checkpoint.pt", {"weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
 def test_held_out_pictures_are_never_trained_on(picture_folder: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from ns_video.cli.local_file import LocalFile
 from ns_video.errors import UsageError, printable
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
@@ -27,34 +28,42 @@ def _terminable() -> Generator[None]:
             signal.signal(number, old)
 
 
+def _describe(ctx: click.Context, _parameter: click.Parameter, spec: str) -> str:
+    if spec == "help":
+        from ns_video.media.degrade import describe
+
+        click.echo(describe())
+        ctx.exit()
+    return spec
+
+
 @click.command(name="degrade")
-@click.argument("source_name", metavar="INPUT")
+@click.argument("source", metavar="INPUT", type=LocalFile())
 @click.argument("output", metavar="OUTPUT", type=click.Path(path_type=Path))
-@click.option("--spec", required=True, help="For example jpeg:q=10, noise:sigma=5+h264:crf=30; `help` lists all.")
+@click.option(
+    "--spec",
+    required=True,
+    is_eager=True,  # `help` needs no INPUT
+    callback=_describe,
+    help="For example jpeg:q=10, noise:sigma=5+h264:crf=30; `help` lists all.",
+)
 @click.option("--seed", default=0, show_default=True, help="Same input, SPEC and seed: same damage.")
-@click.option("--frames", default=0, help="Stop after this many frames of a clip.")
+@click.option("--frames", type=click.IntRange(min=0), default=0, help="Stop after this many frames of a clip.")
 @click.option("--overwrite", "-y", is_flag=True, help="Replace OUTPUT if it is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-def command(source_name: str, output: Path, spec: str, seed: int, frames: int, overwrite: bool, as_json: bool) -> None:
+def command(source: Path, output: Path, spec: str, seed: int, frames: int, overwrite: bool, as_json: bool) -> None:
     """Damage INPUT (a picture or a clip) as SPEC says and write OUTPUT.
 
     A SPEC is name:key=value,... and several are joined with +. A picture goes to PNG, or to .jpg where the SPEC ends
     in jpeg, with exactly those tables; a clip to .mkv or .mp4 with the codec that the SPEC ends in, else lossless.
     """
     from ns_video.journal import write_whole
-    from ns_video.media.degrade import degrade_clip, degrade_still, describe, parse_spec
-    from ns_video.media.libav import is_url
+    from ns_video.media.degrade import degrade_clip, degrade_still, parse_spec
     from ns_video.media.pictures import SUFFIXES, read_rgb, write_png
 
-    if spec == "help":
-        click.echo(describe())
-        return
     degradation = parse_spec(spec)
-    if is_url(source_name):
-        raise UsageError(f"{printable(source_name)}: only files are degraded", remedy="fetch it first")
     if str(output) == "-":
         raise UsageError("damaged material is written into a file, not a pipe", remedy="name a file for OUTPUT")
-    source = Path(source_name)
     if output.exists():
         if output.resolve() == source.resolve():
             raise UsageError("INPUT and OUTPUT are the same file")

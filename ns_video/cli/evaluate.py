@@ -28,7 +28,7 @@ CLIP_HEADER = ("clip", "frames", "PSNR-Y", "after", "gain", "worst frame", "devi
 @click.option("--clips", type=click.Path(path_type=Path), help="Folder of clean clips.")
 @click.option("--degrade", "spec", required=True, help="SPEC, or `none` for the pictures as they are.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--frames", default=0, help="Frames of each clip; 0 for all.")
+@click.option("--frames", type=click.IntRange(min=0), default=0, help="Frames of each clip; 0 for all.")
 @click.option("--blind", is_flag=True, help="Hide what the JPEG file says: estimate it from the pixels.")
 @click.option(
     "--ensemble",

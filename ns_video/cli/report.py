@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
+from ns_video.cli.local_file import LocalFile
+
 
 @click.command()
-@click.argument("clip", type=click.Path(path_type=Path))
-@click.option("--reference", type=click.Path(path_type=Path), metavar="REF", help="The undamaged clip or still.")
+@click.argument("clip", type=LocalFile())
+@click.option("--reference", type=LocalFile(), metavar="REF", help="The undamaged clip or still.")
 @click.option(
     "-o",
     "--output",
@@ -46,6 +48,8 @@ def command(
 
     if output is None and csv_path is None and not as_json:
         raise UsageError("nothing to write", remedy="give -o REPORT.html, --csv FRAMES.csv or --json")
+    if "-" in (str(output), str(csv_path)):
+        raise UsageError("reports are written into files, not a pipe", remedy="--json prints the report")
     if fail_below is not None and math.isnan(fail_below):
         raise UsageError("--fail-below nan is no number")
     made = [*([] if output is None else [output, json_path(output)]), *([] if csv_path is None else [csv_path])]

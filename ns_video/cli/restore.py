@@ -295,7 +295,8 @@ def summary(record: RunRecord) -> str:
     ]
     lines += [f"note: {text}" for text in record.warnings]
     if record.damage:
-        lines.append(f"damage: {len(record.damage)} places; the first: {_place(record)}")
+        places = "one place" if len(record.damage) == 1 else f"{len(record.damage)} places; the first"
+        lines.append(f"damage: {places}: {_place(record)}")
     return "\n".join(lines)
 
 

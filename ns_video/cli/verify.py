@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
+from ns_video.cli.local_file import LocalFile
+
 
 @click.command()
-@click.argument("input", type=click.Path(path_type=Path))
-@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("input", type=LocalFile())
+@click.argument("output", type=LocalFile())
 @click.option("--full/--structure", default=True, show_default=True, help="Decode OUTPUT, or only read its packets.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def command(input: Path, output: Path, full: bool, as_json: bool) -> int:

@@ -1,19 +1,22 @@
 """What libav's decoders or PyAV keep to themselves, read from coded headers: the quantisers of HEVC, AV1 and VP8
-packets, the chroma position of H.264 and HEVC streams.
+packets, the chroma position of H.264 and HEVC streams; and that of other frames.
 
 libav's `trace_headers` filter parses a packet's headers and prints every field to its log; the lines are caught there.
+So are those of `showinfo`, which prints what a frame says of itself.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
 import numpy.typing as npt
 from av.bitstream import BitStreamFilterContext
+from av.filter import Graph
 
 from ns_video.frame import QuantiserMap
 from ns_video.media.libav import traced_log
@@ -28,6 +31,8 @@ filters. Chosen on held-out training clips; docs/models.md has what the test cli
 _FIELD = re.compile(r"\b(init_qp_minus26|slice_qp_delta|base_q_idx|base_qindex)\b.*=\s*(-?\d+)\s*$")
 _CHROMA_CODECS = frozenset({"h264", "hevc"})
 _CHROMA_FIELD = re.compile(r"\bchroma_sample_loc_type_top_field\b.*=\s*([0-5])\s*$")
+_CHROMA_OF_FRAME = re.compile(r"\bcl:(\w+)")
+_CHROMA_PLACES = ("unspecified", "left", "center", "topleft", "top", "bottomleft", "bottom")
 _KEPT = 512  # frames whose picture hasn't come yet
 # Places of the codecs' tables (ac_qlookup of libvpx and libaom), interpolated.
 _VP9_INDEX, _VP9_STEP = (0, 1, 95, 128, 160, 192, 224, 255), (4, 8, 102, 168, 270, 448, 880, 1828)
@@ -39,10 +44,13 @@ def vp9_steps(index: float | npt.NDArray[np.float32]) -> npt.NDArray[np.float64]
     return np.asarray(np.interp(index, _VP9_INDEX, _VP9_STEP), np.float64) / 8
 
 
-def chroma_location(stream: Any, codec: str) -> int:
-    """Chroma position that the parameter sets in a stream's header state, libav's AVChromaLocation; 0 where none do."""
+def chroma_location(stream: Any, codec: str) -> int | None:
+    """Chroma position that the parameter sets in a stream's header state, libav's AVChromaLocation; 0 where none do.
+
+    None for codecs that are not read here. (libav's frames of H.264 and HEVC say "left" where nothing was stated.)
+    """
     if codec not in _CHROMA_CODECS:
-        return 0
+        return None
     with traced_log() as lines:
         try:
             BitStreamFilterContext("trace_headers", stream)
@@ -50,6 +58,20 @@ def chroma_location(stream: Any, codec: str) -> int:
             return 0
         found = [match for _, _, text in lines if (match := _CHROMA_FIELD.search(text))]
     return int(found[-1][1]) + 1 if found else 0
+
+
+def frame_chroma_location(frame: Any) -> int:
+    """Chroma position that a frame got from its decoder or container, libav's AVChromaLocation; 0 where from none."""
+    graph = Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 25)
+    )
+    graph.link_nodes(source, graph.add("showinfo", "checksum=0"), graph.add("buffersink")).configure()
+    with traced_log() as lines:
+        graph.vpush(frame)
+        graph.vpull()
+        found = [match for _, _, text in lines if (match := _CHROMA_OF_FRAME.search(text))]
+    return _CHROMA_PLACES.index(found[0][1]) if found else 0
 
 
 class HeaderQuantisers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+from bisect import insort
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,12 +31,12 @@ from av.video.stream import VideoStream
 from ns_video.errors import DamageError, InputError
 from ns_video.frame import ColorInfo, Frame, JpegTables, PixelFormat, Plane, QuantiserMap
 from ns_video.media.coded_headers import CODECS as HEADER_CODECS
-from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers, chroma_location, vp9_steps
+from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers, chroma_location, frame_chroma_location, vp9_steps
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.jpeg_headers import JpegHeaders
-from ns_video.media.libav import at_rest, captured_log, not_streamable, open_input, printable
+from ns_video.media.libav import at_rest, bytes_of, captured_log, not_streamable, open_input, printable
 from ns_video.media.probe import ClipInfo, clip_info, pixel_format
-from ns_video.record import Damage
+from ns_video.record import Damage, in_time
 
 MAX_PIXELS = 1 << 28  # 268 megapixels: sixteen times 4K, far under what a 65535 x 65535 header claims
 _DAMAGE_KEPT = 500  # places listed one by one; the rest is only counted
@@ -284,8 +285,8 @@ class _Quantisers:
 class ClipReader:
     """An open clip. `info` is what its header says; `items()` walks through it once.
 
-    Use as a context manager. `damage` and `warnings` fill while `items()` runs; `damage_count` counts also what is not
-    listed one by one.
+    Use as a context manager. `damage`, in the order of time, and `warnings` fill while `items()` runs; `damage_count`
+    counts also what is not listed one by one.
     """
 
     def __init__(self, source: str | Path | IO[bytes], options: DecodeOptions | None = None) -> None:
@@ -322,6 +323,8 @@ class ClipReader:
         self._first_geometry: tuple[int, int, str] | None = None
         self._last_geometry: tuple[int, int, str] | None = None
         self._interlaced: bool | None = None
+        self._packet_end = 0
+        self._packet_step = 0
 
     def _open(self) -> None:
         with captured_log():
@@ -420,7 +423,7 @@ class ClipReader:
         if self.options.strict:
             raise DamageError(what, stage="decode", pts_seconds=where, remedy="leave out --strict to go on past damage")
         if len(self.damage) < _DAMAGE_KEPT:
-            self.damage.append(Damage(where, what))
+            insort(self.damage, Damage(where, what), key=in_time)
 
     def _seconds(self, pts: int | None) -> float | None:
         return None if pts is None else float(pts * self.info.video.time_base)
@@ -600,6 +603,9 @@ class ClipReader:
                 for packet in self._container.demux(*streams):
                     if packet.size:
                         failures = 0
+                    if packet.size and packet.pos is not None:
+                        self._packet_step = packet.pos - self._packet_end + packet.size
+                        self._packet_end = packet.pos + packet.size
                     yield packet
                 break
             except av.error.EOFError:
@@ -754,6 +760,8 @@ class ClipReader:
             self.warnings.append(
                 f"at {float(pts * self.info.video.time_base):.3f} s the frames change from {kinds}{_MIXED}"
             )
+        if self._chroma_location is None:
+            self._chroma_location = frame_chroma_location(picture)
         video = self.info.video.color
         return Frame(
             planes=plane_views(picture, fmt),
@@ -786,6 +794,10 @@ class ClipReader:
     def _check_length(self) -> None:
         """A file that was cut short says so nowhere but in the time its header promised."""
         if self.options.end_seconds is not None or self.end_seconds is None:
+            return
+        cut = bytes_of(self._container) - self._packet_end if self.info.format == "yuv4mpegpipe" else 0
+        if 0 < cut < self._packet_step:  # libav takes it for the end
+            self._damaged("the video was cut in the middle of a frame", self.end_seconds)
             return
         missing = _bytes_missing(self._source)
         if missing:

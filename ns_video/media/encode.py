@@ -35,6 +35,7 @@ from ns_video.frame import (
     effective_matrix,
     is_full_range,
 )
+from ns_video.media import chroma_place
 from ns_video.media.decode import planar_name, plane_views
 from ns_video.media.probe import VideoInfo, pixel_format
 from ns_video.media.swscale import swscale_matrix
@@ -157,8 +158,6 @@ _ENCODER_NAMES = {"h264": "libx264", "hevc": "libx265", "h265": "libx265", "av1"
 _HARDWARE_APIS = ("nvenc", "qsv", "amf", "videotoolbox", "mf")
 _SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9", "mpeg2": "mpeg2video"}
 _NVENC_CQ = 19
-CHROMA_LEFT = 1  # libav's AVChromaLocation; what players take for granted
-_CHROMA_POSITION_ENCODERS = frozenset({"libx264", "libx265"})
 _ON_DEVICES = frozenset({"cuda", "qsv", "vaapi", "d3d11", "d3d12", "dxva2_vld", "videotoolbox_vld", "amf", "vulkan"})
 # Containers that count frames: in AVI each tick without one costs eight bytes, y4m states the tick as its rate.
 _FRAME_COUNTERS = frozenset({"avi", "yuv4mpegpipe"})
@@ -533,9 +532,7 @@ def _lost_colour(plan: VideoPlan, first: Frame) -> list[str]:
     in_header = codec in HDR_IN_HEADER and container_format in _TAGGED
     if plan.hdr is not None and codec not in _HDR_IN_STREAM and not in_header:
         notes.append(f"{where} can't tell the HDR metadata (mastering display, light level)")
-    if plan.color.chroma_location > CHROMA_LEFT and codec not in _CHROMA_POSITION_ENCODERS:
-        notes.append(f"{codec} can't be told where its chroma samples lie: players will take them for left")
-    return notes
+    return notes + chroma_place.moved_notes(plan.color, out, codec, container_format)
 
 
 def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: int) -> str:
@@ -638,7 +635,6 @@ def _x264_options(choice: _EncoderChoice) -> dict[str, str]:
         # x264's assembly for macroblock-tree lookahead reads past its rows where the width in macroblocks is no
         # multiple of 8: the same input gave up to 15 different files in 25 runs. Its C code costs nothing measurable.
         "cpu-independent": "1",
-        **_chroma_parameter(choice.color),
         **_hdr_parameters(choice.hdr, "mastering-display", "cll"),
     }
     quality = {"crf": f"{choice.crf:g}"} if choice.crf else {"qp": "0"}
@@ -648,7 +644,6 @@ def _x264_options(choice: _EncoderChoice) -> dict[str, str]:
 def _x265_options(choice: _EncoderChoice) -> dict[str, str]:
     parameters = {
         "log-level": "none",
-        **_chroma_parameter(choice.color),
         **({} if choice.crf else {"lossless": "1"}),
         **_hdr_parameters(choice.hdr, "master-display", "max-cll"),
     }
@@ -723,11 +718,6 @@ def _parameter_list(parameters: Mapping[str, str]) -> str:
     return ":".join(f"{key}={value}" for key, value in parameters.items())
 
 
-def _chroma_parameter(color: ColorInfo) -> dict[str, str]:
-    """x264's and x265's parameter for the chroma position; they count from 0."""
-    return {"chromaloc": str(color.chroma_location - 1)} if color.chroma_location else {}
-
-
 def _hdr_parameters(hdr: HdrMetadata | None, display: str, light: str, *, decimal: bool = False) -> dict[str, str]:
     """Encoder parameters that write the HDR metadata into the bitstream, in SMPTE ST 2086's units or as `decimal`s."""
 
@@ -787,7 +777,8 @@ def add_video_stream(container: av.container.OutputContainer, plan: VideoPlan) -
         context.flags &= ~int(Flags.global_header)
     if plan.container_format == "avi":
         context.max_b_frames = 0  # AVI has no presentation times
-    context.options = options
+    place = chroma_place.encoder_option(plan.color, pixel_format(plan.pix_fmt), plan.codec, plan.container_format)
+    context.options = {**place, **options}
     if plan.display_matrix:
         stream.set_display_matrix(plan.display_matrix)
     return stream
@@ -855,6 +846,8 @@ class FrameEncoder:
             picture = self._converted(picture, frame)
         for name in self._plan.upright:
             picture = self._through(name, "", picture)
+        if self._plan.upright:  # PNG encoders would ask in EXIF for what was done
+            picture = self._through("sidedata", "mode=delete:type=DISPLAYMATRIX", picture)
         return picture
 
     def _filled(self, frame: Frame) -> VideoFrame:
@@ -924,7 +917,6 @@ def encoded(frames: Iterable[Frame], encoder: FrameEncoder) -> Generator[Packet]
 
 __all__ = [
     "BOTTOM_FIELD_FIRST",
-    "CHROMA_LEFT",
     "ENCODER_ERRORS",
     "TOP_FIELD_FIRST",
     "EncodeOptions",

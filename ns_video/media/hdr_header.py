@@ -15,6 +15,8 @@ import av
 from ns_video.media.encode import HDR_IN_HEADER, HdrMetadata, VideoPlan, add_video_stream, describe_picture
 
 _CODEC_IDS = {"ffv1": "V_FFV1", "libvpx-vp9": "V_VP9"}
+_SITING = {1: (1, 2), 2: (2, 2), 3: (1, 1), 4: (2, 1)}
+"""libav's AVChromaLocation → ChromaSitingHorz (left 1, half 2) and ChromaSitingVert (top 1, half 2)."""
 
 
 def needs_container_hdr(plan: VideoPlan) -> bool:
@@ -39,8 +41,10 @@ def _float(identifier: int, value: Any) -> bytes:
     return _element(identifier, struct.pack(">d", float(value)))
 
 
-def _colour(hdr: HdrMetadata) -> bytes:
+def _colour(hdr: HdrMetadata, chroma_location: int) -> bytes:
     body = b""
+    if siting := _SITING.get(chroma_location):
+        body += _unsigned(0x55B7, siting[0]) + _unsigned(0x55B8, siting[1])
     if hdr.light_level is not None:
         body += _unsigned(0x55BC, hdr.light_level[0]) + _unsigned(0x55BD, hdr.light_level[1])
     display = b""
@@ -66,7 +70,9 @@ def add_video_stream_with_hdr(container: Any, plan: VideoPlan) -> Any:
     """Add a stream for already encoded packets of `plan`, its HDR metadata in the container's header."""
     assert plan.hdr is not None
     private = _encoder_header(plan)
-    video = _element(0xE0, _unsigned(0xB0, plan.width) + _unsigned(0xBA, plan.height) + _colour(plan.hdr))
+    video = _element(
+        0xE0, _unsigned(0xB0, plan.width) + _unsigned(0xBA, plan.height) + _colour(plan.hdr, plan.color.chroma_location)
+    )
     track = _unsigned(0xD7, 1) + _unsigned(0x73C5, 1) + _unsigned(0x83, 1)
     track += _element(0x86, _CODEC_IDS[plan.codec].encode())
     if private:

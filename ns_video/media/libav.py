@@ -17,6 +17,7 @@ import av
 import av.container
 import av.error
 import av.logging
+from av.sidedata.sidedata import Type as SideDataType
 
 from ns_video.errors import DownstreamClosed, InputError, NsVideoError, OutputError, UsageError, printable
 
@@ -38,7 +39,18 @@ _CARRIERS: dict[str, tuple[str, ...]] = {
 }
 """Protocols that a protocol is made of; libav wants each of them allowed."""
 _LFS_MAGIC = b"version https://git-lfs.github.com/spec/"
+_STANDARD_INPUT = 0  # its descriptor
 _FIFO_WAIT_SECONDS = 4.0  # a named pipe that nobody opens for writing is reported, not waited for
+
+
+def _unknown_side_data(value: object) -> SideDataType:
+    made = object.__new__(SideDataType)
+    made._name_, made._value_ = f"UNKNOWN_{value}", value
+    return made
+
+
+# PyAV 18 reads none of a frame's side data where it has no name for one of them, as for EXIF (AV_FRAME_DATA_EXIF, 31).
+SideDataType._missing_ = _unknown_side_data
 
 
 def file_url(path: str | os.PathLike[str]) -> str:
@@ -92,11 +104,10 @@ def open_input(
     carriers = [carrier for protocol in allow_protocols for carrier in _CARRIERS.get(protocol, ())]
     settings = {"protocol_whitelist": ",".join(("file", "pipe", "data", "crypto", *allow_protocols, *carriers))}
     target: Any
-    held: Path | None = None
     if isinstance(source, (str, Path)):
         name = str(source)
         if name == "-":
-            target = "pipe:0"
+            target = _CountedPipe("pipe:0", _STANDARD_INPUT)
             settings["protocol_whitelist"] = "pipe"
         elif is_url(name):
             protocol = name.partition("://")[0].lower()
@@ -108,27 +119,64 @@ def open_input(
             target = name
         else:
             check_input_file(Path(name))
-            held = Path(name)
-            target = file_url(name)
+            target = _named_pipe(Path(name)) if Path(name).is_fifo() else file_url(name)
             settings["protocol_whitelist"] = "file"
     else:
         name, target = "input", source
     if not allow_protocols:
         settings["format_whitelist"] = _DEMUXERS
     settings.update(options or {})
-    with _held_pipe(held):
-        try:
-            container = av.open(
-                target,
-                "r",
-                format=container_format,
-                options=settings,
-                metadata_errors="surrogateescape",
-                buffer_size=buffer_bytes,
-            )
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise _input_error(error, name, is_pipe=target == "pipe:0") from error
+    try:
+        container = av.open(
+            target,
+            "r",
+            format=container_format,
+            options=settings,
+            metadata_errors="surrogateescape",
+            buffer_size=buffer_bytes,
+        )
+    except (av.FFmpegError, OSError, ValueError) as error:
+        if container_format == "rawvideo" and isinstance(error, av.error.ArgumentError):
+            raise UsageError(
+                "raw video without its size, or with a size, pixel format or rate that libav doesn't know",
+                remedy="--input-option video_size=WxH; pixel_format and framerate where they aren't yuv420p and 25",
+            ) from error
+        raise _input_error(error, name, is_pipe=name == "-") from error
     return container  # pyright: ignore[reportReturnType] - mode "r" gives an input container
+
+
+class _CountedPipe:
+    """A pipe that libav reads from through PyAV: where it ended, libav's own protocol keeps to itself."""
+
+    def __init__(self, name: str, descriptor: int) -> None:
+        self.name = name
+        self.nbytes = 0
+        self._descriptor = descriptor
+
+    def read(self, size: int) -> bytes:
+        data = os.read(self._descriptor, size)
+        self.nbytes += len(data)
+        return data
+
+    def __del__(self) -> None:
+        if self._descriptor != _STANDARD_INPUT:
+            os.close(self._descriptor)
+
+
+def _named_pipe(path: Path) -> _CountedPipe:
+    """Held open from the first look on: its writer must not find itself without a reader."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    pipe = _CountedPipe(file_url(path), descriptor)
+    if not select.select([descriptor], [], [], _FIFO_WAIT_SECONDS)[0]:
+        raise InputError(f"nobody writes to the pipe {printable(path)}", stage="open")
+    os.set_blocking(descriptor, True)
+    return pipe
+
+
+def bytes_of(container: Any) -> int:
+    """Bytes of the whole input, of a pipe those that came; negative where that can't be told."""
+    file = container.file and container.file.file
+    return file.nbytes if isinstance(file, _CountedPipe) else container.size
 
 
 def _input_error(error: Exception, name: str, *, is_pipe: bool) -> NsVideoError:
@@ -206,21 +254,6 @@ def _silence() -> None:
 
 
 atexit.register(_silence)
-
-
-@contextmanager
-def _held_pipe(path: Path | None) -> Generator[None]:
-    """Hold a named pipe open until libav reads from it: its writer must not find itself without a reader."""
-    if path is None or not path.is_fifo():
-        yield
-        return
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        if not select.select([descriptor], [], [], _FIFO_WAIT_SECONDS)[0]:
-            raise InputError(f"nobody writes to the pipe {printable(path)}", stage="open")
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -18,8 +18,9 @@ from av.stream import Disposition
 from ns_video.errors import VerificationError
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, RANGE_LIMITED, ColorInfo, Frame, PixelFormat
 from ns_video.media.animation import open_animation
+from ns_video.media.chroma_place import is_moved
 from ns_video.media.decode import ClipReader, CopiedClock, CopiedPacket, DecodeOptions, open_clip
-from ns_video.media.encode import CHROMA_LEFT, color_as, first_frame_metadata, format_for
+from ns_video.media.encode import color_as, first_frame_metadata, format_for
 from ns_video.media.libav import open_input, printable
 from ns_video.media.mux import (
     MOST_REORDERED,
@@ -38,7 +39,11 @@ _ANIMATION_SLACK_SECONDS = 0.002
 _TURN_SLACK = 16  # of 65536: Matroska holds a display matrix as angles
 _TURNING = frozenset({"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"})  # what holds a display matrix
 # Tags of the colours that can't be told there: the run says so.
-_UNTOLD = {**dict.fromkeys(("gif", "ivf"), ("primaries", "transfer")), **dict.fromkeys(("mpeg", "mxf"), ("range",))}
+_UNTOLD = {
+    **dict.fromkeys(("gif", "ivf"), ("primaries", "transfer")),
+    **dict.fromkeys(("mpeg", "mxf"), ("range",)),
+    "yuv4mpegpipe": ("matrix", "primaries", "transfer"),
+}
 _WHOLE_FRAMES = frozenset({"mpeg1video", "mpeg2video"})  # whose encoders round times to the rate
 _NO_ASPECT = frozenset({"gif", "ivf"})
 _STRETCHED = 0.02  # change of width / height that is no rounding
@@ -380,8 +385,7 @@ def compare_picture(source: ClipInfo, first: Frame, found: ClipInfo, found_first
         if tag != now_tags[name] and name not in _UNTOLD.get(found.format, ()):
             out.append(Difference(f"colour {name} was {tag}, is {now_tags[name]}"))
     was, now = wanted.chroma_location, found_first.color.chroma_location
-    subsampled = found.video.format.chroma_shift_x and found.video.format.chroma_shift_y
-    if subsampled and found.video.codec in ("h264", "hevc") and (was or CHROMA_LEFT) != (now or CHROMA_LEFT):
+    if is_moved(wanted, found_first.color, found_first.format, found.video.codec):
         out.append(Difference(f"the chroma position was {was}, is {now}"))
     turns = zip(_turn(first), _turn(found_first))
     if found.format in _TURNING and any(abs(a - b) > _TURN_SLACK for a, b in turns):
@@ -538,7 +542,7 @@ def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -
     differences += compare_dispositions(info, copies, found, facts.tallies)
     differences += compare_tags(info, copies, found.info)
     differences += compare_chapters(facts, found)
-    if found.info.format not in ("avi", "flv", "nut", "mpegts", "asf", "yuv4mpegpipe"):
+    if found.info.format not in ("avi", "flv", "nut", "mpegts", "asf"):
         differences += compare_picture(info, first, found.info, found_first)
     return [d for d in differences if not (damaged and d.by_damage)]
 

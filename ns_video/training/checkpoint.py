@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from ns_video.errors import ResumeError, UsageError
+from ns_video.journal import write_whole
 
 CHECKPOINT = "checkpoint.pt"
 """Its name in the output folder."""
@@ -32,11 +34,11 @@ def check_output(checkpoint: Path, model: Path, *, resume: bool) -> None:
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all."""
+    """Whole or not at all. Raises OutputError."""
+    data = io.BytesIO()
+    torch.save(content, data)  # into a file, a full disk would be an error of torch's own
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save(content, partial)
-    partial.replace(path)
+    write_whole(path, data.getvalue(), stage="train")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -46,9 +48,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ResumeError: it is damaged or not there.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            data = io.BytesIO(file.read())
+    except OSError as error:
+        raise ResumeError(f"{path} can't be read: {error.strerror}") from error
+    try:
+        content: object = torch.load(data, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict):
+            raise TypeError("no table")
     except Exception as error:  # torch.load raises whatever its unpickler meets
-        raise ResumeError(f"{path} can't be read: {error}") from error
+        raise ResumeError(
+            f"{path} is damaged, or no checkpoint", remedy="remove it to begin anew, or choose another output"
+        ) from error
+    return cast("dict[str, Any]", content)
 
 
 def take_up(path: Path, training: str, load: Callable[[dict[str, Any]], None]) -> None:

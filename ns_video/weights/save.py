@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ns_video.errors import ModelError
+from ns_video.journal import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def save_model(network: nn.Module, path: Path, metadata: Metadata, dtype: torch.
     The same weights give the same bytes. The configuration is taken from `network.config`, a dataclass, where there is
     one. Weights may be stored as `dtype` (torch.float16 halves the file); they are read back as float32.
 
-    Raises ModelError when a weight is not finite, or too large for `dtype`.
+    Raises ModelError when a weight is not finite, or too large for `dtype`; OutputError.
     """
     tensors: dict[str, Tensor] = {}
     for name, tensor in network.state_dict().items():
@@ -57,7 +58,5 @@ def save_model(network: nn.Module, path: Path, metadata: Metadata, dtype: torch.
         "config": json.dumps(dataclasses.asdict(config) if dataclasses.is_dataclass(config) else {}, sort_keys=True),  # pyright: ignore[reportArgumentType]  an instance, never a class
     }
     data = _ordered(safetensors.torch.save(tensors, texts))
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+    write_whole(path, data, stage="save")
     return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,24 @@
+"""What commands take that read files and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ns_video.errors import UsageError, printable
+
+
+class LocalFile(click.Path):
+    """The path of a file. Raises UsageError for a URL, of which a path would be another name."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from ns_video.media.libav import is_url
+
+        if isinstance(value, str) and is_url(value):
+            raise UsageError(f"{printable(value)}: only files are read here", remedy="fetch it first")
+        return super().convert(value, param, ctx)
