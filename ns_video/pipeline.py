@@ -612,7 +612,6 @@ class _Run:
                         waiting: list[CopiedPacket] = []
                         covers: dict[int, bytes] = {}
                         encoder: FrameEncoder | None = None
-                        durations: dict[int, int] = {}
                         for item in enhanced:
                             began = time.perf_counter()
                             if isinstance(item, Aside):
@@ -673,10 +672,8 @@ class _Run:
                                 expected.append(frame.pts - base)
                                 if rigid and abs(place - even) > writer.tick:
                                     raise _uneven(at, writer.tick)
-                            if frame.duration:
-                                durations[frame.pts - base] = frame.duration
                             wished = self._wished and done == 1
-                            self._encode_into(writer, encoder, _shifted(frame, base), durations, wished=wished)
+                            self._encode_into(writer, encoder, _shifted(frame, base), wished=wished)
                             self.times.encode.busy_seconds += time.perf_counter() - began
                             yield self._progress(done, self._total(info), frame)
                             if self.cancel.is_set():
@@ -685,7 +682,7 @@ class _Run:
                             if self.cancel.is_set():
                                 raise Interrupted("interrupted before anything was finished")
                             raise InputError("no frame lies between --start and --end", stage="decode")
-                        self._encode_into(writer, encoder, None, durations)
+                        self._encode_into(writer, encoder, None)
                         writer.close()
                         self._note_shift(writer)
                         if begins:
@@ -736,22 +733,13 @@ class _Run:
             counted.setdefault(packet.stream_index, PacketTally()).add(payload)
 
     def _encode_into(
-        self,
-        writer: ClipWriter,
-        encoder: FrameEncoder,
-        frame: Frame | None,
-        durations: dict[int, int],
-        *,
-        wished: bool = False,
+        self, writer: ClipWriter, encoder: FrameEncoder, frame: Frame | None, *, wished: bool = False
     ) -> None:
         try:
             packets = encoder.flush() if frame is None else encoder.encode(frame)
         except ENCODER_ERRORS as error:
             raise _encoder_failure(error, frame, wished=wished) from error
         for packet in packets:
-            duration = durations.pop(packet.pts, None)
-            if duration:
-                packet.duration = duration
             writer.write_video(packet)
 
     def _note_rounding(self, writer: ClipWriter) -> None:
@@ -993,9 +981,7 @@ class _Run:
         """All segments and all copied streams into one container."""
         began = time.perf_counter()
         entries = [journal.entries[n] for n in sorted(journal.entries)]
-        times = [t for e in entries for t in e.presentation]
-        stamps = decode_times(times)
-        durations = dict(pair for e in entries for pair in e.durations)
+        expected = array("q", sorted(t for e in entries for t in e.presentation))
         opening = {
             "container_format": self.options.input_format,
             "options": self.options.input_options,
@@ -1005,16 +991,17 @@ class _Run:
         counted: dict[int, PacketTally] = {}
 
         def video() -> Generator[TimedPacket]:
+            stamps = decode_times([e.presentation for e in entries])
             place = 0
             for entry in entries:
-                for packet in segment_packets(journal.folder / entry.file):
-                    packet.pts, packet.dts = times[place], stamps[place]
+                packets = segment_packets(journal.folder / entry.file)
+                for packet, pts, duration in zip(packets, entry.presentation, entry.durations):
                     packet.time_base = plan.time_base
-                    packet.duration = durations.get(times[place], 0)
-                    yield TimedPacket(stamps[place] * plan.time_base, packet)
+                    packet.pts, packet.dts, packet.duration = pts, next(stamps), duration
+                    yield TimedPacket(packet.dts * plan.time_base, packet)
                     place += 1
-            if place != len(times):
-                raise VerificationError(f"the segments hold {place} of {len(times)} packets", stage="mux")
+            if place != len(expected):
+                raise VerificationError(f"the segments hold {place} of {len(expected)} packets", stage="mux")
 
         def damaged(what: str, seconds: float | None) -> None:
             self.record.damage.append(Damage(seconds, what))
@@ -1048,7 +1035,7 @@ class _Run:
         finally:
             writer.abandon()
         self.times.encode.busy_seconds += time.perf_counter() - began
-        return counted, self._from_zero([t * plan.time_base for t in times], plan.container_format)
+        return counted, self._from_zero([t * plan.time_base for t in expected], plan.container_format)
 
     def _self_check(
         self,
@@ -1176,20 +1163,18 @@ class _Segment:
         name = f"segment-{number:06d}.{'mkv' if plan.alpha_beside else 'nut'}"
         self._file = SegmentFile(journal.folder / name, plan)
         self._encoder = FrameEncoder(self._file.stream, plan)
-        self._durations: list[tuple[int, int]] = []
-        self._frames = 0
+        self._plan = plan
+        self._times: array[int] = array("q")
         self._passed = 0
 
     def write(self, frame: Frame, *, passed_through: bool = False) -> None:
         assert frame.pts is not None
         self._passed += passed_through
-        if frame.duration:
-            self._durations.append((frame.pts, frame.duration))
         try:
             packets = self._encoder.encode(frame)
         except ENCODER_ERRORS as error:
-            raise _encoder_failure(error, frame, wished=self._wished and self._frames == 0) from error
-        self._frames += 1
+            raise _encoder_failure(error, frame, wished=self._wished and not self._times) from error
+        self._times.append(self._plan.ticks(frame.pts * frame.time_base))
         self._file.write(packets)
 
     def close(self, *, complete: bool = True) -> None:
@@ -1200,20 +1185,24 @@ class _Segment:
             raise _encoder_failure(error, None, wished=False) from error
         self._file.write(packets)
         self._file.close()
-        path = self._file.path
+        path, count = self._file.path, len(self._times)
         found = sum(1 for _ in segment_packets(path))
-        if found != self._frames or len(self._file.presentation) != self._frames:
+        if found != count or len(self._file.presentation) != count:
             raise VerificationError(
-                f"segment {self._number} holds {found} of {self._frames} frames; is the disk full?", stage="encode"
+                f"segment {self._number} holds {found} of {count} frames; is the disk full?", stage="encode"
             )
+        moved = next(((a, b) for a, b in zip(self._times, sorted(self._file.presentation)) if a != b), None)
+        if moved is not None:
+            was, now = (float(tick * self._plan.time_base) for tick in moved)
+            raise VerificationError(f"the encoder moved the frame at {was:.4f} s to {now:.4f} s", stage="encode")
         entry = SegmentEntry(
             number=self._number,
             file=path.name,
-            frames=self._frames,
+            frames=count,
             bytes=path.stat().st_size,
             digest=file_digest(path),
-            presentation=tuple(self._file.presentation),
-            durations=tuple(self._durations),
+            presentation=self._file.presentation,
+            durations=self._file.durations,
             counts={"passed_through": self._passed},
         )
         if complete:

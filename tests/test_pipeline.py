@@ -420,6 +420,16 @@ def test_files_of_whole_frames(suffix: str, plain_clip: Path, tmp_path: Path) ->
     assert suffix != "y4m" or (after.times == before.times and after.samples == before.samples)
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_codecs_of_whole_frames_keep_the_length(suffix: str, tmp_path: Path) -> None:
+    """Their packets count in frames, the frames that go in by the clock of the source."""
+    source, target = write_clip(tmp_path / "in.mp4"), tmp_path / f"out.{suffix}"
+    restore(source, target, model="identity", codec="mpeg2video")
+    with av.open(str(source)) as before, av.open(str(target)) as after:
+        assert after.duration == before.duration == 400_000
+    assert verify(source, target) == []
+
+
 def chroma_place(path: Path) -> str:
     """Chroma position of the video, as ffprobe names it."""
     asked = ("-select_streams", "v", "-show_entries", "stream=chroma_location", "-of", "csv=p=0")

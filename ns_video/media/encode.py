@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Generator, Iterable, Mapping
@@ -231,6 +232,10 @@ class VideoPlan:
     def alpha_beside(self) -> bool:
         """The alpha channel rides beside the packets (Matroska's BlockAdditional)."""
         return self.codec == "libvpx-vp9" and self.pix_fmt == _VP9_ALPHA
+
+    def ticks(self, seconds: Fraction) -> int:
+        """A time in ticks of `time_base`, to the nearest."""
+        return math.floor(seconds / self.time_base + Fraction(1, 2))
 
 
 def format_for(path: str, container_format: str | None = None) -> str:
@@ -738,15 +743,21 @@ class FrameEncoder:
         self._format = pixel_format(plan.pix_fmt)
         self._graphs: dict[str, Graph] = {}
         self._count = 0
+        self._durations: dict[int, int] = {}
+        """Of the frames whose packets are still to come, by their ticks."""
         self._last_tick: int | None = None
         self._opened = False
 
     def encode(self, frame: Frame) -> list[Any]:
-        """Packets that this frame completes. libav's error leaves as it is; the caller knows the path.
+        """Packets that this frame completes, shown for as long as it was. libav's error leaves as it is; the caller
+        knows the path.
 
         Raises UsageError where the encoder doesn't know an option that the user gave.
         """
-        packets = self._stream.encode(self._picture(frame))
+        picture = self._picture(frame)
+        if frame.duration and picture.pts is not None:
+            self._durations[picture.pts] = self._plan.ticks(frame.duration * frame.time_base)
+        packets = self._timed(self._stream.encode(picture))
         if not self._opened:
             self._opened = True
             left = self._stream.codec_context.options  # opening takes out what it understood
@@ -759,7 +770,14 @@ class FrameEncoder:
 
     def flush(self) -> list[Any]:
         """What the encoder still holds."""
-        return self._stream.encode(None)
+        return self._timed(self._stream.encode(None))
+
+    def _timed(self, packets: list[Any]) -> list[Any]:
+        """With the durations of their frames, which not every encoder passes on."""
+        for packet in packets:
+            if duration := self._durations.pop(packet.pts, 0):
+                packet.duration = duration
+        return packets
 
     def _need_even_times(self, frame: Frame) -> None:
         """AVI counts frames: each must lie on a tick of the rate, and on one of its own."""
@@ -780,11 +798,12 @@ class FrameEncoder:
         if self._plan.field_order and not picture.interlaced_frame:  # encoders take the order from each frame
             order = "tff" if self._plan.field_order == TOP_FIELD_FIRST else "bff"
             picture = self._through("setparams", f"field_mode={order}", picture)
-        picture.pts, picture.time_base = frame.pts, frame.time_base
+        picture.pts = None if frame.pts is None else self._plan.ticks(frame.pts * frame.time_base)
+        picture.time_base = self._plan.time_base
         if self._plan.container_format == "avi":
             self._need_even_times(frame)
         if self._plan.container_format == "yuv4mpegpipe":  # knows no times: one frame after the other
-            picture.pts, picture.time_base = self._count, self._plan.time_base
+            picture.pts = self._count
             self._count += 1
         picture.pict_type = 0
         if picture.format.name != self._plan.pix_fmt:
@@ -847,7 +866,7 @@ class FrameEncoder:
             src_color_range=span,
             dst_color_range=span if source.is_rgb == target.is_rgb else self._plan.color.range,
         )
-        made.pts, made.time_base = frame.pts, frame.time_base
+        made.pts, made.time_base = picture.pts, picture.time_base
         made.color_range = self._plan.color.range
         made.colorspace = self._plan.color.matrix
         return made

@@ -202,7 +202,8 @@ def compare_times(
 
 
 def compare_ends(source: ClipInfo, shown: Fraction, found: FileFacts) -> list[Difference]:
-    """Whether the last frame is shown for `shown` seconds: by its packet's duration or the container's, to a frame.
+    """Whether the last frame is shown for `shown` seconds: by its packet's duration or the container's, to a frame; by
+    the packet's it isn't shown longer either, where `shown` isn't 0 for unknown.
 
     Of interlaced pictures parsers tell the duration of a field. mp4 notes of a packet that is not the last one decoded
     only how long it is until the next.
@@ -211,8 +212,10 @@ def compare_ends(source: ClipInfo, shown: Fraction, found: FileFacts) -> list[Di
     if found.info.format not in _HELD_DISPOSITIONS or not found.video_times or (mov and not found.last_is_last):
         return []
     whole = Fraction(found.info.duration_seconds or 0) + Fraction(found.info.start_seconds or 0)
-    told = max(found.last_duration, whole - found.video_times[-1])
-    if told >= shown - 1 / source.video.rate:
+    told, slack = max(found.last_duration, whole - found.video_times[-1]), 1 / source.video.rate
+    if shown and found.last_duration > shown + slack:
+        told = found.last_duration
+    elif told >= shown - slack:
         return []
     return [Difference(f"the last frame was shown for {float(shown):.4f} s, is for {float(told):.4f} s", True)]
 
