@@ -13,7 +13,7 @@ import time
 from array import array
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,8 @@ _TABLES = ("encoder_options", "input_options")
 """Options that are names with values, which libav takes as text."""
 _EXTERNAL = 0x20545845  # libav's AVERROR_EXTERNAL
 _REFUSED = (errno.EINVAL, errno.EOPNOTSUPP, _EXTERNAL)  # what an encoder answers that can't be opened so
+_SAME_FRAMES = frozenset({"allow_protocols", "threads", "strict", "max_pixels", "cancel"})
+"""DecodeOptions that change no frame: a run may be resumed with others."""
 _HIGHEST_CRF = 63  # of any encoder
 _NAMED_TAGS = 12
 _FINEST_CUT = 10**9  # parts of a second
@@ -415,9 +417,7 @@ class _Run:
         )
         enhancer = Enhancer(descriptor, settings)
         self._conditioning, self._device = descriptor.conditioning, str(enhancer.device)
-        self._settings = repr((settings.strength, settings.scale, settings.size, settings.fit, settings.sharpen))
-        self._settings += repr((settings.tile, settings.overlap, settings.blend, settings.skip_duplicates))
-        self._settings += repr((settings.skip_undamaged, settings.ensemble, settings.assumed_step))
+        self._settings = repr(replace(settings, device="", precision=""))  # what these became is noted beside it
         self.record.model = ModelInfo(name=descriptor.name, sha256=descriptor.sha256)
         self.record.device, self.record.precision = enhancer.stats.device, enhancer.precision
         return enhancer
@@ -835,6 +835,8 @@ class _Run:
                 journal.release()
 
     def _fingerprint(self, plan: VideoPlan, segment_frames: int) -> dict[str, Any]:
+        """All that decides the bytes of a segment: --resume goes on only where it is the same."""
+        decoding = self._decode_options()
         return {
             "version": __version__,
             "input": source_fingerprint(Path(self.source)),
@@ -844,7 +846,7 @@ class _Run:
             "enhance options": self._settings,
             "encoding": repr(replace(plan, threads=0)),
             "threads": plan.threads,
-            "decoding": repr((self._decode_options().deinterlace, self.options.start, self.options.end)),
+            "decoding": {f.name: getattr(decoding, f.name) for f in fields(decoding) if f.name not in _SAME_FRAMES},
             "segment length": segment_frames,
         }
 
