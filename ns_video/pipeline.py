@@ -252,19 +252,19 @@ def restore_steps(
         name = printable(os.fsdecode(error.filename)) if error.filename else printable(input)
         raise InputError(f"{name}: {error.strerror or error}", stage="open") from error
     try:
-        with short_collections():
-            if run.is_still:
-                yield from run.still()
-            elif run.is_direct:
-                yield from run.direct()
-            else:
-                yield from run.segmented()
+        try:
+            with short_collections():
+                if run.is_still:
+                    yield from run.still()
+                elif run.is_direct:
+                    yield from run.direct()
+                else:
+                    yield from run.segmented()
+        except MemoryError as error:
+            raise NsVideoError("there is not enough memory", remedy="a smaller --tile, or fewer --threads") from error
     except NsVideoError as error:
-        run.record.exit_code = error.exit_code
-        run.finish()
+        run.note_failure(error)
         raise
-    except MemoryError as error:
-        raise NsVideoError("there is not enough memory", remedy="a smaller --tile, or fewer --threads") from error
     return run.finish()
 
 
@@ -1088,6 +1088,14 @@ class _Run:
                 stage="verify",
                 remedy=f"it was kept as {printable(kept)}",
             )
+
+    def note_failure(self, failure: NsVideoError) -> None:
+        """Complete the record of a run that failed; should it fail, too, that is only logged."""
+        self.record.exit_code = failure.exit_code
+        try:
+            self.finish()
+        except Exception as error:
+            logger.error("%s", printable(str(error)))  # with -q, too
 
     def finish(self) -> RunRecord:
         """Complete the record, write it where it was asked for, and the report."""

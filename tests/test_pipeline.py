@@ -21,7 +21,16 @@ from PIL import Image
 
 import ns_video
 from ns_video.color import to_tensor
-from ns_video.errors import DamageError, InputError, Interrupted, ModelError, OutputError, ResumeError, UsageError
+from ns_video.errors import (
+    DamageError,
+    InputError,
+    Interrupted,
+    ModelError,
+    NsVideoError,
+    OutputError,
+    ResumeError,
+    UsageError,
+)
 from ns_video.journal import Journal
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
 from ns_video.media.verify import compare_animation
@@ -711,6 +720,29 @@ def test_a_report_that_fails_costs_neither_output_nor_record(
     record = restore(plain_clip, tmp_path / "out.mkv", model="identity", report=page, record=kept)
     assert record.exit_code == 0 and (tmp_path / "out.mkv").exists() and not page.exists()
     assert any("the report failed" in w for w in json.loads(kept.read_text())["warnings"])
+
+
+def test_a_record_that_fails_does_not_hide_why_the_run_ended(
+    plain_clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    options = RestoreOptions(model="identity", record=Path("/dev/full"))
+    with pytest.raises(Interrupted):
+        list(restore_steps(str(plain_clip), str(tmp_path / "out.mkv"), options, cancel))
+    assert "record: /dev/full: No space left on device" in caplog.text
+
+
+def test_a_run_without_memory_leaves_its_record(
+    plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr("ns_video.stage.PassThrough.run", run)
+    with pytest.raises(NsVideoError, match="not enough memory"):
+        restore(plain_clip, tmp_path / "out.mkv", model="identity", record=tmp_path / "record.json")
+    assert json.loads((tmp_path / "record.json").read_text())["exit_code"] == 1
 
 
 def test_another_number_of_cores_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
