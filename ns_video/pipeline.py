@@ -63,6 +63,7 @@ from ns_video.media.mux import (
     TimedPacket,
     begins_at_zero,
     copied_packets,
+    cut_chapters,
     decode_times,
     merged,
     plan_copies,
@@ -75,10 +76,14 @@ from ns_video.media.probe import ClipInfo, still_format
 from ns_video.media.still import read_still, still_suffix, write_still
 from ns_video.media.verify import (
     Difference,
+    Look,
     PacketTally,
+    Promise,
+    Times,
+    chapters_of,
+    compare,
     compare_animation,
-    compare_streams,
-    compare_times,
+    look_of,
     lost_tags,
     read_facts,
     verify_files,
@@ -577,7 +582,8 @@ class _Run:
         shown = "standard output" if self.target == "-" else self.target
         writer: ClipWriter | None = None
         expected: array[int] = array("q")  # ticks; only of what is checked
-        tick, begins, done, uneven = Fraction(1), Fraction(0), 0, False
+        video: _Restored | None = None
+        begins, done, uneven = Fraction(0), 0, False
         rigid = container_format == "yuv4mpegpipe"  # one frame after the other
         counted: dict[int, PacketTally] = {}
         copies: list[CopyPlan] = []
@@ -631,6 +637,7 @@ class _Run:
                             frame = item.frame
                             if writer is None:
                                 plan = self._plan(info, frame, container_format)
+                                video = _Restored.of(plan, frame, info)
                                 if needs_container_hdr(plan):
                                     self.record.warnings.append(f"{plan.codec} keeps HDR metadata in files only")
                                 target = (
@@ -659,17 +666,17 @@ class _Run:
                                 for packet in waiting:
                                     self._copy(writer, packet, counted)
                                 waiting.clear()
-                            assert encoder is not None and frame.pts is not None
+                            assert encoder is not None and video is not None and frame.pts is not None
                             self._note(item)
-                            done, tick = done + 1, frame.time_base
-                            at = (frame.pts - base) * tick
+                            done, at = done + 1, (frame.pts - base) * frame.time_base
+                            video = video.until(frame)
                             if done == 1 and begins_at_zero(container_format):
                                 begins = at
                             place = at - begins
                             even = (done - 1 if rigid else round(place / writer.tick)) * writer.tick
                             uneven |= abs(place - even) > Fraction(1, 1000)
                             if to_file:
-                                expected.append(frame.pts - base)
+                                expected.append(video.plan.ticks(place))
                                 if rigid and abs(place - even) > writer.tick:
                                     raise _uneven(at, writer.tick)
                             wished = self._wished and done == 1
@@ -678,7 +685,7 @@ class _Run:
                             yield self._progress(done, self._total(info), frame)
                             if self.cancel.is_set():
                                 break
-                        if writer is None or encoder is None:
+                        if writer is None or encoder is None or video is None:
                             if self.cancel.is_set():
                                 raise Interrupted("interrupted before anything was finished")
                             raise InputError("no frame lies between --start and --end", stage="decode")
@@ -691,6 +698,8 @@ class _Run:
                             self._note_rounding(writer)
                         self.record.warnings += cut.notes
                 self._take_damage(reader)
+                times = Times(expected, video.plan.time_base)
+                promise = self._promise(video, times, reader, copies, counted)
             self.record.frames_out = done
             if self.cancel.is_set():
                 if temporary is not None:
@@ -702,7 +711,7 @@ class _Run:
                 sync_file(temporary)
                 if self.options.verify != "none":
                     yield Progress("verify", done, done, time.perf_counter() - self.began)
-                    self._self_check(temporary, info, copies, counted, [t * tick - begins for t in expected])
+                    self._self_check(temporary, video, promise)
                 temporary.replace(self.target_path)
                 sync_folder(self.target_path.parent)
         except OSError as error:
@@ -749,14 +758,6 @@ class _Run:
     def _note_start(self, begins: Fraction) -> None:
         moved = f"{abs(float(begins)) * 1000:.0f} ms {'earlier' if begins > 0 else 'later'}"
         self.record.warnings.append(f"all times are {moved}: this container has none, and begins at 0")
-
-    def _from_zero(self, expected: list[Fraction], container_format: str) -> list[Fraction]:
-        """Times of the frames as the container will tell them."""
-        begins = min(expected, default=Fraction(0))
-        if not begins or not begins_at_zero(container_format):
-            return expected
-        self._note_start(begins)
-        return [t - begins for t in expected]
 
     def _note_shift(self, writer: ClipWriter) -> None:
         self.shift, self.refused = writer.shift, writer.refused
@@ -805,20 +806,21 @@ class _Run:
                 stall = STALL_SECONDS
                 frames = self._told(reader.frames())
                 with closing(decoded_ahead(frames, self.times, self.meters, stall)) as decoded:
-                    plan = yield from self._segments(journal, info, decoded, container_format, stall)
+                    video = yield from self._segments(journal, info, decoded, container_format, stall)
                     interrupted = self.cancel.is_set()
                 self._take_damage(reader)
                 jumps = list(reader.clock_jumps)
                 yield Progress("mux", self.record.frames_out, self.record.frames_out, time.perf_counter() - self.began)
                 if interrupted:
-                    self._leave_partial(journal, reader, info, copies, plan, jumps)
+                    self._leave_partial(journal, reader, info, copies, video.plan, jumps)
                 temporary = self._temporary(journal)
                 try:
-                    counted, expected = self._mux(temporary, journal, reader, info, copies, plan, jumps, None)
+                    counted = self._mux(temporary, journal, reader, info, copies, video.plan, jumps, None)
+                    times = self._expected(journal, video.plan)
                     sync_file(temporary)
                     if self.options.verify != "none":
-                        yield Progress("verify", len(expected), len(expected), time.perf_counter() - self.began)
-                        self._self_check(temporary, info, copies, counted, expected)
+                        yield Progress("verify", len(times), len(times), time.perf_counter() - self.began)
+                        self._self_check(temporary, video, self._promise(video, times, reader, copies, counted))
                     temporary.replace(self.target_path)
                     sync_folder(self.target_path.parent)
                 finally:
@@ -852,7 +854,7 @@ class _Run:
 
     def _segments(
         self, journal: Journal, info: ClipInfo, decoded: Generator[Frame], container_format: str, stall: float
-    ) -> Generator[Progress, None, VideoPlan]:
+    ) -> Generator[Progress, None, _Restored]:
         """Walk through the clip once; frames of segments that are done are decoded and left alone."""
         first = next((f for f in decoded if f.pts is not None), None)
         if first is None and self.cancel.is_set():
@@ -897,7 +899,7 @@ class _Run:
                 yield from self._write_segments(journal, plan, enhanced, position, stop, length, base, total)
             position, ahead, before = stretch.position, stretch.ahead, stretch.before
         self.record.frames_out = sum(e.frames for e in journal.entries.values())
-        return plan
+        return _Restored.of(plan, first, info).until(before)
 
     def _write_segments(
         self,
@@ -979,11 +981,10 @@ class _Run:
         plan: VideoPlan,
         jumps: list[float],
         end: Fraction | None,
-    ) -> tuple[dict[int, PacketTally], list[Fraction]]:
+    ) -> dict[int, PacketTally]:
         """All segments and all copied streams into one container."""
         began = time.perf_counter()
         entries = [journal.entries[n] for n in sorted(journal.entries)]
-        expected = array("q", sorted(t for e in entries for t in e.presentation))
         opening = {
             "container_format": self.options.input_format,
             "options": self.options.input_options,
@@ -1002,8 +1003,8 @@ class _Run:
                     packet.pts, packet.dts, packet.duration = pts, next(stamps), duration
                     yield TimedPacket(packet.dts * plan.time_base, packet)
                     place += 1
-            if place != len(expected):
-                raise VerificationError(f"the segments hold {place} of {len(expected)} packets", stage="mux")
+            if place != (count := sum(e.frames for e in entries)):
+                raise VerificationError(f"the segments hold {place} of {count} packets", stage="mux")
 
         def damaged(what: str, seconds: float | None) -> None:
             self.record.damage.append(Damage(seconds, what))
@@ -1037,17 +1038,50 @@ class _Run:
         finally:
             writer.abandon()
         self.times.encode.busy_seconds += time.perf_counter() - began
-        return counted, self._from_zero([t * plan.time_base for t in expected], plan.container_format)
+        return counted
 
-    def _self_check(
+    def _expected(self, journal: Journal, plan: VideoPlan) -> Times:
+        """Times of the frames as the container will tell them."""
+        ticks: array[int] = array("q")
+        for number in sorted(journal.entries):
+            ticks.extend(sorted(journal.entries[number].presentation))
+        times = Times(ticks, plan.time_base)
+        if not begins_at_zero(plan.container_format) or not times[0]:
+            return times
+        self._note_start(times[0])
+        return times.from_zero()
+
+    def _promise(
         self,
-        path: Path,
-        info: ClipInfo,
+        video: _Restored,
+        times: Times,
+        reader: ClipReader,
         copies: list[CopyPlan],
         counted: dict[int, PacketTally],
-        expected: list[Fraction],
-    ) -> None:
+    ) -> Promise:
+        """What the output has to hold."""
+        container_format = video.plan.container_format
+        chapters = chapters_of(cut_chapters(reader.container.chapters(), self._start, self._end))
+        if chapters and chapters[0][0] > 0 and container_format in ("mp4", "mov"):
+            self.record.warnings.append(
+                f"the first chapter begins at 0, not {float(chapters[0][0]):.3f} s: so in {container_format}"
+            )
+        return Promise(
+            source=reader.info,
+            container_format=container_format,
+            look=video.look,
+            times=times,
+            shown=video.shown,
+            copies=copies,
+            tallies=counted,
+            chapters=chapters,
+            shift=self.shift,
+            refused=self.refused,
+        )
+
+    def _self_check(self, path: Path, video: _Restored, promise: Promise) -> None:
         """Open what was written and compare. A mismatch keeps the file under a telling name and raises."""
+        expected = promise.times
         try:
             animated = format_for(self.target, self.options.format) == "webp"
             if animated:
@@ -1063,23 +1097,25 @@ class _Run:
                     self.record.warnings.append(f"{joined}: animated WebP holds no frame twice")
             else:
                 found = read_facts(path)
-                differences = compare_times(expected, found, self.shift)
-                differences += compare_streams(info, copies, counted, found, self.refused)
-                if lost := lost_tags(info, copies, found.info):
+                with open_clip(path, DecodeOptions(deinterlace="off", max_pixels=self.options.max_pixels)) as reader:
+                    frames = reader.frames()
+                    differences = compare(promise, found, look_of(next(frames), found.info))
+                    made = 1 + sum(1 for _ in frames) if self.options.verify == "full" else len(expected)
+                    if made != len(expected):
+                        differences.append(Difference(f"{len(expected)} frames went in, {made} decode"))
+                    if self.options.verify == "full" and reader.damage:
+                        differences.append(Difference(f"it is damaged: {reader.damage[0].what}"))
+                if lost := lost_tags(promise.source, promise.copies, found.info):
                     more = f" and {len(lost) - _NAMED_TAGS} more" if len(lost) > _NAMED_TAGS else ""
                     names = printable(", ".join(lost[:_NAMED_TAGS]))
                     self.record.warnings.append(f"tags that this container doesn't hold: {names}{more}")
-            if not animated and self.options.verify == "full":
-                with open_clip(path, DecodeOptions(deinterlace="off")) as reader:
-                    made = sum(1 for _ in reader.frames())
-                    if made != len(expected):
-                        differences.append(Difference(f"{len(expected)} frames went in, {made} decode"))
         except InputError as error:
             differences = [Difference(f"it can't be read back: {error.message}")]
         self.record.verified = self.options.verify
-        if self.record.damage:
-            self.record.warnings += [d.what for d in differences if d.by_damage]
-            differences = [d for d in differences if not d.by_damage]
+        damaged, wished = bool(self.record.damage), bool(video.plan.wished)
+        explained = [d for d in differences if (d.by_damage and damaged) or (d.by_wish and wished)]
+        self.record.warnings += [d.what for d in explained]
+        differences = [d for d in differences if d not in explained]
         if differences:
             kept = _free(self.target_path, "failed-check")
             path.replace(kept)
@@ -1142,6 +1178,26 @@ class _Run:
     def _write_record(self) -> None:
         if self.options.record is not None:
             write_whole(self.options.record, (self.record.dumps() + "\n").encode(), stage="record")
+
+
+@dataclass(frozen=True, slots=True)
+class _Restored:
+    """What the output is to show."""
+
+    plan: VideoPlan
+    look: Look
+    shown: Fraction = Fraction(0)
+    """Seconds for which the last frame is shown; 0 where that isn't known."""
+
+    @classmethod
+    def of(cls, plan: VideoPlan, first: Frame, info: ClipInfo) -> _Restored:
+        """`first`: of the source's frames, whose colours and turn are to be kept; the rest is planned."""
+        aspect, shape = plan.sample_aspect_ratio or Fraction(1), Fraction(plan.width, plan.height)
+        return cls(plan, replace(look_of(first, info), aspect=aspect, shape=shape))
+
+    def until(self, last: Frame | None) -> _Restored:
+        """With `last` as its last frame."""
+        return self if last is None else replace(self, shown=(last.duration or 0) * last.time_base)
 
 
 class _Stretch:

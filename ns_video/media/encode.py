@@ -103,6 +103,7 @@ _TURNING = frozenset({"mp4", "mov", "3gp", "matroska", "webm"})  # what holds a 
 _UPRIGHT = frozenset({"gif", "apng", "webp"})  # pictures that programs show as they are stored: turned here
 # Who tells of the colours: these containers of all, encoders of what they are listed with, others of nothing.
 _TAGGED = frozenset({"matroska", "webm", "mp4", "mov"})
+_COLR = frozenset({"mp4", "mov"})
 _TAGS = ("matrix", "primaries", "transfer", "range")
 _TAGS_IN_STREAM: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("libx264", "libx264rgb", "libx265", "libsvtav1"), _TAGS),
@@ -491,7 +492,7 @@ def _lost_colour(
 ) -> list[str]:
     """Notes on what neither codec nor container tells of the colours."""
     notes: list[str] = []
-    known = _TAGS if container_format in _TAGGED or codec.rpartition("_")[2] in _HARDWARE_APIS else ()
+    known = _TAGS if codec.rpartition("_")[2] in _HARDWARE_APIS else _told_by(container_format, color)
     known = (*known, *_TAGS_IN_STREAM.get(codec, ()))
     tagged = {name: getattr(color, name) != UNSPECIFIED for name in _TAGS[:3]}
     tagged["range"] = is_full_range(out, color)
@@ -500,11 +501,21 @@ def _lost_colour(
     where = f"{'raw video' if codec in ('rawvideo', 'wrapped_avframe') else codec} in {container_format}"
     if lost := [name for name in _TAGS if tagged[name] and name not in known]:
         shown = ", ".join("full range" if name == "range" else name for name in lost)
-        notes.append(f"{where} can't tell of the colours: {shown}; Matroska and MP4 keep that")
+        keeper = "Matroska keeps" if container_format in _COLR else "Matroska and MP4 keep"
+        notes.append(f"{where} can't tell of the colours: {shown}; {keeper} that")
     in_header = codec in HDR_IN_HEADER and container_format in _TAGGED
     if hdr is not None and codec not in _HDR_IN_STREAM and not in_header:
         notes.append(f"{where} can't tell the HDR metadata (mastering display, light level)")
     return notes
+
+
+def _told_by(container_format: str, color: ColorInfo) -> tuple[str, ...]:
+    """Colour tags that a container tells: MP4 and QuickTime only all of them together, the latter without the range."""
+    if container_format not in _TAGGED:
+        return ()
+    if container_format in _COLR and UNSPECIFIED in (color.matrix, color.primaries, color.transfer):
+        return ()
+    return _TAGS[:3] if container_format == "mov" else _TAGS
 
 
 def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: int) -> str:

@@ -189,7 +189,7 @@ def _is_streamed(target: Any) -> bool:
     return target.startswith("pipe:") or (path.exists() and not path.is_file())
 
 
-def _cut_chapters(chapters: list[Any], start: Fraction | None, end: Fraction | None) -> list[Any]:
+def cut_chapters(chapters: list[Any], start: Fraction | None, end: Fraction | None) -> list[Any]:
     """Chapters between `start` and `end`, which become the times from 0 on."""
     if start is None and end is None:
         return chapters
@@ -381,7 +381,7 @@ class ClipWriter:
         try:
             self._add_streams(plan, source, info, list(copies), covers)
             self._container.metadata.update(metadata)
-            chapters = _cut_chapters(source.chapters(), settings.start, settings.end)
+            chapters = cut_chapters(source.chapters(), settings.start, settings.end)
             if chapters and settings.container_format in _MOV | _MATROSKA | {"nut", "ogg"}:
                 self._container.set_chapters(chapters)
             self._container.start_encoding()
@@ -770,6 +770,7 @@ __all__ = [
     "begins_at_zero",
     "codec_name",
     "copied_packets",
+    "cut_chapters",
     "decode_times",
     "holds_negative_times",
     "merged",
