@@ -100,6 +100,7 @@ logger = logging.getLogger("ns_video")
 STALL_SECONDS = 1800.0  # no stage of a file-to-file run may be silent for longer; a pipe may wait for its writer
 _SEGMENT_PIXELS = 2e8  # about ten seconds of 480p, three of 1080p: what a kill can cost
 _SEGMENT_FRAMES = (32, 240)
+_WAITING_BYTES = 256 << 20  # of packets that a pipe gives before the first frame, which tells how to write them
 _SHOWN_EVERY = 100  # frames of finished segments that are only decoded
 _RANGES = (
     ("strength", 0.0, 1.0),
@@ -616,6 +617,7 @@ class _Run:
                     )
                     with closing(stage) as enhanced:
                         waiting: list[CopiedPacket] = []
+                        waiting_bytes = 0
                         covers: dict[int, bytes] = {}
                         encoder: FrameEncoder | None = None
                         for item in enhanced:
@@ -631,6 +633,13 @@ class _Run:
                                     continue
                                 if writer is None:
                                     waiting.append(packet)
+                                    waiting_bytes += packet.nbytes
+                                    if waiting_bytes > _WAITING_BYTES:
+                                        raise InputError(
+                                            f"more than {_WAITING_BYTES >> 20} MiB of sound lie before the first frame",
+                                            stage="decode",
+                                            remedy="give INPUT and OUTPUT as files",
+                                        )
                                 else:
                                     self._copy(writer, packet, counted)
                                 continue
