@@ -646,9 +646,16 @@ def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -
         expected = Times(whole, 1 / info.video.rate)
     if begins_at_zero(container_format):
         expected = expected.from_zero()
-    shift = max(moved, Fraction(0))
     promise = Promise(
-        info, container_format, look_of(first, info), expected, shown, copies, facts.tallies, facts.chapters, shift
+        source=info,
+        container_format=container_format,
+        look=look_of(first, info),
+        times=expected,
+        shown=shown,
+        copies=copies,
+        tallies=facts.tallies,
+        chapters=facts.chapters,
+        shift=max(moved, Fraction(0)),
     )
     differences += compare(promise, found, look_of(found_first, found.info))
     differences += compare_copied_times(facts, expected[0], copies, found)
