@@ -115,18 +115,31 @@ def enhanced_ahead(
     stall_seconds: float | None = None,
     stop: threading.Event | None = None,
 ) -> Generator[EnhancedFrame | Aside]:
-    """The enhance stage in its own thread: Frames become EnhancedFrames, Asides keep their place between them."""
+    """The enhance stage in its own thread: Frames become EnhancedFrames, Asides keep their place between them.
 
-    def stage() -> Generator[EnhancedFrame | Aside]:
+    Asides that come while the stage holds frames back wait for these, but no more than QUEUE_BYTES of them: sound
+    behind the last frame would all wait. The oldest ones then leave before frames that they came after.
+    """
+
+    def stage(put: Callable[[EnhancedFrame | Aside], None]) -> Generator[EnhancedFrame | Aside]:
         waiting_frames: deque[Frame] = deque()
         asides: deque[tuple[int, Aside]] = deque()
-        entered = 0
+        entered = waiting_bytes = 0
+
+        def next_aside() -> Aside:
+            nonlocal waiting_bytes
+            _, aside = asides.popleft()
+            waiting_bytes -= aside.nbytes
+            return aside
 
         def frames_only() -> Generator[Frame]:
-            nonlocal entered
+            nonlocal entered, waiting_bytes
             for item in items:
                 if isinstance(item, Aside):
                     asides.append((entered, item))
+                    waiting_bytes += item.nbytes
+                    while asides and (not waiting_frames or waiting_bytes > QUEUE_BYTES):
+                        put(next_aside())
                 else:
                     waiting_frames.append(item)
                     entered += 1
@@ -134,17 +147,17 @@ def enhanced_ahead(
 
         running = enhancer.run(frames_only(), before=before, start_index=start_index, restart_every=restart_every)
         for left, out in enumerate(running):
-            source = waiting_frames.popleft()
             while asides and asides[0][0] <= left:
-                yield asides.popleft()[1]
+                yield next_aside()
+            source = waiting_frames.popleft()
             if observer is not None:
                 observer.observe(source, out.frame)
             yield out
         while asides:
-            yield asides.popleft()[1]
+            yield next_aside()
 
     return prefetch(
-        timed(stage(), times.enhance, lambda: meters.decoded.consumer_waiting_seconds),
+        lambda put: timed(stage(put), times.enhance, lambda: meters.decoded.consumer_waiting_seconds),
         QUEUE_BYTES,
         size_of=size_of,
         name="enhance",

@@ -13,7 +13,8 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterable
+from array import array
+from collections.abc import Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 from ns_video.errors import OutputError, ResumeError, UsageError, printable
 
-_FORMAT = 1
+_FORMAT = 2
 _SAMPLE_BYTES = 1 << 20  # of the beginning, middle and end of the input
 
 
@@ -34,10 +35,10 @@ class SegmentEntry:
     frames: int
     bytes: int
     digest: str
-    presentation: tuple[int, ...]
-    """Packet times in decode order, in ticks of the source's time base."""
-    durations: tuple[tuple[int, int], ...]
-    """(pts, duration) of the frames whose duration is known."""
+    presentation: array[int]
+    """Packet times in decode order, in ticks of the output's time base; in presentation order they are the frames'."""
+    durations: array[int]
+    """Ticks that each of them is shown for, 0 where that isn't known."""
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -209,25 +210,23 @@ class Journal:
             **({"partial": self._partial} if self._partial else {}),
         }
 
-    def _rows(self) -> list[dict[str, Any]]:
-        """The lines that are whole."""
-        rows: list[dict[str, Any]] = []
+    def _rows(self) -> Generator[dict[str, Any]]:
+        """The lines that are whole, one by one: those of a long clip are many."""
         try:
-            lines = self.path.read_bytes().splitlines()
+            with self.path.open("rb") as lines:
+                for line in lines:
+                    try:
+                        row = json.loads(line)
+                    except (ValueError, RecursionError):
+                        continue  # torn by a power cut: that segment is done again
+                    if isinstance(row, dict) and row.pop("check", None) == _check(row):
+                        yield row
         except OSError:
-            return rows
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                continue  # torn by a power cut: that segment is done again
-            if isinstance(row, dict) and row.pop("check", None) == _check(row):
-                rows.append(row)
-        return rows
+            return
 
     def _head(self) -> dict[str, Any]:
-        rows = self._rows()
-        return rows[0] if rows and "fingerprint" in rows[0] else {}
+        head = next(self._rows(), {})
+        return head if "fingerprint" in head else {}
 
     def clear(self) -> None:
         """Remove all that an earlier run left; the lock stays."""
@@ -239,9 +238,8 @@ class Journal:
                 _remove(path)
 
     def _read(self, fingerprint: dict[str, Any]) -> None:
-        rows = self._rows()
-        head = rows[0] if rows and "fingerprint" in rows[0] else None
-        if head is None:
+        head = self._head()
+        if not head:
             self.begin(fingerprint, resume=False)
             return
         old = _table(head["fingerprint"])
@@ -253,7 +251,7 @@ class Journal:
                 stage="resume",
                 remedy="run without --resume and with --overwrite to begin anew",
             )
-        for row in rows[1:]:
+        for row in self._rows():
             entry = _entry(row)
             if entry is not None and self._is_whole(entry):
                 self.entries[entry.number] = entry
@@ -265,9 +263,10 @@ class Journal:
 
     def _rewrite(self, numbers: Iterable[int]) -> None:
         fresh = self.path.with_suffix(".new")
-        lines = [_line(self._header()), *(_line(dataclasses.asdict(self.entries[n])) for n in sorted(numbers))]
         try:
-            fresh.write_bytes(b"".join(lines))
+            with fresh.open("wb") as file:
+                file.write(_line(self._header()))
+                file.writelines(_line(dataclasses.asdict(self.entries[n])) for n in sorted(numbers))
             sync_file(fresh)
             fresh.replace(self.path)
         except OSError as error:
@@ -337,7 +336,7 @@ def _check(row: dict[str, Any]) -> str:
 
 def _line(row: dict[str, Any]) -> bytes:
     """One line of the journal, with a checksum: what a dying disk made of it is not believed."""
-    plain = json.loads(json.dumps(row))
+    plain = json.loads(json.dumps(row, default=list))
     return json.dumps({**plain, "check": _check(plain)}).encode() + b"\n"
 
 
@@ -352,10 +351,11 @@ def _entry(row: dict[str, Any]) -> SegmentEntry | None:
             frames=int(row["frames"]),
             bytes=int(row["bytes"]),
             digest=str(row["digest"]),
-            presentation=tuple(int(v) for v in row["presentation"]),
-            durations=tuple((int(a), int(b)) for a, b in row["durations"]),
+            presentation=array("q", row["presentation"]),
+            durations=array("q", row["durations"]),
             counts={str(k): int(v) for k, v in dict(row.get("counts", {})).items()},
         )
-        return entry if 0 < entry.frames == len(set(entry.presentation)) else None
+        whole = 0 < entry.frames == len(set(entry.presentation)) == len(entry.durations)
+        return entry if whole else None
     except (KeyError, TypeError, ValueError, OverflowError):
         return None

@@ -13,7 +13,7 @@ import time
 from array import array
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ from ns_video.media.mux import (
     TimedPacket,
     begins_at_zero,
     copied_packets,
+    cut_chapters,
     decode_times,
     merged,
     plan_copies,
@@ -75,10 +76,14 @@ from ns_video.media.probe import ClipInfo, still_format
 from ns_video.media.still import read_still, still_suffix, write_still
 from ns_video.media.verify import (
     Difference,
+    Look,
     PacketTally,
+    Promise,
+    Times,
+    chapters_of,
+    compare,
     compare_animation,
-    compare_streams,
-    compare_times,
+    look_of,
     lost_tags,
     read_facts,
     verify_files,
@@ -95,6 +100,7 @@ logger = logging.getLogger("ns_video")
 STALL_SECONDS = 1800.0  # no stage of a file-to-file run may be silent for longer; a pipe may wait for its writer
 _SEGMENT_PIXELS = 2e8  # about ten seconds of 480p, three of 1080p: what a kill can cost
 _SEGMENT_FRAMES = (32, 240)
+_WAITING_BYTES = 256 << 20  # of packets that a pipe gives before the first frame, which tells how to write them
 _SHOWN_EVERY = 100  # frames of finished segments that are only decoded
 _RANGES = (
     ("strength", 0.0, 1.0),
@@ -121,6 +127,8 @@ _TABLES = ("encoder_options", "input_options")
 """Options that are names with values, which libav takes as text."""
 _EXTERNAL = 0x20545845  # libav's AVERROR_EXTERNAL
 _REFUSED = (errno.EINVAL, errno.EOPNOTSUPP, _EXTERNAL)  # what an encoder answers that can't be opened so
+_SAME_FRAMES = frozenset({"allow_protocols", "threads", "strict", "max_pixels", "cancel"})
+"""DecodeOptions that change no frame: a run may be resumed with others."""
 _HIGHEST_CRF = 63  # of any encoder
 _NAMED_TAGS = 12
 _FINEST_CUT = 10**9  # parts of a second
@@ -250,19 +258,19 @@ def restore_steps(
         name = printable(os.fsdecode(error.filename)) if error.filename else printable(input)
         raise InputError(f"{name}: {error.strerror or error}", stage="open") from error
     try:
-        with short_collections():
-            if run.is_still:
-                yield from run.still()
-            elif run.is_direct:
-                yield from run.direct()
-            else:
-                yield from run.segmented()
+        try:
+            with short_collections():
+                if run.is_still:
+                    yield from run.still()
+                elif run.is_direct:
+                    yield from run.direct()
+                else:
+                    yield from run.segmented()
+        except MemoryError as error:
+            raise NsVideoError("there is not enough memory", remedy="a smaller --tile, or fewer --threads") from error
     except NsVideoError as error:
-        run.record.exit_code = error.exit_code
-        run.finish()
+        run.note_failure(error)
         raise
-    except MemoryError as error:
-        raise NsVideoError("there is not enough memory", remedy="a smaller --tile, or fewer --threads") from error
     return run.finish()
 
 
@@ -414,9 +422,7 @@ class _Run:
         )
         enhancer = Enhancer(descriptor, settings)
         self._conditioning, self._device = descriptor.conditioning, str(enhancer.device)
-        self._settings = repr((settings.strength, settings.scale, settings.size, settings.fit, settings.sharpen))
-        self._settings += repr((settings.tile, settings.overlap, settings.blend, settings.skip_duplicates))
-        self._settings += repr((settings.skip_undamaged, settings.ensemble, settings.assumed_step))
+        self._settings = repr(replace(settings, device="", precision=""))  # what these became is noted beside it
         self.record.model = ModelInfo(name=descriptor.name, sha256=descriptor.sha256)
         self.record.device, self.record.precision = enhancer.stats.device, enhancer.precision
         return enhancer
@@ -574,7 +580,8 @@ class _Run:
         shown = "standard output" if self.target == "-" else self.target
         writer: ClipWriter | None = None
         expected: array[int] = array("q")  # ticks; only of what is checked
-        tick, begins, done, uneven = Fraction(1), Fraction(0), 0, False
+        video: _Restored | None = None
+        begins, done, uneven = Fraction(0), 0, False
         rigid = container_format == "yuv4mpegpipe"  # one frame after the other
         counted: dict[int, PacketTally] = {}
         copies: list[CopyPlan] = []
@@ -607,9 +614,9 @@ class _Run:
                     )
                     with closing(stage) as enhanced:
                         waiting: list[CopiedPacket] = []
+                        waiting_bytes = 0
                         covers: dict[int, bytes] = {}
                         encoder: FrameEncoder | None = None
-                        durations: dict[int, int] = {}
                         for item in enhanced:
                             began = time.perf_counter()
                             if isinstance(item, Aside):
@@ -623,12 +630,20 @@ class _Run:
                                     continue
                                 if writer is None:
                                     waiting.append(packet)
+                                    waiting_bytes += packet.nbytes
+                                    if waiting_bytes > _WAITING_BYTES:
+                                        raise InputError(
+                                            f"more than {_WAITING_BYTES >> 20} MiB of sound lie before the first frame",
+                                            stage="decode",
+                                            remedy="give INPUT and OUTPUT as files",
+                                        )
                                 else:
                                     self._copy(writer, packet, counted)
                                 continue
                             frame = item.frame
                             if writer is None:
                                 plan = self._plan(info, frame, container_format)
+                                video = _Restored.of(plan, frame, info)
                                 if needs_container_hdr(plan):
                                     self.record.warnings.append(f"{plan.codec} keeps HDR metadata in files only")
                                 target = (
@@ -655,32 +670,30 @@ class _Run:
                                 for packet in waiting:
                                     self._copy(writer, packet, counted)
                                 waiting.clear()
-                            assert encoder is not None and frame.pts is not None
+                            assert encoder is not None and video is not None and frame.pts is not None
                             self._note(item)
-                            done, tick = done + 1, frame.time_base
-                            at = (frame.pts - base) * tick
+                            done, at = done + 1, (frame.pts - base) * frame.time_base
+                            video = video.until(frame)
                             if done == 1 and begins_at_zero(container_format):
                                 begins = at
                             place = at - begins
                             even = (done - 1 if rigid else round(place / writer.tick)) * writer.tick
                             uneven |= abs(place - even) > Fraction(1, 1000)
                             if to_file:
-                                expected.append(frame.pts - base)
+                                expected.append(video.plan.ticks(place))
                                 if rigid and abs(place - even) > writer.tick:
                                     raise _uneven(at, writer.tick)
-                            if frame.duration:
-                                durations[frame.pts - base] = frame.duration
                             wished = self._wished and done == 1
-                            self._encode_into(writer, encoder, _shifted(frame, base), durations, wished=wished)
+                            self._encode_into(writer, encoder, _shifted(frame, base), wished=wished)
                             self.times.encode.busy_seconds += time.perf_counter() - began
                             yield self._progress(done, self._total(info), frame)
                             if self.cancel.is_set():
                                 break
-                        if writer is None or encoder is None:
+                        if writer is None or encoder is None or video is None:
                             if self.cancel.is_set():
                                 raise Interrupted("interrupted before anything was finished")
                             raise InputError("no frame lies between --start and --end", stage="decode")
-                        self._encode_into(writer, encoder, None, durations)
+                        self._encode_into(writer, encoder, None)
                         writer.close()
                         self._note_shift(writer)
                         if begins:
@@ -689,6 +702,8 @@ class _Run:
                             self._note_rounding(writer)
                         self.record.warnings += cut.notes
                 self._take_damage(reader)
+                times = Times(expected, video.plan.time_base)
+                promise = self._promise(video, times, reader, copies, counted)
             self.record.frames_out = done
             if self.cancel.is_set():
                 if temporary is not None:
@@ -700,7 +715,7 @@ class _Run:
                 sync_file(temporary)
                 if self.options.verify != "none":
                     yield Progress("verify", done, done, time.perf_counter() - self.began)
-                    self._self_check(temporary, info, copies, counted, [t * tick - begins for t in expected])
+                    self._self_check(temporary, video, promise)
                 temporary.replace(self.target_path)
                 sync_folder(self.target_path.parent)
         except OSError as error:
@@ -731,22 +746,13 @@ class _Run:
             counted.setdefault(packet.stream_index, PacketTally()).add(payload)
 
     def _encode_into(
-        self,
-        writer: ClipWriter,
-        encoder: FrameEncoder,
-        frame: Frame | None,
-        durations: dict[int, int],
-        *,
-        wished: bool = False,
+        self, writer: ClipWriter, encoder: FrameEncoder, frame: Frame | None, *, wished: bool = False
     ) -> None:
         try:
             packets = encoder.flush() if frame is None else encoder.encode(frame)
         except ENCODER_ERRORS as error:
             raise _encoder_failure(error, frame, wished=wished) from error
         for packet in packets:
-            duration = durations.pop(packet.pts, None)
-            if duration:
-                packet.duration = duration
             writer.write_video(packet)
 
     def _note_rounding(self, writer: ClipWriter) -> None:
@@ -756,14 +762,6 @@ class _Run:
     def _note_start(self, begins: Fraction) -> None:
         moved = f"{abs(float(begins)) * 1000:.0f} ms {'earlier' if begins > 0 else 'later'}"
         self.record.warnings.append(f"all times are {moved}: this container has none, and begins at 0")
-
-    def _from_zero(self, expected: list[Fraction], container_format: str) -> list[Fraction]:
-        """Times of the frames as the container will tell them."""
-        begins = min(expected, default=Fraction(0))
-        if not begins or not begins_at_zero(container_format):
-            return expected
-        self._note_start(begins)
-        return [t - begins for t in expected]
 
     def _note_shift(self, writer: ClipWriter) -> None:
         self.shift, self.refused = writer.shift, writer.refused
@@ -812,20 +810,21 @@ class _Run:
                 stall = STALL_SECONDS
                 frames = self._told(reader.frames())
                 with closing(decoded_ahead(frames, self.times, self.meters, stall)) as decoded:
-                    plan = yield from self._segments(journal, info, decoded, container_format, stall)
+                    video = yield from self._segments(journal, info, decoded, container_format, stall)
                     interrupted = self.cancel.is_set()
                 self._take_damage(reader)
                 jumps = list(reader.clock_jumps)
                 yield Progress("mux", self.record.frames_out, self.record.frames_out, time.perf_counter() - self.began)
                 if interrupted:
-                    self._leave_partial(journal, reader, info, copies, plan, jumps)
+                    self._leave_partial(journal, reader, info, copies, video.plan, jumps)
                 temporary = self._temporary(journal)
                 try:
-                    counted, expected = self._mux(temporary, journal, reader, info, copies, plan, jumps, None)
+                    counted = self._mux(temporary, journal, reader, info, copies, video.plan, jumps, None)
+                    times = self._expected(journal, video.plan)
                     sync_file(temporary)
                     if self.options.verify != "none":
-                        yield Progress("verify", len(expected), len(expected), time.perf_counter() - self.began)
-                        self._self_check(temporary, info, copies, counted, expected)
+                        yield Progress("verify", len(times), len(times), time.perf_counter() - self.began)
+                        self._self_check(temporary, video, self._promise(video, times, reader, copies, counted))
                     temporary.replace(self.target_path)
                     sync_folder(self.target_path.parent)
                 finally:
@@ -842,6 +841,8 @@ class _Run:
                 journal.release()
 
     def _fingerprint(self, plan: VideoPlan, segment_frames: int) -> dict[str, Any]:
+        """All that decides the bytes of a segment: --resume goes on only where it is the same."""
+        decoding = self._decode_options()
         return {
             "version": __version__,
             "input": source_fingerprint(Path(self.source)),
@@ -851,13 +852,13 @@ class _Run:
             "enhance options": self._settings,
             "encoding": repr(replace(plan, threads=0)),
             "threads": plan.threads,
-            "decoding": repr((self._decode_options().deinterlace, self.options.start, self.options.end)),
+            "decoding": {f.name: getattr(decoding, f.name) for f in fields(decoding) if f.name not in _SAME_FRAMES},
             "segment length": segment_frames,
         }
 
     def _segments(
         self, journal: Journal, info: ClipInfo, decoded: Generator[Frame], container_format: str, stall: float
-    ) -> Generator[Progress, None, VideoPlan]:
+    ) -> Generator[Progress, None, _Restored]:
         """Walk through the clip once; frames of segments that are done are decoded and left alone."""
         first = next((f for f in decoded if f.pts is not None), None)
         if first is None and self.cancel.is_set():
@@ -902,7 +903,7 @@ class _Run:
                 yield from self._write_segments(journal, plan, enhanced, position, stop, length, base, total)
             position, ahead, before = stretch.position, stretch.ahead, stretch.before
         self.record.frames_out = sum(e.frames for e in journal.entries.values())
-        return plan
+        return _Restored.of(plan, first, info).until(before)
 
     def _write_segments(
         self,
@@ -984,13 +985,10 @@ class _Run:
         plan: VideoPlan,
         jumps: list[float],
         end: Fraction | None,
-    ) -> tuple[dict[int, PacketTally], list[Fraction]]:
+    ) -> dict[int, PacketTally]:
         """All segments and all copied streams into one container."""
         began = time.perf_counter()
         entries = [journal.entries[n] for n in sorted(journal.entries)]
-        times = [t for e in entries for t in e.presentation]
-        stamps = decode_times(times)
-        durations = dict(pair for e in entries for pair in e.durations)
         opening = {
             "container_format": self.options.input_format,
             "options": self.options.input_options,
@@ -1000,16 +998,17 @@ class _Run:
         counted: dict[int, PacketTally] = {}
 
         def video() -> Generator[TimedPacket]:
+            stamps = decode_times([e.presentation for e in entries])
             place = 0
             for entry in entries:
-                for packet in segment_packets(journal.folder / entry.file):
-                    packet.pts, packet.dts = times[place], stamps[place]
+                packets = segment_packets(journal.folder / entry.file)
+                for packet, pts, duration in zip(packets, entry.presentation, entry.durations):
                     packet.time_base = plan.time_base
-                    packet.duration = durations.get(times[place], 0)
-                    yield TimedPacket(stamps[place] * plan.time_base, packet)
+                    packet.pts, packet.dts, packet.duration = pts, next(stamps), duration
+                    yield TimedPacket(packet.dts * plan.time_base, packet)
                     place += 1
-            if place != len(times):
-                raise VerificationError(f"the segments hold {place} of {len(times)} packets", stage="mux")
+            if place != (count := sum(e.frames for e in entries)):
+                raise VerificationError(f"the segments hold {place} of {count} packets", stage="mux")
 
         def damaged(what: str, seconds: float | None) -> None:
             self.record.damage.append(Damage(seconds, what))
@@ -1041,17 +1040,50 @@ class _Run:
         finally:
             writer.abandon()
         self.times.encode.busy_seconds += time.perf_counter() - began
-        return counted, self._from_zero([t * plan.time_base for t in times], plan.container_format)
+        return counted
 
-    def _self_check(
+    def _expected(self, journal: Journal, plan: VideoPlan) -> Times:
+        """Times of the frames as the container will tell them."""
+        ticks: array[int] = array("q")
+        for number in sorted(journal.entries):
+            ticks.extend(sorted(journal.entries[number].presentation))
+        times = Times(ticks, plan.time_base)
+        if not begins_at_zero(plan.container_format) or not times[0]:
+            return times
+        self._note_start(times[0])
+        return times.from_zero()
+
+    def _promise(
         self,
-        path: Path,
-        info: ClipInfo,
+        video: _Restored,
+        times: Times,
+        reader: ClipReader,
         copies: list[CopyPlan],
         counted: dict[int, PacketTally],
-        expected: list[Fraction],
-    ) -> None:
+    ) -> Promise:
+        """What the output has to hold."""
+        container_format = video.plan.container_format
+        chapters = chapters_of(cut_chapters(reader.container.chapters(), self._start, self._end))
+        if chapters and chapters[0][0] > 0 and container_format in ("mp4", "mov"):
+            self.record.warnings.append(
+                f"the first chapter begins at 0, not {float(chapters[0][0]):.3f} s: so in {container_format}"
+            )
+        return Promise(
+            source=reader.info,
+            container_format=container_format,
+            look=video.look,
+            times=times,
+            shown=video.shown,
+            copies=copies,
+            tallies=counted,
+            chapters=chapters,
+            shift=self.shift,
+            refused=self.refused,
+        )
+
+    def _self_check(self, path: Path, video: _Restored, promise: Promise) -> None:
         """Open what was written and compare. A mismatch keeps the file under a telling name and raises."""
+        expected = promise.times
         try:
             animated = format_for(self.target, self.options.format) == "webp"
             if animated:
@@ -1067,23 +1099,25 @@ class _Run:
                     self.record.warnings.append(f"{joined}: animated WebP holds no frame twice")
             else:
                 found = read_facts(path)
-                differences = compare_times(expected, found, self.shift)
-                differences += compare_streams(info, copies, counted, found, self.refused)
-                if lost := lost_tags(info, copies, found.info):
+                with open_clip(path, DecodeOptions(deinterlace="off", max_pixels=self.options.max_pixels)) as reader:
+                    frames = reader.frames()
+                    differences = compare(promise, found, look_of(next(frames), found.info))
+                    made = 1 + sum(1 for _ in frames) if self.options.verify == "full" else len(expected)
+                    if made != len(expected):
+                        differences.append(Difference(f"{len(expected)} frames went in, {made} decode"))
+                    if self.options.verify == "full" and reader.damage:
+                        differences.append(Difference(f"it is damaged: {reader.damage[0].what}"))
+                if lost := lost_tags(promise.source, promise.copies, found.info):
                     more = f" and {len(lost) - _NAMED_TAGS} more" if len(lost) > _NAMED_TAGS else ""
                     names = printable(", ".join(lost[:_NAMED_TAGS]))
                     self.record.warnings.append(f"tags that this container doesn't hold: {names}{more}")
-            if not animated and self.options.verify == "full":
-                with open_clip(path, DecodeOptions(deinterlace="off")) as reader:
-                    made = sum(1 for _ in reader.frames())
-                    if made != len(expected):
-                        differences.append(Difference(f"{len(expected)} frames went in, {made} decode"))
         except InputError as error:
             differences = [Difference(f"it can't be read back: {error.message}")]
         self.record.verified = self.options.verify
-        if self.record.damage:
-            self.record.warnings += [d.what for d in differences if d.by_damage]
-            differences = [d for d in differences if not d.by_damage]
+        damaged, wished = bool(self.record.damage), bool(video.plan.wished)
+        explained = [d for d in differences if (d.by_damage and damaged) or (d.by_wish and wished)]
+        self.record.warnings += [d.what for d in explained]
+        differences = [d for d in differences if d not in explained]
         if differences:
             kept = _free(self.target_path, "failed-check")
             path.replace(kept)
@@ -1092,6 +1126,14 @@ class _Run:
                 stage="verify",
                 remedy=f"it was kept as {printable(kept)}",
             )
+
+    def note_failure(self, failure: NsVideoError) -> None:
+        """Complete the record of a run that failed; should it fail, too, that is only logged."""
+        self.record.exit_code = failure.exit_code
+        try:
+            self.finish()
+        except Exception as error:
+            logger.error("%s", printable(str(error)))  # with -q, too
 
     def finish(self) -> RunRecord:
         """Complete the record, write it where it was asked for, and the report."""
@@ -1148,6 +1190,26 @@ class _Run:
             write_whole(self.options.record, (self.record.dumps() + "\n").encode(), stage="record")
 
 
+@dataclass(frozen=True, slots=True)
+class _Restored:
+    """What the output is to show."""
+
+    plan: VideoPlan
+    look: Look
+    shown: Fraction = Fraction(0)
+    """Seconds for which the last frame is shown; 0 where that isn't known."""
+
+    @classmethod
+    def of(cls, plan: VideoPlan, first: Frame, info: ClipInfo) -> _Restored:
+        """`first`: of the source's frames, whose colours and turn are to be kept; the rest is planned."""
+        aspect, shape = plan.sample_aspect_ratio or Fraction(1), Fraction(plan.width, plan.height)
+        return cls(plan, replace(look_of(first, info), aspect=aspect, shape=shape))
+
+    def until(self, last: Frame | None) -> _Restored:
+        """With `last` as its last frame."""
+        return self if last is None else replace(self, shown=(last.duration or 0) * last.time_base)
+
+
 class _Stretch:
     """A run of frames whose segments are missing, with one more frame behind it to look at."""
 
@@ -1177,20 +1239,18 @@ class _Segment:
         name = f"segment-{number:06d}.{'mkv' if plan.alpha_beside else 'nut'}"
         self._file = SegmentFile(journal.folder / name, plan)
         self._encoder = FrameEncoder(self._file.stream, plan)
-        self._durations: list[tuple[int, int]] = []
-        self._frames = 0
+        self._plan = plan
+        self._times: array[int] = array("q")
         self._passed = 0
 
     def write(self, frame: Frame, *, passed_through: bool = False) -> None:
         assert frame.pts is not None
         self._passed += passed_through
-        if frame.duration:
-            self._durations.append((frame.pts, frame.duration))
         try:
             packets = self._encoder.encode(frame)
         except ENCODER_ERRORS as error:
-            raise _encoder_failure(error, frame, wished=self._wished and self._frames == 0) from error
-        self._frames += 1
+            raise _encoder_failure(error, frame, wished=self._wished and not self._times) from error
+        self._times.append(self._plan.ticks(frame.pts * frame.time_base))
         self._file.write(packets)
 
     def close(self, *, complete: bool = True) -> None:
@@ -1201,20 +1261,24 @@ class _Segment:
             raise _encoder_failure(error, None, wished=False) from error
         self._file.write(packets)
         self._file.close()
-        path = self._file.path
+        path, count = self._file.path, len(self._times)
         found = sum(1 for _ in segment_packets(path))
-        if found != self._frames or len(self._file.presentation) != self._frames:
+        if found != count or len(self._file.presentation) != count:
             raise VerificationError(
-                f"segment {self._number} holds {found} of {self._frames} frames; is the disk full?", stage="encode"
+                f"segment {self._number} holds {found} of {count} frames; is the disk full?", stage="encode"
             )
+        moved = next(((a, b) for a, b in zip(self._times, sorted(self._file.presentation)) if a != b), None)
+        if moved is not None:
+            was, now = (float(tick * self._plan.time_base) for tick in moved)
+            raise VerificationError(f"the encoder moved the frame at {was:.4f} s to {now:.4f} s", stage="encode")
         entry = SegmentEntry(
             number=self._number,
             file=path.name,
-            frames=self._frames,
+            frames=count,
             bytes=path.stat().st_size,
             digest=file_digest(path),
-            presentation=tuple(self._file.presentation),
-            durations=tuple(self._durations),
+            presentation=self._file.presentation,
+            durations=self._file.durations,
             counts={"passed_through": self._passed},
         )
         if complete:

@@ -28,7 +28,7 @@ class PrefetchMeter:
 
 
 def prefetch(
-    items: Iterable[Item],
+    items: Iterable[Item] | Callable[[Callable[[Item], None]], Iterable[Item]],
     budget_bytes: int,
     *,
     size_of: Callable[[Item], int],
@@ -44,6 +44,9 @@ def prefetch(
     A consumer that stops early (close, exception, garbage collection) ends the worker, closes the upstream
     generator in the worker's thread and joins it. Prefetches nest.
 
+    `items` may be a function that makes them: what it is given puts an item into the queue at once, from inside of the
+    making of another.
+
     `stop` is for sources that may wait forever: once it is set, a consumer that finds nothing for a second ends as if
     the items had ended.
 
@@ -55,25 +58,30 @@ def prefetch(
     failure: list[BaseException] = []
     seen = meter if meter is not None else PrefetchMeter()
 
+    def put(item: Item) -> None:
+        size = max(1, size_of(item))
+        with condition:
+            began = time.perf_counter()
+            while state["bytes"] and state["bytes"] + size > budget_bytes and not state["stop"]:
+                condition.wait()
+            seen.producer_waiting_seconds += time.perf_counter() - began
+            if state["stop"]:
+                return
+            queue.append((item, size))
+            state["bytes"] += size
+            seen.items += 1
+            seen.peak_bytes = max(seen.peak_bytes, state["bytes"])
+            condition.notify_all()
+
     def work() -> None:
         iterator: Iterator[Item] | None = None
         try:
-            iterator = iter(items)
+            iterator = iter(items(put) if callable(items) else items)
             for item in iterator:
-                size = max(1, size_of(item))
-                with condition:
-                    began = time.perf_counter()
-                    while state["bytes"] and state["bytes"] + size > budget_bytes and not state["stop"]:
-                        condition.wait()
-                    seen.producer_waiting_seconds += time.perf_counter() - began
-                    if state["stop"]:
-                        break
-                    queue.append((item, size))
-                    state["bytes"] += size
-                    seen.items += 1
-                    seen.peak_bytes = max(seen.peak_bytes, state["bytes"])
-                    condition.notify_all()
+                put(item)
                 del item
+                if state["stop"]:
+                    break
         except BaseException as error:
             failure.append(error)
         finally:

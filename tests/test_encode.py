@@ -247,6 +247,23 @@ def test_avi_refuses_times_that_it_cannot_hold(vfr_clip: Path, plain_clip: Path)
     assert ".mkv" in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("container", "codec", "ticks"),
+    [
+        ("matroska", "libx264", 40),
+        ("matroska", "libsvtav1", 40),
+        ("matroska", "mpeg2video", 1),
+        ("yuv4mpegpipe", "", 1),
+    ],
+)
+def test_packets_are_shown_for_as_long_as_their_frames(container: str, codec: str, ticks: int, tmp_path: Path) -> None:
+    """In ticks of the output, whatever the source counts in."""
+    chosen, found = plan(write_clip(tmp_path / "in.mkv"), container, codec=codec or None)
+    with av.open(io.BytesIO(), "w", format=container) as out:
+        packets = list(encoded(found, FrameEncoder(add_video_stream(out, chosen), chosen)))
+    assert [packet.duration for packet in packets] == [ticks] * len(found)
+
+
 @pytest.mark.parametrize("codec", ["ffv1", "libx264", "libx265", "libvpx-vp9"])
 def test_lossless_codecs_give_the_planes_back(codec: str, plain_clip: Path) -> None:
     chosen, found = plan(plain_clip, "matroska", codec=codec, crf=0)
@@ -304,12 +321,14 @@ def test_encoding_leaves_the_decoded_frame_alone(plain_clip: Path) -> None:
     [[0, 40, 80, 120], [0, 120, 40, 80, 160], [0, 80, 40, 160, 120, 200], [5], [0, 400, 200, 100, 300, 1000], []],
 )
 def test_decode_times_rise_and_never_pass_presentation(presentation: list[int]) -> None:
-    stamps = decode_times(presentation)
+    stamps = list(decode_times([presentation] if presentation else []))
     assert len(stamps) == len(presentation)
     assert all(b > a for a, b in pairwise(stamps))
     assert all(d <= p for d, p in zip(stamps, presentation))
     if presentation == sorted(presentation):
         assert stamps == presentation
+    later = [pts + 10_000 for pts in presentation]
+    assert list(decode_times([presentation, later])) == list(decode_times([presentation + later]))
 
 
 @pytest.mark.parametrize(("codec", "software"), [("h264_nvenc", "libx264"), ("hevc_qsv", "libx265")])

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,10 @@ def noted(folder: Path, count: int = 3) -> Journal:
     for number in range(count):
         path = folder / f"segment-{number}.nut"
         path.write_bytes(random.Random(number).randbytes(500))
-        times = tuple(range(number * 4, number * 4 + 4))
+        times = array("q", range(number * 4, number * 4 + 4))
         journal.add(
             SegmentEntry(
-                number, path.name, 4, 500, file_digest(path), times, ((times[0], 1),), {"passed_through": number}
+                number, path.name, 4, 500, file_digest(path), times, array("q", [1] * 4), {"passed_through": number}
             )
         )
     journal.release()

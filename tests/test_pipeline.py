@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,17 @@ from PIL import Image
 
 import ns_video
 from ns_video.color import to_tensor
-from ns_video.errors import DamageError, InputError, Interrupted, ModelError, OutputError, UsageError
+from ns_video.errors import (
+    DamageError,
+    InputError,
+    Interrupted,
+    ModelError,
+    NsVideoError,
+    OutputError,
+    ResumeError,
+    UsageError,
+)
+from ns_video.journal import Journal
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
 from ns_video.media.verify import compare_animation
 from ns_video.pipeline import RestoreOptions, restore, restore_steps, verify
@@ -425,6 +436,16 @@ def test_files_of_whole_frames(suffix: str, plain_clip: Path, tmp_path: Path) ->
     assert suffix != "y4m" or (after.times == before.times and after.samples == before.samples)
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_codecs_of_whole_frames_keep_the_length(suffix: str, tmp_path: Path) -> None:
+    """Their packets count in frames, the frames that go in by the clock of the source."""
+    source, target = write_clip(tmp_path / "in.mp4"), tmp_path / f"out.{suffix}"
+    restore(source, target, model="identity", codec="mpeg2video")
+    with av.open(str(source)) as before, av.open(str(target)) as after:
+        assert after.duration == before.duration == 400_000
+    assert verify(source, target) == []
+
+
 def chroma_place(path: Path) -> str:
     """Chroma position of the video, as ffprobe names it."""
     asked = ("-select_streams", "v", "-show_entries", "stream=chroma_location", "-of", "csv=p=0")
@@ -727,6 +748,29 @@ def test_a_report_that_fails_costs_neither_output_nor_record(
     assert any("the report failed" in w for w in json.loads(kept.read_text())["warnings"])
 
 
+def test_a_record_that_fails_does_not_hide_why_the_run_ended(
+    plain_clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    options = RestoreOptions(model="identity", record=Path("/dev/full"))
+    with pytest.raises(Interrupted):
+        list(restore_steps(str(plain_clip), str(tmp_path / "out.mkv"), options, cancel))
+    assert "record: /dev/full: No space left on device" in caplog.text
+
+
+def test_a_run_without_memory_leaves_its_record(
+    plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr("ns_video.stage.PassThrough.run", run)
+    with pytest.raises(NsVideoError, match="not enough memory"):
+        restore(plain_clip, tmp_path / "out.mkv", model="identity", record=tmp_path / "record.json")
+    assert json.loads((tmp_path / "record.json").read_text())["exit_code"] == 1
+
+
 def test_another_number_of_cores_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """x264 writes other bytes with other threads: the run goes on with those it began with."""
     source = write_clip(tmp_path / "in.mkv", Recipe(size=(32, 32), times=tuple(range(0, 40 * 400, 40))))
@@ -736,6 +780,77 @@ def test_another_number_of_cores_resumes(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("ns_video.pipeline.codec_threads", lambda: 1)
     assert restore(source, tmp_path / "out.mp4", model="identity", resume=True).segments_resumed == 1
     assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+_DECIDING: dict[str, Any] = {
+    "preset": "fast",
+    "model": "identity",
+    "strength": 0.5,
+    "ensemble": 2,
+    "scale": 2.0,
+    "size": (32, 32),
+    "fit": "stretch",
+    "sharpen": 0.5,
+    "tile": 64,
+    "overlap": 8,
+    "blend": "linear",
+    "codec": "ffv1",
+    "crf": 20,
+    "pix_fmt": "yuv444p",
+    "encoder_options": {"g": "5"},
+    "format": "mp4",
+    "input_format": "matroska",
+    "input_options": {"fflags": "+discardcorrupt"},
+    "start": 0.1,
+    "end": 0.3,
+    "deinterlace": "on",
+    "skip_identical": False,
+    "skip_undamaged": False,
+    "assumed_step": 2.0,
+    "threads": 3,
+}
+_HARMLESS: dict[str, Any] = {
+    "resume": True,
+    "overwrite": True,
+    "report": Path("page.html"),
+    "record": Path("record.json"),
+    "strict": True,
+    "allow_protocols": ("http",),
+    "max_pixels": 1 << 20,
+    "verify": "full",
+}
+_UP_TO_THE_MACHINE = {"device", "precision"}  # what they become decides
+
+
+def test_a_run_is_resumed_only_with_what_decides_its_segments(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each option is one that decides, or one that may be another: a new one has to choose."""
+    source, prints = write_clip(tmp_path / "in.mkv"), list[Any]()
+
+    def begin(journal: Journal, fingerprint: dict[str, Any], *, resume: bool) -> None:
+        prints.append(json.loads(json.dumps(fingerprint)))
+        raise Interrupted("seen")
+
+    def fingerprint(**options: Any) -> Any:
+        chosen = RestoreOptions(**{"model": str(small_model), "preset": "video", **options})
+        with pytest.raises(Interrupted, match="seen"):
+            list(restore_steps(str(source), str(tmp_path / "out.mkv"), chosen))
+        return prints[-1]
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Journal, "begin", begin)
+    assert {*_DECIDING, *_HARMLESS, *_UP_TO_THE_MACHINE} == {f.name for f in fields(RestoreOptions)}
+    plain = fingerprint()
+    assert [name for name, value in _DECIDING.items() if fingerprint(**{name: value}) == plain] == []
+    assert [name for name, value in _HARMLESS.items() if fingerprint(**{name: value}) != plain] == []
+
+
+def test_another_way_of_reading_the_input_does_not_resume(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", Recipe(size=(32, 32), times=tuple(range(0, 40 * 400, 40))))
+    interrupted(source, tmp_path / "out.mp4", 300, input_options={"fflags": "+discardcorrupt"})
+    with pytest.raises(ResumeError, match="another decoding"):
+        restore(source, tmp_path / "out.mp4", model="identity", resume=True)
 
 
 def test_a_second_run_on_an_output_hears_of_the_first(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -17,7 +20,8 @@ from PIL import Image, ImageCms
 import ns_video
 from ns_video.color import to_tensor
 from ns_video.errors import UsageError, VerificationError
-from ns_video.media import mux
+from ns_video.frame import ColorInfo, Frame
+from ns_video.media import encode, mux
 from ns_video.media.decode import open_clip
 from ns_video.media.mux import plan_copies
 from ns_video.media.verify import compare_streams, compare_times, read_facts
@@ -233,12 +237,13 @@ def test_each_doctored_output_is_named(
     assert word in found(two_audio_subs_chapters_clip, doctored)
 
 
-def test_a_last_frame_that_is_gone_too_soon_is_named(tmp_path: Path) -> None:
+def test_a_last_frame_that_is_gone_too_soon_or_too_late_is_named(tmp_path: Path) -> None:
     plain, source = write_clip(tmp_path / "a.mp4", Recipe(options={"bf": "0"})), tmp_path / "slides.mp4"
     ffmpeg("-i", plain, "-c", "copy", "-bsf:v", "setts=duration=if(eq(N\\,9)\\,2/TB\\,DURATION)", source)
     restore(source, tmp_path / "out.mp4", model="identity")
     assert ns_video.verify(source, tmp_path / "out.mp4") == []
     assert "the last frame was shown for 2.0000 s" in found(source, plain)
+    assert "the last frame was shown for 0.0400 s, is for 2.0000 s" in found(plain, source)
 
 
 def test_lost_tags_and_turns_are_named(full_range_601_clip: Path, rotated_clip: Path, tmp_path: Path) -> None:
@@ -301,32 +306,109 @@ def test_compare_times_is_exact_to_the_clock(plain_clip: Path) -> None:
     assert compare_times(later, facts) != []
 
 
+def packets_written(count: int, change: Callable[[Any], bool]) -> Callable[..., None]:
+    """A muxer's write_video that lets `change` see its packet number `count`, and drops it where that says False."""
+    whole, seen = mux.ClipWriter.write_video, itertools.count()
+
+    def write_video(self: mux.ClipWriter, packet: Any) -> None:
+        if next(seen) != count or change(packet):
+            whole(self, packet)
+
+    return write_video
+
+
+def moved(packet: Any) -> bool:
+    """The packet, 7 ms late."""
+    packet.pts += 7
+    return True
+
+
+@pytest.mark.parametrize(
+    ("change", "word"), [(moved, "7.000 ms off"), (lambda packet: False, "10 frames went in, 9 are in the output")]
+)
 def test_an_output_that_fails_the_check_is_kept_aside_and_the_old_one_is_untouched(
-    plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: Callable[[Any], bool], word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tmp_path / "out.mkv"
+    source, target = write_clip(tmp_path / "in.mkv"), tmp_path / "out.mkv"
     target.write_bytes(b"precious")
-    whole = mux.decode_times
-
-    def wrong(presentation: list[int]) -> list[int]:
-        presentation[4] += 7  # a muxer that moves one frame
-        return whole(presentation)
-
-    monkeypatch.setattr("ns_video.pipeline.decode_times", wrong)
-    before = mux.ClipWriter.write_video
-
-    def forgetful(self: mux.ClipWriter, packet: object) -> None:
-        if not hasattr(self, "forgot"):
-            self.forgot = True
-            before(self, packet)
-            return
-        self.count = getattr(self, "count", 0) + 1
-        if self.count != 3:
-            before(self, packet)
-
-    monkeypatch.setattr(mux.ClipWriter, "write_video", forgetful)
-    with pytest.raises(VerificationError, match="not what it should be") as caught:
-        restore(plain_clip, target, model="identity", overwrite=True, codec="ffv1")
+    monkeypatch.setattr(mux.ClipWriter, "write_video", packets_written(4, change))
+    with pytest.raises(VerificationError, match=f"not what it should be: .*{word}") as caught:
+        restore(source, target, model="identity", overwrite=True, codec="ffv1")
     assert "failed-check" in str(caught.value)
     assert target.read_bytes() == b"precious"
     assert [p.name for p in tmp_path.iterdir() if "failed-check" in p.name]
+
+
+def test_a_run_sees_what_its_muxer_forgets_of_the_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turned = (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+    recipe = Recipe(display_matrix=turned, color=(9, 1, 9, 16), aspect=Fraction(4, 3), chapters=((0, 200, "a"),))
+    source, target, whole = write_clip(tmp_path / "in.mp4", recipe), tmp_path / "out.mp4", mux.add_video_stream
+    plain = {"display_matrix": (), "color": ColorInfo(1, 2, 1, 1), "sample_aspect_ratio": Fraction(1)}
+    monkeypatch.setattr(mux, "add_video_stream", lambda out, plan: whole(out, replace(plan, **plain)))
+    with pytest.raises(
+        VerificationError, match=r"matrix was 9, is 1; .*range was 1, is 2; .*primaries was 9.*rotation"
+    ):
+        restore(source, target, model="identity", overwrite=True)
+    monkeypatch.setattr(mux, "add_video_stream", lambda out, plan: whole(out, replace(plan, sample_aspect_ratio=1)))
+    with pytest.raises(VerificationError, match=r"sample aspect ratio was 4/3, is 1"):
+        restore(source, target, model="identity", overwrite=True)
+    monkeypatch.setattr(mux, "add_video_stream", whole)
+    monkeypatch.setattr(mux, "cut_chapters", lambda *_: [])
+    with pytest.raises(VerificationError, match=r"1 chapters went in, 0 are in the output"):
+        restore(source, target, model="identity", overwrite=True)
+    assert not target.exists()
+
+
+def test_what_the_user_told_the_encoder_is_no_fault_of_the_run(tmp_path: Path) -> None:
+    source, target = write_clip(tmp_path / "in.mkv", Recipe(color=(1, 1, 1, 1))), tmp_path / "out.mkv"
+    record = restore(source, target, model="identity", encoder_options={"color_primaries": "bt2020"})
+    assert record.exit_code == 0 and "colour primaries was 1, is 9" in record.warnings
+    assert "colour primaries was 1, is 9" in found(source, target)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "noted"),
+    [
+        ("a.mkv", "mpeg2video", False),
+        ("a.mkv", "mjpeg", False),
+        ("a.webm", "libvpx", False),
+        ("a.mov", "mpeg4", True),
+        ("a.mp4", "mpeg4", False),
+        ("a.3gp", "mpeg4", True),
+    ],
+)
+def test_silent_where_container_and_codec_cannot_tell_the_colours(
+    name: str, codec: str, noted: bool, full_range_601_clip: Path, tmp_path: Path
+) -> None:
+    """Decoders of old codecs know their colours by themselves; QuickTime tells no range, 3GP nothing."""
+    record = restore(full_range_601_clip, tmp_path / name, model="identity", codec=codec)
+    assert record.exit_code == 0 and ns_video.verify(full_range_601_clip, tmp_path / name) == []
+    assert any("can't tell of the colours" in text and "full range" in text for text in record.warnings) == noted
+
+
+def test_mp4_tells_its_colours_all_together_or_not_at_all(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", Recipe("ffv1", options={}, color=(2, 2, 2, 2)))
+    record = restore(source, tmp_path / "out.mp4", model="identity", codec="ffv1")
+    assert "ffv1 in mp4 can't tell of the colours: full range; Matroska keeps that" in record.warnings
+    assert ns_video.verify(source, tmp_path / "out.mp4") == []
+
+
+def test_the_first_chapter_of_mp4_begins_at_zero(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", Recipe(chapters=((40, 200, "a"), (200, 400, "b"))))
+    record = restore(source, tmp_path / "out.mp4", model="identity")
+    assert record.warnings == ["the first chapter begins at 0, not 0.040 s: so in mp4"]
+    assert ns_video.verify(source, tmp_path / "out.mp4") == []
+    assert restore(source, tmp_path / "cut.mkv", model="identity", start=0.1, end=0.3).exit_code == 0
+
+
+def test_a_frame_that_the_encoder_moves_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = write_clip(tmp_path / "in.mkv"), tmp_path / "out.mkv"
+    whole = encode.FrameEncoder.encode
+
+    def wrong(self: encode.FrameEncoder, frame: Frame) -> list[Any]:
+        return whole(self, replace(frame, pts=167) if frame.pts == 160 else frame)
+
+    monkeypatch.setattr(encode.FrameEncoder, "encode", wrong)
+    with pytest.raises(VerificationError, match=r"moved the frame at 0\.1600 s to 0\.1670 s"):
+        restore(source, target, model="identity")
+    assert not target.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -106,6 +107,7 @@ _TURNING = frozenset({"mp4", "mov", "3gp", "matroska", "webm"})  # what holds a 
 _UPRIGHT = frozenset({"gif", "apng", "webp"})  # pictures that programs show as they are stored: turned here
 # Who tells of the colours: these containers of all, encoders of what they are listed with, others of nothing.
 _TAGGED = frozenset({"matroska", "webm", "mp4", "mov"})
+_COLR = frozenset({"mp4", "mov"})
 _TAGS = ("matrix", "primaries", "transfer", "range")
 _TAGS_IN_STREAM: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("libx264", "libx264rgb", "libx265", "libsvtav1"), _TAGS),
@@ -232,6 +234,10 @@ class VideoPlan:
     def alpha_beside(self) -> bool:
         """The alpha channel rides beside the packets (Matroska's BlockAdditional)."""
         return self.codec == "libvpx-vp9" and self.pix_fmt == _VP9_ALPHA
+
+    def ticks(self, seconds: Fraction) -> int:
+        """A time in ticks of `time_base`, to the nearest."""
+        return math.floor(seconds / self.time_base + Fraction(1, 2))
 
 
 def format_for(path: str, container_format: str | None = None) -> str:
@@ -519,7 +525,7 @@ def _lost_colour(plan: VideoPlan, first: Frame) -> list[str]:
     codec, container_format, out = plan.codec, plan.container_format, pixel_format(plan.pix_fmt)
     if out.is_rgb and not first.format.is_rgb and first.color.matrix == MATRIX_YCGCO:
         notes.append("YCgCo is converted to RGB as if it were BT.601: the colours are wrong")
-    known = _TAGS if container_format in _TAGGED or _hardware_api(codec) else ()
+    known = _TAGS if _hardware_api(codec) else _told_by(container_format, plan.color)
     known = (*known, *_TAGS_IN_STREAM.get(codec, ()))
     tagged = {name: getattr(plan.color, name) != UNSPECIFIED for name in _TAGS[:3]}
     tagged["range"] = is_full_range(out, plan.color)
@@ -528,11 +534,21 @@ def _lost_colour(plan: VideoPlan, first: Frame) -> list[str]:
     where = f"{'raw video' if codec in ('rawvideo', 'wrapped_avframe') else codec} in {container_format}"
     if lost := [name for name in _TAGS if tagged[name] and name not in known]:
         shown = ", ".join("full range" if name == "range" else name for name in lost)
-        notes.append(f"{where} can't tell of the colours: {shown}; Matroska and MP4 keep that")
+        keeper = "Matroska keeps" if container_format in _COLR else "Matroska and MP4 keep"
+        notes.append(f"{where} can't tell of the colours: {shown}; {keeper} that")
     in_header = codec in HDR_IN_HEADER and container_format in _TAGGED
     if plan.hdr is not None and codec not in _HDR_IN_STREAM and not in_header:
         notes.append(f"{where} can't tell the HDR metadata (mastering display, light level)")
     return notes + chroma_place.moved_notes(plan.color, out, codec, container_format)
+
+
+def _told_by(container_format: str, color: ColorInfo) -> tuple[str, ...]:
+    """Colour tags that a container tells: MP4 and QuickTime only all of them together, the latter without the range."""
+    if container_format not in _TAGGED:
+        return ()
+    if container_format in _COLR and UNSPECIFIED in (color.matrix, color.primaries, color.transfer):
+        return ()
+    return _TAGS[:3] if container_format == "mov" else _TAGS
 
 
 def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: int) -> str:
@@ -793,15 +809,21 @@ class FrameEncoder:
         self._format = pixel_format(plan.pix_fmt)
         self._graphs: dict[str, Graph] = {}
         self._count = 0
+        self._durations: dict[int, int] = {}
+        """Of the frames whose packets are still to come, by their ticks."""
         self._last_tick: int | None = None
         self._opened = False
 
     def encode(self, frame: Frame) -> list[Any]:
-        """Packets that this frame completes. libav's error leaves as it is; the caller knows the path.
+        """Packets that this frame completes, shown for as long as it was. libav's error leaves as it is; the caller
+        knows the path.
 
         Raises UsageError where the encoder doesn't know an option that the user gave.
         """
-        packets = self._stream.encode(self._picture(frame))
+        picture = self._picture(frame)
+        if frame.duration and picture.pts is not None:
+            self._durations[picture.pts] = self._plan.ticks(frame.duration * frame.time_base)
+        packets = self._timed(self._stream.encode(picture))
         if not self._opened:
             self._opened = True
             left = self._stream.codec_context.options  # opening takes out what it understood
@@ -814,7 +836,14 @@ class FrameEncoder:
 
     def flush(self) -> list[Any]:
         """What the encoder still holds."""
-        return self._stream.encode(None)
+        return self._timed(self._stream.encode(None))
+
+    def _timed(self, packets: list[Any]) -> list[Any]:
+        """With the durations of their frames, which not every encoder passes on."""
+        for packet in packets:
+            if duration := self._durations.pop(packet.pts, 0):
+                packet.duration = duration
+        return packets
 
     def _need_even_times(self, frame: Frame) -> None:
         """AVI counts frames: each must lie on a tick of the rate, and on one of its own."""
@@ -835,11 +864,12 @@ class FrameEncoder:
         if self._plan.field_order and not picture.interlaced_frame:  # encoders take the order from each frame
             order = "tff" if self._plan.field_order == TOP_FIELD_FIRST else "bff"
             picture = self._through("setparams", f"field_mode={order}", picture)
-        picture.pts, picture.time_base = frame.pts, frame.time_base
+        picture.pts = None if frame.pts is None else self._plan.ticks(frame.pts * frame.time_base)
+        picture.time_base = self._plan.time_base
         if self._plan.container_format == "avi":
             self._need_even_times(frame)
         if self._plan.container_format == "yuv4mpegpipe":  # knows no times: one frame after the other
-            picture.pts, picture.time_base = self._count, self._plan.time_base
+            picture.pts = self._count
             self._count += 1
         picture.pict_type = 0
         if picture.format.name != self._plan.pix_fmt:
@@ -902,7 +932,7 @@ class FrameEncoder:
             src_color_range=span,
             dst_color_range=span if source.is_rgb == target.is_rgb else self._plan.color.range,
         )
-        made.pts, made.time_base = frame.pts, frame.time_base
+        made.pts, made.time_base = picture.pts, picture.time_base
         made.color_range = self._plan.color.range
         made.colorspace = self._plan.color.matrix
         return made

@@ -152,10 +152,18 @@ def over_sharpened(rgb: Rgb, severity: float, rng: Generator) -> Rgb:
 
 
 def over_denoised(rgb: Rgb, severity: float, rng: Generator) -> Rgb:
-    """A bilateral or median filter far beyond what the noise calls for: flat areas between edges."""
-    if rng.random() < 0.6:
-        return _rgb(cv2.bilateralFilter(rgb, 9, 10 + 90 * severity, 1.5 + 5 * severity))
-    return _rgb(cv2.medianBlur(rgb, 3 + 2 * round(4 * severity)))
+    """A filter far beyond what the noise calls for: bilateral, median, non-local means, edge-preserving."""
+    kind = rng.random()
+    if kind < 0.5:
+        return _rgb(
+            cv2.bilateralFilter(rgb, int(rng.choice((5, 7, 9))), 10 + 90 * severity, float(rng.uniform(1.5, 6)))
+        )
+    if kind < 0.7:
+        return _rgb(cv2.medianBlur(rgb, 3 + 2 * round(4 * severity)))
+    if kind < 0.85:
+        strength = 2 + 14 * severity
+        return _rgb(cv2.fastNlMeansDenoisingColored(rgb, None, strength, strength, 5, 11))
+    return _rgb(cv2.edgePreservingFilter(rgb, flags=1, sigma_s=3 + 17 * severity, sigma_r=0.05 + 0.3 * severity))
 
 
 def _after(first: Damage, second: Damage, share: float = 1.0) -> Damage:

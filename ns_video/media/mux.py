@@ -6,11 +6,12 @@ import errno
 import heapq
 import io
 import re
-from collections.abc import Callable, Generator, Iterable
+from array import array
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,7 @@ def _is_streamed(target: Any) -> bool:
     return target.startswith("pipe:") or (path.exists() and not path.is_file())
 
 
-def _cut_chapters(chapters: list[Any], start: Fraction | None, end: Fraction | None) -> list[Any]:
+def cut_chapters(chapters: list[Any], start: Fraction | None, end: Fraction | None) -> list[Any]:
     """Chapters between `start` and `end`, which become the times from 0 on."""
     if start is None and end is None:
         return chapters
@@ -391,7 +392,7 @@ class ClipWriter:
         try:
             self._add_streams(plan, source, info, copies, covers, already_encoded=already_encoded)
             self._container.metadata.update(_kept_metadata(info))
-            chapters = _cut_chapters(source.chapters(), settings.start, settings.end)
+            chapters = cut_chapters(source.chapters(), settings.start, settings.end)
             if chapters and container_format in _MOV | _MATROSKA | {"nut", "ogg"}:
                 self._container.set_chapters(chapters)
             self._container.start_encoding()
@@ -691,17 +692,28 @@ def stream_actions(info: ClipInfo, copies: Iterable[CopyPlan]) -> list[StreamAct
     ]
 
 
-def decode_times(presentation: list[int]) -> list[int]:
+def decode_times(segments: Sequence[Sequence[int]]) -> Generator[int]:
     """Decode times for packets whose presentation times, in decode order, are given (ticks, distinct).
 
-    dts[i] is the presentation time `depth` places earlier in presentation order, where depth is the smallest reorder
-    depth that keeps every dts ≤ its pts; before the first one, times run on backwards by the smallest gap.
+    Each segment ends before the next one begins. dts[i] is the presentation time `depth` places earlier in presentation
+    order, where depth is the smallest reorder depth that keeps every dts ≤ its pts; before the first one, times run on
+    backwards by the smallest gap.
     """
-    ordered = sorted(presentation)
-    rank = {pts: place for place, pts in enumerate(ordered)}
-    depth = max((place - rank[pts] for place, pts in enumerate(presentation)), default=0)
-    gap = min((b - a for a, b in pairwise(ordered)), default=1)
-    return [ordered[i - depth] if i >= depth else ordered[0] - (depth - i) * max(1, gap) for i in range(len(ordered))]
+    depth = max((_depth(segment) for segment in segments), default=0)
+    gap = min((b - a for a, b in pairwise(_in_order(segments))), default=1)
+    first = next(_in_order(segments), 0)
+    early = (first - back * max(1, gap) for back in range(depth, 0, -1))
+    yield from islice(chain(early, _in_order(segments)), sum(len(segment) for segment in segments))
+
+
+def _in_order(segments: Sequence[Sequence[int]]) -> Generator[int]:
+    for segment in segments:
+        yield from sorted(segment)
+
+
+def _depth(presentation: Sequence[int]) -> int:
+    rank = {pts: place for place, pts in enumerate(sorted(presentation))}
+    return max((place - rank[pts] for place, pts in enumerate(presentation)), default=0)
 
 
 class SegmentFile:
@@ -717,14 +729,17 @@ class SegmentFile:
         except (av.FFmpegError, OSError) as error:
             raise translate_output(error, str(path), "encode") from error
         self.stream = add_video_stream(self._container, plan)
-        self.presentation: list[int] = []
+        self.presentation: array[int] = array("q")
         """Times of the packets in decode order, in ticks of the plan's time base."""
+        self.durations: array[int] = array("q")
+        """Ticks that each of them is shown for, 0 where that isn't known."""
 
     def write(self, packets: Iterable[Any]) -> None:
         """Mux packets of this segment's encoder."""
         try:
             for packet in packets:
                 self.presentation.append(int(packet.pts))
+                self.durations.append(int(packet.duration or 0))
                 self._container.mux_one(packet)
         except (av.FFmpegError, OSError) as error:
             raise translate_output(error, str(self.path), "encode") from error
@@ -775,6 +790,7 @@ __all__ = [
     "begins_at_zero",
     "codec_name",
     "copied_packets",
+    "cut_chapters",
     "decode_times",
     "holds_negative_times",
     "merged",

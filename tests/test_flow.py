@@ -1,0 +1,69 @@
+"""The chain of stages: frames and what walks between them, in order and bounded."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Iterable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ns_video.flow import QUEUE_BYTES, Aside, FlowTimes, Meters, enhanced_ahead
+from ns_video.frame import ColorInfo, Frame, PixelFormat
+from ns_video.stage import EnhancedFrame, PassThrough
+
+FORMAT = PixelFormat("gray", 8, False, 1, 0, 0, False)
+
+
+def frame(pts: int) -> Frame:
+    """A small gray one."""
+    plane = np.zeros((16, 16), np.uint8)
+    return Frame((plane,), 16, 16, FORMAT, ColorInfo(), pts=pts, time_base=Fraction(1, 25))
+
+
+class Holding(PassThrough):
+    """Looks at `held` frames more before it gives one, as networks of several frames do."""
+
+    held = 1
+
+    def run(self, frames: Iterable[Frame], **_: Any) -> Generator[EnhancedFrame]:
+        before: list[Frame] = []
+        for item in frames:
+            before.append(item)
+            if len(before) > self.held:
+                yield EnhancedFrame(before.pop(0))
+        yield from (EnhancedFrame(item) for item in before)
+
+
+def names(items: Iterable[EnhancedFrame | Aside]) -> list[Any]:
+    """Presentation times of the frames, payloads of the rest."""
+    return [item.payload if isinstance(item, Aside) else item.frame.pts for item in items]
+
+
+@pytest.mark.parametrize("stage", [PassThrough(), Holding()])
+def test_what_walks_along_keeps_its_place(stage: PassThrough) -> None:
+    given = [Aside("a", 9), frame(0), Aside("b", 9), Aside("c", 9), frame(1), frame(2), Aside("d", 9)]
+    assert names(enhanced_ahead(given, stage, FlowTimes(), Meters())) == ["a", 0, "b", "c", 1, 2, "d"]
+
+
+@pytest.mark.parametrize(("stage", "queues"), [(PassThrough(), 1), (Holding(), 2)])
+def test_no_more_of_it_waits_than_the_queues_hold(stage: PassThrough, queues: int) -> None:
+    """Sound without frames, before, between and behind them: the reader of the input is stopped, not the memory."""
+    size, count = QUEUE_BYTES // 50, 400
+    made = itertools.count()
+
+    def items() -> Generator[Frame | Aside]:
+        for first in (0, 2):
+            for _ in range(count):
+                yield Aside(next(made), size)
+            yield from (frame(first), frame(first + 1))
+
+    given: list[Any] = []
+    for item in enhanced_ahead(items(), stage, FlowTimes(), Meters()):
+        given.append(item)
+        ahead = int(repr(made)[6:-1]) - sum(isinstance(thing, Aside) for thing in given)
+        assert ahead <= 50 * queues + 2
+    assert [item.frame.pts for item in given if isinstance(item, EnhancedFrame)] == [0, 1, 2, 3]
+    assert [item.payload for item in given if isinstance(item, Aside)] == list(range(2 * count))
