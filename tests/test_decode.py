@@ -234,6 +234,27 @@ def test_damage_does_not_depend_on_threads(truncated_clip: Path) -> None:
     assert seen[0] == seen[1] and seen[0][1]
 
 
+def test_frames_and_packets_leave_once_however_many_threads_meet_the_damage(tmp_path: Path) -> None:
+    """Several threads give the same packets with fewer frames between them: each decodes one ahead."""
+    path = tmp_path / "in.mp4"
+    sources = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=2", "-f", "lavfi", "-i", "sine=d=2")
+    ffmpeg(*sources, "-c:v", "libx264", "-g", "10", "-c:a", "aac", path)
+    with av.open(str(path)) as container:
+        place = [packet.pos for packet in container.demux(video=0) if packet.size][24]
+    data = bytearray(path.read_bytes())
+    data[place : place + 200] = bytes([255]) * 200
+    path.write_bytes(data)
+    seen = []
+    for threads in (1, 8):
+        with open_clip(path, DecodeOptions(threads=threads)) as reader:
+            items = list(reader.items([1]))
+            shown = [item.pts for item in items if isinstance(item, Frame)]
+            packets = [item.packet.pts for item in items if isinstance(item, CopiedPacket)]
+            assert reader.damage and len(shown) == reader.frames_given
+            seen.append((shown, packets))
+    assert seen[0] == seen[1] and len(seen[0][1]) > 80
+
+
 def test_a_whole_clip_is_not_called_damaged(
     plain_clip: Path, vfr_clip: Path, late_start_clip: Path, negative_start_clip: Path, mp4_streams_clip: Path
 ) -> None:

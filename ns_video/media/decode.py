@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -431,14 +431,16 @@ class ClipReader:
         return self._items
 
     def _all_items(self, wanted: frozenset[int]) -> Generator[Frame | CopiedPacket]:
-        given = 0
+        given: Counter[int] = Counter()  # by stream: how frames and packets alternate depends on the threads
         while True:
-            again = False
+            again, walked = False, Counter[int]()
             with captured_log() as lines:
                 try:
-                    for number, item in enumerate(self._walk(self._chosen(wanted), lines)):
-                        if number >= given:
-                            given += 1
+                    for item in self._walk(self._chosen(wanted), lines):
+                        index = item.stream_index if isinstance(item, CopiedPacket) else self._stream.index
+                        walked[index] += 1
+                        if walked[index] > given[index]:
+                            given[index] += 1
                             yield item
                 except _ThreadedError:
                     again = True
