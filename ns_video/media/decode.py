@@ -33,7 +33,17 @@ from ns_video.media.coded_headers import CODECS as HEADER_CODECS
 from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers, chroma_location, vp9_steps
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.jpeg_headers import JpegHeaders
-from ns_video.media.libav import at_rest, captured_log, not_streamable, open_input, printable
+from ns_video.media.libav import (
+    LogLine,
+    at_rest,
+    heard,
+    muted_log,
+    not_streamable,
+    open_input,
+    own_log,
+    printable,
+    workers_log,
+)
 from ns_video.media.probe import ClipInfo, clip_info, pixel_format
 from ns_video.record import Damage
 
@@ -324,7 +334,7 @@ class ClipReader:
         self._interlaced: bool | None = None
 
     def _open(self) -> None:
-        with captured_log():
+        with muted_log():
             self._container = open_input(
                 self._source,
                 container_format=self.options.container_format,
@@ -434,9 +444,11 @@ class ClipReader:
         given: Counter[int] = Counter()  # by stream: how frames and packets alternate depends on the threads
         while True:
             again, walked = False, Counter[int]()
-            with captured_log() as lines:
+            with workers_log(self._threads != 1) as workers:
+                if workers is None and self._threads != 1:  # another clip's decoder has threads
+                    self._threads = self._decoder.thread_count = 1
                 try:
-                    for item in self._walk(self._chosen(wanted), lines):
+                    for item in self._walk(self._chosen(wanted), [] if workers is None else workers):
                         index = item.stream_index if isinstance(item, CopiedPacket) else self._stream.index
                         walked[index] += 1
                         if walked[index] > given[index]:
@@ -480,13 +492,13 @@ class ClipReader:
             if isinstance(item, Frame):
                 yield item
 
-    def _walk(self, streams: list[Any], lines: list[tuple[int, str, str]]) -> Generator[Frame | CopiedPacket]:
-        packets = self._packets(streams)
+    def _walk(self, streams: list[Any], lines: list[LogLine]) -> Generator[Frame | CopiedPacket]:
+        packets = self._packets(streams, lines)
         for packet in packets:
             if not self.frames_given and self._is_cancelled:
                 return
             if packet is None:
-                decoded = self._decode(None)
+                decoded = self._decode(None, lines)
             elif packet.stream_index != self._stream.index:
                 if packet.size:
                     self._held_packets.append(packet)
@@ -501,7 +513,7 @@ class ClipReader:
                     self._headers.see(packet)
                 if self._jpegs is not None:
                     self._jpegs.see(packet)
-                decoded = self._decode(packet)
+                decoded = self._decode(packet, lines)
                 self._count_lost_start(packet, decoded)
             for frame in decoded:
                 if self._jpegs is not None and self.options.deinterlace != "on" and not frame.interlaced_frame:
@@ -595,11 +607,11 @@ class ClipReader:
         held, self._held = self._held, None
         return [] if held is None else [held]
 
-    def _packets(self, streams: list[Any]) -> Generator[Any]:
+    def _packets(self, streams: list[Any], lines: list[LogLine]) -> Generator[Any]:
         failures = 0
         while True:
             try:
-                for packet in self._container.demux(*streams):
+                for packet in heard(self._container.demux(*streams), lines):
                     if packet.size:
                         failures = 0
                     yield packet
@@ -616,9 +628,10 @@ class ClipReader:
                     break
         yield None
 
-    def _decode(self, packet: Any) -> list[VideoFrame]:
+    def _decode(self, packet: Any, lines: list[LogLine]) -> list[VideoFrame]:
         try:
-            return self._decoder.decode(packet)
+            with own_log(lines):
+                return self._decoder.decode(packet)
         except av.error.EOFError:
             return []
         except (av.FFmpegError, ValueError) as error:
@@ -628,7 +641,7 @@ class ClipReader:
             self._damaged(f"a packet can't be decoded: {getattr(error, 'strerror', None) or error}", where)
             return []
 
-    def _read_log(self, lines: list[tuple[int, str, str]], pts_seconds: float | None) -> None:
+    def _read_log(self, lines: list[LogLine], pts_seconds: float | None) -> None:
         if not lines:
             return
         count = len(lines)  # libav's threads may add to the list meanwhile
