@@ -53,7 +53,7 @@ from ns_video.media.encode import (
 )
 from ns_video.media.hdr_header import needs_container_hdr
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
-from ns_video.media.libav import file_url, is_url, printable, translate_output
+from ns_video.media.libav import EXTERNAL_ERROR, file_url, is_url, printable, translate_output
 from ns_video.media.mux import (
     ClipWriter,
     CopyPlan,
@@ -119,8 +119,7 @@ _TEXTS = ("preset", "model", "blend", "codec", "pix_fmt", "format", "input_forma
 """Options that are text."""
 _TABLES = ("encoder_options", "input_options")
 """Options that are names with values, which libav takes as text."""
-_EXTERNAL = 0x20545845  # libav's AVERROR_EXTERNAL
-_REFUSED = (errno.EINVAL, errno.EOPNOTSUPP, _EXTERNAL)  # what an encoder answers that can't be opened so
+_REFUSED = (errno.EINVAL, errno.EOPNOTSUPP, EXTERNAL_ERROR)  # what an encoder answers that can't be opened so
 _HIGHEST_CRF = 63  # of any encoder
 _NAMED_TAGS = 12
 _FINEST_CUT = 10**9  # parts of a second

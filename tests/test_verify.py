@@ -122,8 +122,8 @@ def test_frames_that_an_animation_lacks_are_named_but_where_nothing_changes(tmp_
         return found(source, tmp_path / "kept.webp")
 
     assert kept(list(range(10)), times) == ""
-    assert "1 frames are missing, the first at 0.080 s" in kept([0, 1, *range(3, 10)], [40, 80, *times[3:]])
-    assert "29 frames are missing" in kept([0], [40])
+    assert "frames missing: 1, the first at 0.080 s" in kept([0, 1, *range(3, 10)], [40, 80, *times[3:]])
+    assert "frames missing: 29" in kept([0], [40])
     assert "the animation ends at" in kept(list(range(10)), [*times[:9], 1040])
 
 

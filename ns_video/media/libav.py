@@ -39,6 +39,8 @@ _CARRIERS: dict[str, tuple[str, ...]] = {
 }
 """Protocols that a protocol is made of; libav wants each of them allowed."""
 _LFS_MAGIC = b"version https://git-lfs.github.com/spec/"
+EXTERNAL_ERROR = av.error.tag_to_code(b"EXT ")
+"""errno of libav's errors where a library that it calls fails (AVERROR_EXTERNAL)."""
 _FIFO_WAIT_SECONDS = 4.0  # a named pipe that nobody opens for writing is reported, not waited for
 
 

@@ -274,7 +274,7 @@ def _compare_missing(source: str | Path, expected: Sequence[Fraction], found: Se
                 instead = frame
             elif instead is None or not _is_alike(instead, frame):
                 lost.append(expected[number])
-    return [Difference(f"{len(lost)} frames are missing, the first at {float(lost[0]):.3f} s")] if lost else []
+    return [Difference(f"frames missing: {len(lost)}, the first at {float(lost[0]):.3f} s")] if lost else []
 
 
 def _is_alike(a: Frame, b: Frame) -> bool:
