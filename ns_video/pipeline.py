@@ -53,7 +53,7 @@ from ns_video.media.encode import (
 )
 from ns_video.media.hdr_header import needs_container_hdr
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
-from ns_video.media.libav import file_url, is_url, printable, translate_output
+from ns_video.media.libav import EXTERNAL_ERROR, file_url, is_url, printable, translate_output
 from ns_video.media.mux import (
     ClipWriter,
     CopyPlan,
@@ -125,8 +125,7 @@ _TEXTS = ("preset", "model", "blend", "codec", "pix_fmt", "format", "input_forma
 """Options that are text."""
 _TABLES = ("encoder_options", "input_options")
 """Options that are names with values, which libav takes as text."""
-_EXTERNAL = 0x20545845  # libav's AVERROR_EXTERNAL
-_REFUSED = (errno.EINVAL, errno.EOPNOTSUPP, _EXTERNAL)  # what an encoder answers that can't be opened so
+_REFUSED = (errno.EINVAL, errno.EOPNOTSUPP, EXTERNAL_ERROR)  # what an encoder answers that can't be opened so
 _SAME_FRAMES = frozenset({"allow_protocols", "threads", "strict", "max_pixels", "cancel"})
 """DecodeOptions that change no frame: a run may be resumed with others."""
 _HIGHEST_CRF = 63  # of any encoder

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 
 import av
@@ -208,14 +210,20 @@ def test_raw_streams_get_times_from_their_rate_and_say_so(tmp_path: Path) -> Non
     assert len(times) == FRAMES and all(b > a for a, b in pairwise(times))
 
 
-def test_damage_is_counted_and_located(tmp_path: Path) -> None:
+def whole_and_damaged(folder: Path) -> tuple[Path, Path]:
+    """A clip, and the same with a hole in it."""
     recipe = Recipe(times=tuple(range(0, 1200, 40)), options={**X264, "crf": "18"}, muxing={"movflags": "+faststart"})
-    path = write_clip(tmp_path / "in.mp4", recipe)
+    path = write_clip(folder / "in.mp4", recipe)
     data = bytearray(path.read_bytes())
     begin = data.index(b"mdat") + len(data) // 3
     data[begin : begin + 400] = bytes(400)
-    bad = tmp_path / "bad.mp4"
+    bad = folder / "bad.mp4"
     bad.write_bytes(data)
+    return path, bad
+
+
+def test_damage_is_counted_and_located(tmp_path: Path) -> None:
+    _, bad = whole_and_damaged(tmp_path)
     with open_clip(bad) as reader:
         found = list(reader.frames())
         assert reader.damage and reader.damage_count >= len(reader.damage)
@@ -225,6 +233,26 @@ def test_damage_is_counted_and_located(tmp_path: Path) -> None:
         list(reader.frames())
 
 
+def test_damage_is_told_of_the_clip_that_has_it(tmp_path: Path) -> None:
+    """Whether two clips are read in turns or at once: libav says only that a decoder met damage, not which."""
+    whole, bad = whole_and_damaged(tmp_path)
+
+    def places(path: Path) -> int:
+        with open_clip(path, DecodeOptions(threads=4)) as reader:
+            assert len(list(reader.frames())) >= 20
+            return reader.damage_count
+
+    alone = places(bad)
+    assert alone
+    for paths in ((whole, bad), (bad, whole)):
+        with ExitStack() as stack:
+            readers = [stack.enter_context(open_clip(path, DecodeOptions(threads=4))) for path in paths]
+            assert list(zip_longest(*(reader.frames() for reader in readers)))
+            assert [reader.damage_count for reader in readers] == [alone if path == bad else 0 for path in paths]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(places, [whole, bad] * 4)) == [0, alone] * 4
+
+
 def test_damage_does_not_depend_on_threads(truncated_clip: Path) -> None:
     seen = []
     for threads in (1, 4):
@@ -232,6 +260,27 @@ def test_damage_does_not_depend_on_threads(truncated_clip: Path) -> None:
             digest = [f.planes[0].tobytes() for f in reader.frames()]
             seen.append((digest, [d.what for d in reader.damage]))
     assert seen[0] == seen[1] and seen[0][1]
+
+
+def test_frames_and_packets_leave_once_however_many_threads_meet_the_damage(tmp_path: Path) -> None:
+    """Several threads give the same packets with fewer frames between them: each decodes one ahead."""
+    path = tmp_path / "in.mp4"
+    sources = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=2", "-f", "lavfi", "-i", "sine=d=2")
+    ffmpeg(*sources, "-c:v", "libx264", "-g", "10", "-c:a", "aac", path)
+    with av.open(str(path)) as container:
+        place = [packet.pos for packet in container.demux(video=0) if packet.size][24]
+    data = bytearray(path.read_bytes())
+    data[place : place + 200] = bytes([255]) * 200
+    path.write_bytes(data)
+    seen = []
+    for threads in (1, 8):
+        with open_clip(path, DecodeOptions(threads=threads)) as reader:
+            items = list(reader.items([1]))
+            shown = [item.pts for item in items if isinstance(item, Frame)]
+            packets = [item.packet.pts for item in items if isinstance(item, CopiedPacket)]
+            assert reader.damage and len(shown) == reader.frames_given
+            seen.append((shown, packets))
+    assert seen[0] == seen[1] and len(seen[0][1]) > 80
 
 
 def test_a_whole_clip_is_not_called_damaged(

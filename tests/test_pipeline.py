@@ -726,10 +726,10 @@ def test_an_interrupt_on_the_way_to_the_start_is_heard(
     cancel, seen = threading.Event(), list[int]()
     decode = ClipReader._decode
 
-    def slowly(reader: ClipReader, packet: object) -> list[av.VideoFrame]:
+    def slowly(reader: ClipReader, *given: Any) -> list[av.VideoFrame]:
         cancel.set()
         seen.append(1)
-        return decode(reader, packet)
+        return decode(reader, *given)
 
     monkeypatch.setattr(ClipReader, "_decode", slowly)
     with pytest.raises(Interrupted, match="before anything"):

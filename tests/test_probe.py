@@ -6,10 +6,15 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from conftest import ffmpeg
+from material import picture
+from PIL import Image
 
 from ns_video.errors import InputError
+from ns_video.media.decode import open_clip
 from ns_video.media.libav import file_url, is_url, open_input, printable
 from ns_video.media.probe import ClipInfo, clip_info, pixel_format, still_format
+from ns_video.pipeline import restore
 
 
 def info(path: Path) -> ClipInfo:
@@ -85,6 +90,26 @@ def test_stills_are_told_from_clips_by_content(plain_clip: Path, tmp_path: Path)
         path = tmp_path / "x"
         path.write_bytes(data + bytes(64) if data else data)
         assert still_format(path) == wanted
+
+
+def test_raw_motion_jpeg_is_a_clip_and_a_photo_with_more_behind_it_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "cam.mjpeg"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.4", path)
+    assert still_format(path) is None
+    restore(path, tmp_path / "out.png", model="identity")
+    with open_clip(tmp_path / "out.png") as reader:
+        assert len(list(reader.frames())) == 10
+    photo, smaller = Image.fromarray(picture(0, 64, 48)), Image.fromarray(picture(0, 32, 24))
+    photo.save(tmp_path / "stereo.mpo", save_all=True, append_images=[photo])
+    photo.save(tmp_path / "whole.jpg", progressive=True)
+    smaller.save(tmp_path / "depth.jpg")
+    whole, depth = ((tmp_path / name).read_bytes() for name in ("whole.jpg", "depth.jpg"))
+    assert still_format(tmp_path / "stereo.mpo") == "JPEG"
+    for data in (whole, whole[:-2], whole + depth, whole + b"\0" * 24 + b"ftypmp42"):
+        path.write_bytes(data)
+        assert still_format(path) == "JPEG"
+    path.write_bytes(whole + bytes(2) + whole)
+    assert still_format(path) is None
 
 
 def test_names_are_files_unless_they_are_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,12 @@ from ns_video.cli.local_file import LocalFile
 @click.command()
 @click.argument("input", type=LocalFile())
 @click.argument("output", type=LocalFile())
-@click.option("--full/--structure", default=True, show_default=True, help="Decode OUTPUT, or only read its packets.")
+@click.option(
+    "--full/--structure",
+    default=True,
+    show_default=True,
+    help="Decode OUTPUT, or only its first frame and read its packets; INPUT is decoded all the same.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def command(input: Path, output: Path, full: bool, as_json: bool) -> int:
     """Check frames, times, streams and tags of OUTPUT against INPUT; exit 1 names each difference."""

@@ -38,6 +38,11 @@ def _durations(path: Path) -> list[int]:
     return found
 
 
+def seconds_of(path: Path) -> Fraction:
+    """How long an animated WebP lasts; 0 where it is a still."""
+    return sum(_durations(path)) * _TICK
+
+
 def _rate(durations: list[int]) -> Fraction:
     """Frames per second, on whose ticks all frames begin where there is such a rate."""
     step = math.gcd(*durations)

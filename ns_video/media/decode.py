@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from bisect import insort
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -34,7 +34,18 @@ from ns_video.media.coded_headers import CODECS as HEADER_CODECS
 from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers, chroma_location, frame_chroma_location, vp9_steps
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.jpeg_headers import JpegHeaders
-from ns_video.media.libav import at_rest, bytes_of, captured_log, not_streamable, open_input, printable
+from ns_video.media.libav import (
+    LogLine,
+    at_rest,
+    bytes_of,
+    heard,
+    muted_log,
+    not_streamable,
+    open_input,
+    own_log,
+    printable,
+    workers_log,
+)
 from ns_video.media.probe import ClipInfo, clip_info, pixel_format
 from ns_video.record import Damage, in_time
 
@@ -327,7 +338,7 @@ class ClipReader:
         self._packet_step = 0
 
     def _open(self) -> None:
-        with captured_log():
+        with muted_log():
             self._container = open_input(
                 self._source,
                 container_format=self.options.container_format,
@@ -434,14 +445,18 @@ class ClipReader:
         return self._items
 
     def _all_items(self, wanted: frozenset[int]) -> Generator[Frame | CopiedPacket]:
-        given = 0
+        given: Counter[int] = Counter()  # by stream: how frames and packets alternate depends on the threads
         while True:
-            again = False
-            with captured_log() as lines:
+            again, walked = False, Counter[int]()
+            with workers_log(self._threads != 1) as workers:
+                if workers is None and self._threads != 1:  # another clip's decoder has threads
+                    self._threads = self._decoder.thread_count = 1
                 try:
-                    for number, item in enumerate(self._walk(self._chosen(wanted), lines)):
-                        if number >= given:
-                            given += 1
+                    for item in self._walk(self._chosen(wanted), [] if workers is None else workers):
+                        index = item.stream_index if isinstance(item, CopiedPacket) else self._stream.index
+                        walked[index] += 1
+                        if walked[index] > given[index]:
+                            given[index] += 1
                             yield item
                 except _ThreadedError:
                     again = True
@@ -481,13 +496,13 @@ class ClipReader:
             if isinstance(item, Frame):
                 yield item
 
-    def _walk(self, streams: list[Any], lines: list[tuple[int, str, str]]) -> Generator[Frame | CopiedPacket]:
-        packets = self._packets(streams)
+    def _walk(self, streams: list[Any], lines: list[LogLine]) -> Generator[Frame | CopiedPacket]:
+        packets = self._packets(streams, lines)
         for packet in packets:
             if not self.frames_given and self._is_cancelled:
                 return
             if packet is None:
-                decoded = self._decode(None)
+                decoded = self._decode(None, lines)
             elif packet.stream_index != self._stream.index:
                 if packet.size:
                     self._held_packets.append(packet)
@@ -502,7 +517,7 @@ class ClipReader:
                     self._headers.see(packet)
                 if self._jpegs is not None:
                     self._jpegs.see(packet)
-                decoded = self._decode(packet)
+                decoded = self._decode(packet, lines)
                 self._count_lost_start(packet, decoded)
             for frame in decoded:
                 if self._jpegs is not None and self.options.deinterlace != "on" and not frame.interlaced_frame:
@@ -596,11 +611,11 @@ class ClipReader:
         held, self._held = self._held, None
         return [] if held is None else [held]
 
-    def _packets(self, streams: list[Any]) -> Generator[Any]:
+    def _packets(self, streams: list[Any], lines: list[LogLine]) -> Generator[Any]:
         failures = 0
         while True:
             try:
-                for packet in self._container.demux(*streams):
+                for packet in heard(self._container.demux(*streams), lines):
                     if packet.size:
                         failures = 0
                     if packet.size and packet.pos is not None:
@@ -620,9 +635,10 @@ class ClipReader:
                     break
         yield None
 
-    def _decode(self, packet: Any) -> list[VideoFrame]:
+    def _decode(self, packet: Any, lines: list[LogLine]) -> list[VideoFrame]:
         try:
-            return self._decoder.decode(packet)
+            with own_log(lines):
+                return self._decoder.decode(packet)
         except av.error.EOFError:
             return []
         except (av.FFmpegError, ValueError) as error:
@@ -632,7 +648,7 @@ class ClipReader:
             self._damaged(f"a packet can't be decoded: {getattr(error, 'strerror', None) or error}", where)
             return []
 
-    def _read_log(self, lines: list[tuple[int, str, str]], pts_seconds: float | None) -> None:
+    def _read_log(self, lines: list[LogLine], pts_seconds: float | None) -> None:
         if not lines:
             return
         count = len(lines)  # libav's threads may add to the list meanwhile

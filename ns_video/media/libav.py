@@ -8,10 +8,10 @@ import os
 import select
 import stat
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import av
 import av.container
@@ -20,6 +20,8 @@ import av.logging
 from av.sidedata.sidedata import Type as SideDataType
 
 from ns_video.errors import DownstreamClosed, InputError, NsVideoError, OutputError, UsageError, printable
+
+Item = TypeVar("Item")
 
 # Demuxers that read one file or pipe and nothing else. Left out on purpose: concat, hls, dash, image2, lavfi, rtp, sdp
 # and every other demuxer that opens what a file names (libavformat's format_whitelist).
@@ -40,6 +42,8 @@ _CARRIERS: dict[str, tuple[str, ...]] = {
 """Protocols that a protocol is made of; libav wants each of them allowed."""
 _LFS_MAGIC = b"version https://git-lfs.github.com/spec/"
 _STANDARD_INPUT = 0  # its descriptor
+EXTERNAL_ERROR = av.error.tag_to_code(b"EXT ")
+"""errno of libav's errors where a library that it calls fails (AVERROR_EXTERNAL)."""
 _FIFO_WAIT_SECONDS = 4.0  # a named pipe that nobody opens for writing is reported, not waited for
 
 
@@ -245,8 +249,12 @@ def _may_resume(path: str) -> bool:
 
 
 _log_lock = threading.Lock()
-_captures = 0
-_shared: Any = None  # the one Capture of all blocks that are open now
+_listeners = 0
+_shared: Any = None  # the Capture of what is said in threads that no `own_log` listens to
+_shared_taken = False
+
+LogLine = tuple[int, str, str]
+"""(level, who, text)"""
 
 
 def _silence() -> None:
@@ -257,20 +265,16 @@ atexit.register(_silence)
 
 
 @contextmanager
-def captured_log() -> Generator[list[tuple[int, str, str]]]:
-    """libav's error lines as (level, who, text), from all threads that didn't `mute`, while the block runs.
+def _listening() -> Generator[list[LogLine]]:
+    """Have libav tell its errors while the block runs; those of threads that don't listen themselves, to all blocks.
 
-    libav reports a file that was cut short nowhere else. Blocks that overlap, in any order and from any threads, share
-    one list: who takes a line out of it has seen it. (PyAV's own captures are a stack: a block that ends before one
-    that was opened after it would take that one's list along.)
-
-    Whoever closes a decoder calls `at_rest` first: its threads need the interpreter's lock to log, and PyAV frees
-    a decoder, which waits for those threads, while it holds that lock.
+    (PyAV's own captures are a stack: a block that ends before one that was opened after it would take that one's list
+    along.)
     """
-    global _captures, _shared
+    global _listeners, _shared
     with _log_lock:
-        _captures += 1
-        if _captures == 1:
+        _listeners += 1
+        if _listeners == 1:
             av.logging.set_level(av.logging.ERROR)
             av.logging.set_skip_repeated(False)
             _shared = av.logging.Capture(local=False)
@@ -280,11 +284,57 @@ def captured_log() -> Generator[list[tuple[int, str, str]]]:
         yield lines
     finally:
         with _log_lock:
-            _captures -= 1
-            if _captures == 0:
+            _listeners -= 1
+            if _listeners == 0:
                 _shared.__exit__(None, None, None)
                 _shared = None
                 _silence()
+
+
+@contextmanager
+def workers_log(wanted: bool = True) -> Generator[list[LogLine] | None]:
+    """libav's error lines from the threads of a decoder while the block runs.
+
+    libav reports a file that was cut short nowhere else, and doesn't say whose thread it was. So one block at a time
+    has them; the others get None, and are to decode in their own thread, where `own_log` hears all.
+
+    Whoever closes a decoder calls `at_rest` first: its threads need the interpreter's lock to log, and PyAV frees
+    a decoder, which waits for those threads, while it holds that lock.
+    """
+    global _shared_taken
+    with _listening() as lines:
+        with _log_lock:
+            taken = wanted and not _shared_taken
+            _shared_taken |= taken
+            if taken:
+                lines.clear()
+        try:
+            yield lines if taken else None
+        finally:
+            if taken:
+                _shared_taken = False
+
+
+@contextmanager
+def own_log(lines: list[LogLine]) -> Generator[None]:
+    """Add to `lines` what libav says in this thread while the block runs."""
+    with _listening(), av.logging.Capture(local=True) as new:
+        try:
+            yield
+        finally:
+            lines += new
+
+
+def heard(items: Iterable[Item], lines: list[LogLine]) -> Generator[Item]:
+    """The items, and in `lines` what libav says in this thread while it makes them."""
+    iterator = iter(items)
+    while True:
+        with own_log(lines):
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+        yield item
 
 
 @contextmanager
@@ -295,7 +345,7 @@ def muted_log() -> Generator[None]:
 
 
 @contextmanager
-def traced_log() -> Generator[list[tuple[int, str, str]]]:
+def traced_log() -> Generator[list[LogLine]]:
     """libav's informational lines of this thread while the (short) block runs, as (level, who, text)."""
     with _log_lock:
         av.logging.set_level(av.logging.INFO)
@@ -303,7 +353,7 @@ def traced_log() -> Generator[list[tuple[int, str, str]]]:
             with av.logging.Capture(local=True) as lines:
                 yield lines
         finally:
-            av.logging.set_level(av.logging.ERROR if _captures else None)
+            av.logging.set_level(av.logging.ERROR if _listeners else None)
 
 
 def at_rest(context: Any) -> None:

@@ -29,7 +29,16 @@ from ns_video.media.aspect_header import CONTAINERS, AspectWriter, complete_file
 from ns_video.media.decode import CopiedClock, CopiedPacket, is_news, shift_packet
 from ns_video.media.encode import VideoPlan, add_video_stream
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
-from ns_video.media.libav import captured_log, file_url, muted_log, open_input, printable, translate_output
+from ns_video.media.libav import (
+    LogLine,
+    file_url,
+    heard,
+    muted_log,
+    open_input,
+    own_log,
+    printable,
+    translate_output,
+)
 from ns_video.media.probe import ClipInfo, StreamInfo, codec_name
 from ns_video.record import StreamAction
 
@@ -655,13 +664,16 @@ def copied_packets(
         return
     clock = CopiedClock(list(clock_jumps))
     cut = cut or Cut(copies, None, None)
-    with captured_log() as lines, open_input(path, **open_options) as container:
+    lines: list[LogLine] = []
+    with own_log(lines):
+        container = open_input(path, **open_options)
+    with container:
         for stream in container.streams:
             if stream.index not in wanted:
                 stream.discard = av.stream.Discard.all
         streams = [s for s in container.streams if s.index in wanted]
         shown = Fraction(0)
-        packets = container.demux(*streams)
+        packets = heard(container.demux(*streams), lines)
         while True:
             try:
                 packet = next(packets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -204,7 +205,6 @@ def clip_info(container: av.container.InputContainer) -> ClipInfo:
 
 
 _STILL_MAGIC: tuple[tuple[bytes, str], ...] = (
-    (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"II*\x00", "TIFF"),
     (b"MM\x00*", "TIFF"),
@@ -212,18 +212,47 @@ _STILL_MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"MM\x00+", "TIFF"),
     (b"BM", "BMP"),
 )
+_MOST_BYTES = 1 << 26  # of a picture, behind which another one is looked for
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # no stuffed byte and no restart marker: T.81, B.1.1
+_NEXT_PICTURE = re.compile(rb"\xff\xd9\0*(?=\xff\xd8\xff)")
+_FRAME_MARKERS = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive
+
+
+def _walk_jpeg(data: bytes, at: int) -> tuple[bytes | None, bool, int | None]:
+    """Of the JPEG at `at`: its size as coded, whether it lists more pictures (CIPA DC-007), and where it ends."""
+    size, lists = None, False
+    at += 2
+    while (marker := _MARKER.search(data, at)) is not None and marker[1] != b"\xd9":
+        at = marker.end()
+        if marker[1][0] in _FRAME_MARKERS:
+            size = data[at + 3 : at + 7]
+        lists |= data.startswith(b"MPF\0", at + 2)
+        at += int.from_bytes(data[at : at + 2])
+    return size, lists, None if marker is None else marker.end()
+
+
+def _is_motion_jpeg(data: bytes) -> bool:
+    """Another picture of the same size follows the first one. Photos are followed by smaller ones, or list them."""
+    if _NEXT_PICTURE.search(data) is None:
+        return False  # soon known
+    size, lists, end = _walk_jpeg(data, 0)
+    if lists or end is None or (following := _NEXT_PICTURE.match(data, end - 2)) is None:
+        return False
+    return _walk_jpeg(data, following.end())[0] == size
 
 
 def still_format(path: Path) -> str | None:
     """ "JPEG", "PNG", "WebP", "TIFF", "BMP" or "AVIF" where the file is one picture; None for a clip.
 
-    Animations are clips.
+    Animations are clips, and so are JPEGs one behind the other (raw Motion JPEG).
     """
     if not path.is_file():
         return None  # what is read from a pipe is gone
     try:
         with path.open("rb") as file:
             head = file.read(1 << 16)
+            if head.startswith(b"\xff\xd8\xff"):
+                return None if _is_motion_jpeg(head + file.read(_MOST_BYTES)) else "JPEG"
     except OSError:
         return None
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":

@@ -18,10 +18,10 @@ from av.stream import Disposition
 
 from ns_video.errors import VerificationError
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, RANGE_LIMITED, UNSPECIFIED, ColorInfo, Frame, PixelFormat
-from ns_video.media.animation import open_animation
+from ns_video.media.animation import open_animation, seconds_of
 from ns_video.media.chroma_place import is_moved
 from ns_video.media.decode import ClipReader, CopiedClock, CopiedPacket, DecodeOptions, open_clip
-from ns_video.media.encode import color_as, first_frame_metadata, format_for
+from ns_video.media.encode import color_as, first_frame_metadata
 from ns_video.media.libav import open_input, printable
 from ns_video.media.mux import (
     MOST_REORDERED,
@@ -36,7 +36,8 @@ from ns_video.media.still import read_still
 
 _TERMINOLOGY_CODES = {b: t for t, b in QUICKTIME_LANGUAGES.items()}
 _CHAPTER_SLACK_SECONDS = Fraction(15, 10_000)
-_ANIMATION_SLACK_SECONDS = 0.002
+_ANIMATION_SLACK_SECONDS = Fraction(2, 1000)
+_ALIKE = 5  # of 255, by which all samples of a frame may differ that libwebp, at its usual quality, takes for no change
 _TURN_SLACK = 16  # of 65536: Matroska holds a display matrix as angles
 _TURNING = _CHAPTERED = frozenset({"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"})  # hold a display matrix, chapters
 _UNTAGGED = frozenset({"avi", "flv", "nut", "mpegts", "asf"})  # which tell little of the picture
@@ -55,10 +56,11 @@ _IMPLIED = {
 _WHOLE_FRAMES = frozenset({"mpeg1video", "mpeg2video"})  # whose encoders round times to the rate
 _NO_ASPECT = frozenset({"gif", "ivf"})
 _STRETCHED = 0.02  # change of width / height that is no rounding
-# Payloads that muxers rewrite on the way between containers: counted, not compared byte by byte.
-_REWRITTEN = frozenset(
-    {"h264", "hevc", "aac", "vvc", "av1", "opus", "mov_text", "dvb_subtitle", "webvtt", "ass", "mp3"}
-)
+# Payloads that muxers rewrite on the way between containers, counted only: some always, others where the containers
+# frame them in different ways (with or without ADTS headers, start codes or lengths of NAL units).
+_REWRITTEN = frozenset({"av1", "mov_text", "dvb_subtitle"})
+_REFRAMED = frozenset({"h264", "hevc", "vvc", "aac"})
+_FRAMED_ALIKE = frozenset({"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "flv"})
 # Flags of streams that a container holds, by libav's name of its demuxer.
 _HELD_DISPOSITIONS = {
     "matroska,webm": Disposition.default
@@ -314,14 +316,66 @@ def compare_ends(source: ClipInfo, shown: Fraction, found: FileFacts) -> list[Di
     return [Difference(f"the last frame was shown for {float(shown):.4f} s, is for {float(told):.4f} s", True)]
 
 
-def compare_animation(expected: Sequence[Fraction], found: Sequence[Fraction]) -> list[Difference]:
-    """Times of an animated WebP, whose encoder shows a frame longer where the next one changes nothing."""
-    begins = expected[0] if expected else Fraction(0)
-    wanted = [t - begins for t in expected]
-    if not found or len(found) > len(wanted):
-        return [Difference(f"{len(wanted)} frames went in, {len(found)} decode")]
-    far = [t for t in found if min(abs(t - w) for w in wanted) > _ANIMATION_SLACK_SECONDS]
-    return [Difference(f"no frame went in at {float(far[0]):.3f} s")] if far else []
+def compare_animation(
+    expected: Sequence[Fraction],
+    found: Sequence[Fraction],
+    shown: Fraction = Fraction(0),
+    lasts: Fraction = Fraction(0),
+) -> list[Difference]:
+    """Times of an animated WebP, whose encoder shows a frame longer where the next one changes nothing.
+
+    `shown`: seconds for which the last frame is shown, for which libwebp takes the mean of the others'; `lasts`: how
+    long the animation does, 0 where that isn't known.
+    """
+    if not found or len(found) > len(expected):
+        return [Difference(f"{len(expected)} frames went in, {len(found)} decode")]
+    wanted = [t - expected[0] for t in expected]
+    _, strange = _unmatched(wanted, found)
+    if strange:
+        return [Difference(f"no frame went in at {float(strange[0]):.3f} s")]
+    longest = wanted[-1] + max(shown, wanted[-1] / max(1, len(wanted) - 1)) + _ANIMATION_SLACK_SECONDS
+    if lasts and not wanted[-1] - _ANIMATION_SLACK_SECONDS < lasts < longest:
+        ends = f"the last frame begins at {float(wanted[-1]):.3f} s, the animation ends at {float(lasts):.3f} s"
+        return [Difference(ends)]
+    return []
+
+
+def _unmatched(wanted: Sequence[Fraction], found: Iterable[Fraction]) -> tuple[list[int], list[Fraction]]:
+    """Numbers of the wanted times that an animation doesn't have, and its times that nobody wants. All in order."""
+    missing: list[int] = []
+    strange: list[Fraction] = []
+    place = 0
+    for time in found:
+        while place < len(wanted) and wanted[place] < time - _ANIMATION_SLACK_SECONDS:
+            missing.append(place)
+            place += 1
+        if place < len(wanted) and wanted[place] <= time + _ANIMATION_SLACK_SECONDS:
+            place += 1
+        else:
+            strange.append(time)
+    return missing + list(range(place, len(wanted))), strange
+
+
+def _compare_missing(source: str | Path, expected: Sequence[Fraction], found: Sequence[Fraction]) -> list[Difference]:
+    """Whether each frame that an animation doesn't have looks like the one that is shown instead."""
+    missing = set(_unmatched([t - expected[0] for t in expected], found)[0])
+    if not missing:
+        return []
+    lost: list[Fraction] = []
+    reader, _ = _open(source)
+    with reader:
+        instead: Frame | None = None
+        for number, frame in enumerate(reader.frames()):
+            if number not in missing:
+                instead = frame
+            elif instead is None or not _is_alike(instead, frame):
+                lost.append(expected[number])
+    return [Difference(f"frames missing: {len(lost)}, the first at {float(lost[0]):.3f} s")] if lost else []
+
+
+def _is_alike(a: Frame, b: Frame) -> bool:
+    shown = [frame.carrier.to_ndarray(format="rgba").astype(np.int16) for frame in (a, b)]
+    return shown[0].shape == shown[1].shape and bool(np.abs(shown[0] - shown[1]).max() <= _ALIKE)
 
 
 def compare_streams(
@@ -370,7 +424,7 @@ def compare_streams(
             out.append(Difference(f"{name}: {counts}", beside or abs(expected.packets - tally.packets) <= refused))
         elif (
             not copy.target_codec
-            and about.codec not in _REWRITTEN
+            and _is_kept(about.codec, source.format, found.info.format)
             and tally.digest.digest() != expected.digest.digest()
         ):
             out.append(Difference(f"{name}: its packets differ"))
@@ -379,8 +433,14 @@ def compare_streams(
         for s in added.values()
         if found.tallies[s.index].packets
     ]
-    del source
     return out
+
+
+def _is_kept(codec: str, was: str, now: str) -> bool:
+    """Whether payloads pass from one container (libav's names of demuxers) into the other bit by bit."""
+    if codec in _REFRAMED:
+        return {was, now} <= _FRAMED_ALIKE or (codec == "aac" and was == now)
+    return codec not in _REWRITTEN
 
 
 def _name(stream: StreamInfo) -> str:
@@ -601,10 +661,23 @@ def _missing(were: Iterable[tuple[str, str]], are: Iterable[tuple[str, str]]) ->
 
 
 def _open(path: str | Path) -> tuple[ClipReader, bool]:
-    """A reader, and whether it is of an animated WebP."""
+    """A reader, and whether it is of an animated WebP, or of the still that is made of one that never changes."""
     options = DecodeOptions(deinterlace="off")
     animation = open_animation(Path(path), options)
-    return animation or open_clip(path, options), animation is not None
+    reader = animation or open_clip(path, options)
+    return reader, animation is not None or reader.info.format == "webp_pipe"
+
+
+def _container_of(path: str | Path, info: ClipInfo) -> str:
+    """The container of a file by what it holds, whatever its name: libav's name of a muxer, of which some share one
+    demuxer."""
+    if "matroska" in info.format:
+        with Path(path).open("rb") as file:
+            return "webm" if b"\x42\x82\x84webm" in file.read(64) else "matroska"  # DocType: RFC 8794, 11.2.4
+    if "mov" in info.format:
+        brand = dict(info.metadata).get("major_brand", "")
+        return "mov" if brand.startswith("qt") else "3gp" if brand.startswith("3g") else "mp4"
+    return "apng" if info.format == "png_pipe" else info.format
 
 
 def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -> list[Difference]:
@@ -633,11 +706,12 @@ def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -
     assert found_first is not None
     differences = [Difference(f"the output is damaged: {reader.damage[0].what}")] if reader.damage_count else []
     if is_animation:
-        return differences + compare_animation(expected, made)
+        differences += compare_animation(expected, made, shown, seconds_of(Path(output)))
+        return differences + _compare_missing(source, expected, made)
     if full and len(made) != len(expected):
         differences.append(Difference(f"{len(expected)} frames decode from the input, {len(made)} from the output"))
     found = read_facts(output)
-    container_format = format_for(str(output), None)
+    container_format = _container_of(output, found.info)
     with open_input(source) as container:
         copies = plan_copies(container, info, container_format)
     facts = read_facts(source, from_zero=container_format == "avi", clock_jumps=jumps)
