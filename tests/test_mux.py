@@ -40,6 +40,19 @@ def test_mpegts_drops_what_its_readers_do_not_know(two_audio_subs_chapters_clip:
     assert [a.partition(":")[0] for a in found] == ["dropped", "copied", "dropped", "dropped", "dropped"]
 
 
+@pytest.mark.parametrize("suffix", ["mpg", "vob"])
+def test_program_streams_drop_what_their_readers_do_not_know(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    source, words = tmp_path / "in.mkv", tmp_path / "in.srt"
+    words.write_text("1\n00:00:00,100 --> 00:00:00,400\nhello\n")
+    sound = ("-f", "lavfi", "-i", "sine=d=0.4:r=48000")
+    kinds = ("-c:v", "copy", "-c:a:0", "ac3", "-c:a:1", "pcm_s16be", "-c:s", "subrip")
+    maps = ("-map", "0:v", "-map", "1", "-map", "1", "-map", "2", "-metadata:s:a:0", "language=deu")
+    ffmpeg("-i", plain_clip, *sound, "-i", words, *maps, *kinds, source)
+    record = restore(source, tmp_path / f"out.{suffix}", model="identity")
+    assert record.exit_code == 0 and any("stream 1: language" in text for text in record.warnings)
+    assert [s.action.partition(":")[0] for s in record.streams] == ["restored", "copied", "dropped", "dropped"]
+
+
 def test_containers_of_one_stream(two_audio_subs_chapters_clip: Path) -> None:
     for container_format in ("yuv4mpegpipe", "rawvideo", "gif"):
         assert all(a.startswith("dropped") for a in actions(two_audio_subs_chapters_clip, container_format))

@@ -60,12 +60,16 @@ _FILE_TYPE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands"
 _PRIMING_SECONDS = 0.25  # encoder delay of audio; what begins earlier still is shifted by libav, all streams alike
 _CHAPTER_TICK = Fraction(1, 1_000_000)
 _LARGEST_TIMESCALE = 1_000_000  # of a movie header whose 32 bits of duration still hold an hour
-# What libav reads back from MPEG-TS; everything else it writes as private data that no reader knows.
-_MPEGTS_CODECS = frozenset(
-    {"mpeg1video", "mpeg2video", "mpeg4", "h264", "hevc", "vvc", "av1", "dirac", "vc1", "cavs", "jpeg2000"}
-    | {"mp1", "mp2", "mp3", "aac", "aac_latm", "ac3", "eac3", "dts", "truehd", "opus", "s302m", "pcm_bluray", "ac4"}
-    | {"dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "arib_caption"}
-)
+# What libav reads back from MPEG streams; everything else it writes as private data or subtitles that no reader knows.
+_PROGRAM_STREAM_CODECS = frozenset({"mpeg1video", "mpeg2video", "mp1", "mp2", "mp3", "ac3", "dts", "dvd_subtitle"})
+_MPEG_CODECS = {
+    "mpegts": _PROGRAM_STREAM_CODECS - {"dvd_subtitle"}
+    | {"mpeg4", "h264", "hevc", "vvc", "av1", "dirac", "vc1", "cavs", "jpeg2000"}
+    | {"aac", "aac_latm", "eac3", "truehd", "opus", "s302m", "pcm_bluray", "ac4"}
+    | {"dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "arib_caption"},
+    "mpeg": _PROGRAM_STREAM_CODECS,
+    "vob": _PROGRAM_STREAM_CODECS,
+}
 # QuickTime's own language table has the bibliographic codes of ISO 639-2 for these.
 QUICKTIME_LANGUAGES = {
     "bod": "tib",
@@ -165,8 +169,9 @@ def _refusal(stream: Stream, container_format: str) -> str | None:
         return "libav writes no timed metadata there"
     if stream.type not in ("video", "audio", "subtitle", "data", "attachment"):
         return "of an unknown kind"
-    if container_format == "mpegts" and stream.type != "data" and codec_name(stream) not in _MPEGTS_CODECS:
-        return "readers of MPEG-TS would not know it"
+    known = _MPEG_CODECS.get(container_format)
+    if known is not None and stream.type != "data" and codec_name(stream) not in known:
+        return "readers of MPEG streams would not know it"
     try:
         trial = av.open(io.BytesIO(), "w", format=container_format)
         try:

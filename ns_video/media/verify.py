@@ -404,7 +404,7 @@ def compare_streams(
             lost = False  # libav writes descriptors of a language for sound and words only
         if quicktime and kept in (None, "und"):
             lost = False  # QuickTime knows about a hundred languages, by number
-        if lost and found.info.format not in ("avi", "flv", "nut"):
+        if lost and found.info.format not in ("avi", "flv", "nut", "mpeg"):
             out.append(Difference(f"{name} lost its language {language}"))
         if expected is None or about.is_cover or about.type == "attachment":
             continue
