@@ -11,9 +11,11 @@ from pathlib import Path
 from ns_video.errors import OutputError, UsageError, printable
 
 _REPORT = re.compile(
-    rb'<!doctype html>.* quality report</title>|\{\s*"schema": "ns-video|index,pts_seconds,', re.DOTALL
+    rb'<!doctype html>.*( quality report|<title>ns-video \S+ \d+ reports)</title>|\{\s*"schema": "ns-video|'
+    rb"index,pts_seconds,",
+    re.DOTALL,
 )
-"""How a page, its JSON and a table of frames begin."""
+"""How a page, an index of pages, a page's JSON and a table of frames begin."""
 _MARKED_BYTES = 4096
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from conftest import Command, ffmpeg
 from material import FRAMES, facts
 from PIL import Image
+from torture.workshop import Workshop
 
 IDENTITY = ("batch", "--model", "identity")
 
@@ -183,3 +185,111 @@ def test_a_file_that_fails_by_surprise_ends_no_batch(
     assert "1 restored, 0 were finished, 2 failed" in done.err and "Traceback" not in done.err
     assert "a.png: internal: ZeroDivisionError: by surprise" in done.err and "loop.png: " in done.err
     assert [row.get("exit_code") for row in map(json.loads, done.out.splitlines())] == [1, 0, 1]
+
+
+def test_clips_and_stills_are_told_by_content_and_the_rest_is_named(
+    ns_video: Command, plain_clip: Path, noisy: object, tmp_path: Path
+) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in ("noext", "x.dv", "x.2019"):
+        (source / name).write_bytes(plain_clip.read_bytes())
+    ffmpeg("-i", plain_clip, source / "e.m2v")
+    Image.fromarray(noisy).save(source / "photo", "PNG")
+    Image.fromarray(noisy).save(tmp_path / "cover.jpg")
+    Image.fromarray(noisy).save(source / "camera.nef", "TIFF")
+    Image.fromarray(noisy).resize((64, 64)).save(source / "icon.ico")
+    sound = ("-f", "lavfi", "-i", "sine=duration=0.2", "-i", tmp_path / "cover.jpg", "-map", "0", "-map", "1")
+    ffmpeg(*sound, "-c:v", "copy", "-disposition:v", "attached_pic", source / "song.mp3")
+    (source / "a.txt").write_text("BMW and notes")
+    (source / "b.nfo").write_text("text that libav draws")
+    os.mkfifo(source / "pipe.nut")
+    (tmp_path / "elsewhere").mkdir()
+    (source / "album").symlink_to(tmp_path / "elsewhere")
+    (source / "itself").symlink_to(source)
+    done = ns_video(*IDENTITY, source, out)
+    assert done.code == 0, done.err
+    assert tree(out) == ["e.mkv", "noext.mkv", "photo.png", "x.2019.mkv", "x.dv.mkv"]
+    assert "no clip and no still: a.txt, b.nfo, camera.nef, icon.ico, pipe.nut, song.mp3\n" in done.err
+    assert "linked folders are not followed: album, itself\n" in done.err
+    assert "5 restored, 0 were finished, 0 failed, 8 left out" in done.err
+    assert not ns_video("-q", *IDENTITY, source, out).err
+
+
+def test_raw_clips_are_found_by_their_options(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    ffmpeg("-i", plain_clip, "-vf", "scale=64:48", "-pix_fmt", "yuv420p", tmp_path / "in" / "a.yuv")
+    arguments = (*IDENTITY, tmp_path / "in", tmp_path / "out")
+    assert ns_video(*arguments).code == 1
+    assert ns_video(*arguments, "--input-format", "rawvideo", "--input-option", "video_size=64x48").code == 0
+    assert tree(tmp_path / "out") == ["a.mkv"]
+
+
+def test_folders_that_cannot_be_read_fail(plain_clip: Path, tmp_path: Path) -> None:
+    """As a user without rights: root may read everywhere."""
+    with tempfile.TemporaryDirectory() as name, Workshop(tmp_path) as shop:
+        top = Path(name)
+        source = top / "in"
+        for folder in ("closed", "shut", "open"):
+            (source / folder).mkdir(parents=True)
+            (source / folder / "a.mp4").write_bytes(plain_clip.read_bytes())
+        top.chmod(0o777)
+        (source / "closed").chmod(0)
+        (source / "shut").chmod(0o444)
+        user = {"user": 65534} if os.geteuid() == 0 else {}
+        done = shop.start(*IDENTITY, source, top / "out", "--json", tunings=user).wait()
+        (source / "closed").chmod(0o755)
+        (source / "shut").chmod(0o755)
+        assert done.code == 1 and tree(top / "out") == ["open/a.mp4"], done.stderr
+        assert "1 restored, 0 were finished, 2 failed" in done.stderr
+        assert f"error: {source / 'closed'}: Permission denied" in done.stderr
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [row["input"] for row in rows if "error" in row] == [str(source / "closed"), str(source / "shut/a.mp4")]
+
+
+def test_the_index_replaces_only_an_index(ns_video: Command, noisy: object, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    out.mkdir()
+    Image.fromarray(noisy).save(source / "a.png")
+    own = "<!doctype html><title>My pictures</title>"
+    (out / "index.html").write_text(own)
+    done = ns_video(*IDENTITY, source, out, "--report")
+    assert done.code == 2 and "index.html exists and is no report" in done.err
+    assert (out / "index.html").read_text() == own and tree(out) == ["index.html"]
+    assert ns_video(*IDENTITY, source, out, "--report", "-y").code == 0
+    assert (out / "index.html").read_text() != own
+    assert ns_video(*IDENTITY, source, out, "--report").code == 0
+
+
+def test_finished_files_without_a_report_are_counted(ns_video: Command, noisy: object, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    Image.fromarray(noisy).save(source / "a.png")
+    assert "without a report" not in ns_video(*IDENTITY, source, out).err
+    done = ns_video(*IDENTITY, source, out, "--report")
+    assert done.code == 0 and "finished without a report: 1 " in done.err and "--overwrite" in done.err
+    assert ns_video(*IDENTITY, source, out, "--report", "--overwrite").code == 0
+    assert "without a report" not in ns_video(*IDENTITY, source, out, "--report").err
+
+
+@pytest.mark.parametrize(
+    ("wish", "code"),
+    [
+        (("--model", "nothing"), 2),
+        (("--model", "absent.pth"), 1),
+        (("--codec", "nothing"), 2),
+        (("--format", "nothing"), 2),
+        (("--device", "nothing"), 2),
+        (("--preset", "nothing"), 2),
+    ],
+)
+def test_what_nothing_is_called_is_told_once(
+    wish: tuple[str, str], code: int, ns_video: Command, noisy: object, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(noisy).save(tmp_path / "in" / name)
+    done = ns_video("batch", tmp_path / "in", tmp_path / "out", *wish)
+    assert done.code == code and done.err.count("error: ") == 1, done.err
+    assert "failed" not in done.err and not tree(tmp_path / "out")

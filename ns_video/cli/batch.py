@@ -6,15 +6,21 @@ import dataclasses
 import os
 import traceback
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ns_video.cli import complain, emit, in_words
+from ns_video.cli import complain, emit, in_words, say
 from ns_video.cli.restore import interruptible, options_from, restore_options, run_one, summary
-from ns_video.errors import InputError, Interrupted, NsVideoError, UsageError, printable
+from ns_video.errors import InputError, Interrupted, ModelError, NsVideoError, UsageError, printable
+from ns_video.places import check_places
 from ns_video.preset import load_preset
+
+if TYPE_CHECKING:
+    from ns_video.pipeline import RestoreOptions
 
 _STILL_FORMATS = {"png": ".png", "jpeg": ".jpg", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
 _CLIP_SUFFIXES = frozenset(
@@ -50,16 +56,75 @@ _CLIP_SUFFIXES = frozenset(
     }
 )
 _STILL_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"])
+_SUFFIXES = _CLIP_SUFFIXES | _STILL_SUFFIXES
+_OURS = ".ns-video-"  # how the names of what a run works with begin
+_MOST_NAMES = 10  # of what is left out
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What lies below a folder."""
+
+    files: list[Path] = field(default_factory=list)
+    """Clips and stills, sorted: by their suffix, where they have a usual one, else by their content."""
+    others: list[Path] = field(default_factory=list)
+    links: list[Path] = field(default_factory=list)
+    """Linked folders, which are not followed."""
+    unread: list[OSError] = field(default_factory=list)
+    """Of folders that can't be read."""
+
+
+def _check_names(options: RestoreOptions) -> None:
+    """Raises UsageError for names that nothing has: these fail no file, but the command."""
+    from ns_video.media.encode import format_for, video_encoder
+
+    load_preset(options.preset)
+    if options.codec:
+        video_encoder(options.codec)
+    if options.format:
+        format_for("", options.format)
+
+
+def _find(folder: Path, made: Path, options: RestoreOptions) -> _Found:
+    """What is to be restored below a folder, and what is not; nothing of `made`, the resolved output folder."""
+    from ns_video.media.probe import holds_pictures
+
+    found = _Found()
+    for root, folders, names in os.walk(folder, onerror=found.unread.append):
+        here = Path(root)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(_OURS) and made != Path(os.path.realpath(here / name))
+        )
+        found.links.extend(here / name for name in folders if (here / name).is_symlink())
+        for path in sorted(here / name for name in names if not name.startswith(_OURS)):
+            if made in Path(os.path.realpath(path)).parents:
+                continue
+            is_file = os.path.isfile(path)  # noqa: PTH113 - it never raises
+            if path.suffix.lower() in _SUFFIXES:
+                is_wanted = is_file or not os.path.exists(path)  # noqa: PTH110 - a broken link fails, by its name
+            else:
+                is_wanted = is_file and holds_pictures(path, options.input_format, options.input_options)
+            (found.files if is_wanted else found.others).append(path)
+    found.files.sort()
+    return found
+
+
+def _named(paths: Sequence[Path], folder: Path) -> str:
+    """The first of some paths, relative to a folder, and how many more there are."""
+    names = ", ".join(printable(path.relative_to(folder)) for path in paths[:_MOST_NAMES])
+    return names if len(paths) <= _MOST_NAMES else f"{names} and {len(paths) - _MOST_NAMES} more"
 
 
 def _target(source: Path, folder: Path, out: Path, still_format: str) -> Path:
-    """Where a file goes: the same tree and name; a still gets the still format's suffix."""
+    """Where a file goes: the same tree and name; a still gets the still format's suffix, an unusual clip .mkv."""
     from ns_video.media.encode import format_for, refuse_as_file
     from ns_video.media.probe import still_format as sniffed
 
     relative = out / source.relative_to(folder)
     if sniffed(source) is not None:
         return relative.with_suffix(_STILL_FORMATS[still_format])
+    if source.suffix.lower() not in _SUFFIXES:
+        return relative.with_suffix(".mkv")
     try:
         refuse_as_file(format_for(relative.name))
     except UsageError:
@@ -91,6 +156,14 @@ def _page(target: Path) -> Path:
     return target.with_name(target.name + ".html")
 
 
+def _is_reported(target: Path) -> bool:
+    """Whether a file's report is there."""
+    from ns_video.report import json_path
+
+    page = _page(target)
+    return page.is_file() and json_path(page).is_file()
+
+
 @click.command()
 @click.argument("input_dir", type=click.Path(path_type=Path))
 @click.argument("output_dir", type=click.Path(path_type=Path))
@@ -109,19 +182,32 @@ def command(
     made = Path(os.path.realpath(output_dir))  # links that lead to themselves have no resolve()
     if made == Path(os.path.realpath(input_dir)):
         raise UsageError("INPUT_DIR and OUTPUT_DIR are the same folder")
-    files = sorted(
-        p
-        for p in input_dir.rglob("*")
-        if (p.is_file() or (p.is_symlink() and not p.exists()))  # a broken link fails, by its name
-        and p.suffix.lower() in _CLIP_SUFFIXES | _STILL_SUFFIXES
-        and made not in Path(os.path.realpath(p)).parents
-        and not p.name.startswith(".ns-video-")
-    )
-    if not files:
-        raise InputError(f"{input_dir} holds no clip and no still", stage="open")
-    failed = skipped = 0
     options = options_from(values)
-    load_preset(options.preset)  # one that isn't there fails no file, but the command
+    _check_names(options)
+    found = _find(input_dir, made, options)
+    files = found.files
+    if not quiet and found.others:
+        say(f"note: left out, no clip and no still: {_named(found.others, input_dir)}")
+    if not quiet and found.links:
+        say(f"note: left out, linked folders are not followed: {_named(found.links, input_dir)}")
+    if not files and not found.unread:
+        raise InputError(f"{input_dir} holds no clip and no still", stage="open")
+    index = output_dir / "index.html"
+    if report:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        check_places([index], [], overwrite=options.overwrite)
+    failed = skipped = unreported = 0
+
+    def fail(name: str, error: Exception) -> None:
+        nonlocal failed
+        failed += 1
+        if as_json:
+            code = error.exit_code if isinstance(error, NsVideoError) else 1
+            emit({"input": printable(name), "error": in_words(error), "exit_code": code})
+
+    for error in found.unread:
+        fail(os.fsdecode(error.filename), error)
+        complain(in_words(error))
     targets = _targets(files, input_dir, output_dir, still_format)
     with interruptible() as cancel:
         for source in files:
@@ -130,16 +216,14 @@ def command(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists() and not options.overwrite:
                     skipped += 1
+                    unreported += report and not _is_reported(target)
                     continue
                 settings = dataclasses.replace(options, resume=True, report=_page(target) if report else None)
                 record = run_one(str(source), str(target), settings, str(values["progress"]), quiet, cancel)
-            except Interrupted:
+            except (Interrupted, ModelError):  # a model that can't be had fails all files
                 raise
             except Exception as error:  # whatever a file runs into, the next one may be sound
-                failed += 1
-                if as_json:
-                    code = error.exit_code if isinstance(error, NsVideoError) else 1
-                    emit({"input": printable(source), "error": in_words(error), "exit_code": code})
+                fail(str(source), error)
                 complain(f"{source}: {in_words(error)}")
                 if ctx.obj and ctx.obj["debug"]:
                     traceback.print_exc()
@@ -149,15 +233,21 @@ def command(
             elif not quiet:
                 click.echo(summary(record), err=True)
     if report:
-        from ns_video.report import json_path, write_index
+        from ns_video.report import write_index
 
         reports = [
-            (str(target.relative_to(output_dir)), page)
+            (str(target.relative_to(output_dir)), _page(target))
             for target in targets.values()
-            if target.is_file() and (page := _page(target)).is_file() and json_path(page).is_file()
+            if target.is_file() and _is_reported(target)
         ]
         if reports:
-            write_index(output_dir / "index.html", reports)
+            write_index(index, reports)
     if not quiet:
-        click.echo(f"{len(files) - failed - skipped} restored, {skipped} were finished, {failed} failed", err=True)
+        if unreported:
+            say(f"note: finished without a report: {unreported} (--overwrite restores again, with one)")
+        left_out = len(found.others) + len(found.links)
+        restored = len(files) + len(found.unread) - failed - skipped
+        say(
+            f"{restored} restored, {skipped} were finished, {failed} failed" + f", {left_out} left out" * (left_out > 0)
+        )
     return 1 if failed else 0

@@ -261,6 +261,18 @@ def format_for(path: str, container_format: str | None = None) -> str:
     return name
 
 
+def video_encoder(codec: str) -> str:
+    """The name of the encoder that is called so, or whose codec is. Raises UsageError where there is none."""
+    codec = _ENCODER_NAMES.get(codec, codec)
+    try:
+        encoder = av.Codec(codec, "w")
+    except ValueError:
+        raise UsageError(f"there is no encoder {codec!r}", remedy="`ns-video doctor` lists them") from None
+    if encoder.type != "video":
+        raise UsageError(f"{codec!r} does not encode video")
+    return codec
+
+
 def refuse_as_file(container_format: str) -> None:
     """Raises UsageError for a container whose files can't keep every frame and its time."""
     problem = _NO_FILES.get(container_format)
@@ -330,7 +342,7 @@ def plan_video(
     """
     fmt = first.format
     notes: list[str] = []
-    codec = _choose_codec(container_format, fmt, size, wanted.codec)
+    codec = video_encoder(wanted.codec or _default_codec(container_format, fmt, *size))
     pix_fmt = wanted.pix_fmt or _choose_pix_fmt(codec, container_format, fmt, size)
     if (stand_in := _stand_in(codec, pix_fmt, size)) is not None:
         codec, note = stand_in
@@ -373,18 +385,6 @@ def plan_video(
     )
     plan = _oriented(plan, matrix)
     return replace(plan, notes=(*notes, *_losses(plan, first, fields, matrix)))
-
-
-def _choose_codec(container_format: str, fmt: PixelFormat, size: tuple[int, int], wanted: str | None) -> str:
-    codec = wanted or _default_codec(container_format, fmt, *size)
-    codec = _ENCODER_NAMES.get(codec, codec)
-    try:
-        encoder = av.Codec(codec, "w")
-    except ValueError:
-        raise UsageError(f"there is no encoder {codec!r}", remedy="`ns-video doctor` lists them") from None
-    if encoder.type != "video":
-        raise UsageError(f"{codec!r} does not encode video")
-    return codec
 
 
 def _hardware_api(codec: str) -> str:

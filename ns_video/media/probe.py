@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -17,9 +17,9 @@ import numpy as np
 from av.video.format import VideoFormat
 from av.video.stream import VideoStream
 
-from ns_video.errors import InputError
+from ns_video.errors import InputError, NsVideoError
 from ns_video.frame import ColorInfo, PixelFormat
-from ns_video.media.libav import printable
+from ns_video.media.libav import open_input, printable
 
 DEFAULT_RATE = Fraction(25)  # what libav assumes for raw streams that state no rate
 MAX_STREAMS = 1000  # a header that claims more is hostile
@@ -246,9 +246,9 @@ def still_format(path: Path) -> str | None:
 
     Animations are clips, and so are JPEGs one behind the other (raw Motion JPEG).
     """
-    if not path.is_file():
-        return None  # what is read from a pipe is gone
     try:
+        if not path.is_file():
+            return None  # what is read from a pipe is gone
         with path.open("rb") as file:
             head = file.read(1 << 16)
             if head.startswith(b"\xff\xd8\xff"):
@@ -267,3 +267,25 @@ def still_format(path: Path) -> str | None:
                 return None  # an animated PNG
             return name
     return None
+
+
+_LEFT_ALONE = frozenset({"tty", "ico", "mjpeg", "mjpeg_2000", "qoi_pipe", "bmp_pipe", "tiff_pipe"})
+"""Demuxers of text, and of pictures that are no stills here or, as cameras' raw files, more than these seem to be."""
+_LEFT_BRANDS = frozenset({"heic", "heix", "mif1"})
+"""Of HEIF files that hold pictures (ISO/IEC 23008-12, 10.2), in libav's eyes clips of one frame or of tiles."""
+
+
+def holds_pictures(path: Path, container_format: str | None = None, options: Mapping[str, str] | None = None) -> bool:
+    """Whether a file is a clip or still by what it holds, its name aside: no sound with a cover, no text.
+
+    It is opened, not decoded. With `container_format` everything is a clip that can be read as one.
+    """
+    try:
+        with open_input(path, container_format=container_format, options=options) as container:
+            choose_video(container)
+            brand = str(container.metadata.get("major_brand", "")).strip()
+            return container_format is not None or (
+                container.format.name not in _LEFT_ALONE and brand not in _LEFT_BRANDS
+            )
+    except (NsVideoError, OSError, ValueError):
+        return False
