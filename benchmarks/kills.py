@@ -47,23 +47,23 @@ def overhead(folder: Path, repeats: int, frames: int) -> tuple[float, float]:
     """Median processor seconds of a run (in segments, in one walk); the same clip, model and encoder."""
     import torch
 
-    from ns_video.pipeline import RestoreOptions, _Run, restore_steps
+    from ns_video import pipeline
 
     torch.set_num_threads(1)
     source = make_clip(folder / "clip.mkv", RECIPES["h264.mkv"], frames, size=(320, 180))
-    options = RestoreOptions(model="identity", overwrite=True, threads=1)
+    options = pipeline.RestoreOptions(model="identity", overwrite=True, threads=1)
 
     def once(direct: bool) -> float:
-        original = _Run.segmented
+        original = pipeline.restore_segmented
         if direct:
-            _Run.segmented = _Run.direct  # pyright: ignore[reportAttributeAccessIssue]
+            pipeline.restore_segmented = pipeline.restore_direct
         try:
             began = time.process_time()
-            for _ in restore_steps(str(source), str(folder / "out.mkv"), options):
+            for _ in pipeline.restore_steps(str(source), str(folder / "out.mkv"), options):
                 continue
             return time.process_time() - began
         finally:
-            _Run.segmented = original
+            pipeline.restore_segmented = original
 
     once(True)
     pairs = [(once(False), once(True)) for _ in range(repeats)]

@@ -165,21 +165,21 @@ def test_names_that_are_no_utf8_are_listed(ns_video: Command, noisy: object, tmp
 def test_a_file_that_fails_by_surprise_ends_no_batch(
     ns_video: Command, noisy: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ns_video import pipeline
+    from ns_video.pipeline import still
 
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     for name in ("a.png", "b.png"):
         Image.fromarray(noisy).save(source / name)
     (source / "loop.png").symlink_to("loop.png")
-    read = pipeline.read_still
+    read = still.read_still
 
     def surprising(path: Path, **options: int) -> object:
         if path.name == "a.png":
             raise ZeroDivisionError("by surprise")
         return read(path, **options)
 
-    monkeypatch.setattr(pipeline, "read_still", surprising)
+    monkeypatch.setattr(still, "read_still", surprising)
     done = ns_video(*IDENTITY, source, out, "--json")
     assert done.code == 1 and tree(out) == ["b.png"]
     assert "1 restored, 0 were finished, 2 failed" in done.err and "Traceback" not in done.err

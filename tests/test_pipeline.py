@@ -775,9 +775,9 @@ def test_another_number_of_cores_resumes(tmp_path: Path, monkeypatch: pytest.Mon
     """x264 writes other bytes with other threads: the run goes on with those it began with."""
     source = write_clip(tmp_path / "in.mkv", Recipe(size=(32, 32), times=tuple(range(0, 40 * 400, 40))))
     restore(source, tmp_path / "whole.mp4", model="identity", threads=2)
-    monkeypatch.setattr("ns_video.pipeline.codec_threads", lambda: 2)
+    monkeypatch.setattr("ns_video.pipeline.clip.codec_threads", lambda: 2)
     interrupted(source, tmp_path / "out.mp4", 300)
-    monkeypatch.setattr("ns_video.pipeline.codec_threads", lambda: 1)
+    monkeypatch.setattr("ns_video.pipeline.clip.codec_threads", lambda: 1)
     assert restore(source, tmp_path / "out.mp4", model="identity", resume=True).segments_resumed == 1
     assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 

@@ -197,9 +197,9 @@ def watched(source: str, target: str) -> Generator[Callable[[Progress], None]]:
     A thread inside an encoder can't be stopped, so the program ends; --resume goes on. Yields what is to be told of
     each update. Runs from or to a pipe may wait for its other end as long as they want.
     """
-    from ns_video import pipeline
+    from ns_video.pipeline.clip import STALL_SECONDS
 
-    patience = pipeline.STALL_SECONDS * 1.5 + 5
+    patience = STALL_SECONDS * 1.5 + 5
     beat, ended = [time.monotonic()], threading.Event()
 
     def seen(update: Progress) -> None:

@@ -18,16 +18,16 @@ def inject(tunings: Mapping[str, Any]) -> None:
     calls, "error": name of an errno or an exception}. lose: {"place": ..., "at": call that does nothing}. Places are
     the keys of `_places`. user: the run goes on as this one (root may write everywhere).
     """
-    from ns_video import pipeline
+    from ns_video.pipeline import clip, segmented
 
     if "user" in tunings:
         os.setgid(int(tunings["user"]))
         os.setuid(int(tunings["user"]))
     if "segment_frames" in tunings:
         count = int(tunings["segment_frames"])
-        pipeline._SEGMENT_FRAMES = (count, count)
+        segmented._SEGMENT_FRAMES = (count, count)
     if "stall_seconds" in tunings:
-        pipeline.STALL_SECONDS = float(tunings["stall_seconds"])
+        clip.STALL_SECONDS = float(tunings["stall_seconds"])
     if "frame_delay" in tunings:
         _before("encode", lambda _: time.sleep(float(tunings["frame_delay"])))
     if "decode_stalls_after" in tunings:
@@ -73,8 +73,9 @@ def _at(count: int, act: Callable[[], None]) -> Callable[[int], None]:
 
 def _places() -> dict[str, tuple[Any, str]]:
     """Where a fault can be put: the object and the name of the function that is called there."""
-    from ns_video import journal, pipeline, stage
+    from ns_video import journal, stage
     from ns_video.media import decode, encode, mux
+    from ns_video.pipeline import check
 
     return {
         "decode": (decode.ClipReader, "_wrap"),
@@ -86,8 +87,8 @@ def _places() -> dict[str, tuple[Any, str]]:
         "journal": (journal.Journal, "_append"),
         "mux": (mux.ClipWriter, "_mux"),
         "mux close": (mux.ClipWriter, "close"),
-        "sync": (pipeline, "sync_file"),
-        "verify": (pipeline, "read_facts"),
+        "sync": (check, "sync_file"),
+        "verify": (check, "read_facts"),
     }
 
 

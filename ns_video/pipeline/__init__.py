@@ -1,0 +1,82 @@
+"""Restore a clip, a still or a pipe: decode → enhance → encode, then the check of what was written. Floor 4."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from ns_video.errors import InputError, NsVideoError
+from ns_video.machine import short_collections
+from ns_video.media.libav import printable
+from ns_video.media.probe import still_format
+from ns_video.media.verify import Difference, verify_files, verify_stills
+from ns_video.pipeline.direct import restore_direct
+from ns_video.pipeline.options import RestoreOptions, path_text
+from ns_video.pipeline.run import Progress, Run
+from ns_video.pipeline.segmented import restore_segmented
+from ns_video.pipeline.still import restore_still
+from ns_video.record import RunRecord, StageTimes
+
+__all__ = ["Progress", "RestoreOptions", "StageTimes", "restore", "restore_steps", "verify"]
+
+
+def restore(
+    input: str | bytes | os.PathLike[str],
+    output: str | bytes | os.PathLike[str],
+    *,
+    preset: str = "auto",
+    **options: Any,
+) -> RunRecord:
+    """Restore INPUT into OUTPUT and return the run record.
+
+    Paths, or "-" for standard input and output. `options` are the fields of RestoreOptions; paths among them may be
+    text. Raises NsVideoError; a run that ends with damaged input or frames passed through returns a record whose
+    `exit_code` is 3.
+    """
+    for name in ("report", "record"):
+        if options.get(name) is not None:
+            options[name] = Path(path_text(options[name]))
+    steps = restore_steps(path_text(input), path_text(output), RestoreOptions(preset=preset, **options))
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value
+
+
+def restore_steps(
+    input: str, output: str, options: RestoreOptions, cancel: threading.Event | None = None
+) -> Generator[Progress, None, RunRecord]:
+    """`restore` as a generator of Progress; its return value is the record. `cancel` ends it early and playable."""
+    try:
+        run = Run(input, output, options, cancel or threading.Event())
+    except OSError as error:  # a folder on the way that may not be entered
+        name = printable(os.fsdecode(error.filename)) if error.filename else printable(input)
+        raise InputError(f"{name}: {error.strerror or error}", stage="open") from error
+    try:
+        try:
+            with short_collections():
+                if run.is_still:
+                    yield from restore_still(run)
+                elif run.is_direct:
+                    yield from restore_direct(run)
+                else:
+                    yield from restore_segmented(run)
+        except MemoryError as error:
+            raise NsVideoError("there is not enough memory", remedy="a smaller --tile, or fewer --threads") from error
+    except NsVideoError as error:
+        run.note_failure(error)
+        raise
+    return run.finish()
+
+
+def verify(
+    input: str | bytes | os.PathLike[str], output: str | bytes | os.PathLike[str], *, full: bool = True
+) -> list[Difference]:
+    """Check a finished OUTPUT against its INPUT; an empty list where frames, times, streams and tags agree."""
+    if still_format(Path(path_text(input))) is not None:
+        return verify_stills(Path(path_text(input)), Path(path_text(output)))
+    return verify_files(path_text(input), path_text(output), full=full)

@@ -1,0 +1,91 @@
+"""The check of what was written, before it takes OUTPUT's name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from ns_video.errors import InputError, VerificationError
+from ns_video.journal import sync_file, sync_folder
+from ns_video.media.animation import open_animation
+from ns_video.media.decode import DecodeOptions, open_clip
+from ns_video.media.encode import format_for
+from ns_video.media.libav import printable
+from ns_video.media.verify import Difference, Promise, compare, compare_animation, look_of, lost_tags, read_facts
+from ns_video.pipeline.clip import Restored
+from ns_video.pipeline.place import free_name
+from ns_video.pipeline.run import Progress, Run
+
+__all__ = ["put_in_place"]
+
+_NAMED_TAGS = 12
+
+
+def put_in_place(
+    run: Run, path: Path, video: Restored, frames: int, promise: Callable[[], Promise]
+) -> Generator[Progress]:
+    """Check what was written to `path` and give it OUTPUT's name."""
+    sync_file(path)
+    if run.options.verify != "none":
+        yield Progress("verify", frames, frames, time.perf_counter() - run.began)
+        _self_check(run, path, video, promise())
+    path.replace(run.target_path)
+    sync_folder(run.target_path.parent)
+
+
+def _self_check(run: Run, path: Path, video: Restored, promise: Promise) -> None:
+    """Open what was written and compare. A mismatch keeps the file under a telling name and raises."""
+    try:
+        animated = format_for(run.target, run.options.format) == "webp"
+        differences = (_check_animation if animated else _check_clip)(run, path, promise)
+    except InputError as error:
+        differences = [Difference(f"it can't be read back: {error.message}")]
+    run.record.verified = run.options.verify
+    damaged, wished = bool(run.record.damage), bool(video.plan.wished)
+    explained = [d for d in differences if (d.by_damage and damaged) or (d.by_wish and wished)]
+    run.record.warnings += [d.what for d in explained]
+    differences = [d for d in differences if d not in explained]
+    if differences:
+        kept = free_name(run.target_path, "failed-check")
+        path.replace(kept)
+        raise VerificationError(
+            f"the output is not what it should be: {'; '.join(d.what for d in differences[:5])}",
+            stage="verify",
+            remedy=f"it was kept as {printable(kept)}",
+        )
+
+
+def _check_animation(run: Run, path: Path, promise: Promise) -> list[Difference]:
+    expected = promise.times
+    animation = open_animation(path, DecodeOptions())
+    made: Sequence[Fraction]
+    if animation is None:  # nothing ever changes: its encoder makes a still of it
+        made = read_facts(path).video_times[:1]
+    else:
+        with animation as reader:
+            made = [f.pts * f.time_base for f in reader.frames() if f.pts is not None]
+    differences = compare_animation(expected, made)
+    if not differences and len(made) < len(expected):
+        joined = f"{len(expected) - len(made)} frames that change nothing are part of the one before"
+        run.record.warnings.append(f"{joined}: animated WebP holds no frame twice")
+    return differences
+
+
+def _check_clip(run: Run, path: Path, promise: Promise) -> list[Difference]:
+    expected = promise.times
+    found = read_facts(path)
+    with open_clip(path, DecodeOptions(deinterlace="off", max_pixels=run.options.max_pixels)) as reader:
+        frames = reader.frames()
+        differences = compare(promise, found, look_of(next(frames), found.info))
+        made = 1 + sum(1 for _ in frames) if run.options.verify == "full" else len(expected)
+        if made != len(expected):
+            differences.append(Difference(f"{len(expected)} frames went in, {made} decode"))
+        if run.options.verify == "full" and reader.damage:
+            differences.append(Difference(f"it is damaged: {reader.damage[0].what}"))
+    if lost := lost_tags(promise.source, promise.copies, found.info):
+        more = f" and {len(lost) - _NAMED_TAGS} more" if len(lost) > _NAMED_TAGS else ""
+        names = printable(", ".join(lost[:_NAMED_TAGS]))
+        run.record.warnings.append(f"tags that this container doesn't hold: {names}{more}")
+    return differences

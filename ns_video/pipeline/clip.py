@@ -1,0 +1,218 @@
+"""A clip that is opened: what is read of it, what of its streams is kept, and where it is cut."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from ns_video.frame import Frame
+from ns_video.machine import codec_threads
+from ns_video.media.animation import open_animation
+from ns_video.media.carried import Item, carry_quantisers
+from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
+from ns_video.media.encode import EncodeOptions, VideoPlan, plan_video
+from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
+from ns_video.media.libav import is_url
+from ns_video.media.mux import ClipWriter, cut_chapters, plan_copies, stream_actions
+from ns_video.media.probe import ClipInfo
+from ns_video.media.verify import Look, PacketTally, Promise, Times, chapters_of, look_of
+from ns_video.pipeline.run import Run
+from ns_video.record import Damage
+
+__all__ = ["STALL_SECONDS", "Clip", "Restored", "decode_options", "open_source"]
+
+STALL_SECONDS = 1800.0  # no stage of a file-to-file run may be silent for longer; a pipe may wait for its writer
+_FINEST_CUT = 10**9  # parts of a second
+
+
+def decode_options(run: Run) -> DecodeOptions:
+    """How the source of `run` is decoded."""
+    options = run.options
+    deinterlace = options.deinterlace or ("off" if run.enhancer.does_nothing else run.preset.deinterlace)
+    return DecodeOptions(
+        container_format=options.input_format,
+        container_options=options.input_options,
+        allow_protocols=options.allow_protocols,
+        threads=options.threads or codec_threads(),
+        quantisers=run.conditioning == "quantiser",
+        jpeg_tables=run.conditioning in ("quantiser", "jpeg"),
+        deinterlace=deinterlace,
+        start_seconds=options.start,
+        end_seconds=options.end,
+        strict=options.strict,
+        max_pixels=options.max_pixels,
+        cancel=run.cancel,
+    )
+
+
+def open_source(run: Run) -> ClipReader:
+    """INPUT as an animation or a clip, with the model that suits it."""
+    source = run.source
+    if source != "-" and not is_url(source) and not run.options.input_format:
+        animation = open_animation(Path(source), decode_options(run))
+        if animation is not None:
+            return animation
+    return _suited(run, open_clip(source, decode_options(run)))
+
+
+def _suited(run: Run, reader: ClipReader) -> ClipReader:
+    """The reader of a clip, once the preset's model is the one for its codec."""
+    model = run.preset.jpeg_clip_model
+    if model and not run.options.model and run.record.model.name != model and reader.info.video.codec in JPEG_CODECS:
+        try:
+            run.enhancer = run.load_enhancer(model)
+        except BaseException:
+            reader.close()
+            raise
+    return reader
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What the output is to show."""
+
+    plan: VideoPlan
+    look: Look
+    shown: Fraction = Fraction(0)
+    """Seconds for which the last frame is shown; 0 where that isn't known."""
+
+    @classmethod
+    def of(cls, plan: VideoPlan, first: Frame, info: ClipInfo) -> Restored:
+        """`first`: of the source's frames, whose colours and turn are to be kept; the rest is planned."""
+        aspect, shape = plan.sample_aspect_ratio or Fraction(1), Fraction(plan.width, plan.height)
+        return cls(plan, replace(look_of(first, info), aspect=aspect, shape=shape))
+
+    def until(self, last: Frame | None) -> Restored:
+        """With `last` as its last frame."""
+        return self if last is None else replace(self, shown=(last.duration or 0) * last.time_base)
+
+
+class Clip:
+    """A clip on its way into a container: its reader, the streams that go along, and its cut."""
+
+    def __init__(self, run: Run, reader: ClipReader, container_format: str) -> None:
+        self.run, self.reader, self.info, self.container_format = run, reader, reader.info, container_format
+        self.shift, self.refused = Fraction(0), 0
+        """Seconds by which the writer had to move all streams."""
+        self.copies = plan_copies(reader.container, self.info, container_format)
+        run.record.streams = stream_actions(self.info, self.copies)
+        self._warn_dropped()
+        self.start, self.end = _seconds(run.options.start), _seconds(run.options.end)
+        self.base = self._base()
+        self.stall_seconds = STALL_SECONDS if Path(run.source).is_file() else None
+        """For which a stage may be silent; None: a pipe may wait for its writer."""
+
+    def _warn_dropped(self) -> None:
+        for copy in self.copies:
+            if not copy.kept or copy.target_codec:
+                self.run.record.warnings.append(f"stream {copy.stream.index}: {copy.action}")
+
+    def _base(self) -> int:
+        """Ticks to take from each time of the picture, so that a cut begins at 0.
+
+        From here on the cut begins at that tick for all else, too: sound stays with the picture.
+        """
+        if self.start is None:
+            return 0
+        base = math.ceil(self.start / self.info.video.time_base)
+        self.start = base * self.info.video.time_base
+        return base
+
+    def shifted(self, frame: Frame) -> Frame:
+        """`frame` on the clock of the cut."""
+        if self.base == 0 or frame.pts is None:
+            return frame
+        return replace(frame, pts=frame.pts - self.base)
+
+    def plan(self, first: Frame) -> VideoPlan:
+        """How the picture is encoded, whose first frame is `first`."""
+        options, info, container_format = self.run.options, self.info, self.container_format
+        codec = options.codec
+        if codec is None and self.run.target == "-" and container_format == "nut":
+            codec = "rawvideo"
+        threads = options.threads or codec_threads()
+        wanted = EncodeOptions(
+            codec=codec,
+            crf=options.crf,
+            pix_fmt=options.pix_fmt,
+            encoder_options=options.encoder_options,
+            threads=threads,
+            speed=self.run.preset.speed,
+        )
+        plan = plan_video(container_format, info.video, first, self.run.output_size(first), wanted)
+        self.run.record.warnings += plan.notes
+        if options.size is not None and options.fit == "stretch" and plan.sample_aspect_ratio:
+            plan = replace(plan, sample_aspect_ratio=Fraction(1))  # shown as large as it was asked for
+        return plan
+
+    def total(self) -> int:
+        """Frames that are to come, as the container claims; 0: not known."""
+        options, info, video = self.run.options, self.info, self.info.video
+        if options.start is None and options.end is None and video.frames_claimed:
+            return video.frames_claimed
+        if info.duration_seconds is None:
+            return 0
+        end = info.duration_seconds if options.end is None else min(info.duration_seconds, options.end)
+        return max(0, round((end - (options.start or 0)) * float(video.rate)))
+
+    def told(self, items: Iterable[Item]) -> Iterable[Item]:
+        """What is decoded, with the quantisers as the network wants them."""
+        return carry_quantisers(items) if self.run.conditioning == "quantiser" else items
+
+    def take_damage(self) -> None:
+        """What the reader met on the way."""
+        reader = self.reader
+        self.run.record.damage += reader.damage
+        if reader.damage_count > len(reader.damage):
+            self.run.record.warnings.append(f"{reader.damage_count} places of damage in all")
+        self.run.record.warnings += [w for w in reader.warnings if w not in self.run.record.warnings]
+        self.run.record.frames_in = reader.frames_given
+
+    def note_start(self, begins: Fraction) -> None:
+        """The container has no times; `begins`: seconds of the first frame."""
+        moved = f"{abs(float(begins)) * 1000:.0f} ms {'earlier' if begins > 0 else 'later'}"
+        self.run.record.warnings.append(f"all times are {moved}: this container has none, and begins at 0")
+
+    def note_written(self, writer: ClipWriter) -> None:
+        """What a writer that is closed had to move or to leave out."""
+        self.shift, self.refused = writer.shift, writer.refused
+        self.run.record.damage += [Damage(seconds, what) for seconds, what in writer.troubles]
+        for index, count in sorted(writer.left_out.items()):
+            packets = "a packet" if count == 1 else f"{count} packets"
+            self.run.record.warnings.append(f"stream {index}: {packets} before 0 left out: this container has no times")
+        for index, early in sorted(writer.early.items()):
+            moved = f"{float(early) * 1000:.0f} ms early"
+            self.run.record.warnings.append(f"stream {index} is {moved}: this container has no times, all begins at 0")
+        if self.shift:
+            self.run.record.warnings.append(
+                f"all times are {float(self.shift) * 1000:.0f} ms later: this container holds none before 0"
+            )
+
+    def promise(self, video: Restored, times: Times, counted: dict[int, PacketTally]) -> Promise:
+        """What the output has to hold."""
+        container_format = video.plan.container_format
+        chapters = chapters_of(cut_chapters(self.reader.container.chapters(), self.start, self.end))
+        if chapters and chapters[0][0] > 0 and container_format in ("mp4", "mov"):
+            self.run.record.warnings.append(
+                f"the first chapter begins at 0, not {float(chapters[0][0]):.3f} s: so in {container_format}"
+            )
+        return Promise(
+            source=self.info,
+            container_format=container_format,
+            look=video.look,
+            times=times,
+            shown=video.shown,
+            copies=self.copies,
+            tallies=counted,
+            chapters=chapters,
+            shift=self.shift,
+            refused=self.refused,
+        )
+
+
+def _seconds(number: float | None) -> Fraction | None:
+    """What was meant by a decimal number: 11/10 by 1.1, not the nearest binary one."""
+    return None if number is None else Fraction(number).limit_denominator(_FINEST_CUT)

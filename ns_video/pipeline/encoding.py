@@ -1,0 +1,34 @@
+"""What encoders answer: packets, or an error and what it means."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from ns_video.errors import NsVideoError, OutputError, UsageError
+from ns_video.frame import Frame
+from ns_video.media.encode import ENCODER_ERRORS, FrameEncoder
+from ns_video.media.libav import EXTERNAL_ERROR
+
+__all__ = ["REFUSED", "packets_of"]
+
+REFUSED = (errno.EINVAL, errno.EOPNOTSUPP, EXTERNAL_ERROR)  # what an encoder answers that can't be opened so
+
+
+def packets_of(encoder: FrameEncoder, frame: Frame | None, *, wished: bool = False) -> list[Any]:
+    """Packets that `frame` completes, None: all that are left. Raises OutputError.
+
+    `wished`: the user set up this encoder and it has not worked yet, so it may be a UsageError.
+    """
+    try:
+        return encoder.flush() if frame is None else encoder.encode(frame)
+    except ENCODER_ERRORS as error:
+        raise _encoder_failure(error, frame, wished=wished) from error
+
+
+def _encoder_failure(error: Exception, frame: Frame | None, *, wished: bool) -> NsVideoError:
+    """What an encoder's error means; `wished`: at its first frame, after the user set it up."""
+    if wished and getattr(error, "errno", None) in REFUSED:
+        return UsageError(f"the encoder refuses these options: {error}", remedy="change --encoder-option or --pix-fmt")
+    seconds = None if frame is None else frame.pts_seconds
+    return OutputError(f"the encoder failed: {error}", stage="encode", pts_seconds=seconds)

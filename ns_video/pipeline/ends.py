@@ -1,0 +1,79 @@
+"""Where a run begins and ends: what its INPUT and OUTPUT are, and what is refused before anything is decoded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ns_video.errors import OutputError, UsageError
+from ns_video.journal import Journal, work_folder
+from ns_video.media.encode import format_for, refuse_as_file
+from ns_video.media.libav import printable
+from ns_video.media.probe import still_format
+from ns_video.media.still import still_suffix
+from ns_video.pipeline.options import RestoreOptions
+from ns_video.places import check_places
+
+__all__ = ["between_stills", "check_beside", "check_ends", "goes_direct", "is_special"]
+
+
+def is_special(path: Path) -> bool:
+    """A device or named pipe: written as it is, nothing to rename."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def between_stills(source: str, target: str, options: RestoreOptions) -> bool:
+    """Whether INPUT and OUTPUT are pictures. Raises UsageError where only INPUT is one."""
+    kind = None if source == "-" or options.input_format else still_format(Path(source))
+    if kind is None:
+        return False
+    if target == "-" or still_suffix(target) is None:
+        raise UsageError(
+            f"{printable(source)} is a still ({kind}); {'a pipe' if target == '-' else printable(target)} isn't",
+            remedy="give OUTPUT a picture's suffix: .png, .jpg, .webp, .tif or .bmp",
+        )
+    return True
+
+
+def goes_direct(source: str, target: str, options: RestoreOptions, *, is_still: bool) -> bool:
+    """Whether the run is one walk: from or to a pipe or device, or into what segments (NUT files) can't hold."""
+    if source == "-" or target == "-" or is_special(Path(target)) or not Path(source).is_file():
+        return True
+    return not is_still and format_for(target, options.format) in ("webp", "apng", "yuv4mpegpipe")
+
+
+def check_ends(source: str, target: str, options: RestoreOptions, *, is_still: bool) -> None:
+    """What can be refused is refused before anything is decoded or loaded."""
+    path = Path(target)
+    if target == "-" or is_special(path):
+        return
+    if path.is_dir():
+        raise OutputError(f"{printable(path)} is a folder", stage="open", remedy="name a file, or use `ns-video batch`")
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"{printable(folder)}: no such folder", stage="open")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{printable(folder)}: no permission to write there", stage="open")
+    if source != "-" and path.exists():
+        origin = Path(source)
+        if origin.exists() and origin.samefile(path):
+            raise UsageError("INPUT and OUTPUT are the same file", remedy="choose another name for OUTPUT")
+    unfinished = options.resume and Journal(work_folder(path)).path.exists()  # it had leave to replace OUTPUT
+    if path.exists() and not options.overwrite and not unfinished:
+        raise UsageError(f"{printable(path)} exists", remedy="--overwrite replaces it")
+    if not is_still:
+        container_format = format_for(target, options.format)
+        if options.verify != "none":
+            refuse_as_file(container_format)
+
+
+def check_beside(source: str, target: str, options: RestoreOptions) -> None:
+    """Report, its JSON and record: in a folder that takes them, each a file of its own."""
+    report, record = options.report, options.record
+    made: list[Path] = []
+    if report is not None:
+        from ns_video.report import json_path
+
+        made = [report, json_path(report)]
+    ends = [name for name in (source, target) if name != "-"]
+    check_places(made, ends, record=record, overwrite=options.overwrite)

@@ -1,0 +1,131 @@
+"""Options of a run and what is refused among them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ns_video.errors import UsageError
+from ns_video.machine import check_device_name
+from ns_video.media.decode import MAX_PIXELS
+from ns_video.preset import DEINTERLACE, ENSEMBLES
+
+__all__ = ["RestoreOptions", "path_text"]
+_RANGES = (
+    ("strength", 0.0, 1.0),
+    ("sharpen", 0.0, 1.0),
+    ("crf", 0, 100),
+    ("tile", 16, 1 << 20),
+    ("overlap", 0, 1 << 20),
+    ("max_pixels", 1, 1 << 62),
+    ("threads", 0, 256),
+    ("start", 0, 1e12),
+    ("end", 0, 1e12),
+)
+"""Options that are numbers: name, least and most."""
+_CHOICES = {
+    "ensemble": ENSEMBLES,
+    "fit": ("contain", "stretch"),
+    "deinterlace": DEINTERLACE,
+    "verify": ("structure", "full", "none"),
+    "precision": ("auto", "fp32", "fp16", "bf16"),
+}
+_TEXTS = ("preset", "model", "blend", "codec", "pix_fmt", "format", "input_format")
+"""Options that are text."""
+_TABLES = ("encoder_options", "input_options")
+"""Options that are names with values, which libav takes as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOptions:
+    """Options of `restore`; names and meanings are those of the command line."""
+
+    preset: str = "auto"
+    model: str | None = None
+    strength: float | None = None
+    ensemble: int | None = None
+    """Flipped views that are averaged, 1, 2 or 4; None: as the preset says for stills, 1 for clips."""
+    scale: float | None = None
+    size: tuple[int, int] | None = None
+    fit: str = "contain"
+    sharpen: float | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    tile: int | None = None
+    overlap: int | None = None
+    blend: str = "auto"
+    codec: str | None = None
+    crf: float | None = None
+    pix_fmt: str | None = None
+    encoder_options: Mapping[str, str] = field(default_factory=dict)
+    format: str | None = None
+    input_format: str | None = None
+    input_options: Mapping[str, str] = field(default_factory=dict)
+    start: float | None = None
+    """Seconds on the source's own clock."""
+    end: float | None = None
+    deinterlace: str | None = None
+    resume: bool = False
+    overwrite: bool = False
+    report: Path | None = None
+    record: Path | None = None
+    strict: bool = False
+    allow_protocols: tuple[str, ...] = ()
+    max_pixels: int = MAX_PIXELS
+    verify: str = "structure"
+    """"structure" reads the output's packets back, "full" decodes it too, "none" trusts."""
+    skip_identical: bool = True
+    skip_undamaged: bool = True
+    assumed_step: float | None = None
+    """Quantiser step of clips that don't tell theirs, see EnhanceOptions."""
+    threads: int = 0
+    """Threads of each libav codec; 0 divides the machine."""
+
+    def __post_init__(self) -> None:
+        for name in _TEXTS:
+            value = getattr(self, name)
+            if name == "model" and isinstance(value, os.PathLike):
+                object.__setattr__(self, name, os.fspath(value))
+            elif not isinstance(value, str) and (value is not None or name in ("preset", "blend")):
+                raise UsageError(f"{name.replace('_', ' ')} {value!r} is no text")
+        for name in _TABLES:
+            object.__setattr__(self, name, _texts(name, getattr(self, name)))
+        if isinstance(self.allow_protocols, str) or not all(isinstance(p, str) for p in self.allow_protocols):
+            raise UsageError("allow protocols: names of protocols are wanted, as a tuple")
+        for device in str(self.device).split(","):
+            check_device_name(device.strip())
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and low <= value <= high):  # nan isn't
+                raise UsageError(f"{name.replace('_', ' ')} {value!r} is not between {low:g} and {high:g}")
+        for name, known in _CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                raise UsageError(f"there is no {name} {value!r}", remedy=f"use {', '.join(map(str, known))}")
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise UsageError(f"nothing lies between start {self.start:g} and end {self.end:g}")
+        if self.size is not None and not _is_size(self.size):
+            raise UsageError(f"size {self.size!r} is no width and height", remedy="give two whole numbers from 1")
+
+
+def path_text(path: Any) -> str:
+    """A path as text. Raises UsageError for what is none."""
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise UsageError(f"a path is wanted, not a {type(path).__name__}") from None
+
+
+def _texts(name: str, table: Any) -> dict[str, str]:
+    """Names with values, all as text: 5 becomes "5". Raises UsageError for what is none."""
+    items: dict[Any, Any] = dict(table) if isinstance(table, Mapping) else {None: table}
+    if not all(isinstance(k, str) and type(v) in (str, int, float) for k, v in items.items()):
+        raise UsageError(f"{name.replace('_', ' ')} {table!r} are no names with texts or numbers")
+    return {key: str(value) for key, value in items.items()}
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(n, int) and n >= 1 for n in value)

@@ -1,0 +1,228 @@
+"""One run: its options, its stage and its record, whichever way it walks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ns_video.errors import NsVideoError, UsageError
+from ns_video.flow import FlowTimes, Meters, Observer, settle
+from ns_video.frame import Frame
+from ns_video.journal import write_whole
+from ns_video.machine import peak_memory
+from ns_video.media.libav import is_url, printable
+from ns_video.pipeline.ends import between_stills, check_beside, check_ends, goes_direct
+from ns_video.pipeline.options import RestoreOptions
+from ns_video.preset import Preset, load_preset
+from ns_video.record import PASSED_THROUGH, Damage, ModelInfo, RunRecord, in_time
+from ns_video.stage import EnhancedFrame, PassThrough, Stage
+from ns_video.version import __version__
+
+__all__ = ["Progress", "Run"]
+
+logger = logging.getLogger("ns_video")
+
+_HIGHEST_CRF = 63  # of any encoder
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A run, now. `frames_total` 0: not known. `phase`: "restore", "mux" or "verify"."""
+
+    phase: str
+    frames: int
+    frames_total: int
+    seconds: float
+    limiting_stage: str = ""
+    pts_seconds: float | None = None
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of wall time so far."""
+        return self.frames / self.seconds if self.seconds > 0 else 0.0
+
+
+class Run:
+    """One run: what it was asked for, the stage that restores, and the record."""
+
+    def __init__(self, source: str, target: str, options: RestoreOptions, cancel: threading.Event) -> None:
+        self.source, self.target, self.options, self.cancel = source, target, options, cancel
+        self.began = time.perf_counter()
+        self.preset: Preset = load_preset(options.preset)
+        self.record = RunRecord(
+            version=__version__, input=printable(source), output=printable(target), preset=self.preset.name
+        )
+        self.times, self.meters = FlowTimes(), Meters()
+        if target != "-" and is_url(target):
+            raise UsageError(f"{printable(target)}: only files and pipes are written")
+        self.target_path = Path(target)
+        self.is_still = between_stills(source, target, options)
+        self._check_quality()
+        check_ends(source, target, options, is_still=self.is_still)
+        self.is_direct = goes_direct(source, target, options, is_still=self.is_still)
+        check_beside(source, target, options)
+        self.enhancer = self.load_enhancer()
+        self.observer: Observer | None = None
+        if options.report is not None:
+            from ns_video.score import Sampler
+
+            self.observer = Sampler()
+
+    def _check_quality(self) -> None:
+        if self.options.crf is not None and self.options.crf > _HIGHEST_CRF and not self.is_still:
+            raise UsageError(f"crf {self.options.crf:g} is not between 0 and {_HIGHEST_CRF}")
+
+    @property
+    def wished(self) -> bool:
+        """The user set up the encoder, so it may be the user's mistake that it can't be opened."""
+        return bool(self.options.encoder_options or self.options.pix_fmt)
+
+    def output_size(self, frame: Frame) -> tuple[int, int]:
+        """(width, height) of the output. Raises UsageError where that is more than --max-pixels."""
+        width, height = self.enhancer.frame_size(frame)
+        if width * height > self.options.max_pixels:
+            raise UsageError(
+                f"an output of {width}x{height} px is more than --max-pixels {self.options.max_pixels}",
+                remedy="a smaller --size or --scale, or a larger --max-pixels",
+            )
+        return width, height
+
+    def load_enhancer(self, of_preset: str | None = None) -> Stage:
+        """The stage, its network on its device. torch is imported here, and only where something is to be computed.
+
+        `of_preset`: the preset's model where it isn't the one for stills or clips.
+        Notes `conditioning` (side information it wants), `settings` (as text) and `device`, too.
+        """
+        options, preset = self.options, self.preset
+        name = options.model or of_preset or (preset.still_model if self.is_still else preset.clip_model)
+        sharpen = preset.sharpen if options.sharpen is None else options.sharpen
+        self.conditioning, self.settings, self.device = "none", "", "cpu"
+        if name == "identity" and not sharpen and options.scale is None and options.size is None:
+            self.record.model, self.record.device, self.record.precision = ModelInfo(name=name), "cpu", "fp32"
+            return PassThrough()
+        from ns_video.enhance import EnhanceOptions, Enhancer
+        from ns_video.weights import load_descriptor
+
+        descriptor = load_descriptor(name)
+        settings = EnhanceOptions(
+            device=options.device,
+            precision=options.precision,
+            tile=options.tile,
+            overlap=options.overlap,
+            blend=options.blend,
+            strength=preset.strength if options.strength is None else options.strength,
+            ensemble=self._views(descriptor.architecture),
+            scale=options.scale,
+            size=options.size,
+            fit=options.fit,
+            sharpen=sharpen,
+            skip_duplicates=options.skip_identical,
+            skip_undamaged=options.skip_undamaged,
+            assumed_step=options.assumed_step,
+            recheck_tables=self.is_still,
+        )
+        enhancer = Enhancer(descriptor, settings)
+        self.conditioning, self.device = descriptor.conditioning, str(enhancer.device)
+        self.settings = repr(replace(settings, device="", precision=""))  # what these became is noted beside it
+        self.record.model = ModelInfo(name=descriptor.name, sha256=descriptor.sha256)
+        self.record.device, self.record.precision = enhancer.stats.device, enhancer.precision
+        return enhancer
+
+    def _views(self, architecture: str) -> int:
+        """Flipped views that are averaged: other people's networks do as they were made to unless asked."""
+        if self.options.ensemble is not None:
+            return self.options.ensemble
+        return self.preset.ensemble if self.is_still and architecture == "ns_restore" else 1
+
+    def note(self, out: EnhancedFrame) -> None:
+        """Record a frame that could not be restored."""
+        if out.passed_through:
+            self.record.frames_passed_through += 1
+            reason = out.reason or "it could not be restored"
+            if len(self.record.damage) < 1000:
+                self.record.damage.append(Damage(out.frame.pts_seconds, f"a frame {PASSED_THROUGH}: {reason}"))
+
+    def progress(self, frames: int, total: int, frame: Frame | None) -> Progress:
+        """Where the run is, with `frames` of `total` done; `frame`: the last one."""
+        return Progress(
+            "restore",
+            frames,
+            total,
+            time.perf_counter() - self.began,
+            self.times.limiting(),
+            None if frame is None else frame.pts_seconds,
+        )
+
+    def note_failure(self, failure: NsVideoError) -> None:
+        """Complete the record of a run that failed; should it fail, too, that is only logged."""
+        self.record.exit_code = failure.exit_code
+        try:
+            self.finish()
+        except Exception as error:
+            logger.error("%s", printable(str(error)))  # with -q, too
+
+    def finish(self) -> RunRecord:
+        """Complete the record, write it where it was asked for, and the report."""
+        record = self.record
+        settle(self.times, self.meters)
+        record.stages = {"decode": self.times.decode, "enhance": self.times.enhance, "encode": self.times.encode}
+        record.limiting_stage = self.times.limiting()
+        record.seconds = time.perf_counter() - self.began
+        record.fps = record.frames_out / record.seconds if record.seconds > 0 else 0.0
+        self._take_stats()
+        record.peak_memory_bytes = peak_memory()
+        record.damage.sort(key=in_time)
+        if record.exit_code == 0 and (record.damage or record.frames_passed_through):
+            record.exit_code = 3
+        self._write_record()
+        if record.exit_code in (0, 3) and self.options.report is not None and self.observer is not None:
+            self._write_report(self.options.report, self.observer)
+        return record
+
+    def _take_stats(self) -> None:
+        """What the stage tells of its frames."""
+        record, stats = self.record, self.enhancer.stats
+        record.frames_identical = stats.duplicates
+        record.frames_undamaged = stats.undamaged
+        record.frames_guessed = stats.guessed
+        record.frames_raised = stats.raised
+        if stats.without_side_information:
+            record.warnings.append(
+                f"{stats.without_side_information} frames were left as they are: this codec doesn't tell its quantisers"
+            )
+        if (guesses := stats.guesses()) is not None:
+            record.warnings.append(guesses)
+        if stats.missing_overlap:
+            record.warnings.append(
+                f"tiles overlap {stats.missing_overlap} px less than this model sees: their seams may show; "
+                "without --overlap they don't"
+            )
+        record.fallbacks = stats.fallbacks()
+        record.precision = stats.precision
+        record.tile = stats.tile or 0
+
+    def _write_report(self, report: Path, observer: Observer) -> None:
+        """Write the report; should it fail, that is a warning in the record."""
+        try:
+            from ns_video.report import write_run_report
+
+            write_run_report(
+                self.record,
+                observer,  # pyright: ignore[reportArgumentType]
+                report,
+                source=None if self.options.start is not None else Path(self.source),  # what begins in a cut is its own
+                output=self.target_path,
+                device=self.device,
+            )
+        except Exception as error:  # whatever scoring runs into: the output is there, whole and checked
+            said = error if isinstance(error, NsVideoError) else f"{type(error).__name__}: {error}"
+            self.record.warnings.append(f"the report failed, the output is whole: {printable(str(said))}")
+            logger.error(self.record.warnings[-1], exc_info=logger.isEnabledFor(logging.DEBUG))  # with -q, too
+            self._write_record()
+
+    def _write_record(self) -> None:
+        if self.options.record is not None:
+            write_whole(self.options.record, (self.record.dumps() + "\n").encode(), stage="record")

@@ -1,0 +1,224 @@
+"""The way from file to file: segments and a journal, so that a run can go on after a kill; then one mux."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from ns_video.errors import InputError, Interrupted
+from ns_video.flow import Aside, decoded_ahead, enhanced_ahead
+from ns_video.frame import Frame
+from ns_video.journal import Journal, source_fingerprint
+from ns_video.media.encode import VideoPlan, format_for
+from ns_video.media.libav import translate_output
+from ns_video.media.mux import require_codec
+from ns_video.pipeline.assemble import expected_times, leave_partial, mux
+from ns_video.pipeline.check import put_in_place
+from ns_video.pipeline.clip import Clip, Restored, decode_options, open_source
+from ns_video.pipeline.place import claim, temporary_of
+from ns_video.pipeline.run import Progress, Run
+from ns_video.pipeline.segment import Segment
+from ns_video.record import PASSED_THROUGH, Damage
+from ns_video.stage import EnhancedFrame
+from ns_video.version import __version__
+
+__all__ = ["restore_segmented"]
+
+_SEGMENT_PIXELS = 2e8  # about ten seconds of 480p, three of 1080p: what a kill can cost
+_SEGMENT_FRAMES = (32, 240)
+_SHOWN_EVERY = 100  # frames of finished segments that are only decoded
+_SAME_FRAMES = frozenset({"allow_protocols", "threads", "strict", "max_pixels", "cancel"})
+"""DecodeOptions that change no frame: a run may be resumed with others."""
+
+
+def restore_segmented(run: Run) -> Generator[Progress]:
+    """File to file: closed segments and a journal, then one mux."""
+    container_format = format_for(run.target, run.options.format)
+    journal = claim(run)
+    finished = False
+    try:
+        with open_source(run) as reader:
+            clip = Clip(run, reader, container_format)
+            frames = clip.told(reader.frames())
+            with closing(decoded_ahead(frames, run.times, run.meters, clip.stall_seconds)) as decoded:
+                first = _first(run, decoded)
+                segments = _Segments(clip, journal, first)
+                before = yield from segments.walk(first, decoded)
+                video = Restored.of(segments.plan, first, clip.info).until(before)
+                interrupted = run.cancel.is_set()
+            clip.take_damage()
+            yield Progress("mux", run.record.frames_out, run.record.frames_out, time.perf_counter() - run.began)
+            if interrupted:
+                leave_partial(clip, journal, video.plan)
+            yield from _finish(clip, journal, video)
+        finished = True
+        if (partial := journal.own_partial()) is not None:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise translate_output(error, run.target, "encode") from error
+    finally:
+        if finished or not (journal.exists() or journal.own_partial()):  # or nothing was done that could be resumed
+            journal.remove()
+        else:
+            journal.release()
+
+
+def _first(run: Run, decoded: Generator[Frame]) -> Frame:
+    first = next((f for f in decoded if f.pts is not None), None)
+    if first is None and run.cancel.is_set():
+        raise Interrupted("interrupted before anything was finished")
+    if first is None:
+        raise InputError("no frame lies between --start and --end", stage="decode")
+    return first
+
+
+def _finish(clip: Clip, journal: Journal, video: Restored) -> Generator[Progress]:
+    """All segments into one file, which is checked."""
+    temporary = temporary_of(clip.run, journal)
+    try:
+        counted = mux(temporary, clip, journal, video.plan)
+        times = expected_times(clip, journal, video.plan)
+        yield from put_in_place(clip.run, temporary, video, len(times), lambda: clip.promise(video, times, counted))
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class _Segments:
+    """The segments of a clip: which are done, and the walk that writes the others."""
+
+    def __init__(self, clip: Clip, journal: Journal, first: Frame) -> None:
+        """Begin the journal, or go on with it. `first`: of the clip's frames."""
+        self._clip, self._run, self._journal = clip, clip.run, journal
+        options, plan = clip.run.options, clip.plan(first)
+        if options.resume and not options.threads and isinstance(count := journal.noted("threads"), int):
+            plan = replace(plan, threads=count)  # what an encoder writes depends on it; the machine may have changed
+        require_codec(plan)
+        low, high = _SEGMENT_FRAMES
+        self.plan = plan
+        self._length = int(min(high, max(low, _SEGMENT_PIXELS // max(1, plan.width * plan.height))))
+        journal.begin(_fingerprint(self._run, plan, self._length), resume=options.resume)
+        self._run.record.segments_resumed = len(journal.entries)
+        _take_passed(self._run, journal)
+        self._total = clip.total()
+
+    def walk(self, first: Frame, decoded: Generator[Frame]) -> Generator[Progress, None, Frame | None]:
+        """Walk through the clip once, return its last frame; frames of segments that are done are only decoded."""
+        run, entries, length = self._run, self._journal.entries, self._length
+        position = 0  # index of the frame in `ahead`
+        ahead: Frame | None = first
+        before: Frame | None = None
+        while ahead is not None and not run.cancel.is_set():
+            if position // length in entries:
+                before, ahead, position = ahead, next(decoded, None), position + 1
+                if position % _SHOWN_EVERY == 0:
+                    yield run.progress(position, self._total, before)
+                continue
+            stop = next((n * length for n in sorted(entries) if n * length > position), None)
+            stretch = _Stretch(ahead, position, stop, decoded)
+            stage = enhanced_ahead(
+                stretch.frames(),
+                run.enhancer,
+                run.times,
+                run.meters,
+                before=before,
+                start_index=position,
+                restart_every=length,
+                observer=run.observer,
+                stall_seconds=self._clip.stall_seconds,
+            )
+            with closing(stage) as enhanced:
+                yield from self._write(enhanced, position, stop)
+            position, ahead, before = stretch.position, stretch.ahead, stretch.before
+        run.record.frames_out = sum(e.frames for e in entries.values())
+        return before
+
+    def _write(
+        self, enhanced: Generator[EnhancedFrame | Aside], position: int, stop: int | None
+    ) -> Generator[Progress]:
+        """Write frames from that at `position`, up to that at `stop`."""
+        run, journal, length = self._run, self._journal, self._length
+        segment: Segment | None = None
+        done = sum(e.frames for e in journal.entries.values())
+        try:
+            for out in enhanced:
+                if isinstance(out, Aside):
+                    continue
+                if stop is not None and position >= stop:
+                    break  # the frame behind the last one was only looked at
+                began = time.perf_counter()
+                if segment is None:
+                    wished = run.wished and not journal.entries
+                    segment = Segment(journal, self.plan, position // length, wished=wished)
+                run.note(out)
+                segment.write(self._clip.shifted(out.frame), passed_through=out.passed_through)
+                position += 1
+                done += 1
+                if position % length == 0:
+                    segment.close()
+                    segment = None
+                    gc.collect()  # PyAV's containers and streams hold each other: an encoder would stay for long
+                run.times.encode.busy_seconds += time.perf_counter() - began
+                yield run.progress(done, self._total, out.frame)
+                if run.cancel.is_set():
+                    break
+            began = time.perf_counter()
+            if segment is not None and not run.cancel.is_set():
+                segment.close()
+                segment = None
+            elif segment is not None:
+                segment.close(complete=False)
+                segment = None
+            run.times.encode.busy_seconds += time.perf_counter() - began
+        finally:
+            if segment is not None:
+                segment.abandon()
+
+
+class _Stretch:
+    """A run of frames whose segments are missing, with one more frame behind it to look at."""
+
+    def __init__(self, first: Frame, position: int, stop: int | None, decoded: Generator[Frame]) -> None:
+        self.ahead: Frame | None = first
+        self.before: Frame | None = None
+        self.position = position
+        self._stop = stop
+        self._decoded = decoded
+
+    def frames(self) -> Generator[Frame]:
+        """Frames up to and with the one at `stop`; afterwards that one is `ahead`."""
+        while self.ahead is not None:
+            yield self.ahead
+            if self._stop is not None and self.position >= self._stop:
+                return
+            self.before, self.ahead = self.ahead, next(self._decoded, None)
+            self.position += 1
+
+
+def _fingerprint(run: Run, plan: VideoPlan, segment_frames: int) -> dict[str, Any]:
+    """All that decides the bytes of a segment: --resume goes on only where it is the same."""
+    decoding = decode_options(run)
+    return {
+        "version": __version__,
+        "input": source_fingerprint(Path(run.source)),
+        "model": run.record.model.sha256 or run.record.model.name,
+        "device": run.device.partition(":")[0],
+        "precision": run.enhancer.precision,
+        "enhance options": run.settings,
+        "encoding": repr(replace(plan, threads=0)),
+        "threads": plan.threads,
+        "decoding": {f.name: getattr(decoding, f.name) for f in fields(decoding) if f.name not in _SAME_FRAMES},
+        "segment length": segment_frames,
+    }
+
+
+def _take_passed(run: Run, journal: Journal) -> None:
+    """What the run that is resumed could not restore is told by this one."""
+    passed = sum(e.counts.get("passed_through", 0) for e in journal.entries.values())
+    if passed:
+        run.record.frames_passed_through += passed
+        run.record.damage.append(Damage(None, f"{passed} frames {PASSED_THROUGH} before the run was resumed"))

@@ -1,0 +1,40 @@
+"""The way of a still: one picture in, one out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+from ns_video.errors import InputError, Interrupted
+from ns_video.media.still import read_still, write_still
+from ns_video.pipeline.run import Progress, Run
+
+__all__ = ["restore_still"]
+
+
+def restore_still(run: Run) -> Generator[Progress]:
+    """One picture in, one out."""
+    run.record.kind = "still"
+    began = time.perf_counter()
+    frame, info = read_still(Path(run.source), max_pixels=run.options.max_pixels)
+    run.times.decode.busy_seconds = time.perf_counter() - began
+    if info.damage and run.options.strict:
+        raise InputError(info.damage[0].what, stage="decode", remedy="leave out --strict to go on past damage")
+    run.record.damage += info.damage
+    run.record.warnings += info.notes
+    run.output_size(frame)
+    began = time.perf_counter()
+    out = next(iter(run.enhancer.run([frame])))
+    if run.observer is not None:
+        run.observer.observe(frame, out.frame)
+    run.times.enhance.busy_seconds = time.perf_counter() - began
+    run.note(out)
+    if run.cancel.is_set():
+        raise Interrupted("interrupted before the picture was written")
+    began = time.perf_counter()
+    run.record.warnings += write_still(run.target_path, out.frame, info, quality=run.options.crf)
+    run.times.encode.busy_seconds = time.perf_counter() - began
+    run.record.frames_in = run.record.frames_out = 1
+    run.record.verified = "structure"
+    yield Progress("restore", 1, 1, time.perf_counter() - run.began)
