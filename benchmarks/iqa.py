@@ -56,7 +56,7 @@ _CLIP_FRAMES = (8, 20, 32)
 
 
 def tensor(rgb: Rgb) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float() / 255.0
+    return torch.tensor(rgb).permute(2, 0, 1)[None].float() / 255.0
 
 
 def luma(rgb: Rgb) -> torch.Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
-import time
+import multiprocessing
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,22 @@ import torch.nn.functional as F
 from numpy.random import Generator
 from torch import Tensor
 
+from ns_video.enhance import EnhanceOptions, Enhancer
 from ns_video.errors import UsageError
-from ns_video.media.iqa_material import DAMAGES, shrunk
+from ns_video.media.degrade import degrade_still, parse_spec
+from ns_video.media.iqa_material import DAMAGES, gaussian_blur, over_denoised, over_sharpened, shrunk
 from ns_video.media.pictures import Rgb, list_pictures, read_rgb
 from ns_video.media.training_clips import Encoding, clip_to_rgb, encode_decode
+from ns_video.networks.ns_restore import NsRestore
 from ns_video.quality.correlation import rank_correlation
 from ns_video.quality.ns_iqa import CROP, GRID, NsIqaJudges, StatisticsHead, score_of_ssim
 from ns_video.quality.picture_statistics import picture_statistics
 from ns_video.quality.ssim import ssim_maps
+from ns_video.training.evaluate import Restorer, still_restorer
 from ns_video.training.losses import luma
-from ns_video.training.video_clips import ClipMaker, find_sources
-from ns_video.weights import Metadata, save_model
+from ns_video.training.video import restore_luma, told_steps
+from ns_video.training.video_clips import ClipMaker, ClipPair, find_sources
+from ns_video.weights import Metadata, load_descriptor, save_model
 
 log = logging.getLogger("ns_video")
 
@@ -37,7 +44,14 @@ _SHAKE = 0.1
 _LADDER = (0.08, 0.35, 0.65, 1.0)
 _CLIP_SIZES = ((256, 256), (256, 320), (288, 384))
 _CLIP_FRAMES = 12
+_CLIP_STEPS = 7
+_RESTORED_STEPS = 2
+"""Of the codings of a clip, how many are restored too."""
 _SLOW = ("inter_frame", "mpeg2")
+_QUALITIES = (8, 88)
+"""Of the JPEGs that are filtered and restored."""
+_FILTERS = (0.15, 0.45, 0.85)
+_RESTORERS = ("photo", "fast-photo", "anime")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +64,9 @@ class IqaConfig:
     """Folders of undamaged clips; with them, clips (and stills moved by a camera) through x264, x265 and MPEG-2."""
     clip_share: float = 0.4
     """Share of contents that are frames of coded clips, where `clips` are given."""
-    material_minutes: float = 7.0
+    treated_share: float = 0.3
+    """Share of contents that are coded once and then filtered, restored or sharpened."""
+    contents: int = 1000
     head_steps: int = 2500
     head_rate: float = 2e-3
     region: int = 384
@@ -62,20 +78,31 @@ class IqaConfig:
     seed: int = 7
 
 
-@dataclass(slots=True)
-class Material:
-    """Damaged crops with their truth. `content` numbers the undamaged region that variants share."""
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way a content may look. All variants of a content have one size; the first is undamaged."""
 
-    crops: list[Rgb] = field(default_factory=list)
-    cells: list[Tensor] = field(default_factory=list)
-    """(32, 32) SSIM of each 8-px cell of a crop."""
-    statistics: list[Tensor] = field(default_factory=list)
-    crop_content: list[int] = field(default_factory=list)
-    views: list[Rgb] = field(default_factory=list)
-    view_ssim: list[float] = field(default_factory=list)
-    view_content: list[int] = field(default_factory=list)
-    view_statistics: list[Tensor] = field(default_factory=list)
-    held_out: set[int] = field(default_factory=set)
+    picture: Rgb
+    filtered_from: Rgb | None = None
+    """The damaged picture that a filter made this of which knows nothing of the damage."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Statistics (N, K), target SSIM (N,) and the number of the content (N,) of N crops, or of N whole pictures."""
+
+    statistics: Tensor
+    ssim: Tensor
+    content: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What both judges learn from."""
+
+    crops: View
+    wholes: View
+    held_out: frozenset[int]
     """Contents kept for validation: never trained on."""
 
 
@@ -83,52 +110,49 @@ def _as_tensor(pictures: list[Rgb]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255.0
 
 
-def _variants(region: Rgb, rng: Generator) -> Iterator[Rgb]:
+def damaged_variants(region: Rgb, rng: Generator) -> Iterator[Variant]:
     """The region itself, four severities of one damage, and three damages of any severity."""
-    yield region
+    yield Variant(region)
     names = [name for name in DAMAGES if max(region.shape[:2]) <= 512 or not any(slow in name for slow in _SLOW)]
     ladder = DAMAGES[str(rng.choice(names))]
     for severity in _LADDER:
-        yield ladder(region, min(1.0, severity * float(rng.uniform(0.85, 1.15))), rng)
+        yield Variant(ladder(region, min(1.0, severity * float(rng.uniform(0.85, 1.15))), rng))
     for _ in range(3):
-        yield DAMAGES[str(rng.choice(names))](region, float(rng.random()) ** 1.3, rng)
+        yield Variant(DAMAGES[str(rng.choice(names))](region, float(rng.random()) ** 1.3, rng))
 
 
-def _region(picture: Rgb, side: int, rng: Generator) -> Rgb:
-    height, width = (min(side, size) // 16 * 16 for size in picture.shape[:2])
-    top = int(rng.integers(0, (picture.shape[0] - height) // GRID + 1)) * GRID
-    left = int(rng.integers(0, (picture.shape[1] - width) // GRID + 1)) * GRID
-    return np.ascontiguousarray(picture[top : top + height, left : left + width])
+def treated_variants(region: Rgb, rng: Generator) -> Iterator[Variant]:
+    """The region, a coded one, and what people make of that: filtered four times, half restored, and restored by one of
+    the shipped networks (JPEG) or sharpened (other codings)."""
+    yield Variant(region)
+    restored: Rgb | None = None
+    if rng.random() < 0.5:
+        subsampling = "420" if rng.random() < 0.7 else "444"
+        saved = degrade_still(region, parse_spec(f"jpeg:q={rng.integers(*_QUALITIES)},subsampling={subsampling}"))
+        coded = saved.rgb
+        restored = _restorer(str(rng.choice(_RESTORERS)))(coded, saved.jpeg)
+    else:
+        kinds = ["noise_then_jpeg", "enlarged", *(_SLOW if max(region.shape[:2]) <= 512 else ())]
+        coded = DAMAGES[str(rng.choice(kinds))](region, float(rng.uniform(0.15, 0.85)), rng)
+    yield Variant(coded)
+    for severity in _FILTERS:
+        yield Variant(over_denoised(coded, min(1.0, severity * float(rng.uniform(0.7, 1.3))), rng), coded)
+    yield Variant(gaussian_blur(coded, 0.4 * float(rng.random()), rng), coded)
+    share = float(rng.uniform(0.2, 0.8))
+    yield Variant((share * region + (1 - share) * coded).round().astype(np.uint8))
+    yield Variant(over_sharpened(coded, float(rng.uniform(0.02, 0.4)), rng) if restored is None else restored)
 
 
-def make_material(config: IqaConfig) -> Material:
-    """Damage pictures for `config.material_minutes`, each content in eight variants."""
-    rng = np.random.default_rng(config.seed)
-    paths = [path for folder in config.folders for path in list_pictures(Path(folder))]
-    order = rng.permutation(len(paths))
-    held_out_pictures = set(order[: int(len(paths) * config.validation_share)].tolist())
-    material, began, content, turn = Material(), time.monotonic(), 0, 0
-    maker = clip_maker(config)
-    while time.monotonic() - began < config.material_minutes * 60:
-        if maker is not None and rng.random() < config.clip_share:
-            _add_variants(material, clip_variants(maker, content, rng), content, rng)
-            if rng.random() < config.validation_share:
-                material.held_out.add(content)
-            content += 1
-            continue
-        number = int(order[turn % len(paths)])
-        turn += 1
-        picture = read_rgb(paths[number])
-        if min(picture.shape[:2]) < CROP:
-            continue
-        side = config.large_region if rng.random() < config.large_share else config.region
-        _add_variants(material, list(_variants(_region(picture, side, rng), rng)), content, rng)
-        if number in held_out_pictures:
-            material.held_out.add(content)
-        content += 1
-        if content % 100 == 0:
-            log.info("material: %d contents, %d crops", content, len(material.crops))
-    return material
+@functools.cache
+def _restorer(name: str) -> Restorer:
+    return still_restorer(Enhancer(load_descriptor(name), EnhanceOptions()))
+
+
+@functools.cache
+def _clip_network() -> NsRestore:
+    network = load_descriptor("video").network
+    assert isinstance(network, NsRestore)
+    return network
 
 
 def clip_maker(config: IqaConfig) -> ClipMaker | None:
@@ -139,14 +163,16 @@ def clip_maker(config: IqaConfig) -> ClipMaker | None:
     return ClipMaker(sources, config.seed)
 
 
-def clip_variants(maker: ClipMaker, index: int, rng: Generator) -> list[Rgb]:
-    """One frame of a clean clip, and the same of seven codings by one codec, from fine to coarse."""
+def clip_variants(maker: ClipMaker, index: int, rng: Generator) -> list[Variant]:
+    """One frame of a clean clip, the same of seven codings by one codec, from fine to coarse, and two of them restored
+    where the codec tells its quantisers."""
     height, width = _CLIP_SIZES[int(rng.integers(len(_CLIP_SIZES)))]
     clip = maker.truth(index, (_CLIP_FRAMES, height, width))
     t = int(rng.integers(_CLIP_FRAMES // 2, len(clip)))
     codec = str(rng.choice(("libx264", "libx264", "libx265", "mpeg2video")))
-    made = [clip_to_rgb(clip, t)]
-    for severity in np.linspace(0.0, 1.0, 7):
+    to_restore = set(rng.choice(_CLIP_STEPS, _RESTORED_STEPS, replace=False)) if codec != "libx265" else set[int]()
+    made, restored = [Variant(clip_to_rgb(clip, t))], list[Variant]()
+    for number, severity in enumerate(np.linspace(0.0, 1.0, _CLIP_STEPS)):
         place = float(np.clip(severity + rng.normal(0, 0.05), 0, 1))
         if codec == "mpeg2video":
             quantiser = str(round(2 + 29 * place**1.5))
@@ -155,35 +181,132 @@ def clip_variants(maker: ClipMaker, index: int, rng: Generator) -> list[Rgb]:
             options = {"crf": f"{17 + 34 * place:.1f}", "preset": "veryfast"}
             if codec == "libx265":
                 options["x265-params"] = "log-level=none"
-        made.append(clip_to_rgb(encode_decode(clip, Encoding(codec, options)).pictures, t))
-    return made
+        coded = encode_decode(clip, Encoding(codec, options))
+        made.append(Variant(clip_to_rgb(coded.pictures, t)))
+        if number in to_restore:
+            picture = coded.pictures[t : t + 1].copy()
+            picture[0, :height] = restore_luma(_clip_network(), ClipPair(clip, coded), told_steps(coded), t)
+            restored.append(Variant(clip_to_rgb(picture, 0)))
+    return made + restored
+
+
+class _Contents:
+    """Draws contents by number: each depends on its number and the seed alone."""
+
+    def __init__(self, config: IqaConfig) -> None:
+        self._config = config
+        self._maker = clip_maker(config)
+        self._paths = [path for folder in config.folders for path in list_pictures(Path(folder))]
+        self._order = np.random.default_rng(config.seed).permutation(len(self._paths))
+
+    def variants(self, index: int) -> tuple[list[Variant], bool, Generator]:
+        """Variants of a content, whether it is held out (as is every other content of its picture), and its random
+        numbers. No variants: the picture is too small for a crop."""
+        config, rng = self._config, np.random.default_rng((self._config.seed, index))
+        clip_share = config.clip_share if self._maker is not None else 0.0
+        if self._maker is not None and rng.random() < clip_share:
+            return clip_variants(self._maker, index, rng), bool(rng.random() < config.validation_share), rng
+        turn = index % len(self._paths)
+        held_out = turn < int(len(self._paths) * config.validation_share)
+        picture = read_rgb(self._paths[int(self._order[turn])])
+        if min(picture.shape[:2]) < CROP:
+            return [], held_out, rng
+        side = config.large_region if rng.random() < config.large_share else config.region
+        make = treated_variants if rng.random() * (1 - clip_share) < config.treated_share else damaged_variants
+        return list(make(_region(picture, side, rng), rng)), held_out, rng
+
+
+def _region(picture: Rgb, side: int, rng: Generator) -> Rgb:
+    height, width = (min(side, size) // 16 * 16 for size in picture.shape[:2])
+    top = int(rng.integers(0, (picture.shape[0] - height) // GRID + 1)) * GRID
+    left = int(rng.integers(0, (picture.shape[1] - width) // GRID + 1)) * GRID
+    return np.ascontiguousarray(picture[top : top + height, left : left + width])
+
+
+def make_material(config: IqaConfig, workers: int = 1) -> Material:
+    """Damage `config.contents` regions in eight to ten variants each; the same material for any number of workers."""
+    shares = [range(config.contents)[begin::workers] for begin in range(workers)]
+    if workers == 1:
+        return _material_of(config, shares[0])
+    context = multiprocessing.get_context("spawn")  # libav and torch have threads: a fork may hang
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        parts = list(pool.map(functools.partial(_material_of, config), shares))
+    held_out = frozenset[int]().union(*(part.held_out for part in parts))
+    return Material(_joined([part.crops for part in parts]), _joined([part.wholes for part in parts]), held_out)
+
+
+def _joined(views: list[View]) -> View:
+    """In the order of their contents."""
+    content = torch.cat([view.content for view in views])
+    order = content.sort(stable=True).indices
+    statistics, ssim = (torch.cat([getattr(view, name) for view in views])[order] for name in ("statistics", "ssim"))
+    return View(statistics, ssim, content[order])
+
+
+def _material_of(config: IqaConfig, indices: Sequence[int]) -> Material:
+    contents, crops, wholes, held_out = _Contents(config), list[View](), list[View](), set[int]()
+    for count, index in enumerate(indices):
+        variants, is_held_out, rng = contents.variants(index)
+        if not variants:
+            continue
+        crop, whole = _views(variants, index, rng)
+        crops.append(crop)
+        wholes.append(whole)
+        if is_held_out:
+            held_out.add(index)
+        if (count + 1) % 100 == 0:
+            log.info("material: %d of %d contents", count + 1, len(indices))
+    return Material(_joined(crops), _joined(wholes), frozenset(held_out))
 
 
 @torch.inference_mode()
-def _add_variants(material: Material, variants: list[Rgb], content: int, rng: Generator) -> None:
-    """Variants of one content, the undamaged one first."""
-    truth = luma(_as_tensor(variants[:1]))
-    height, width = variants[0].shape[:2]
-    corners = {
-        (
-            int(rng.integers(0, (height - CROP) // GRID + 1)) * GRID,
-            int(rng.integers(0, (width - CROP) // GRID + 1)) * GRID,
-        )
-        for _ in range(2 if max(height, width) > 300 else 1)
-    }
-    for picture in variants:
-        rgb = _as_tensor([picture])
-        full = F.pad(ssim_maps(luma(rgb), truth)[0], (5, 5, 5, 5), mode="replicate")
-        material.views.append(shrunk(picture, CROP))
-        material.view_ssim.append(float(full.mean()))
-        material.view_content.append(content)
-        material.view_statistics.append(picture_statistics(_as_tensor([material.views[-1]]))[0].clone())
+def _views(variants: list[Variant], index: int, rng: Generator) -> tuple[View, View]:
+    """Crops of, and the whole of, every variant."""
+    truth = luma(_as_tensor([variants[0].picture]))
+    height, width = truth.shape[-2:]
+    corners = sorted(
+        {
+            (
+                int(rng.integers(0, (height - CROP) // GRID + 1)) * GRID,
+                int(rng.integers(0, (width - CROP) // GRID + 1)) * GRID,
+            )
+            for _ in range(2 if max(height, width) > 300 else 1)
+        }
+    )
+    crops, wholes = list[tuple[Tensor, Tensor, int]](), list[tuple[Tensor, Tensor, int]]()
+    for variant in variants:
+        rgb, maps = _as_tensor([variant.picture]), _likeness_maps(variant, truth)
+        whole = _as_tensor([shrunk(variant.picture, CROP)])
+        wholes.append((picture_statistics(whole)[0], _target(maps, (...,)), index))
         for top, left in corners:
-            part = slice(top, top + CROP), slice(left, left + CROP)
-            material.crops.append(np.ascontiguousarray(picture[part]))
-            material.cells.append(F.avg_pool2d(full[..., part[0], part[1]], GRID)[0, 0].clone())
-            material.statistics.append(picture_statistics(rgb[..., part[0], part[1]])[0].clone())
-            material.crop_content.append(content)
+            part = (..., slice(top, top + CROP), slice(left, left + CROP))
+            crops.append((picture_statistics(rgb[part])[0], _target(maps, part), index))
+    return _stacked(crops), _stacked(wholes)
+
+
+def _stacked(rows: list[tuple[Tensor, Tensor, int]]) -> View:
+    statistics, ssim, content = zip(*rows, strict=True)
+    return View(torch.stack(statistics).clone(), torch.stack(ssim).clone(), torch.tensor(content))
+
+
+def _likeness_maps(variant: Variant, truth: Tensor) -> list[Tensor]:
+    """(1, 1, H, W) SSIM of luma to `truth`; and, of what a filter made that knows nothing of the damage, what its
+    changes leave of the SSIM that it began with. It may come nearer to the truth by chance, but takes detail with the
+    damage: no change of its counts as a gain."""
+    picture = luma(_as_tensor([variant.picture]))
+    maps = [_ssim_map(picture, truth)]
+    if variant.filtered_from is not None:
+        before = luma(_as_tensor([variant.filtered_from]))
+        maps.append(_ssim_map(before, truth) - (1 - _ssim_map(picture, before)))
+    return maps
+
+
+def _ssim_map(first: Tensor, second: Tensor) -> Tensor:
+    return F.pad(ssim_maps(first, second)[0], (5, 5, 5, 5), mode="replicate")
+
+
+def _target(maps: list[Tensor], part: tuple[Any, ...]) -> Tensor:
+    return torch.stack([likeness[part].mean() for likeness in maps]).amin()
 
 
 def _order_loss(judged: Tensor, target: Tensor, content: Tensor) -> Tensor:
@@ -199,8 +322,9 @@ def _rate(share: float) -> float:
     return min(1.0, share / 0.03 + 0.05) * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(1.0, share)))))
 
 
-def train_head(statistics: Tensor, ssim: Tensor, content: Tensor, config: IqaConfig) -> StatisticsHead:
-    """A small network on statistics (M, K) of views and their SSIM (M,); `content` (M,) says what belongs together."""
+def train_head(view: View, config: IqaConfig) -> StatisticsHead:
+    """A small network that tells SSIM from statistics."""
+    statistics, ssim, content = view.statistics, view.ssim, view.content
     torch.manual_seed(config.seed)
     target = score_of_ssim(ssim) / 100.0
     head = StatisticsHead(statistics.shape[1])
@@ -237,23 +361,25 @@ class Outcome:
     """Mean over held-out contents of the same, eight variants each."""
 
 
+def _without(view: View, contents: Tensor) -> View:
+    kept = ~torch.isin(view.content, contents)
+    return View(view.statistics[kept], view.ssim[kept], view.content[kept])
+
+
 def train_judges(material: Material, config: IqaConfig) -> Outcome:
     """Both heads."""
     judges = NsIqaJudges()
     held_out = torch.tensor(sorted(material.held_out))
-    content, views = torch.tensor(material.crop_content), torch.tensor(material.view_content)
-    kept, kept_views = ~torch.isin(content, held_out), ~torch.isin(views, held_out)
-    statistics, ssim = torch.stack(material.statistics), torch.stack(material.cells).mean((1, 2))
-    judges.crop = train_head(statistics[kept], ssim[kept], content[kept], config)
-    view_statistics, view_ssim = torch.stack(material.view_statistics), torch.tensor(material.view_ssim)
-    judges.whole = train_head(view_statistics[kept_views], view_ssim[kept_views], views[kept_views], config)
+    judges.crop = train_head(_without(material.crops, held_out), config)
+    judges.whole = train_head(_without(material.wholes, held_out), config)
+    kept = torch.isin(material.crops.content, held_out)
     with torch.inference_mode():
-        judged = judges.crop(statistics[~kept])[:, 0]
-    truth, belongs = ssim[~kept], content[~kept]
+        judged = judges.crop(material.crops.statistics[kept])[:, 0]
+    truth, belongs = material.crops.ssim[kept], material.crops.content[kept]
     within = [rank_correlation(judged[belongs == c], truth[belongs == c]) for c in belongs.unique()]
     return Outcome(
         judges=judges.eval(),
-        contents=len(content.unique()),
+        contents=len(material.crops.content.unique()),
         across=rank_correlation(judged, truth),
         within=float(np.mean(within)) if within else float("nan"),
     )
@@ -283,9 +409,12 @@ def read_iqa_config(path: Path, data: Path) -> IqaConfig:
     return IqaConfig(**{**table, **folders})
 
 
-def train_iqa(config: IqaConfig, output: Path) -> Outcome:
-    """Make material, train both heads, write the weights to `output`. Raises InputError, ModelError."""
-    material = make_material(config)
+def train_iqa(config: IqaConfig, output: Path, workers: int = 1) -> Outcome:
+    """Make material in `workers` processes, train both heads, write the weights to `output`.
+
+    Raises InputError, ModelError.
+    """
+    material = make_material(config, workers)
     outcome = train_judges(material, config)
     checksum = save_model(outcome.judges, output, Metadata("ns_iqa_statistics"))
     log.info("%s: %s, SRCC across %.4f, within %.4f", output, checksum, outcome.across, outcome.within)
