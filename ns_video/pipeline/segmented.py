@@ -167,11 +167,8 @@ class _Segments:
                 if run.cancel.is_set():
                     break
             began = time.perf_counter()
-            if segment is not None and not run.cancel.is_set():
-                segment.close()
-                segment = None
-            elif segment is not None:
-                segment.close(complete=False)
+            if segment is not None:
+                segment.close(complete=not run.cancel.is_set())
                 segment = None
             run.times.encode.busy_seconds += time.perf_counter() - began
         finally:
