@@ -287,3 +287,15 @@ def test_audio_offsets_are_those_that_were_written(tmp_path: Path, restored: int
     (found,) = audio_offsets(path)
     assert found.start_seconds == pytest.approx(0.25, abs=0.002)
     assert found.end_seconds == pytest.approx(0.25, abs=0.045)
+
+
+def test_rgb_has_the_same_xpsnr_in_more_bits(tmp_path: Path) -> None:
+    pictures = [scene(number) for number in range(3)]
+    noise = np.random.default_rng(1).integers(-6, 7, pictures[0].shape)
+    noisy = [np.clip(picture + noise, 0, 255).astype(np.uint8) for picture in pictures]
+    found: list[float] = []
+    for fmt in ("bgr0", "gbrp10le"):
+        truth, other = (write_clip(tmp_path / f"{name}.mkv", p, fmt=fmt) for name, p in (("a", pictures), ("b", noisy)))
+        assert [values.xpsnr for values in compared(truth, truth)[0]] == [float("inf")] * 3
+        found.append(float(np.mean([values.xpsnr or 0 for values in compared(other, truth)[0]])))
+    assert abs(found[0] - found[1]) < 0.5 and 25 < found[0] < 50

@@ -21,6 +21,7 @@ from av.video.frame import VideoFrame
 
 from ns_video.errors import InputError
 from ns_video.frame import (
+    MATRIX_BT601_625,
     RANGE_FULL,
     RANGE_LIMITED,
     UNSPECIFIED,
@@ -164,6 +165,24 @@ def _source(graph: Graph, frame: VideoFrame, rate: Fraction) -> Any:
     return graph.add("buffer", settings)
 
 
+def _suffix(picture: VideoFrame) -> str:
+    """Of the names of pixel formats with as many bits."""
+    depth = max(component.bits for component in picture.format.components)
+    return "" if depth <= 8 else f"{depth}le"
+
+
+def _in_planes(rgb: VideoFrame) -> VideoFrame:
+    """RGB as 4:4:4 of limited range by BT.601, with as many bits."""
+    made = rgb.reformat(
+        format=f"yuv444p{_suffix(rgb)}",
+        interpolation=EXACT,
+        dst_colorspace=MATRIX_BT601_625,
+        dst_color_range=RANGE_LIMITED,
+    )
+    made.pts, made.time_base = rgb.pts, rgb.time_base
+    return made
+
+
 def _number(values: dict[str, str], key: str) -> float | None:
     return float(values[key]) if key in values else None
 
@@ -210,6 +229,8 @@ class FullReferenceMeter:
         self._rate = rate
         self._graph: Graph | None = None
         self._ends: tuple[Any, Any] | None = None
+        self._planar_ends: tuple[Any, Any] | None = None
+        """Where RGB goes in that was converted for `xpsnr`: of more than 8 bits it misreads what the graph converts."""
         self._sinks: list[Any] = []
         self._count = 0
 
@@ -229,6 +250,8 @@ class FullReferenceMeter:
         for node, picture in zip(self._ends, (first, second)):
             picture.pts, picture.time_base = self._count, 1 / self._rate
             node.push(picture)
+        for node, picture in zip(self._planar_ends or (), (first, second)):
+            node.push(_in_planes(picture))
         self._count += 1
         values: dict[str, str] = {}
         for prefix, sink in self._sinks:
@@ -240,15 +263,14 @@ class FullReferenceMeter:
         graph = Graph()
         self._ends = (_source(graph, picture, self._rate), _source(graph, picture, self._rate))
         is_gray, is_rgb = len(picture.format.components) < 3, bool(picture.format.is_rgb)
-        branches = ["ssim", "yuv", "xpsnr", "psnr"] if is_rgb else ["ssim", "psnr", "xpsnr"]
+        branches = ["ssim", "yuv", "psnr"] if is_rgb else ["ssim", "psnr", "xpsnr"]
         if not is_gray and not is_rgb:
             branches.append("rgb")
         splits = [graph.add("split", str(len(branches))) for _ in self._ends]
         for end, split in zip(self._ends, splits):
             end.link_to(split)
-        depth = max(component.bits for component in picture.format.components)
-        suffix = "" if depth <= 8 else f"{depth}le"
-        formats = {"rgb": f"gbrp{suffix}", "yuv": f"yuv444p{suffix}", "xpsnr": f"yuv444p{suffix}" if is_rgb else ""}
+        suffix = _suffix(picture)
+        formats = {"rgb": f"gbrp{suffix}", "yuv": f"yuv444p{suffix}"}
         for number, branch in enumerate(branches):
             meter, sink = graph.add("psnr" if branch in ("rgb", "yuv") else branch), graph.add("buffersink")
             for side, split in enumerate(splits):
@@ -260,6 +282,14 @@ class FullReferenceMeter:
                     split.link_to(meter, number, side)
             meter.link_to(sink)
             self._sinks.append((f"{branch}." if branch in ("rgb", "yuv") else "", sink))
+        if is_rgb:
+            planes = _in_planes(picture)
+            self._planar_ends = (_source(graph, planes, self._rate), _source(graph, planes, self._rate))
+            meter, sink = graph.add("xpsnr"), graph.add("buffersink")
+            for side, end in enumerate(self._planar_ends):
+                end.link_to(meter, 0, side)
+            meter.link_to(sink)
+            self._sinks.append(("", sink))
         graph.configure()
         self._graph = graph
 
