@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
+import mmap
 import os
 import platform
 import re
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ns_video.errors import UnknownDeviceError
+from ns_video.errors import NsVideoError, UnknownDeviceError
 
 _DEVICE = re.compile(r"auto|mps:?|cpu(?::0?)?|cuda(?::[0-9]*)?")
+_THREAD_BYTES = 32 << 20  # of address space: a thread's stack, and what it allocates
+_CODECS_BYTES = 448 << 20  # of address space: an input and an output with all their codecs
+_IMPORTS_BYTES = 512 << 20  # of address space: libav, numpy and their threads
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
 
@@ -46,6 +52,55 @@ def check_device_name(name: str) -> None:
 def codec_threads() -> int:
     """Threads for one libav codec: all cores, up to where more stop helping."""
     return max(1, min(usable_cores(), 16))
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether an error says that the system gave no more memory, or no more threads."""
+    if isinstance(error, (RuntimeError, ImportError)):
+        return any(sign in str(error) for sign in ("can't start new thread", "failed to map segment"))
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+
+
+@contextmanager
+def exhaustion_named() -> Generator[None]:
+    """Within it, a lack of memory or threads is an NsVideoError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not is_exhausted(error):
+            raise
+        raise NsVideoError("there is not enough memory", remedy="a smaller --tile, or fewer --threads") from error
+
+
+def can_map(count: int) -> bool:
+    """Whether `count` bytes of address space can still be mapped; always where the process has no such limit.
+
+    Shells set one with `ulimit -v`, batch systems for a job.
+    """
+    try:
+        import resource
+    except ImportError:
+        return True
+    if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+        return True
+    kept_free = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+    try:
+        mmap.mmap(-1, count, flags=kept_free, prot=0).close()
+    except (OSError, MemoryError):
+        return False
+    return True
+
+
+def check_address_space() -> None:
+    """Raises NsVideoError where this process may not map what codecs need, even for small pictures.
+
+    Libraries that load and libav's threads crash when an allocation fails at the wrong place, so it is asked before.
+    """
+    count = _CODECS_BYTES + codec_threads() * _THREAD_BYTES + (0 if "av" in sys.modules else _IMPORTS_BYTES)
+    if not can_map(count):
+        raise NsVideoError(
+            f"too little memory: this process may not map another {count >> 20} MiB", remedy="raise `ulimit -v`"
+        )
 
 
 def keep_freed_memory() -> bool:

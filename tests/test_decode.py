@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from fractions import Fraction
 from itertools import pairwise, zip_longest
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -260,6 +262,24 @@ def test_damage_does_not_depend_on_threads(truncated_clip: Path) -> None:
             digest = [f.planes[0].tobytes() for f in reader.frames()]
             seen.append((digest, [d.what for d in reader.damage]))
     assert seen[0] == seen[1] and seen[0][1]
+
+
+@pytest.mark.parametrize("is_short", [True, False])
+def test_what_libav_lacked_memory_for_is_no_damage(
+    is_short: bool, plain_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless there is memory: then a damaged header asked for too much."""
+
+    def demux(*_: object) -> None:
+        raise av.error.FFmpegError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("ns_video.media.decode.can_map", lambda _: not is_short)
+    with open_clip(plain_clip) as reader:
+        monkeypatch.setattr(
+            reader, "_container", SimpleNamespace(demux=demux, streams=[], close=reader.container.close)
+        )
+        with pytest.raises(MemoryError if is_short else InputError, match="Cannot allocate memory"):
+            list(reader.frames())
 
 
 def test_frames_and_packets_leave_once_however_many_threads_meet_the_damage(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import weakref
 
 import pytest
 
-from ns_video.machine import codec_threads, peak_memory, short_collections, usable_cores
+from ns_video.errors import NsVideoError
+from ns_video.machine import can_map, codec_threads, exhaustion_named, peak_memory, short_collections, usable_cores
 
 
 class Ring:
@@ -41,6 +42,36 @@ def test_collections_are_whole_again_after_an_error() -> None:
     with pytest.raises(ValueError, match="inside"), short_collections():
         raise ValueError("inside")
     assert gc.get_freeze_count() == 0
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("can't start new thread"), ImportError("libx.so: failed to map segment")]
+)
+def test_a_lack_of_memory_or_threads_is_told_as_one(error: Exception) -> None:
+    with pytest.raises(NsVideoError, match="not enough memory"), exhaustion_named():
+        raise error
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="another"), exhaustion_named():
+        raise RuntimeError("another")
+
+
+_LIMITED = """
+import resource
+from ns_video.machine import can_map, read_text
+from pathlib import Path
+taken = int(read_text(Path("/proc/self/statm")).split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + (64 << 20), resource.RLIM_INFINITY))
+print(can_map(16 << 20), can_map(128 << 20), can_map(16 << 20))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is told by /proc")
+def test_what_may_still_be_mapped() -> None:
+    assert can_map(1 << 40)  # no limit, no answer
+    done = subprocess.run([sys.executable, "-c", _LIMITED], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["True", "False", "True"]
 
 
 _FAULTS = """

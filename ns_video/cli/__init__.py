@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from ns_video.errors import NsVideoError, printable
+from ns_video.machine import check_address_space, exhaustion_named
 from ns_video.version import __version__
 
 _COMMANDS = {
@@ -156,7 +157,9 @@ def run(arguments: list[str]) -> int:
     stdout = sys.stdout
     code = 0
     try:
-        outcome = group.main(args=arguments, prog_name="ns-video", standalone_mode=False)
+        check_address_space()
+        with exhaustion_named():
+            outcome = group.main(args=arguments, prog_name="ns-video", standalone_mode=False)
         code = outcome if isinstance(outcome, int) else 0
     except click.exceptions.Exit as error:
         code = error.exit_code

@@ -30,6 +30,7 @@ from av.video.stream import VideoStream
 
 from ns_video.errors import DamageError, InputError
 from ns_video.frame import ColorInfo, Frame, JpegTables, PixelFormat, Plane, QuantiserMap
+from ns_video.machine import can_map, is_exhausted
 from ns_video.media.coded_headers import CODECS as HEADER_CODECS
 from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers, chroma_location, frame_chroma_location, vp9_steps
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
@@ -54,6 +55,7 @@ _DAMAGE_KEPT = 500  # places listed one by one; the rest is only counted
 _COARSE, _FINER = Fraction(1, 1000), 1000  # ticks in which a moved packet would be heard too early, and their parts
 _INTERLEAVED_SECONDS = 5  # by which sound may lie in a file behind the picture that it belongs to
 _HELD_PACKETS = 512  # copied packets that wait for the video to pass a jump of the clock: seconds of sound
+_SHORT_BYTES = 64 << 20  # where even these can't be mapped any more, memory is short
 _PACKED_BITS = frozenset({"rgb4", "bgr4"})  # two pixels in a byte
 _MIXED = "; what is written says of all what it says of the first"
 _PICTURE_TYPES = {0: "?", 1: "I", 2: "P", 3: "B", 4: "P", 5: "I", 6: "P", 7: "B"}
@@ -291,6 +293,12 @@ class _Quantisers:
             picture_type=_PICTURE_TYPES.get(int(frame.pict_type), "?"),
             source=self._codec,
         )
+
+
+def _check_memory(error: Exception) -> None:
+    """Raises MemoryError where libav lacked memory: that is no damage, unless a damaged header asked for too much."""
+    if is_exhausted(error) and not can_map(_SHORT_BYTES):
+        raise MemoryError(str(error)) from error
 
 
 class ClipReader:
@@ -629,6 +637,7 @@ class ClipReader:
                 self.warnings.append("a stream that begins in the middle of the file was left out")
                 break
             except (av.FFmpegError, OSError) as error:
+                _check_memory(error)
                 failures += 1
                 self._damaged(f"the container is damaged: {error.strerror or error}", None)
                 if failures > 8:
@@ -642,6 +651,7 @@ class ClipReader:
         except av.error.EOFError:
             return []
         except (av.FFmpegError, ValueError) as error:
+            _check_memory(error)
             if self._threads != 1:
                 raise _ThreadedError from error
             where = self._seconds(packet.pts) if packet is not None else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ns_video.errors import InputError, NsVideoError
-from ns_video.machine import short_collections
+from ns_video.machine import check_address_space, exhaustion_named, short_collections
 from ns_video.media.libav import printable
 from ns_video.media.probe import still_format
 from ns_video.media.verify import Difference, verify_files, verify_stills
@@ -52,21 +52,20 @@ def restore_steps(
 ) -> Generator[Progress, None, RunRecord]:
     """`restore` as a generator of Progress; its return value is the record. `cancel` ends it early and playable."""
     try:
-        run = Run(input, output, options, cancel or threading.Event())
+        with exhaustion_named():
+            check_address_space()
+            run = Run(input, output, options, cancel or threading.Event())
     except OSError as error:  # a folder on the way that may not be entered
         name = printable(os.fsdecode(error.filename)) if error.filename else printable(input)
         raise InputError(f"{name}: {error.strerror or error}", stage="open") from error
     try:
-        try:
-            with short_collections():
-                if run.is_still:
-                    yield from restore_still(run)
-                elif run.is_direct:
-                    yield from restore_direct(run)
-                else:
-                    yield from restore_segmented(run)
-        except MemoryError as error:
-            raise NsVideoError("there is not enough memory", remedy="a smaller --tile, or fewer --threads") from error
+        with exhaustion_named(), short_collections():
+            if run.is_still:
+                yield from restore_still(run)
+            elif run.is_direct:
+                yield from restore_direct(run)
+            else:
+                yield from restore_segmented(run)
     except NsVideoError as error:
         run.note_failure(error)
         raise
