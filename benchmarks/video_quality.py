@@ -127,7 +127,7 @@ def measure(network: NsRestore, pair: ClipPair, scored: range) -> tuple[list[flo
     luma, decoded = split_planes(pair.truth)[0], split_planes(pair.coded.pictures)[0]
     steps = told_steps(pair.coded)
     before = [psnr(decoded[t], luma[t]) for t in scored]
-    return before, [psnr(restore_luma(network, pair, steps, t), luma[t]) for t in scored]
+    return before, [psnr(restore_luma(network, pair, steps, t, doubt=True), luma[t]) for t in scored]
 
 
 def row_of(model: str, crf: int, clip: str, before: list[float], after: list[float]) -> Row:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import ns_video.color as color
 import ns_video.tile as tile
+from ns_video.belief import believe
 from ns_video.cells import Kind, as_kind, find_pitch, fit, shrink
 from ns_video.conditioning import even_map, example_planes, jpeg_planes, pitch_plane, quantiser_planes, raised_map
 from ns_video.constraint import hold, jpeg_matrices
@@ -56,10 +57,6 @@ _CPU_SHARE, _CUDA_SHARE = 0.4, 0.6
 """Share of the available memory that the activations of one batch may take."""
 _BATCH_PIXELS = 1 << 21
 """Pixels that fill a GPU: smaller tiles are batched up to this, as far as memory goes."""
-_LOUD, _TOO_LOUD = 0.125, 0.2
-"""Change of a clip's frame / quantiser step, root mean squares of luma: from the first on it is believed less, at
-the second not at all. Chosen on training clips, which stay below the first; dithering and QR codes, which the network
-never learned and makes worse, are above the second."""
 _LEAST_SIDE = 24
 """JPEGs of fewer px a side are left: all of them is border, where a network knows least."""
 _UNDAMAGED_STEP = 1.0
@@ -444,7 +441,7 @@ class Enhancer:
         if self.descriptor.scale != 1:
             return restored
         if conditioning == "quantiser" and planes is not None:
-            return torch.lerp(seen, restored, _belief(restored, seen, planes))
+            return believe(restored, seen, planes)
         if jpeg is not None and self.domain == "rgb":
             return hold(restored, seen, jpeg.tables, jpeg.phase)
         return restored
@@ -909,14 +906,6 @@ def _stay_gray(restored: Tensor, seen: Tensor) -> Tensor:
     is_gray = (seen.amax(1) - seen.amin(1)).amax() == 0
     weights = jpeg_matrices(restored.device).to_ycbcr[0].view(1, 3, 1, 1)
     return torch.where(is_gray, (restored * weights).sum(1, keepdim=True).expand_as(restored), restored)
-
-
-def _belief(restored: Tensor, seen: Tensor, side: Tensor) -> Tensor:
-    """How much of the change of a clip's frame is to be believed, 0 to 1: (1, 3, H, W) YCbCr, (1, S, H', W') planes."""
-    height, width = seen.shape[-2:]
-    step = torch.exp2(side[:, 0, :height, :width] * 7.0)
-    change = (restored[:, 0] - seen[:, 0]).square().mean().sqrt() * 219.0
-    return ((_TOO_LOUD - change / step.square().mean().sqrt()) / (_TOO_LOUD - _LOUD)).clamp(0.0, 1.0)
 
 
 def _on(device: torch.device) -> AbstractContextManager[object]:

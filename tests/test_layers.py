@@ -18,7 +18,20 @@ FLOORS = {
     ),
     **dict.fromkeys(("stage", "version"), 0),
     **dict.fromkeys(
-        ("cells", "conditioning", "constraint", "color", "tile", "networks", "quality", "preset", "cards", "upload"), 1
+        (
+            "belief",
+            "cells",
+            "conditioning",
+            "constraint",
+            "color",
+            "tile",
+            "networks",
+            "quality",
+            "preset",
+            "cards",
+            "upload",
+        ),
+        1,
     ),
     **dict.fromkeys(("media", "weights", "estimate"), 2),
     **dict.fromkeys(("device", "enhance", "score", "flow"), 3),

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ns_video.belief import believe
 from ns_video.conditioning import QUANTISER_PLANES
 from ns_video.errors import InputError, UsageError
 from ns_video.media.carried import carried
@@ -308,8 +309,11 @@ def batch_loss(
     return (loss + config.chroma_weight * chroma).mean(), gain.mean()
 
 
-def restore_luma(network: NsRestore, pair: ClipPair, steps: np.ndarray, t: int) -> np.ndarray:
-    """Frame `t` of a coded clip restored, luma as (H, W) uint8, with fp32 arithmetic."""
+def restore_luma(network: NsRestore, pair: ClipPair, steps: np.ndarray, t: int, *, doubt: bool = False) -> np.ndarray:
+    """Frame `t` of a coded clip restored, luma as (H, W) uint8, with fp32 arithmetic.
+
+    `doubt`: as a run does it, which doesn't believe each change of a network (`ns_video.belief`).
+    """
     frames = len(pair.truth)
     seen = [min(max(t + d, 0), frames - 1) for d in ((-1, 0, 1) if network.config.frames == 3 else (0,))]
     luma, cb, cr = split_planes(pair.coded.pictures)
@@ -323,6 +327,9 @@ def restore_luma(network: NsRestore, pair: ClipPair, steps: np.ndarray, t: int) 
     side = side_planes(torch.from_numpy(q)[None].to(device), torch.tensor([int(pair.coded.types[t])], device=device))
     with torch.inference_mode():
         y = network(x.contiguous(memory_format=torch.channels_last), side)
+        if doubt:
+            middle = 3 * (len(seen) // 2)
+            y = believe(y, x[:, middle : middle + 3], side)
     return (y[0, 0] * LUMA_SPAN + BLACK).round().clamp(0, 255).byte().cpu().numpy()
 
 

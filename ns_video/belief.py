@@ -1,0 +1,65 @@
+"""How much of a network's change of a clip's frame is to be believed. Floor 1: torch.
+
+A network doesn't know when it sees what it never learned. By the quantiser steps it was told, two things give it away:
+it changes a frame by more than the quantiser can have done (dithering, QR codes), or it works at edges far harder than
+the step (letters, drawn lines), of which the codec keeps more than the step tells. The limits were chosen on training
+clips, of which next to nothing that a camera filmed lies beyond them; `benchmarks/graphics_clips.py` draws others.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_LUMA_SPAN = 219.0  # 8-bit units from black to white
+_LOUD, _TOO_LOUD = 0.125, 0.2
+"""Change of a frame / quantiser step, root mean squares of luma: from the first on it is believed less, at the second
+not at all."""
+_BLOCK = 8
+_HARD, _HARDEST = 3.0, 6.0
+"""Standard deviation of a block or of one beside it / quantiser step, the block's or the frame's, whichever is coarser:
+from the first on the block's change is believed less, from the second on no more than `_LEAST_TRUST` of it."""
+_LEAST_TRUST = 0.4
+_FINE, _COARSE = 2.3, 4.0
+"""Quantiser steps: up to the first hard edges are no matter, from the second on they are in full."""
+
+
+def believe(restored: Tensor, seen: Tensor, side: Tensor) -> Tensor:
+    """`restored` as far as it is believed, the rest as `seen`: (1, 3, H, W) YCbCr, luma 0 to 1 from black to white.
+
+    `side`: (1, S, H', W') planes, no smaller than the frame: first log2(quantiser step in 8-bit units) / 7.
+    """
+    height, width = seen.shape[-2:]
+    octaves = side[:, :1, :height, :width].float() * 7.0
+    trust = _trust_in_frame(restored, seen, octaves) * _trust_at_edges(seen, octaves)
+    return torch.lerp(seen, restored, trust.to(restored.dtype))
+
+
+def _trust_in_frame(restored: Tensor, seen: Tensor, octaves: Tensor) -> Tensor:
+    """Of the whole frame, 0 to 1."""
+    change = (restored[:, 0] - seen[:, 0]).square().mean().sqrt() * _LUMA_SPAN
+    step = torch.exp2(octaves).square().mean().sqrt()
+    return ((_TOO_LOUD - change / step) / (_TOO_LOUD - _LOUD)).clamp(0.0, 1.0)
+
+
+def _trust_at_edges(seen: Tensor, octaves: Tensor) -> Tensor:
+    """Of each pixel, (1, 1, H, W), `_LEAST_TRUST` to 1."""
+    height, width = seen.shape[-2:]
+    luma = seen[:, :1].float() * _LUMA_SPAN
+    mean, square, octaves = _block_means(luma), _block_means(luma.square()), _block_means(octaves)
+    step = torch.exp2(octaves)
+    deviation = (square - mean.square()).clamp_min(0.0).sqrt()
+    hardness = F.max_pool2d(deviation / torch.maximum(step, step.square().mean().sqrt()), 3, stride=1, padding=1)
+    fine, coarse = math.log2(_FINE), math.log2(_COARSE)
+    matters = ((octaves - fine) / (coarse - fine)).clamp(0.0, 1.0)
+    doubt = ((hardness - _HARD) / (_HARDEST - _HARD)).clamp(0.0, 1.0) * matters
+    trust = F.interpolate(1.0 - (1.0 - _LEAST_TRUST) * doubt, scale_factor=_BLOCK, mode="bilinear")
+    return trust[..., :height, :width]
+
+
+def _block_means(plane: Tensor) -> Tensor:
+    """(1, 1, H, W) → (1, 1, ceil(H / 8), ceil(W / 8))."""
+    return F.avg_pool2d(plane, _BLOCK, ceil_mode=True, count_include_pad=False)

@@ -1,0 +1,46 @@
+"""Which changes of a clip's frame are believed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ns_video.belief import believe
+
+
+def trust(luma: np.ndarray, step: float) -> np.ndarray:
+    """(H, W) of how much of a small change is believed, of a frame (8-bit luma) that is told one quantiser step."""
+    seen = torch.from_numpy((luma.astype(np.float32) - 16) / 219).expand(1, 3, *luma.shape)
+    side = torch.full((1, 2, luma.shape[0] + 3, luma.shape[1] + 5), math.log2(step) / 7)
+    change = 0.1 * step / 219
+    return ((believe(seen + change, seen, side) - seen) / change)[0, 0].numpy()
+
+
+@pytest.mark.parametrize(("step", "least"), [(1.5, 1.0), (6.0, 0.4), (12.0, 0.4), (64.0, 1.0)])
+def test_changes_of_hard_edges_are_half_believed_at_fine_quantisers(step: float, least: float) -> None:
+    luma = np.full((77, 101), 20, np.uint8)
+    luma[40:44, 50:90] = 235  # the stroke of a letter
+    found = trust(luma, step)
+    assert found.shape == luma.shape
+    assert found[42, 60] == pytest.approx(least, abs=0.01)
+    assert found[:24, :36].min() > 0.999  # far away
+    assert np.abs(np.diff(found, axis=0)).max() < 0.1  # no new edges
+
+
+def test_changes_of_what_cameras_film_are_believed() -> None:
+    y, x = np.mgrid[:64, :96]
+    scene = 128 + 14 * np.sin(x / 9) * np.cos(y / 7) + np.random.default_rng(1).normal(0, 5, (64, 96))
+    assert trust(scene.clip(16, 235).astype(np.uint8), 6.0).min() > 0.99
+    ramp = np.broadcast_to(np.linspace(16, 235, 96), (64, 96))
+    assert trust(ramp.astype(np.uint8), 4.0).min() > 0.999
+
+
+@pytest.mark.parametrize(("change", "share"), [(0.1, 1.0), (0.1625, 0.5), (0.25, 0.0)])
+def test_a_frame_changed_by_more_than_its_quantiser_is_believed_less(change: float, share: float) -> None:
+    step, seen = 8.0, torch.full((1, 3, 32, 40), 0.5)
+    restored = seen + change * step / 219
+    side = torch.full((1, 1, 32, 40), math.log2(step) / 7)
+    assert torch.allclose((believe(restored, seen, side) - seen) / (restored - seen), torch.tensor(share), atol=1e-3)
