@@ -134,6 +134,18 @@ def test_quantisers_of_each_frame(tmp_path: Path) -> None:
     assert all(f.quantiser is None for f in frames(path))
 
 
+def test_quantisers_do_not_depend_on_threads() -> None:
+    """libav's frame threads mix up those of H.264 in one of ten frames."""
+    path = Path(__file__).parents[1] / "samples" / "bbb_crf36.mp4"
+
+    def maps(threads: int) -> list[bytes]:
+        return [f.quantiser.step.tobytes() for f in frames(path, threads=threads, quantisers=True) if f.quantiser]
+
+    alone = maps(1)
+    assert len(alone) == 48 and len(set(alone)) > 25
+    assert all(maps(4) == alone for _ in range(3))
+
+
 def test_packets_of_other_streams_come_along(two_audio_subs_chapters_clip: Path) -> None:
     with open_clip(two_audio_subs_chapters_clip) as reader:
         items = list(reader.items([1, 3]))

@@ -426,7 +426,9 @@ class ClipReader:
             "max_pixels": str(self.options.max_pixels),
             **({"export_side_data": "venc_params"} if self.options.quantisers else {}),
         }
-        context.thread_type = "AUTO"  # pyright: ignore[reportAttributeAccessIssue]
+        # libav's frame threads give out an H.264 frame's quantisers while others may still be writing them.
+        by_slices = self.options.quantisers and video.codec == "h264"
+        context.thread_type = "SLICE" if by_slices else "AUTO"  # pyright: ignore[reportAttributeAccessIssue]
         context.thread_count = self._threads
         self._decoder: Any = context
         if video.alpha_in_side_channel and video.codec in ("vp8", "vp9"):
