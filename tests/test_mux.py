@@ -53,6 +53,12 @@ def test_program_streams_drop_what_their_readers_do_not_know(suffix: str, plain_
     assert [s.action.partition(":")[0] for s in record.streams] == ["restored", "copied", "dropped", "dropped"]
 
 
+def test_chapters_that_a_container_does_not_hold_are_named(two_audio_subs_chapters_clip: Path, tmp_path: Path) -> None:
+    for suffix, told in (("ts", "2 chapters: dropped: mpegts holds none"), ("nut", ""), ("webm", "")):
+        record = restore(two_audio_subs_chapters_clip, tmp_path / f"out.{suffix}", model="identity")
+        assert [text for text in record.warnings if "chapter" in text] == [told] * bool(told)
+
+
 def test_containers_of_one_stream(two_audio_subs_chapters_clip: Path) -> None:
     for container_format in ("yuv4mpegpipe", "rawvideo", "gif"):
         assert all(a.startswith("dropped") for a in actions(two_audio_subs_chapters_clip, container_format))
