@@ -62,6 +62,10 @@ class Container:
     """It holds one video stream and nothing else."""
     codecs: frozenset[str] | None = None
     """libav's names of those that its readers know; None: all that the muxer takes."""
+    aborts_on: tuple[str, ...] = ()
+    """Beginnings of codecs' names at which libav's muxer would end the process."""
+    places_channels: bool = False
+    """Its PCM of two channels and more has to tell where they are to be heard (ISO/IEC 23003-5)."""
     text_codec: str = ""
     """Into which text subtitles are converted that the muxer doesn't take."""
     covers: str = ""
@@ -171,6 +175,7 @@ _OF_MP4 = Container(
     suffixes=(".mp4", ".m4v"),
     holds_negative_times=True,
     tells_durations=True,
+    places_channels=True,
     text_codec="mov_text",
     covers="streams",
     takes_data=False,
@@ -232,6 +237,7 @@ CONTAINERS = (
         name="mov",
         suffixes=(".mov", ".qt"),
         brand="qt",
+        places_channels=False,
         covers="",  # libav writes them as iTunes metadata only
         numbers_languages=True,
         encoders=frozenset({"libx265", "png"}),
@@ -299,6 +305,7 @@ CONTAINERS = (
         name="flv",
         suffixes=(".flv",),
         moves_for_reordering=True,
+        aborts_on=("pcm_", "adpcm_", "speex", "nellymoser"),  # of libav 8; 5.1 wrote them. Nellymoser wasn't tried
         takes_data=False,
         languages_of=frozenset(),
         frames_by_length=True,
