@@ -23,7 +23,7 @@ from ns_video.preset import ENSEMBLES
 
 if TYPE_CHECKING:
     from ns_video.pipeline import Progress, RestoreOptions
-    from ns_video.record import RunRecord
+    from ns_video.record import Damage, RunRecord
 
 _JSON_PROGRESS_SECONDS = 0.5
 _SAME_PRESS_SECONDS = 0.3  # a signal to the group and one from the shell are one wish
@@ -294,16 +294,20 @@ def summary(record: RunRecord) -> str:
         f" {record.model.name} on {record.device} {record.precision}"
     ]
     lines += [f"note: {text}" for text in record.warnings]
-    if record.damage:
-        places = "one place" if len(record.damage) == 1 else f"{len(record.damage)} places; the first"
-        lines.append(f"damage: {places}: {_place(record)}")
+    lines += _places("damage", [place for place in record.damage if place.is_of_input], "place")
+    passed = [place for place in record.damage if not place.is_of_input]
+    lines += _places("not restored", passed, "frame", record.frames_passed_through)
     return "\n".join(lines)
 
 
-def _place(record: RunRecord) -> str:
-    first = record.damage[0]
+def _places(kind: str, places: list[Damage], unit: str, count: int = 0) -> list[str]:
+    """A line on places of one kind, where there are any; `count`: of what isn't listed one by one."""
+    if not places:
+        return []
+    first, count = places[0], count or len(places)
     where = "somewhere" if first.pts_seconds is None else f"at {first.pts_seconds:.3f} s"
-    return f"{first.what} ({where})"
+    many = f"one {unit}" if count == 1 else f"{count} {unit}s; the first"
+    return [f"{kind}: {many}: {first.what} ({where})"]
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
