@@ -30,6 +30,7 @@ from ns_video.errors import (
     OutputError,
     ResumeError,
     UsageError,
+    VerificationError,
 )
 from ns_video.journal import Journal
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
@@ -939,3 +940,16 @@ def test_a_stretched_clip_is_shown_at_the_size_that_was_asked_for(suffix: str, s
     restore(sar_clip, target, model="identity", size=(80, 20), fit="stretch")
     assert facts(target).aspect == 1
     assert verify(sar_clip, target) == []
+
+
+@pytest.mark.parametrize(("way", "suffix"), [("direct", ".y4m"), ("segmented", ".mkv")])
+def test_a_frame_that_is_lost_on_the_way_is_noticed(
+    way: str, suffix: str, plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(frames: Any, *_: Any, **__: Any) -> Any:
+        yield from list(frames)[:-1]
+
+    monkeypatch.setattr(f"ns_video.pipeline.{way}.decoded_ahead", forgetful)
+    with pytest.raises(VerificationError, match=f"{FRAMES} frames were decoded, {FRAMES - 1} encoded"):
+        restore(plain_clip, tmp_path / f"out{suffix}", model="identity")
+    assert not (tmp_path / f"out{suffix}").exists()

@@ -470,6 +470,7 @@ class ClipReader:
             self._threads = 1
             self._begin()
             self._open()
+        self.frames_given = max(self.frames_given, given[self._stream.index])  # one thread may have found fewer
         if not self.frames_given and self._is_cancelled:
             return
         if not self.frames_decoded and str(self._source) == "-" and "mp4" in self.info.format:

@@ -52,6 +52,7 @@ def restore_direct(run: Run) -> Generator[Progress]:
         run.record.frames_out = sink.done
         if run.cancel.is_set():
             raise _interrupted(run, temporary)
+        run.account()
         if temporary is not None:
             yield from put_in_place(run, temporary, video, sink.done, lambda: promise)
     except OSError as error:

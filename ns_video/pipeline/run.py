@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ns_video.errors import NsVideoError, UsageError
+from ns_video.errors import NsVideoError, UsageError, VerificationError
 from ns_video.flow import FlowTimes, Meters, Observer, settle
 from ns_video.frame import Frame
 from ns_video.journal import write_whole
@@ -144,6 +144,12 @@ class Run:
             reason = out.reason or "it could not be restored"
             if len(self.record.damage) < 1000:
                 self.record.damage.append(Damage(out.frame.pts_seconds, f"a frame {PASSED_THROUGH}: {reason}"))
+
+    def account(self) -> None:
+        """Raises VerificationError where the encoder wasn't given every frame that the decoder gave, once."""
+        decoded, encoded = self.record.frames_in, self.record.frames_out
+        if decoded != encoded:
+            raise VerificationError(f"{decoded} frames were decoded, {encoded} encoded", stage="verify")
 
     def progress(self, frames: int, total: int, frame: Frame | None) -> Progress:
         """Where the run is, with `frames` of `total` done; `frame`: the last one."""

@@ -55,6 +55,7 @@ def restore_segmented(run: Run) -> Generator[Progress]:
             yield Progress("mux", run.record.frames_out, run.record.frames_out, time.perf_counter() - run.began)
             if interrupted:
                 leave_partial(clip, journal, video.plan)
+            run.account()
             yield from _finish(clip, journal, video)
         finished = True
         if (partial := journal.own_partial()) is not None:
