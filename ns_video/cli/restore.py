@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ns_video.record import Damage, RunRecord
 
 _JSON_PROGRESS_SECONDS = 0.5
+_MANY = ("seek", "restore")  # phases of which many updates come
 _SAME_PRESS_SECONDS = 0.3  # a signal to the group and one from the shell are one wish
 
 
@@ -203,7 +204,7 @@ def watched(source: str, target: str) -> Generator[Callable[[Progress], None]]:
     beat, ended = [time.monotonic()], threading.Event()
 
     def seen(update: Progress) -> None:
-        beat[0] = time.monotonic() if update.phase == "restore" else float("inf")
+        beat[0] = time.monotonic() if update.phase in _MANY else float("inf")
 
     def watch() -> None:
         while not ended.wait(min(10.0, patience / 4)):
@@ -234,7 +235,7 @@ class ProgressShown:
         if self._style == "bar":
             self._show_bar(update)
         elif self._style == "json" and (
-            update.seconds - self._last >= _JSON_PROGRESS_SECONDS or update.phase != "restore" or self._last < 0
+            update.seconds - self._last >= _JSON_PROGRESS_SECONDS or update.phase not in _MANY or self._last < 0
         ):
             self._last = update.seconds
             row = {
@@ -256,6 +257,8 @@ class ProgressShown:
         self._bar.update(update.frames - self._bar.n)
         if update.phase == "restore":
             self._bar.set_postfix_str(f"limited by {update.limiting_stage}" if update.limiting_stage else "")
+        elif update.phase == "seek":
+            self._bar.set_postfix_str(f"at {update.pts_seconds or 0:.0f} s, on the way to --start")
         else:
             self._bar.set_postfix_str({"mux": "muxing", "verify": "checking"}.get(update.phase, update.phase))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ns_video.errors import InputError, Interrupted, OutputError, UsageError
 from ns_video.flow import Aside, decoded_ahead, enhanced_ahead
 from ns_video.frame import Frame
-from ns_video.media.decode import CopiedPacket
+from ns_video.media.decode import ClipReader, CopiedPacket, Skipped
 from ns_video.media.encode import FrameEncoder, format_for
 from ns_video.media.hdr_header import needs_container_hdr
 from ns_video.media.libav import file_url, printable, translate_output
@@ -71,8 +71,7 @@ def _walk(clip: Clip, sink: _Sink) -> Generator[Progress]:
     run, stall = clip.run, clip.stall_seconds
     stop = run.cancel if stall is None else None
     kept = [c.stream.index for c in clip.copies if c.kept]
-    items = (Aside(item, item.nbytes) if isinstance(item, CopiedPacket) else item for item in clip.reader.items(kept))
-    with closing(decoded_ahead(clip.told(items), run.times, run.meters, stall, stop)) as decoded:
+    with closing(decoded_ahead(clip.told(_items(clip.reader, kept)), run.times, run.meters, stall, stop)) as decoded:
         stage = enhanced_ahead(
             decoded,
             run.enhancer,
@@ -86,7 +85,10 @@ def _walk(clip: Clip, sink: _Sink) -> Generator[Progress]:
             for item in enhanced:
                 began = time.perf_counter()
                 if isinstance(item, Aside):
-                    sink.take(item.payload)
+                    if isinstance(item.payload, Skipped):
+                        yield run.seeking(item.payload, clip.total())
+                    else:
+                        sink.take(item.payload)
                     continue
                 sink.write(item)
                 run.times.encode.busy_seconds += time.perf_counter() - began
@@ -94,6 +96,14 @@ def _walk(clip: Clip, sink: _Sink) -> Generator[Progress]:
                 if run.cancel.is_set():
                     break
             sink.close()
+
+
+def _items(reader: ClipReader, kept: list[int]) -> Generator[Frame | Aside]:
+    for item in reader.items_and_skipped(kept):
+        if isinstance(item, Frame):
+            yield item
+        else:
+            yield Aside(item, item.nbytes if isinstance(item, CopiedPacket) else 0)
 
 
 def _interrupted(run: Run, temporary: Path | None) -> Interrupted:
