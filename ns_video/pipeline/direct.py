@@ -6,6 +6,7 @@ import time
 from array import array
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -190,8 +191,10 @@ class _Sink:
 
     def promise(self) -> Promise:
         """What a sink that is closed has to hold."""
-        video = self.made()
-        return self._clip.promise(video, Times(self._expected, video.plan.time_base), self._counted)
+        assert self._encoder is not None
+        video, changes = self.made(), self._encoder.changes
+        promise = self._clip.promise(video, Times(self._expected, video.plan.time_base), self._counted)
+        return replace(promise, changes=changes)
 
     def abandon(self) -> None:
         """Let go of what was not closed."""
