@@ -17,7 +17,7 @@ from conftest import Command
 from material import Recipe, facts, write_clip
 from PIL import Image
 
-from ns_video.errors import InputError, UsageError
+from ns_video.errors import InputError, NsVideoError, UsageError
 from ns_video.jpeg_tables import ijg_tables
 from ns_video.media.degrade import (
     blur_down,
@@ -334,6 +334,13 @@ def test_a_container_that_holds_no_such_clip_is_refused(name: str, uneven_clip: 
     with pytest.raises(UsageError):
         degrade_clip(uneven_clip, tmp_path / name, parse_spec("h264:crf=30"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refusal_names_the_output(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "tiny.mkv", Recipe("ffv1", size=(8, 8), options={}))
+    with pytest.raises(NsVideoError, match=r"/o\.ts: mpegts refuses libx265"):
+        degrade_clip(source, tmp_path / "o.ts", parse_spec("hevc:crf=30"))
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_clip_mistakes_leave_nothing(uneven_clip: Path, tmp_path: Path) -> None:

@@ -99,8 +99,9 @@ def degrade_clip(
     format_for(temporary.name)
     try:
         first, end = _first_and_end(source, max_frames)
+        ends = _Ends(source, temporary, str(output), end)
         with open_clip(source, replace(_PLAIN, end_seconds=None if end is None else float(end))) as reader:
-            outcome = _written(reader, _Pictures(degradation, seed), first, (source, temporary), end)
+            outcome = _written(reader, _Pictures(degradation, seed), first, ends)
         temporary.replace(output)
     except av.FFmpegError as error:
         temporary.unlink(missing_ok=True)
@@ -123,19 +124,29 @@ def _first_and_end(source: Path, max_frames: int) -> tuple[Frame, Fraction | Non
     return first, None if past is None or past.pts is None else past.pts * past.time_base
 
 
-def _written(
-    reader: ClipReader, pictures: _Pictures, first: Frame, files: tuple[Path, Path], end: Fraction | None
-) -> ClipOutcome:
-    """One walk from the first of `files` to the second, up to `end`; `first`: of the source's frames."""
-    source, output = files
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Where a walk begins and ends."""
+
+    source: Path
+    output: Path
+    shown: str
+    """The output's name in messages."""
+    seconds: Fraction | None
+    """Where the source is cut; None: nowhere."""
+
+
+def _written(reader: ClipReader, pictures: _Pictures, first: Frame, ends: _Ends) -> ClipOutcome:
+    """One walk; `first`: of the source's frames."""
+    output, end = ends.output, ends.seconds
     container_format = format_for(output.name)
     copies = plan_copies(reader.container, reader.info, container_format)
     plan = pictures.plan(container_format, reader.info.video, first)
     made = _Made(plan)
     cut = Cut(copies, None, end)
-    settings = OutputSettings(file_url(output), str(output), None, end)
+    settings = OutputSettings(file_url(output), ends.shown, None, end)
     in_header = needs_container_hdr(plan)
-    covers = read_covers(source, copies)
+    covers = read_covers(ends.source, copies)
     writer = ClipWriter(settings, plan, reader.container, reader.info, copies, covers, already_encoded=in_header)
     try:
         encoder = FrameEncoder(_stream_beside(plan) if in_header else writer.video, plan)
@@ -150,7 +161,8 @@ def _written(
     finally:
         writer.abandon()
     notes = _notes(reader, plan, copies, writer, cut)
-    explained = _check(output, made.promise(reader, first, copies, writer, end), damaged=bool(reader.damage))
+    damaged = bool(reader.damage or writer.troubles)
+    explained = _check(output, made.promise(reader, first, copies, writer, end), damaged=damaged)
     return ClipOutcome(len(made.ticks), plan.codec, made.payload, (*notes, *explained))
 
 
@@ -225,7 +237,8 @@ def _timed(items: Iterable[Frame | CopiedPacket], plan: VideoPlan) -> Iterator[F
         if plan.codec == "mpeg2video" and isinstance(item, Frame) and item.pts is not None:
             tick = plan.ticks(item.pts * item.time_base)
             last = tick if last is None else max(tick, last + 1)
-            yield replace(item, pts=last, time_base=plan.time_base, duration=1)
+            shown = item.duration and max(1, plan.ticks(item.duration * item.time_base))
+            yield replace(item, pts=last, time_base=plan.time_base, duration=shown)
         else:
             yield item
 
