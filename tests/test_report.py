@@ -18,6 +18,7 @@ import pytest
 from material import Recipe
 from material import write_clip as clip_of
 
+from ns_video.cli.restore import summary
 from ns_video.enhance import Enhancer
 from ns_video.errors import InputError
 from ns_video.frame import ColorInfo
@@ -385,6 +386,9 @@ def test_frames_that_could_not_be_restored_are_no_damage_of_the_input(
     assert record.frames_passed_through == record.frames_in > 0 and record.exit_code == 3
     said = [sentence["text"] for sentence in json.loads(page.with_suffix(".json").read_text())["verdict"]]
     assert f"{record.frames_in} frames were passed through unrestored." in said
+    told = summary(record)
+    assert f"not restored: {record.frames_in} frames; the first: a frame passed through" in told
+    assert "damage:" not in told
     assert not any("damaged in" in text for text in said)
 
 

@@ -160,6 +160,8 @@ class Promise:
     """Seconds by which all streams may be moved."""
     refused: int = 0
     """Packets that the container would not take."""
+    changes: Sequence[int] = ()
+    """Of animated WebP, by how much each picture differs from the one before (`FrameEncoder.changes`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +344,20 @@ def _compare_missing(source: str | Path, expected: Sequence[Fraction], found: Se
                 instead = frame
             elif instead is None or not _is_alike(instead, frame):
                 lost.append(expected[number])
+    return _missing_frames(lost)
+
+
+def compare_joined(expected: Sequence[Fraction], found: Sequence[Fraction], changes: Sequence[int]) -> list[Difference]:
+    """Whether each frame that an animation doesn't have changed nothing, by its `changes` from the frame before.
+
+    Behind one that isn't there either, both may differ from what is shown instead.
+    """
+    missing = _unmatched([t - expected[0] for t in expected], found)[0]
+    gone = set(missing)
+    return _missing_frames([expected[n] for n in missing if changes[n] > _ALIKE * (2 if n - 1 in gone else 1)])
+
+
+def _missing_frames(lost: Sequence[Fraction]) -> list[Difference]:
     return [Difference(f"frames missing: {len(lost)}, the first at {float(lost[0]):.3f} s")] if lost else []
 
 
@@ -732,6 +748,7 @@ __all__ = [
     "chapters_of",
     "compare",
     "compare_animation",
+    "compare_joined",
     "compare_streams",
     "compare_times",
     "look_of",

@@ -196,16 +196,7 @@ class Clip:
         """What a writer that is closed had to move or to leave out."""
         self.shift, self.refused = writer.shift, writer.refused
         self.run.record.damage += [Damage(seconds, what) for seconds, what in writer.troubles]
-        for index, count in sorted(writer.left_out.items()):
-            packets = "a packet" if count == 1 else f"{count} packets"
-            self.run.record.warnings.append(f"stream {index}: {packets} before 0 left out: this container has no times")
-        for index, early in sorted(writer.early.items()):
-            moved = f"{float(early) * 1000:.0f} ms early"
-            self.run.record.warnings.append(f"stream {index} is {moved}: this container has no times, all begins at 0")
-        if self.shift:
-            self.run.record.warnings.append(
-                f"all times are {float(self.shift) * 1000:.0f} ms later: this container holds none before 0"
-            )
+        self.run.record.warnings += writer.notes
 
     def promise(self, video: Restored, times: Times, counted: dict[int, PacketTally]) -> Promise:
         """What the output has to hold."""

@@ -22,7 +22,8 @@ from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
 from ns_video.frame import Frame, JpegTables
 from ns_video.media.carried import carry_quantisers
 from ns_video.media.decode import DecodeOptions, open_clip
-from ns_video.media.degrade import Degradation, degrade_clip, degrade_still
+from ns_video.media.degrade import Degradation, degrade_still
+from ns_video.media.degraded_clip import degrade_clip
 from ns_video.training.losses import ssim_index
 
 Rgb = npt.NDArray[np.uint8]
