@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from ns_video.cli import run
-from ns_video.errors import OutputError, ResumeError, UsageError
+from ns_video.errors import InputError, OutputError, ResumeError, UsageError
 from ns_video.media.degrade import DegradedStill, degrade_still
 from ns_video.media.pictures import read_rgb, write_png
 from ns_video.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
@@ -329,6 +329,23 @@ def test_held_out_pictures_are_never_trained_on(picture_folder: Path, tmp_path: 
     assert len(kept) == 2 and len(used) == 4 and not kept & used
 
 
+def test_a_hold_out_that_keeps_nothing_is_named(picture_folder: Path, tmp_path: Path) -> None:
+    text = config_text(picture_folder, tmp_path)
+    with pytest.raises(InputError, match=r"hold_out = 20 keeps no picture.*make it smaller; 0 validates"):
+        PictureSet(parse_config(text.replace("hold_out = 3", "hold_out = 20")).data)
+    nothing = PictureSet(parse_config(text.replace("hold_out = 3", "hold_out = 0")).data)
+    assert len(nothing.training) == 6 and not nothing.held_out
+
+
+def test_a_thumbnail_is_not_validated_on(picture_folder: Path, tmp_path: Path) -> None:
+    mixed = tmp_path / "pictures" / "mixed"
+    shutil.copytree(picture_folder, mixed)
+    write_png(mixed / "1.png", np.zeros((9, 9, 3), np.uint8))  # of 0, 1, 2, ... the held-out are 1 and 4
+    trainer = Trainer(make(mixed, tmp_path / "run"), "cpu")
+    assert [picture.name for picture in trainer.pictures.held_out] == ["mixed/4"]
+    assert trainer.validate().scores[0].ssim_after > 0
+
+
 def test_a_batch_depends_on_seed_step_and_rank_alone(picture_folder: Path, tmp_path: Path) -> None:
     config = make(picture_folder, tmp_path)
     pictures = PictureSet(config.data)
@@ -357,6 +374,14 @@ def test_an_enlarging_training_pairs_crops_of_the_right_place(picture_folder: Pa
     small = torch.nn.functional.avg_pool2d(batch.reference, 2)
     shifted = small.roll(1, -1)
     assert (small - batch.degraded).abs().mean() < 0.5 * (shifted - batch.degraded).abs().mean()
+
+
+@pytest.mark.parametrize("scale", [3, 4])
+def test_every_enlargement_trains_and_validates(picture_folder: Path, tmp_path: Path, scale: int) -> None:
+    text = config_text(picture_folder, tmp_path, "", 2, f'kind = "spec"\nspecs = ["downscale:x={scale}"]')
+    updates = list(Trainer(parse_config(text.replace("crop = 32", "crop = 48")), "cpu").run())
+    assert isinstance(updates[-1], FinishedUpdate)
+    assert load_descriptor(updates[-1].model).scale == scale
 
 
 def test_every_kind_of_loss_network_trains(picture_folder: Path, tmp_path: Path) -> None:
@@ -643,6 +668,13 @@ def test_line_sharpening_darkens_lines_and_leaves_flat_places() -> None:
     assert sharp[10, 15, 0] < 120 and (sharp[:, :8] == 200).all()
 
 
+def test_a_seam_is_counted_in_the_pixels_that_the_network_sees(picture_folder: Path, tmp_path: Path) -> None:
+    text = config_text(picture_folder, tmp_path, "[seam]\ntile = 32", damage='kind = "spec"\nspecs = ["downscale:x=2"]')
+    with pytest.raises(UsageError, match=r"data\.crop / downscale, which is 32"):
+        parse_config(text.replace("crop = 32", "crop = 64"))
+    assert parse_config(text.replace("crop = 32", "crop = 96")).seam.tile == 32
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -661,6 +693,18 @@ def test_line_sharpening_darkens_lines_and_leaves_flat_places() -> None:
         (("validation_pictures = 2", "validation_pictures = 0"), "validation_pictures"),
         (('name = "trial"', 'name = "../evil"'), "no folders"),
         (('name = "trial"', 'name = "trial"\nseed = -1'), "seed"),
+        (('kind = "jpeg"', 'kind = "spec"\nspecs = ["downscale:x=3"]'), "multiple of 24"),
+        (('kind = "jpeg"', 'kind = "spec"\nspecs = ["downscale:x=8"]'), "does not enlarge 8 times"),
+        (('kind = "jpeg"', 'kind = "spec"\nspecs = [1]'), r"specs\[0\] must be str"),
+        (('kind = "jpeg"', 'kind = "spec"\nspecs = "noise:sigma=25"'), "specs must be a list"),
+        (('kind = "jpeg"', "quality = [10.5, 20]"), r"quality\[0\] must be int"),
+        (('kind = "jpeg"', "saved_twice = -3.0"), "saved_twice must be between 0 and 1"),
+        (("hold_out = 3", "hold_out = 1"), "hold_out"),
+        (("warm_up = 2", "warm_up = -1"), "warm_up"),
+        (("warm_up = 2", "rate = 1e38"), r"rate must be between 0 and 1, not 1e\+38"),
+        (("warm_up = 2", "average = 1.5"), "average must be between"),
+        (("[network]", "[loss]\nterms = { l1 = nan }\n[network]"), "'l1' is nan"),
+        (("[network]", "[seam]\ntile = 32\n[network]"), "tile < data.crop, which is 32"),
         (("shapes", 'shapes", weight = 0, spotless = true } , { folder = "shapes'), "weight"),
     ],
 )

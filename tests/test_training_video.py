@@ -316,6 +316,9 @@ def test_the_configuration_is_checked(tmp_path: Path) -> None:
         "seed = -1",
         "validate_every = 0",
         "rate = 'x'",
+        "rate = inf",
+        "blind_share = 2.0",
+        "warm_up = -1",
         "=",
     ):
         file.write_text(f'cache = "c"\noutput = "o"\n{wrong}\n')

@@ -291,7 +291,7 @@ class Trainer:
         self.waited = 0
         kind = config.cells
         pitch = 1 if kind is None else max(cell_pitch(parse_spec(text), kind) for text in config.damage.specs)
-        self.pictures = PictureSet(config.data, pitch)
+        self.pictures = PictureSet(config.data, pitch, config.scale)
         self.output = Path(config.output)
         self._log = _Log(self.output) if self.process.leads else None
         self._model = self.process.distributed(self.network)
@@ -521,8 +521,8 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> ValidationUpdate:
-        """Averaged weights on crops of held-out pictures, for each damage."""
-        config = self.config
+        """Averaged weights on crops of held-out pictures (with `hold_out = 0`, of the others), for each damage."""
+        config, step = self.config, self.config.side_step
         kept = self.pictures.held_out or self.pictures.training
         stride = max(1, len(kept) // max(1, config.log.validation_pictures))
         chosen = kept[::stride][: config.log.validation_pictures]
@@ -531,7 +531,7 @@ class Trainer:
         for text in specs:
             rows: list[tuple[float, float, float]] = []
             for picture in chosen:
-                height, width = (min(side, _VALIDATION_SIDE) // 8 * 8 for side in picture.pixels.shape[:2])
+                height, width = (min(side, _VALIDATION_SIDE) // step * step for side in picture.pixels.shape[:2])
                 truth = np.ascontiguousarray(picture.pixels[:height, :width])
                 outcome = degrade_still(truth, parse_spec(text), 0)
                 restored = self._restore(outcome.rgb, outcome.jpeg)
@@ -686,7 +686,7 @@ class _Log:
             ]
             curves.append(Curve(spec, *zip(*points)))
         if curves:
-            charts.append(Chart("PSNR gain on held-out pictures, dB", tuple(curves)))
+            charts.append(Chart("PSNR gain in validation, dB", tuple(curves)))
         if charts:
             write_charts(self.folder / "curves.png", charts)
 
