@@ -37,7 +37,7 @@ from ns_video.training.adversarial import (
 )
 from ns_video.training.checkpoint import WholeSteps, write_checkpoint
 from ns_video.training.config import TrainingConfig, parse_config, read_config
-from ns_video.training.optimizer import Muon, orthogonalised
+from ns_video.training.optimizer import Muon, make_optimizer, orthogonalised
 from ns_video.training.pictures import PictureSet, draw_batch, line_sharpened
 from ns_video.training.process import Arithmetic, Process, find_process
 from ns_video.training.trainer import (
@@ -51,6 +51,7 @@ from ns_video.training.trainer import (
     tiled_forward,
 )
 from ns_video.weights import load_descriptor
+from ns_video.weights.foreign import HatConfig, RcanConfig, build_hat, build_rcan
 
 
 @pytest.fixture(autouse=True)
@@ -290,6 +291,18 @@ def test_processes_may_share_the_cache_of_pictures(
     assert not np.array_equal(PictureSet(there).training[0].pixels, before)
 
 
+def test_a_training_on_targets_that_are_made_otherwise_now_is_not_resumed(picture_folder: Path, tmp_path: Path) -> None:
+    text = config_text(picture_folder, tmp_path, steps=2).replace("crop = 32", "crop = 32\nline_sharpened = 0.5")
+    trainer = Trainer(parse_config(text), "cpu")
+    list(trainer.run())
+    trainer.resume()
+    content = torch.load(trainer.checkpoint, weights_only=True)
+    content["training"] = content["training"].replace(', "sharpened": "within borders"', "")
+    write_checkpoint(trainer.checkpoint, content)
+    with pytest.raises(ResumeError, match="another configuration"):
+        trainer.resume()
+
+
 def test_resume_refuses_another_configuration_and_a_missing_checkpoint(picture_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ResumeError):
         Trainer(make(picture_folder, tmp_path), "cpu").resume()
@@ -506,6 +519,27 @@ def test_published_architectures_can_be_built_for_training(
         parse_config(text.replace('size = "tiny"', f'architecture = "{architecture}"\nsize = "tiny"'))
 
 
+def test_muon_leaves_first_and_last_layer_means_and_tables_to_adam(picture_folder: Path, tmp_path: Path) -> None:
+    def by_adam(network: torch.nn.Module) -> tuple[set[str], set[str]]:
+        """Names of weights that go by Adam as a group, and of all that is left out."""
+        names = {id(parameter): name for name, parameter in network.named_parameters()}
+        inner, outer = (
+            {names[id(parameter)] for parameter in group["params"]}
+            for group in make_optimizer(network, "muon", 1e-3).param_groups
+        )
+        assert not inner & outer
+        return outer, set(names.values()) - inner - outer
+
+    rcan, hat = build_rcan(RcanConfig(1, 1, 16)), build_hat(HatConfig(12, (1,), 8))
+    outer, frozen = by_adam(rcan)
+    assert outer == {"head.0.weight", "tail.1.weight"}
+    assert frozen == {f"{name}_mean.{part}" for name in ("sub", "add") for part in ("weight", "bias")}
+    outer, frozen = by_adam(hat)
+    tables = {name for name, _ in hat.named_parameters() if name.endswith("relative_position_bias_table")}
+    assert tables and outer == {"conv_first.weight", "conv_last.weight"} | tables and not frozen
+    assert by_adam(make_network(make(picture_folder, tmp_path))) == ({"head.weight", "tail.weight"}, set())
+
+
 def test_muon_learns_and_resumes_exactly(picture_folder: Path, tmp_path: Path) -> None:
     def trainer(name: str) -> Trainer:
         text = config_text(picture_folder, tmp_path / name)
@@ -666,6 +700,9 @@ def test_line_sharpening_darkens_lines_and_leaves_flat_places() -> None:
     picture[:, 15:17] = 120
     sharp = line_sharpened(picture)
     assert sharp[10, 15, 0] < 120 and (sharp[:, :8] == 200).all()
+    ramp = np.tile(np.linspace(40, 215, 32).astype(np.uint8)[None, :, None], (32, 1, 3))
+    for turned in (ramp, ramp[:, ::-1], ramp.swapaxes(0, 1)):  # no line: opposite borders are not neighbours
+        assert np.abs(line_sharpened(turned).astype(int) - turned).max() <= 1
 
 
 def test_a_seam_is_counted_in_the_pixels_that_the_network_sees(picture_folder: Path, tmp_path: Path) -> None:
