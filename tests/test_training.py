@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from ns_video.cli import run
-from ns_video.errors import InputError, OutputError, ResumeError, UsageError
+from ns_video.errors import InputError, ModelError, OutputError, ResumeError, UsageError
 from ns_video.media.degrade import DegradedStill, degrade_still
 from ns_video.media.pictures import read_rgb, write_png
 from ns_video.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
@@ -188,6 +188,41 @@ def test_a_step_cut_short_leaves_the_checkpoint_before_it(
     again = Trainer(trainer.config, "cpu")
     again.resume()
     assert again.step == 3
+
+
+@pytest.mark.parametrize(("ruin", "last"), [(np.nan, 3), (1e30, 4)])
+def test_a_training_that_diverges_ends_and_keeps_its_last_good_checkpoint(
+    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ruin: float, last: int
+) -> None:
+    """By weights that are not finite after step 4, or by a loss that isn't at step 5."""
+    trainer = Trainer(make(picture_folder, tmp_path, extra="save_seconds = 0.0"), "cpu")
+
+    def ruined() -> None:
+        if trainer.step == 3:
+            torch.nn.init.constant_(next(trainer.network.parameters()), ruin)
+
+    monkeypatch.setattr(trainer, "_average", ruined)
+    with pytest.raises(ModelError, match=r"the training diverged.*lower its rate"):
+        list(trainer.run())
+    assert not trainer.model.exists()
+    again = Trainer(trainer.config, "cpu")
+    again.resume()
+    assert again.step == last and all(bool(tensor.isfinite().all()) for tensor in again.network.state_dict().values())
+
+
+def test_steps_that_overflow_in_fp16_are_left_out() -> None:
+    plain, scaled = Arithmetic("fp32", torch.device("cpu")), Arithmetic("fp32", torch.device("cpu"))
+    scaled._scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    assert scaled.kept((1.0, np.inf)) == plain.kept((1.0,)) == [1.0]
+    with pytest.raises(ModelError, match="diverged"):
+        plain.kept((1.0, np.inf))
+    network = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.Adam(network.parameters())
+    for _ in range(30):
+        scaled.descend(network(torch.full((1, 1), np.inf)).mean(), network, optimizer, 0.2)
+    assert all(bool(parameter.isfinite().all()) for parameter in network.parameters())
+    with pytest.raises(ModelError, match="diverged"):
+        scaled.kept((np.inf,))
 
 
 def test_a_second_ctrl_c_does_not_wait() -> None:

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from ns_video.cli.train import command as train_command
 from ns_video.conditioning import quantiser_planes
-from ns_video.errors import DeviceError, InputError, OutputError, ResumeError, UsageError
+from ns_video.errors import DeviceError, InputError, ModelError, OutputError, ResumeError, UsageError
 from ns_video.frame import QuantiserMap
 from ns_video.media.screen_clips import add_caption, draw_page
 from ns_video.media.training_clips import (
@@ -385,6 +385,23 @@ def test_ctrl_c_waits_for_the_end_of_the_step(pool: Path, tmp_path: Path, monkey
     assert rest == whole[3:]  # the third step was finished and saved
     ends = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts")]
     assert all(torch.equal(ends[0]["averaged"][key], value) for key, value in ends[1]["averaged"].items())
+
+
+def test_a_training_that_diverges_ends(pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses: list[float] = []
+
+    def ruined(*given: object) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, gain = batch_loss(*given)  # pyright: ignore[reportArgumentType]
+        losses.append(loss.item())
+        return loss * (torch.inf if len(losses) == 3 else 1.0), gain
+
+    monkeypatch.setattr("ns_video.training.video.batch_loss", ruined)
+    updates = train_video(small(pool, tmp_path, save_seconds=0.0), "cpu")
+    assert [next(updates).step for _ in range(2)] == [1, 2]
+    with pytest.raises(ModelError, match="the training diverged"):
+        next(updates)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 2
+    assert not model_file(small(pool, tmp_path)).exists()
 
 
 def test_only_a_training_s_own_checkpoint_is_resumed(pool: Path, tmp_path: Path) -> None:

@@ -156,7 +156,8 @@ def train_quantiser(
     alone.
 
     Raises:
-        InputError: the pool is missing; ResumeError, UsageError: as `check_output` and `take_up`; DeviceError.
+        InputError: the pool is missing; ResumeError, UsageError: as `check_output` and `take_up`; DeviceError;
+        ModelError: it diverged.
     """
     check_output(config.output / CHECKPOINT, model_file(config), resume=resume)
     return _train(config, find_process(device), resume)
@@ -206,8 +207,9 @@ def _train(config: QuantiserTraining, process: Process, resume: bool) -> Generat
                     said = model(luma)
                 loss = pinball_loss(said.float(), octaves[chosen].to(process.device))
                 arithmetic.descend(loss, network, optimizer, 1.0)
+                arithmetic.kept((loss.item(),))
                 done += 1
-            update = QuantiserUpdate(done, float(loss.detach()), time.monotonic() - began)
+            update = QuantiserUpdate(done, loss.item(), time.monotonic() - began)
             due = done % config.validate_every == 0 or done == config.steps
             if process.leads and due and config.validation is not None:
                 update = dataclasses.replace(update, validation=validate(network, config.validation))

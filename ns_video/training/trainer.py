@@ -367,7 +367,7 @@ class Trainer:
         """Trains to `schedule.steps` (or stops at a step), yielding updates. Closing it early leaves a checkpoint.
 
         Raises:
-            UsageError: it isn't resumed, and another training's results are where it writes.
+            UsageError: it isn't resumed, and another training's results are where it writes; ModelError: it diverged.
         """
         if not self._begun:
             check_output(self.checkpoint, self.model, resume=False)
@@ -394,10 +394,12 @@ class Trainer:
                     self._share_plateau()
                 if self.process.leads and time.monotonic() - saved > log.save_seconds:
                     saved = time.monotonic()
+                    self.arithmetic.kept(meter.read())
                     yield self.save()
         finally:
             ahead.close()
             if self.process.leads and self._steps.whole and self.step > first:
+                self.arithmetic.kept(meter.read())
                 self.save()
         if self.process.leads:
             if self._log is not None:
@@ -407,12 +409,12 @@ class Trainer:
     def _report(self, meter: _Meter) -> StepUpdate:
         config = self.config
         samples = len(meter.losses) * config.data.batch * self.process.count
-        loss = meter.mean_loss()
+        losses = self.arithmetic.kept(meter.read())
         pace = (time.monotonic() - meter.began) / len(meter.losses)
         update = StepUpdate(
             step=self.step,
             steps=config.schedule.steps,
-            loss=loss,
+            loss=float(np.mean(losses)) if losses else math.nan,
             rate=learning_rate(config, self.step - 1, self.halvings),
             loader_samples_per_second=meter.loaded * config.data.batch / max(meter.loader_seconds, 1e-9),
             step_samples_per_second=samples / max(meter.step_seconds, 1e-9),
@@ -599,12 +601,12 @@ class _Meter:
     """On the device: reading one waits for its step."""
     began: float = field(default_factory=time.monotonic)
 
-    def mean_loss(self) -> float:
-        """Waits for the steps since the last report, whose time it counts."""
+    def read(self) -> list[float]:
+        """The losses since the last report. Waits for their steps, whose time it counts."""
         began = time.perf_counter()
-        losses = torch.stack(self.losses).tolist()
+        losses = torch.stack(self.losses).tolist() if self.losses else []
         self.step_seconds += time.perf_counter() - began
-        return float(np.mean(losses))
+        return losses
 
     def clear(self) -> None:
         self.step_seconds = 0.0

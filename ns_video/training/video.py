@@ -454,7 +454,8 @@ def train_video(config: VideoTraining, device: str = "auto", *, resume: bool = F
     With `resume` the unfinished training in `output` goes on; closing the iterator leaves a checkpoint.
 
     Raises:
-        InputError: the pool is empty; ResumeError, UsageError: as `check_output` and `take_up`; DeviceError.
+        InputError: the pool is empty; ResumeError, UsageError: as `check_output` and `take_up`; DeviceError;
+        ModelError: it diverged.
     """
     check_output(config.output / CHECKPOINT, model_file(config), resume=resume)
     return _train(config, find_process(device), resume)
@@ -492,8 +493,9 @@ def _train(config: VideoTraining, process: Process, resume: bool) -> Generator[V
     try:
         for batch in batches:
             with steps:
-                loss, gain = _step(state, model, process.sent(batch), config)
-            update = VideoUpdate(state.step, float(loss), float(gain), time.monotonic() - began)
+                loss, gain = map(float, _step(state, model, process.sent(batch), config))
+                state.arithmetic.kept((loss,))
+            update = VideoUpdate(state.step, loss, gain, time.monotonic() - began)
             if process.leads and state.step % config.validate_every == 0 and config.validation is not None:
                 groups = validate(state.averaged, config.validation, config.no_map)
                 update = dataclasses.replace(update, validation=groups)
