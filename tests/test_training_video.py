@@ -60,6 +60,7 @@ from ns_video.training.video_clips import (
     find_sources,
     grow_pool,
     grow_validation,
+    is_held_out,
     read_pair,
     write_pair,
 )
@@ -385,6 +386,31 @@ def test_ctrl_c_waits_for_the_end_of_the_step(pool: Path, tmp_path: Path, monkey
     assert rest == whole[3:]  # the third step was finished and saved
     ends = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts")]
     assert all(torch.equal(ends[0]["averaged"][key], value) for key, value in ends[1]["averaged"].items())
+
+
+@pytest.mark.parametrize(
+    ("screen", "validation", "said"), [(0.0, True, "for validation"), (0.5, False, "for training")]
+)
+def test_a_side_without_pictures_is_named_before_clips_are_made(
+    screen: float, validation: bool, said: str, moving: np.ndarray, tmp_path: Path
+) -> None:
+    """One still, which its name holds out or not; clips tell of no graphics."""
+    stills, clips = tmp_path / "stills", tmp_path / "clips"
+    stills.mkdir()
+    clips.mkdir()
+    name = next(f"{i}.png" for i in range(999) if is_held_out(Path(f"{i}.png"), 0.06) != validation)
+    cv2.imwrite(str(stills / name), textured(300, 420, 1))
+    (clips / "film.mkv").touch()
+    recipe = tmp_path / "video.toml"
+    recipe.write_text(
+        f'cache = "{tmp_path / "pool"}"\noutput = "{tmp_path / "out"}"\nvalidation = "{tmp_path / "held"}"\n'
+        f'[[make]]\npictures = ["{stills}"]\nclips = [{"" if validation else repr(str(clips))}]\n'
+        f"count = 1\nscreen_share = {screen}\n"
+    )
+    with pytest.raises(InputError, match=f"none of 1 pictures is kept {said}"):
+        CliRunner().invoke(train_command, [str(recipe)], catch_exceptions=False)
+    assert not (tmp_path / "pool").exists()
+    assert find_sources([clips], [stills], validation=True).clips  # clips suffice without graphics
 
 
 def test_a_training_that_diverges_ends(pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
