@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ns_video.training.config import Make
     from ns_video.training.quantiser import QuantiserUpdate
     from ns_video.training.trainer import Update, ValidationUpdate
@@ -79,16 +81,16 @@ def _make_clips(parts: tuple[Make, ...], cache: Path, validation: Path | None, q
 
     from ns_video.training.video_clips import find_sources, grow_pool, grow_validation
 
+    jobs: list[tuple[str, Iterator[Path]]] = []  # all sources are looked for before the first clip is made
     for number, part in enumerate(parts):
         folders = [[Path(folder) for folder in names] for names in (part.clips, part.pictures)]
         sources = find_sources(*folders, screen_share=part.screen_share)
-        pool = grow_pool(sources, cache, part.count, part.seed)
-        for _ in tqdm(pool, desc="coded clips", unit="clip", disable=True if quiet else None):
-            pass
+        jobs.append(("coded clips", grow_pool(sources, cache, part.count, part.seed)))
         if number == 0 and validation is not None:
-            made = grow_validation(find_sources(*folders, validation=True), validation)
-            for _ in tqdm(made, desc="validation clips", unit="clip", disable=True if quiet else None):
-                pass
+            jobs.append(("validation clips", grow_validation(find_sources(*folders, validation=True), validation)))
+    for name, made in jobs:
+        for _ in tqdm(made, desc=name, unit="clip", disable=True if quiet else None):
+            pass
 
 
 def _train_clips(path: Path, device: str, resume: bool, as_json: bool, quiet: bool) -> None:
