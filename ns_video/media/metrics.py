@@ -16,6 +16,7 @@ from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 from av.filter import Graph
 from av.video.frame import VideoFrame
 
@@ -44,6 +45,7 @@ _LOOKED_AT = 48
 _MOST_LAG = 12
 _CLEARLY_BETTER = 0.6
 """An offset other than 0 is believed when its pictures differ by less than this share of those at offset 0."""
+_LUMA_WEIGHTS = np.array((0.299, 0.587, 0.114))
 _LEAST_SITI_SIDE = 3
 """px that libav's siti needs: it makes room for the samples that have neighbours all around, even fewer than none."""
 _LEAST_SIDE = 8
@@ -162,6 +164,13 @@ def coded_like(reference: Frame, clip: Frame) -> Frame:
     )
     color = replace(clip.color, primaries=reference.color.primaries, transfer=reference.color.transfer)
     return replace(reference, planes=plane_views(made, clip.format), format=clip.format, color=color, carrier=made)
+
+
+def luma_of(frame: Frame) -> npt.NDArray[np.float64]:
+    """(H, W) Y of the code values, 1 the largest; of RGB that of BT.601."""
+    planes = frame.planes
+    luma = np.tensordot(_LUMA_WEIGHTS, planes[:3], 1) if frame.format.is_rgb else planes[0].astype(np.float64)
+    return luma / ((1 << frame.format.bit_depth) - 1)
 
 
 def _source(graph: Graph, frame: VideoFrame, rate: Fraction) -> Any:
