@@ -194,6 +194,17 @@ def test_a_one_frame_clip_and_a_still(folder: Path) -> None:
     assert data_of(still)["ns_iqa"] > alone["ns_iqa"]
 
 
+@pytest.mark.parametrize("size", [(1, 7), (44, 44)], ids=str)
+def test_the_smallest_pictures_have_a_report(tmp_path: Path, size: tuple[int, int]) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    still, other = tmp_path / "still.png", tmp_path / "other.png"
+    cv2.imwrite(str(still), picture)
+    cv2.imwrite(str(other), picture // 2)
+    data = data_of(still, other)
+    assert data["psnr_y"] > 0 and data["xpsnr"] is None and data["frames"][0]["xpsnr"] is None
+    assert any(sentence["text"].startswith("Against the reference: PSNR") for sentence in data["verdict"])
+
+
 def test_pictures_stand_upright(rotated_clip: Path) -> None:
     picture = build_clip(rotated_clip).pictures[0]
     with av.open(str(rotated_clip)) as container:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import runpy
 import signal
 import subprocess
 import sys
@@ -236,6 +237,20 @@ def test_frames_without_a_map_take_their_neighbours() -> None:
         encode_decode(np.zeros((4, 48, 32), np.uint8) + 90, Encoding(options={"qp": "20"})), steps=steps
     )
     assert (told_steps(coded) == 40).all()
+
+
+def test_the_benchmark_tells_a_network_its_map_once(moving: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that repeated blocks carry on were mixed into means and guesses again."""
+    benchmark = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "video_quality.py"))
+    still = np.concatenate((moving[:3], moving[2:3].repeat(3, 0)))
+    coded = encode_decode(still, Encoding(options={"crf": "30"}))
+    coded = dataclasses.replace(coded, steps=np.arange(len(still), dtype=np.uint8)[:, None, None] * 9 + coded.steps)
+    assert np.array_equal(benchmark["told"](coded, "decoder")(2), told_steps(coded))
+    mean, octaves = benchmark["told"](coded, "mean")(2), iter((3.0, 5.0))
+    assert (mean == mean[:, :1, :1]).all() and (coded.steps != coded.steps[:, :1, :1]).any()
+    told = benchmark["told"](coded, "guessed")
+    monkeypatch.setitem(benchmark["told"].__globals__, "guessed_octaves", lambda *_: next(octaves))
+    assert [set(told(t).ravel()) for t in (1, 2)] == [set(step_to_code(np.array([step]))) for step in (8.0, 32.0)]
 
 
 def test_an_untrained_network_changes_nothing(pool: Path) -> None:

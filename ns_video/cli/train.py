@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from ns_video.cli import emit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,7 @@ def command(ctx: click.Context, config: Path, resume: bool, device: str, threads
             if not trainer.process.leads:
                 continue
             if as_json:
-                click.echo(json.dumps(_record(update)))
+                emit(_record(update))
             elif isinstance(update, StepUpdate):
                 bar.update(update.step - bar.n)
                 bar.set_postfix_str(
@@ -119,11 +120,14 @@ def _train_clips(path: Path, device: str, resume: bool, as_json: bool, quiet: bo
             bar.update(update.step - bar.n)
             bar.set_postfix_str(_clip_text(update))
             if as_json:
-                click.echo(json.dumps(dataclasses.asdict(update)))
+                emit(dataclasses.asdict(update))
             elif update.validation is not None and not quiet:
                 bar.write(_groups_text(update))
     if process.leads:
-        click.echo(json.dumps({"update": "finished", "model": str(model)}) if as_json else str(model))
+        if as_json:
+            emit({"update": "finished", "model": str(model)})
+        else:
+            click.echo(str(model))
 
 
 def _clip_text(update: VideoUpdate | QuantiserUpdate) -> str:
