@@ -28,6 +28,7 @@ from ns_video.errors import NsVideoError, OutputError, UsageError
 from ns_video.media.aspect_header import CONTAINERS, AspectWriter, complete_file
 from ns_video.media.decode import CopiedClock, CopiedPacket, is_news, shift_packet
 from ns_video.media.encode import VideoPlan, add_video_stream
+from ns_video.media.gif import GifPackets
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
 from ns_video.media.libav import (
     LogLine,
@@ -402,6 +403,7 @@ class ClipWriter:
         self._convert: dict[int, Callable[[bytes], bytes]] = {}
         self._ratio: tuple[Path, str, Fraction] | None = None
         self._beneath: AspectWriter | None = None
+        self._gif = GifPackets(whole=plan.whole_pictures) if container_format == "gif" else None
         self._container = self._opened(settings, plan, info)
         try:
             self._add_streams(plan, source, info, copies, covers, already_encoded=already_encoded)
@@ -486,6 +488,8 @@ class ClipWriter:
 
     def write_video(self, packet: Packet) -> None:
         """Mux one packet of the restored stream. Takes the packet over."""
+        if self._gif is not None:
+            packet = self._gif.take(packet)
         packet.stream = self.video
         self._mux(packet)
 

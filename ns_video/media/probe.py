@@ -95,6 +95,8 @@ def codec_name(stream: Any) -> str:
 def pixel_format(name: str) -> PixelFormat:
     """Geometry of a libav pixel format. Raises InputError for hardware or Bayer formats."""
     side = 64  # a multiple of every chroma subsampling there is
+    if name == "pal8":  # libav tells nothing of the palette
+        return PixelFormat(name, 8, is_rgb=True, planes=1, chroma_shift_x=0, chroma_shift_y=0, has_alpha=True)
     fmt = VideoFormat(name, side, side)
     components = fmt.components
     if not components:
