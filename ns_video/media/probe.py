@@ -22,6 +22,7 @@ from ns_video.frame import ColorInfo, PixelFormat
 from ns_video.media.libav import open_input, printable
 
 DEFAULT_RATE = Fraction(25)  # what libav assumes for raw streams that state no rate
+_MICROSECOND = 1e-6  # to which libav rounds when a container begins
 MAX_STREAMS = 1000  # a header that claims more is hostile
 
 
@@ -78,6 +79,14 @@ class ClipInfo:
     metadata: tuple[tuple[str, str], ...]
     chapters: int = 0
     warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def begins(self) -> Fraction:
+        """Seconds on the container's clock at which players begin to count; 0 where it begins before 0."""
+        told = self.start_seconds or 0.0
+        starts = [s.start_time * s.time_base for s in self.streams if s.start_time is not None and s.time_base]
+        exact = next((start for start in starts if abs(start - told) < _MICROSECOND), Fraction(told))
+        return max(exact, Fraction(0))
 
 
 def codec_name(stream: Any) -> str:
