@@ -153,13 +153,23 @@ def _plan_one(stream: Stream, about: StreamInfo, container_format: str) -> CopyP
             return CopyPlan(about, f"dropped: {container_format} can't hold {about.codec} cover art")
         if container_format not in _MOV or container_format == "mov":  # libav writes covers as iTunes metadata only
             return CopyPlan(about, f"dropped: {container_format} holds no cover art")
+    if about.type == "data" and container_format in ("mp4", "mov") and "timecode" in dict(about.metadata):
+        return CopyPlan(about, "dropped: libav makes the time code's track anew")
     problem = _refusal(stream, container_format)
     if problem is None:
         return CopyPlan(about, "copied")
     target = _TEXT_TARGET.get(container_format)
     if about.type == "subtitle" and about.codec in _TEXT_SUBTITLES and target is not None:
         return CopyPlan(about, f"converted: {about.codec} to {target}", target)
-    return CopyPlan(about, f"dropped: {container_format} can't hold {about.codec} {about.type} ({problem})")
+    return CopyPlan(about, f"dropped: {container_format} can't hold {_named(about)} ({problem})")
+
+
+def _named(about: StreamInfo) -> str:
+    """A stream in words; one whose codec libav doesn't know by what the file calls its kind."""
+    if about.codec != "none":
+        return f"{about.codec} {about.type}"
+    kind = dict(about.metadata).get("handler_name")
+    return f"{about.type} of the kind {printable(kind)!r}" if kind else about.type
 
 
 def _refusal(stream: Stream, container_format: str) -> str | None:
