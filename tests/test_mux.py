@@ -53,6 +53,15 @@ def test_program_streams_drop_what_their_readers_do_not_know(suffix: str, plain_
     assert [s.action.partition(":")[0] for s in record.streams] == ["restored", "copied", "dropped", "dropped"]
 
 
+def test_data_of_a_codec_without_a_name_is_told_by_its_kind(plain_clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.mov"
+    ffmpeg("-i", plain_clip, "-c:v", "libx264", "-timecode", "01:02:03:04", source)
+    assert actions(source, "mov") == ["dropped: libav makes the time code's track anew"]
+    restore(source, tmp_path / "out.mov", model="identity")
+    assert actions(tmp_path / "out.mov", "matroska") == actions(source, "matroska")
+    assert "can't hold data of the kind" in actions(source, "matroska")[0]
+
+
 def sounding(path: Path, codec: str, channels: int, film: Path) -> Path:
     """A film with sound of one codec."""
     sound = ("-f", "lavfi", "-i", "sine=d=0.4:r=16000", "-map", "0", "-map", "1", "-ac", str(channels))

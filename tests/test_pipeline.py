@@ -538,10 +538,31 @@ def test_frames_that_webp_lost_are_no_joined_ones(
         restore(plain_clip, tmp_path / "out.webp", model="identity")
 
 
-def test_a_cut_before_the_start_of_the_clock_says_where_it_begins(late_start_clip: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"begins at 8\.300 s"):
-        restore(late_start_clip, tmp_path / "out.mkv", model="identity", end=1.0)
-    assert list(tmp_path.iterdir()) == []
+def test_a_cut_counts_from_where_the_clip_begins(late_start_clip: Path, tmp_path: Path) -> None:
+    before = facts(late_start_clip)
+    assert before.times[0] > 8
+    assert restore(late_start_clip, tmp_path / "a.mkv", model="identity", codec="ffv1", start=0.1).exit_code == 0
+    assert restore(late_start_clip, tmp_path / "b.mkv", model="identity", codec="ffv1", end=0.1).exit_code == 0
+    inside = [t - before.times[0] >= Fraction(1, 10) for t in before.times]
+    assert any(inside) and not all(inside)
+    assert facts(tmp_path / "a.mkv").samples == [s for s, late in zip(before.samples, inside) if late]
+    assert facts(tmp_path / "b.mkv").samples == [s for s, late in zip(before.samples, inside) if not late]
+
+
+def test_sound_of_a_cut_stays_with_the_picture_where_the_clock_begins_late(tmp_path: Path) -> None:
+    source = tmp_path / "in.ts"
+    tone = ("-f", "lavfi", "-i", "sine=r=48000:d=2")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x64:r=25:d=2", *tone, "-c:v", "mpeg2video", "-c:a", "mp2", source)
+    assert restore(source, tmp_path / "out.mkv", model="identity", codec="ffv1", start=0.5, end=1.2).exit_code == 0
+    before, after = facts(source), facts(tmp_path / "out.mkv")
+    assert 0.6 < len(after.times) / 25 < 0.8
+    place = before.samples.index(after.samples[0])
+    heard = {payload: t for t, payload in before.streams[0].packets if t is not None}
+    begins = before.times[place] - after.times[0]
+    for seconds, payload in after.streams[0].packets:
+        assert seconds is not None and abs(heard[payload] - begins - seconds) <= _MILLISECOND
+    with pytest.raises(InputError, match=r"the first is at 0\.\d+ s"):
+        restore(source, tmp_path / "none.mkv", model="identity", end=0.001)
 
 
 @pytest.mark.parametrize(("start", "end"), [(50.0, None), (1.0, 0.5), (0.5, 0.5)])

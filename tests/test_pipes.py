@@ -374,3 +374,12 @@ def test_a_named_pipe_as_output(
     with av.open(io.BytesIO(data), format="nut") as clip:
         assert sum(1 for _ in clip.decode(video=0)) == FRAMES
     assert fifo.is_fifo()
+
+
+@pytest.mark.parametrize("container", [None, "yuv4mpegpipe", "nut"])
+def test_a_pipe_through_which_nothing_comes_is_named(container: str | None, piped, tmp_path: Path) -> None:
+    given = () if container is None else ("--input-format", container)
+    code, _, err = piped(*IDENTITY, "-", tmp_path / "out.mkv", *given, data=b"")
+    assert code == 1 and "standard input: nothing came through the pipe" in err
+    code, _, err = piped(*IDENTITY, "-", tmp_path / "out.mkv", *given, data=b"no clip at all")
+    assert code == 1 and "nothing came" not in err

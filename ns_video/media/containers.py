@@ -73,6 +73,8 @@ class Container:
     holds_attachments: bool = False
     takes_data: bool = True
     """Timed metadata may be tried; elsewhere libav takes what it doesn't write."""
+    makes_time_codes: bool = False
+    """libav writes the track of a time code anew, from the video's tag."""
     holds_chapters: bool = False
     first_chapter_at_zero: bool = False
     """The first chapter begins at 0, wherever it did."""
@@ -179,6 +181,7 @@ _OF_MP4 = Container(
     text_codec="mov_text",
     covers="streams",
     takes_data=False,
+    makes_time_codes=True,
     holds_chapters=True,
     first_chapter_at_zero=True,
     dispositions=Disposition.default,
@@ -197,6 +200,7 @@ _OF_3GP = replace(
     suffixes=(".3gp",),
     brand="3g",
     covers="",
+    makes_time_codes=False,
     first_chapter_at_zero=False,
     tags=frozenset({"copyright"}),  # libav writes more (3GPP TS 26.244, 8), but reads no other
     stream_tags=frozenset(),
@@ -243,7 +247,9 @@ CONTAINERS = (
         encoders=frozenset({"libx265", "png"}),
         color_tags=COLOR_TAGS[:3],
     ),
-    replace(_OF_MP4, name="ipod", suffixes=(), encoders=frozenset(), color_tags=(), holds_hdr=False),
+    replace(
+        _OF_MP4, name="ipod", suffixes=(), makes_time_codes=False, encoders=frozenset(), color_tags=(), holds_hdr=False
+    ),
     replace(
         _OF_MP4,
         name="f4v",
@@ -253,6 +259,7 @@ CONTAINERS = (
         moves_for_reordering=True,
         text_codec="",
         covers="",
+        makes_time_codes=False,
         first_chapter_at_zero=False,
         encoders=frozenset(),
         color_tags=(),

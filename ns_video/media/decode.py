@@ -154,6 +154,7 @@ class DecodeOptions:
     """"auto": frames flagged interlaced, "on": all frames, "off": none. libav's bwdif, one frame out per frame in."""
     start_seconds: float | None = None
     end_seconds: float | None = None
+    """Both from where the clip begins on its own clock, `ClipInfo.begins`."""
     strict: bool = False
     max_pixels: int = MAX_PIXELS
     cancel: threading.Event | None = None
@@ -581,8 +582,8 @@ class ClipReader:
 
     def _behind_the_end(self, packets: Iterable[Any], streams: set[int]) -> Generator[CopiedPacket]:
         """Copied packets from before the end that lie in the file behind the first frame past it."""
-        end = self.options.end_seconds
-        assert end is not None
+        assert self.options.end_seconds is not None
+        end = self.options.end_seconds + float(self.info.begins)
         waited = streams - {self._stream.index}
         held, self._held_packets = self._held_packets, deque()
         for packet in chain(held, packets):
@@ -764,13 +765,14 @@ class ClipReader:
         duration = picture.duration or None
         self._last_pts, self._last_duration = pts, duration or nominal
         seconds = float(pts * tick)
-        if self.options.end_seconds is not None and seconds >= self.options.end_seconds:
+        counted = float(pts * tick - self.info.begins)
+        if self.options.end_seconds is not None and counted >= self.options.end_seconds:
             if not self.frames_decoded:
-                raise InputError(f"no frame lies before --end; the clip begins at {seconds:.3f} s", stage="decode")
+                raise InputError(f"no frame lies before --end; the first is at {counted:.3f} s", stage="decode")
             return None
         self.frames_decoded += 1
         self.end_seconds = seconds + float((duration or nominal) * tick)
-        if self.options.start_seconds is not None and seconds < self.options.start_seconds:
+        if self.options.start_seconds is not None and counted < self.options.start_seconds:
             return Skipped(seconds)
         self.frames_given += 1
         picture = self._same_geometry(picture, seconds)

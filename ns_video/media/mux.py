@@ -30,6 +30,7 @@ from ns_video.media.aspect_header import COMPLETED, AspectWriter, complete_file
 from ns_video.media.containers import Container, of_muxer
 from ns_video.media.decode import CopiedClock, CopiedPacket, is_news, shift_packet
 from ns_video.media.encode import VideoPlan, add_video_stream
+from ns_video.media.gif import GifPackets
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
 from ns_video.media.libav import (
     LogLine,
@@ -137,13 +138,23 @@ def _plan_one(stream: Stream, about: StreamInfo, container: Container) -> CopyPl
             return CopyPlan(about, "attached")
         lacking = f"can't hold {about.codec}" if container.is_matroska else "holds no"
         return CopyPlan(about, f"dropped: {container.name} {lacking} cover art")
+    if about.type == "data" and container.makes_time_codes and "timecode" in dict(about.metadata):
+        return CopyPlan(about, "dropped: libav makes the time code's track anew")
     problem = _refusal(stream, container)
     if problem is None:
         return CopyPlan(about, "copied")
     target = container.text_codec
     if about.type == "subtitle" and about.codec in _TEXT_SUBTITLES and target:
         return CopyPlan(about, f"converted: {about.codec} to {target}", target)
-    return CopyPlan(about, f"dropped: {container.name} can't hold {about.codec} {about.type} ({problem})")
+    return CopyPlan(about, f"dropped: {container.name} can't hold {_named(about)} ({problem})")
+
+
+def _named(about: StreamInfo) -> str:
+    """A stream in words; one whose codec libav doesn't know by what the file calls its kind."""
+    if about.codec != "none":
+        return f"{about.codec} {about.type}"
+    kind = dict(about.metadata).get("handler_name")
+    return f"{about.type} of the kind {printable(kind)!r}" if kind else about.type
 
 
 def _refusal(stream: Stream, container: Container) -> str | None:
@@ -383,6 +394,7 @@ class ClipWriter:
         self._convert: dict[int, Callable[[bytes], bytes]] = {}
         self._ratio: tuple[Path, str, Fraction] | None = None
         self._beneath: AspectWriter | None = None
+        self._gif = GifPackets(whole=plan.whole_pictures) if plan.container_format == "gif" else None
         self._container = self._opened(settings, plan, info)
         try:
             self._add_streams(plan, source, info, copies, covers, already_encoded=already_encoded)
@@ -467,6 +479,8 @@ class ClipWriter:
 
     def write_video(self, packet: Packet) -> None:
         """Mux one packet of the restored stream. Takes the packet over."""
+        if self._gif is not None:
+            packet = self._gif.take(packet)
         packet.stream = self.video
         self._mux(packet)
 

@@ -22,6 +22,7 @@ from ns_video.frame import ColorInfo, PixelFormat
 from ns_video.media.libav import open_input, printable
 
 DEFAULT_RATE = Fraction(25)  # what libav assumes for raw streams that state no rate
+_MICROSECOND = 1e-6  # to which libav rounds when a container begins
 MAX_STREAMS = 1000  # a header that claims more is hostile
 
 
@@ -79,6 +80,14 @@ class ClipInfo:
     chapters: int = 0
     warnings: tuple[str, ...] = field(default=())
 
+    @property
+    def begins(self) -> Fraction:
+        """Seconds on the container's clock at which players begin to count; 0 where it begins before 0."""
+        told = self.start_seconds or 0.0
+        starts = [s.start_time * s.time_base for s in self.streams if s.start_time is not None and s.time_base]
+        exact = next((start for start in starts if abs(start - told) < _MICROSECOND), Fraction(told))
+        return max(exact, Fraction(0))
+
 
 def codec_name(stream: Any) -> str:
     """The codec's name, "none" where libav doesn't know it."""
@@ -95,6 +104,8 @@ def codec_name(stream: Any) -> str:
 def pixel_format(name: str) -> PixelFormat:
     """Geometry of a libav pixel format. Raises InputError for hardware or Bayer formats."""
     side = 64  # a multiple of every chroma subsampling there is
+    if name == "pal8":  # libav tells nothing of the palette
+        return PixelFormat(name, 8, is_rgb=True, planes=1, chroma_shift_x=0, chroma_shift_y=0, has_alpha=True)
     fmt = VideoFormat(name, side, side)
     components = fmt.components
     if not components:

@@ -101,7 +101,8 @@ class Clip:
         self.copies = plan_copies(reader.container, self.info, container_format)
         run.record.streams = stream_actions(self.info, self.copies)
         self._warn_dropped()
-        self.start, self.end = _seconds(run.options.start), _seconds(run.options.end)
+        self.start, self.end = (_seconds(t, self.info.begins) for t in (run.options.start, run.options.end))
+        """On the clock of the source."""
         self.base = self._base()
         self._warn_chapters()
         self.stall_seconds = STALL_SECONDS if Path(run.source).is_file() else None
@@ -213,6 +214,6 @@ class Clip:
         )
 
 
-def _seconds(number: float | None) -> Fraction | None:
-    """What was meant by a decimal number: 11/10 by 1.1, not the nearest binary one."""
-    return None if number is None else Fraction(number).limit_denominator(_FINEST_CUT)
+def _seconds(number: float | None, begins: Fraction) -> Fraction | None:
+    """What was meant by a decimal number, from `begins` on: 11/10 by 1.1, not the nearest binary one."""
+    return None if number is None else begins + Fraction(number).limit_denominator(_FINEST_CUT)
