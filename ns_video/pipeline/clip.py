@@ -26,6 +26,7 @@ __all__ = ["STALL_SECONDS", "Clip", "Restored", "decode_options", "open_source"]
 
 STALL_SECONDS = 1800.0  # no stage of a file-to-file run may be silent for longer; a pipe may wait for its writer
 _FINEST_CUT = 10**9  # parts of a second
+_LEAST_NAMED = Fraction(1, 1000)  # seconds
 
 
 def decode_options(run: Run) -> DecodeOptions:
@@ -184,8 +185,9 @@ class Clip:
             packets = "a packet" if count == 1 else f"{count} packets"
             self.run.record.warnings.append(f"stream {index}: {packets} before 0 left out: this container has no times")
         for index, early in sorted(writer.early.items()):
-            moved = f"{float(early) * 1000:.0f} ms early"
-            self.run.record.warnings.append(f"stream {index} is {moved}: this container has no times, all begins at 0")
+            if abs(early) >= _LEAST_NAMED:
+                moved = f"{abs(float(early)) * 1000:.0f} ms {'early' if early > 0 else 'late'}"
+                self.run.record.warnings.append(f"stream {index} is {moved}: this container counts packets, not times")
         if self.shift:
             self.run.record.warnings.append(
                 f"all times are {float(self.shift) * 1000:.0f} ms later: this container holds none before 0"
