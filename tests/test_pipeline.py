@@ -16,7 +16,7 @@ import av
 import numpy as np
 import pytest
 from conftest import ffmpeg
-from material import FRAMES, Facts, Recipe, cues, facts, write_clip
+from material import FRAMES, Facts, Recipe, cues, facts, picture, write_clip
 from PIL import Image
 
 import ns_video
@@ -898,6 +898,18 @@ def test_public_call_returns_the_record(plain_clip: Path, tmp_path: Path) -> Non
     assert page.exists()
     assert isinstance(record, ns_video.RunRecord)
     assert record.model.name == "video" and record.exit_code == 0 and len(record.model.sha256) == 64
+
+
+@pytest.mark.parametrize(("preset", "sought"), [("anime", "loss by JPEG"), ("mosaic", "pixelation")])
+def test_a_run_that_found_nothing_to_do_says_so(preset: str, sought: str, plain_clip: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    record = restore(plain_clip, tmp_path / "out.mkv", preset=preset, report=page)
+    note = f"nothing was restored: none of the {FRAMES} frames shows {sought}; --preset video"
+    assert record.exit_code == 0 and [w.startswith(note) for w in record.warnings] == [True]
+    assert f"N{note[1:]}" in page.read_text()
+    Image.fromarray(picture(0)).save(tmp_path / "still.png")
+    record = restore(tmp_path / "still.png", tmp_path / "out.png", preset=preset)
+    assert record.warnings == [f"nothing was restored: the picture shows no {sought}"]
 
 
 @pytest.mark.parametrize(
