@@ -18,6 +18,7 @@ from typing import Any
 import av
 import av.error
 import av.stream
+from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
@@ -156,6 +157,8 @@ def _refusal(stream: Stream, container: Container) -> str | None:
         return "of an unknown kind"
     if container.codecs is not None and stream.type != "data" and codec_name(stream) not in container.codecs:
         return "readers of MPEG streams would not know it"
+    if codec_name(stream).startswith(container.aborts_on):
+        return "libav's muxer would end the run"
     try:
         trial = av.open(io.BytesIO(), "w", format=container.name)
         try:
@@ -167,6 +170,8 @@ def _refusal(stream: Stream, container: Container) -> str | None:
             _abandon(trial)
     except (av.FFmpegError, ValueError, OSError, TypeError, AttributeError) as error:
         return re.sub(r"\s+", " ", str(getattr(error, "strerror", None) or error))[:120]
+    if container.places_channels and (channels := _unplaced(stream)) > 2:
+        return f"nothing tells where its {channels} channels are to be heard"
     return None
 
 
@@ -181,7 +186,18 @@ def _copy_stream(container: OutputContainer, stream: Stream) -> Stream:
     made = container.add_stream_from_template(stream, opaque=True)
     made.metadata.update(dict(stream.metadata))
     made.disposition = stream.disposition
+    if of_muxer(container.format.name).places_channels and _unplaced(stream) == 2:
+        assert isinstance(made, AudioStream)
+        made.codec_context.layout = "stereo"
     return made
+
+
+def _unplaced(stream: Stream) -> int:
+    """Number of the channels of PCM of which nothing tells where they are to be heard, as in Matroska; else 0."""
+    if not isinstance(stream, AudioStream) or not codec_name(stream).startswith("pcm_"):
+        return 0
+    layout = stream.codec_context.layout
+    return layout.nb_channels if layout.name.endswith(" channels") else 0
 
 
 def _is_streamed(target: Any) -> bool:
