@@ -534,6 +534,40 @@ def test_tags_that_are_left_out_are_named(tmp_path: Path) -> None:
     assert told == {"mkv": [], "mp4": [left_out]}
 
 
+@pytest.mark.parametrize(
+    ("suffix", "lost"), [("mkv", ""), ("webm", "stream 2: comment"), ("ts", "stream 2: default, stream 2: comment")]
+)
+def test_flags_that_are_left_out_are_named(suffix: str, lost: str, plain_clip: Path, tmp_path: Path) -> None:
+    source, target, notes = tmp_path / "in.mkv", tmp_path / f"out.{suffix}", list[str]()
+    sound = ("-f", "lavfi", "-i", "sine=d=0.4:r=48000", "-map", "0", "-map", "1", "-map", "1", "-c:a", "libopus")
+    ffmpeg("-i", plain_clip, *sound, "-c:v", "copy", "-disposition:a:1", "default+comment", source)
+    record = restore(source, target, model="identity")
+    wanted = [f"flags that this container doesn't hold: {lost}"] if lost else []
+    assert record.exit_code == 0 and [w for w in record.warnings if "flags" in w] == wanted
+    assert ns_video.verify(source, target, notes=notes) == [] and [n for n in notes if "flags" in n] == wanted
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mkv", "mp4"])
+def test_the_name_of_a_dvb_service_is_a_tag(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    told, tags = (
+        "tags that this container doesn't hold: service_name",
+        {"service_name": "Köln: 1", "service_provider": "X"},
+    )
+    source, target, other = tmp_path / "in.ts", tmp_path / f"out.{suffix}", tmp_path / f"other.{suffix}"
+    named = [part for name, value in tags.items() for part in ("-metadata", f"{name}={value}")]
+    ffmpeg("-i", plain_clip, "-c", "copy", *named, source)
+    record = restore(source, target, model="identity")
+    with open_clip(target) as reader:
+        found = {name.lower(): value for name, value in reader.info.metadata if name.lower() in tags}
+    assert found == ({} if suffix == "mp4" else tags) and any(w.startswith(told) for w in record.warnings) != bool(
+        found
+    )
+    assert ns_video.verify(source, target) == []
+    ffmpeg("-i", plain_clip, "-c", "copy", other)
+    assert any("service_name" in d.what for d in ns_video.verify(source, other)) == bool(found)
+    assert restore(other, tmp_path / "last.mp4", model="identity").warnings == []  # libav's own names are none
+
+
 def test_frames_that_webp_joins_are_named(tmp_path: Path) -> None:
     times = tuple(range(0, 400, 40))
     source = write_clip(tmp_path / "in.mkv", Recipe("ffv1", times=times, options={}))

@@ -13,14 +13,12 @@ from ns_video.media.animation import open_animation
 from ns_video.media.containers import format_for
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.libav import printable
-from ns_video.media.verify import Difference, Promise, compare, compare_animation, look_of, lost_tags, read_facts
+from ns_video.media.verify import Difference, Promise, compare, compare_animation, left_out, look_of, read_facts
 from ns_video.pipeline.clip import Restored
 from ns_video.pipeline.place import free_name
 from ns_video.pipeline.run import Progress, Run
 
 __all__ = ["put_in_place"]
-
-_NAMED_TAGS = 12
 
 
 def put_in_place(
@@ -84,8 +82,5 @@ def _check_clip(run: Run, path: Path, promise: Promise) -> list[Difference]:
             differences.append(Difference(f"{len(expected)} frames went in, {made} decode"))
         if run.options.verify == "full" and reader.damage:
             differences.append(Difference(f"it is damaged: {reader.damage[0].what}"))
-    if lost := lost_tags(promise.source, promise.copies, found.info):
-        more = f" and {len(lost) - _NAMED_TAGS} more" if len(lost) > _NAMED_TAGS else ""
-        names = printable(", ".join(lost[:_NAMED_TAGS]))
-        run.record.warnings.append(f"tags that this container doesn't hold: {names}{more}")
+    run.record.warnings += left_out(promise, found)
     return differences

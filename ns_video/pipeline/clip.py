@@ -19,7 +19,7 @@ from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.libav import is_url
 from ns_video.media.mux import ClipWriter, cut_chapters, plan_copies, stream_actions
 from ns_video.media.probe import ClipInfo
-from ns_video.media.verify import Chapter, Look, PacketTally, Promise, Times, chapters_of, look_of
+from ns_video.media.verify import Chapter, Look, PacketTally, Promise, Times, chapters_of, dropped_chapters, look_of
 from ns_video.pipeline.run import Run
 from ns_video.record import Damage
 
@@ -115,9 +115,8 @@ class Clip:
 
     def _warn_chapters(self) -> None:
         chapters, container = self._chapters(), of_muxer(self.container_format)
-        if chapters and not container.holds_chapters:
-            count = "1 chapter" if len(chapters) == 1 else f"{len(chapters)} chapters"
-            self.run.record.warnings.append(f"{count}: dropped: {container.name} holds none")
+        if (note := dropped_chapters(chapters, container)) is not None:
+            self.run.record.warnings.append(note)
         elif chapters and chapters[0][0] > 0 and container.first_chapter_at_zero:
             self.run.record.warnings.append(
                 f"the first chapter begins at 0, not {float(chapters[0][0]):.3f} s: so in {container.name}"
