@@ -402,6 +402,14 @@ def test_avi_refuses_a_start_that_its_readers_take_for_none(tmp_path: Path) -> N
     source = write_clip(tmp_path / "in.mkv", Recipe(times=(3_700_000, 3_700_040)))
     with pytest.raises(UsageError, match="begins at 3700 s"):
         restore(source, tmp_path / "out.avi", model="identity")
+    assert restore(source, tmp_path / "out.avi", model="identity", start=3699).exit_code == 0
+
+
+def test_avi_holds_clips_of_more_than_an_hour(tmp_path: Path) -> None:
+    times = tuple(range(0, 300 * 14_000, 14_000))  # of several segments
+    source = write_clip(tmp_path / "in.mkv", Recipe(times=times, size=(32, 32)))
+    record = restore(source, tmp_path / "out.avi", model="identity")
+    assert record.exit_code == 0 and record.frames_out == 300
 
 
 def audio_times(path: Path) -> list[float]:

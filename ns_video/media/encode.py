@@ -37,7 +37,6 @@ from ns_video.frame import (
     is_full_range,
 )
 from ns_video.media import chroma_place
-from ns_video.media.avi_header import LATEST_SECONDS
 from ns_video.media.containers import COLOR_TAGS, Container, of_muxer
 from ns_video.media.decode import planar_name, plane_views
 from ns_video.media.probe import VideoInfo, pixel_format
@@ -753,11 +752,6 @@ class FrameEncoder:
             raise UsageError(
                 f"the frame at {float(frame.pts * frame.time_base):.4f} s does not fit into AVI, which holds only "
                 f"frames at an even {float(self._plan.rate):.6g} per second",
-                remedy="write .mkv or .mp4: they keep every frame's time",
-            )
-        if self._last_tick is None and tick * self._plan.time_base > LATEST_SECONDS:
-            raise UsageError(
-                f"the clip begins at {float(frame.pts * frame.time_base):.0f} s: AVI holds no start that late",
                 remedy="write .mkv or .mp4: they keep every frame's time",
             )
         self._last_tick = tick

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from ns_video.errors import UsageError
 from ns_video.frame import Frame
 from ns_video.machine import codec_threads
 from ns_video.media.animation import open_animation
+from ns_video.media.avi_header import LATEST_SECONDS
 from ns_video.media.carried import Item, carry_quantisers
 from ns_video.media.containers import of_muxer
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
@@ -159,6 +161,12 @@ class Clip:
             speed=self.run.preset.speed,
         )
         plan = plan_video(container_format, info.video, first, self.run.output_size(first), wanted)
+        begins = plan.begins - self.base * info.video.time_base
+        if plan.container.decode_times_only and begins > LATEST_SECONDS:
+            raise UsageError(
+                f"the clip begins at {float(begins):.0f} s: AVI holds no start that late",
+                remedy="write .mkv or .mp4: they keep every frame's time",
+            )
         self.run.record.warnings += plan.notes
         if options.size is not None and options.fit == "stretch" and plan.sample_aspect_ratio:
             plan = replace(plan, sample_aspect_ratio=Fraction(1))  # shown as large as it was asked for
