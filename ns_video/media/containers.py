@@ -293,6 +293,7 @@ CONTAINERS = (
         | {"mpeg4", "h264", "hevc", "vvc", "av1", "dirac", "vc1", "cavs", "jpeg2000"}
         | {"aac", "aac_latm", "eac3", "truehd", "opus", "s302m", "pcm_bluray", "ac4"}
         | {"dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "arib_caption"},
+        tags=frozenset({"service_name", "service_provider"}),
         languages_of=frozenset({"audio", "subtitle"}),  # libav writes descriptors of a language for these only
         encoders=frozenset({"libx265"}),
         tells_look=False,

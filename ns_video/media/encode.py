@@ -353,6 +353,8 @@ def _losses(plan: VideoPlan, first: Frame, fields: int, matrix: tuple[int, ...])
             f"the frames are interlaced, which {codec} can't tell here: players will take them for progressive"
         )
     notes += _lost_colour(plan, first)
+    if first.carrier is not None and any(d.type.name.startswith("DOVI") for d in first.carrier.side_data):
+        notes.append("Dolby Vision's metadata is left out: the base picture stays")  # PyAV can't tell encoders of it
     if matrix and not plan.container.holds_turn:
         notes += _turn_notes(matrix, first.rotation, container_format, bool(plan.upright))
     if aspect and _loses_aspect(plan):

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from ns_video.errors import UsageError
 from ns_video.frame import Frame
 from ns_video.machine import codec_threads
 from ns_video.media.animation import open_animation
+from ns_video.media.avi_header import LATEST_SECONDS
 from ns_video.media.carried import Item, carry_quantisers
 from ns_video.media.containers import of_muxer
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
@@ -19,7 +21,7 @@ from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.libav import is_url
 from ns_video.media.mux import ClipWriter, cut_chapters, plan_copies, stream_actions
 from ns_video.media.probe import ClipInfo
-from ns_video.media.verify import Chapter, Look, PacketTally, Promise, Times, chapters_of, look_of
+from ns_video.media.verify import Chapter, Look, PacketTally, Promise, Times, chapters_of, dropped_chapters, look_of
 from ns_video.pipeline.run import Run
 from ns_video.record import Damage
 
@@ -115,9 +117,8 @@ class Clip:
 
     def _warn_chapters(self) -> None:
         chapters, container = self._chapters(), of_muxer(self.container_format)
-        if chapters and not container.holds_chapters:
-            count = "1 chapter" if len(chapters) == 1 else f"{len(chapters)} chapters"
-            self.run.record.warnings.append(f"{count}: dropped: {container.name} holds none")
+        if (note := dropped_chapters(chapters, container)) is not None:
+            self.run.record.warnings.append(note)
         elif chapters and chapters[0][0] > 0 and container.first_chapter_at_zero:
             self.run.record.warnings.append(
                 f"the first chapter begins at 0, not {float(chapters[0][0]):.3f} s: so in {container.name}"
@@ -160,6 +161,12 @@ class Clip:
             speed=self.run.preset.speed,
         )
         plan = plan_video(container_format, info.video, first, self.run.output_size(first), wanted)
+        begins = plan.begins - self.base * info.video.time_base
+        if plan.container.decode_times_only and begins > LATEST_SECONDS:
+            raise UsageError(
+                f"the clip begins at {float(begins):.0f} s: AVI holds no start that late",
+                remedy="write .mkv or .mp4: they keep every frame's time",
+            )
         self.run.record.warnings += plan.notes
         if options.size is not None and options.fit == "stretch" and plan.sample_aspect_ratio:
             plan = replace(plan, sample_aspect_ratio=Fraction(1))  # shown as large as it was asked for
