@@ -123,7 +123,8 @@ def measure(network: NsRestore, pair: ClipPair, how: str, scored: range) -> tupl
     luma, decoded = split_planes(pair.truth)[0], split_planes(pair.coded.pictures)[0]
     steps = told(pair.coded, how)
     before = [psnr(decoded[t], luma[t]) for t in scored]
-    return before, [psnr(restore_luma(network, pair, steps(t), t, doubt=True), luma[t]) for t in scored]
+    by_block = how in ("decoder", "raised")
+    return before, [psnr(restore_luma(network, pair, steps(t), t, doubt_edges=by_block), luma[t]) for t in scored]
 
 
 def row_of(model: str, crf: int, clip: str, before: list[float], after: list[float]) -> Row:

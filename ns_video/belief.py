@@ -27,14 +27,18 @@ _FINE, _COARSE = 2.3, 4.0
 """Quantiser steps: up to the first hard edges are no matter, from the second on they are in full."""
 
 
-def believe(restored: Tensor, seen: Tensor, side: Tensor) -> Tensor:
+def believe(restored: Tensor, seen: Tensor, side: Tensor, *, doubt_edges: bool) -> Tensor:
     """`restored` as far as it is believed, the rest as `seen`: (1, 3, H, W) YCbCr, luma 0 to 1 from black to white.
 
+    `doubt_edges`: hard ones, too. They are where H.264 tells each block's step; told one step for a whole frame (or
+    VP9's), a network is right about them more often.
     `side`: (1, S, H', W') planes, no smaller than the frame: first log2(quantiser step in 8-bit units) / 7.
     """
     height, width = seen.shape[-2:]
     octaves = side[:, :1, :height, :width].float() * 7.0
-    trust = _trust_in_frame(restored, seen, octaves) * _trust_at_edges(seen, octaves)
+    trust = _trust_in_frame(restored, seen, octaves)
+    if doubt_edges:
+        trust = trust * _trust_at_edges(seen, octaves)
     return torch.lerp(seen, restored, trust.to(restored.dtype))
 
 

@@ -392,7 +392,7 @@ class Enhancer:
                 around.pictures(), around.side, around.pitch, precision, self.options.ensemble or 1
             )
             healthy = _health(seen, restored)
-            restored = self._as_told(restored, seen, around.side, around.jpeg)
+            restored = self._as_told(restored, seen, around.side, around.jpeg or current.frame.quantiser)
             if self.domain == "rgb":
                 restored.clamp_(0, 1)
             target = color.resample(seen, size)
@@ -434,7 +434,7 @@ class Enhancer:
                     restored = self._restored(pictures, planes, pitch, "fp32", views)
                     healthy = bool(_health(picture, restored))
                 if healthy:
-                    known = side if isinstance(side, JpegEvidence) else None
+                    known = None if isinstance(side, (Tensor, JpegTables)) else side
                     restored = self._as_told(restored, picture, planes, known)
                     change = color.resample(restored, size) - color.resample(picture, size)
                 else:
@@ -450,7 +450,9 @@ class Enhancer:
             out = (color.resample(seen, size) + change).clamp_(0, 1)
         return out.to(rgb.device).clone()
 
-    def _as_told(self, restored: Tensor, seen: Tensor, planes: Tensor | None, jpeg: JpegEvidence | None) -> Tensor:
+    def _as_told(
+        self, restored: Tensor, seen: Tensor, planes: Tensor | None, told: JpegEvidence | QuantiserMap | None
+    ) -> Tensor:
         """What the network made of `seen`, as far as what was told of the damage lets it be believed."""
         conditioning = self.descriptor.conditioning
         if conditioning == "jpeg" and self.domain == "rgb":
@@ -458,9 +460,10 @@ class Enhancer:
         if self.descriptor.scale != 1:
             return restored
         if conditioning == "quantiser" and planes is not None:
-            return believe(restored, seen, planes)
-        if jpeg is not None and self.domain == "rgb":
-            return hold(restored, seen, jpeg.tables, jpeg.phase)
+            by_block = isinstance(told, QuantiserMap) and told.source == "h264"
+            return believe(restored, seen, planes, doubt_edges=by_block)
+        if isinstance(told, JpegEvidence) and self.domain == "rgb":
+            return hold(restored, seen, told.tables, told.phase)
         return restored
 
     # Side information.

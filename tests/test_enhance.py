@@ -127,7 +127,7 @@ def believed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Networks of noise are believed, whatever they make of the picture, but where that is the question."""
     if "doubted" not in request.keywords:
         monkeypatch.setattr(constraint, "belief", lambda *_: torch.ones(()))
-        monkeypatch.setattr(enhance_module, "believe", lambda restored, *_: restored)
+        monkeypatch.setattr(enhance_module, "believe", lambda restored, *_, **__: restored)
 
 
 @pytest.mark.doubted
@@ -433,10 +433,10 @@ def test_want_of_memory_beside_the_network_is_mended(place: str, times: int, mon
     expected = planes_of(Enhancer(restorer("quantiser"), fp32()).run(frames))
     real, failures = getattr(enhance_module, place), iter(range(times))
 
-    def full(*given: Any) -> Any:
+    def full(*given: Any, **named: Any) -> Any:
         if next(failures, None) is not None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
-        return real(*given)
+        return real(*given, **named)
 
     monkeypatch.setattr(enhance_module, place, full)
     enhancer = Enhancer(restorer("quantiser"), fp32())

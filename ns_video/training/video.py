@@ -310,10 +310,12 @@ def batch_loss(
     return (loss + config.chroma_weight * chroma).mean(), gain.mean()
 
 
-def restore_luma(network: NsRestore, pair: ClipPair, steps: np.ndarray, t: int, *, doubt: bool = False) -> np.ndarray:
+def restore_luma(
+    network: NsRestore, pair: ClipPair, steps: np.ndarray, t: int, *, doubt_edges: bool | None = None
+) -> np.ndarray:
     """Frame `t` of a coded clip restored, luma as (H, W) uint8, with fp32 arithmetic.
 
-    `doubt`: as a run does it, which doesn't believe each change of a network (`ns_video.belief`).
+    `doubt_edges`: as a run does it, which doesn't believe each change (`ns_video.belief`); None: all of it.
     """
     frames = len(pair.truth)
     seen = [min(max(t + d, 0), frames - 1) for d in ((-1, 0, 1) if network.config.frames == 3 else (0,))]
@@ -328,9 +330,9 @@ def restore_luma(network: NsRestore, pair: ClipPair, steps: np.ndarray, t: int, 
     side = side_planes(torch.from_numpy(q)[None].to(device), torch.tensor([int(pair.coded.types[t])], device=device))
     with torch.inference_mode():
         y = network(x.contiguous(memory_format=torch.channels_last), side)
-        if doubt:
+        if doubt_edges is not None:
             middle = 3 * (len(seen) // 2)
-            y = believe(y, x[:, middle : middle + 3], side)
+            y = believe(y, x[:, middle : middle + 3], side, doubt_edges=doubt_edges)
     return (y[0, 0] * LUMA_SPAN + BLACK).round().clamp(0, 255).byte().cpu().numpy()
 
 
