@@ -31,7 +31,6 @@ from ns_video.media.encode import (
     encoded,
     field_order,
     first_frame_metadata,
-    format_for,
     plan_video,
 )
 from ns_video.media.mux import decode_times
@@ -59,34 +58,6 @@ def written(chosen: VideoPlan, frames: list[Frame]) -> list[Frame]:
     buffer.seek(0)
     with open_clip(buffer, DecodeOptions(deinterlace="off")) as reader:
         return list(reader.frames())
-
-
-@pytest.mark.parametrize(
-    ("path", "wanted"),
-    [
-        ("a.mkv", "matroska"),
-        ("b.MP4", "mp4"),
-        ("c.mov", "mov"),
-        ("d.webm", "webm"),
-        ("e.ts", "mpegts"),
-        ("-", "nut"),
-        ("x.y/a.mkv", "matroska"),
-        ("a.b.mp4", "mp4"),
-        ("a.y4m", "yuv4mpegpipe"),
-        ("%03d.mkv", "matroska"),
-    ],
-)
-def test_container_by_name(path: str, wanted: str) -> None:
-    assert format_for(path) == wanted
-
-
-def test_container_by_wish() -> None:
-    assert format_for("a.mkv", "mp4") == "mp4"
-    assert format_for("-", "y4m") == "yuv4mpegpipe"
-    assert format_for("-", "mkv") == "matroska"
-    for name in ("a", "a.xyz", "folder.mkv/a"):
-        with pytest.raises(UsageError):
-            format_for(name)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,8 @@ class _Found:
 
 def _check_names(options: RestoreOptions) -> None:
     """Raises UsageError for names that nothing has: these fail no file, but the command."""
-    from ns_video.media.encode import format_for, video_encoder
+    from ns_video.media.containers import format_for
+    from ns_video.media.encode import video_encoder
 
     load_preset(options.preset)
     if options.codec:
@@ -117,7 +118,7 @@ def _named(paths: Sequence[Path], folder: Path) -> str:
 
 def _target(source: Path, folder: Path, out: Path, still_format: str) -> Path:
     """Where a file goes: the same tree and name; a still gets the still format's suffix, an unusual clip .mkv."""
-    from ns_video.media.encode import format_for, refuse_as_file
+    from ns_video.media.containers import format_for, refuse_as_file
     from ns_video.media.probe import still_format as sniffed
 
     relative = out / source.relative_to(folder)

@@ -15,8 +15,6 @@ from typing import BinaryIO
 
 from ns_video.media.matroska_header import with_sample_aspect_ratio
 
-CONTAINERS = frozenset({"nut", "yuv4mpegpipe", "matroska", "webm"})
-"""Those whose headers are completed here."""
 _MOST_HELD = 4 << 20
 """Bytes: no header is longer."""
 _NUT_ID = b"nut/multimedia container\0"
@@ -170,3 +168,5 @@ _COMPLETIONS: dict[str, Callable[[bytes, Fraction], bytes | None]] = {
     "matroska": partial(with_sample_aspect_ratio, video_number=0),
     "webm": partial(with_sample_aspect_ratio, video_number=0),
 }
+COMPLETED = frozenset(_COMPLETIONS)
+"""Containers whose headers are completed here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ns_video.frame import ColorInfo, PixelFormat, is_full_range
+from ns_video.media.containers import Container
 
 # libav's AVChromaLocation; players take the first one for granted.
 LEFT, CENTRE, TOP_LEFT, TOP = 1, 2, 3, 4
@@ -25,34 +26,34 @@ def _supposed(color: ColorInfo, fmt: PixelFormat) -> int:
     return color.chroma_location or (CENTRE if is_full_range(fmt, color) else LEFT)
 
 
-def _shown(color: ColorInfo, fmt: PixelFormat, codec: str, container_format: str) -> int:
+def _shown(color: ColorInfo, fmt: PixelFormat, codec: str, container: Container) -> int:
     """Where players will take samples to lie that an encoder and a muxer were given."""
     wanted, told = _supposed(color, fmt), _IN_STREAM.get(codec, (LEFT,))
-    if container_format in ("matroska", "webm") and codec in _LEFT_TO_MATROSKA:
+    if container.is_matroska and codec in _LEFT_TO_MATROSKA:
         told = _IN_MATROSKA
-    elif container_format == "yuv4mpegpipe" and fmt.bit_depth == 8:
+    elif container.name == "yuv4mpegpipe" and fmt.bit_depth == 8:
         told = _IN_Y4M
     return wanted if wanted in told else told[0]
 
 
-def moved_notes(color: ColorInfo, fmt: PixelFormat, codec: str, container_format: str) -> list[str]:
+def moved_notes(color: ColorInfo, fmt: PixelFormat, codec: str, container: Container) -> list[str]:
     """A note where players will take chroma samples to lie elsewhere than `color` says."""
-    wanted, shown = color.chroma_location, _shown(color, fmt, codec, container_format)
+    wanted, shown = color.chroma_location, _shown(color, fmt, codec, container)
     if wanted in (0, shown):
         return []
-    where = f"{'raw video' if codec in ('rawvideo', 'wrapped_avframe') else codec} in {container_format}"
+    where = f"{'raw video' if codec in ('rawvideo', 'wrapped_avframe') else codec} in {container.name}"
     lie = f"where its chroma samples lie ({_NAMES[wanted]})"
     return [f"{where} can't tell {lie}: players will take them for {_NAMES[shown]}"]
 
 
-def encoder_option(color: ColorInfo, fmt: PixelFormat, codec: str, container_format: str) -> dict[str, str]:
+def encoder_option(color: ColorInfo, fmt: PixelFormat, codec: str, container: Container) -> dict[str, str]:
     """libav's option for the chroma position, by which it reaches the stream and the header of the container.
 
     y4m always tells one: libav's muxer would write "centred" for an unknown position.
     """
     location = color.chroma_location
-    if container_format == "yuv4mpegpipe" and fmt.chroma_shift_x and fmt.chroma_shift_y:
-        location = _shown(color, fmt, codec, container_format)
+    if container.name == "yuv4mpegpipe" and fmt.chroma_shift_x and fmt.chroma_shift_y:
+        location = _shown(color, fmt, codec, container)
     return {"chroma_sample_location": str(location)} if location else {}
 
 

@@ -33,6 +33,7 @@ from ns_video.frame import ColorInfo, Frame, JpegTables, PixelFormat, Plane, Qua
 from ns_video.machine import can_map, is_exhausted
 from ns_video.media.coded_headers import CODECS as HEADER_CODECS
 from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers, chroma_location, frame_chroma_location, vp9_steps
+from ns_video.media.containers import of_demuxer
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.jpeg_headers import JpegHeaders
 from ns_video.media.libav import (
@@ -532,7 +533,7 @@ class ClipReader:
             for frame in decoded:
                 if self._jpegs is not None and self.options.deinterlace != "on" and not frame.interlaced_frame:
                     frame.opaque = self._jpegs.of(frame.pts, frame.height)
-                if self.info.format == "avi":
+                if of_demuxer(self.info.format).decode_times_only:
                     self._count(frame)
                 self._read_log(lines, self._seconds(frame.pts))
                 for picture in self._deinterlaced(frame):

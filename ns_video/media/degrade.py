@@ -37,7 +37,7 @@ from ns_video.frame import (
     is_full_range,
 )
 from ns_video.jpeg_tables import SUBSAMPLINGS, ijg_tables
-from ns_video.media.encode import format_for
+from ns_video.media.containers import format_for
 from ns_video.media.libav import file_url, open_input
 from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg
 from ns_video.media.probe import pixel_format

@@ -37,85 +37,20 @@ from ns_video.frame import (
     is_full_range,
 )
 from ns_video.media import chroma_place
+from ns_video.media.containers import COLOR_TAGS, Container, of_muxer
 from ns_video.media.decode import planar_name, plane_views
 from ns_video.media.probe import VideoInfo, pixel_format
 from ns_video.media.swscale import swscale_matrix
 from ns_video.media.versions import hardware_encoder_works
 
-# Container formats by file name where libav's own guess is another one, or none.
-_FORMAT_BY_SUFFIX = {
-    ".mkv": "matroska",
-    ".mka": "matroska",
-    ".webm": "webm",
-    ".mp4": "mp4",
-    ".m4v": "mp4",
-    ".mov": "mov",
-    ".qt": "mov",
-    ".3gp": "3gp",
-    ".ts": "mpegts",
-    ".m2ts": "mpegts",
-    ".mts": "mpegts",
-    ".avi": "avi",
-    ".flv": "flv",
-    ".nut": "nut",
-    ".y4m": "yuv4mpegpipe",
-    ".gif": "gif",
-    ".apng": "apng",
-    ".png": "apng",
-    ".webp": "webp",
-    ".mxf": "mxf",
-    ".asf": "asf",
-    ".wmv": "asf",
-    ".mpg": "mpeg",
-    ".mpeg": "mpeg",
-    ".vob": "vob",
-    ".264": "h264",
-    ".h264": "h264",
-    ".265": "hevc",
-    ".h265": "hevc",
-    ".hevc": "hevc",
-    ".ivf": "ivf",
-    ".ogv": "ogg",
-    ".yuv": "rawvideo",
-}
-
-# Containers whose video can't be chosen freely. Everything else takes H.264 or HEVC, by bit depth.
-_CODEC_BY_FORMAT = {
-    "webm": "libvpx-vp9",
-    "ivf": "libvpx-vp9",
-    "gif": "gif",
-    "apng": "apng",
-    "webp": "libwebp_anim",
-    "yuv4mpegpipe": "wrapped_avframe",
-    "rawvideo": "rawvideo",
-    "mxf": "mpeg2video",
-    "mpeg": "mpeg2video",
-    "vob": "mpeg2video",
-    "hevc": "libx265",
-}
-# What no run could finish as a file: the self-check would find it wrong.
-_NO_FILES = {
-    "h264": "holds no times",
-    "hevc": "holds no times",
-    "rawvideo": "holds neither size nor times",
-    "ogg": "keeps the times of no video that is encoded here",
-    "asf": "moves frames",
-}
-_AV1_FORMATS = frozenset({"webm", "ivf"})  # in which libvpx, as it is built here, would write 8 bits of more
-_HEVC_FORMATS = frozenset({"mp4", "mov", "matroska", "mpegts", "nut", "hevc", "flv"})
-_TURNING = frozenset({"mp4", "mov", "3gp", "matroska", "webm"})  # what holds a display matrix
-_UPRIGHT = frozenset({"gif", "apng", "webp"})  # pictures that programs show as they are stored: turned here
-# Who tells of the colours: these containers of all, encoders of what they are listed with, others of nothing.
-_TAGGED = frozenset({"matroska", "webm", "mp4", "mov"})
-_COLR = frozenset({"mp4", "mov"})
-_TAGS = ("matrix", "primaries", "transfer", "range")
+# Who tells of the colours: containers of what they list, encoders of what they are listed with, others of nothing.
 _TAGS_IN_STREAM: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("libx264", "libx264rgb", "libx265", "libsvtav1"), _TAGS),
-    "mpeg2video": _TAGS[:3],
+    **dict.fromkeys(("libx264", "libx264rgb", "libx265", "libsvtav1"), COLOR_TAGS),
+    "mpeg2video": COLOR_TAGS[:3],
     "libvpx-vp9": ("matrix", "range"),
     "mjpeg": ("range",),
-    "apng": _TAGS[1:3],
-    "png": _TAGS[1:3],
+    "apng": COLOR_TAGS[1:3],
+    "png": COLOR_TAGS[1:3],
     "wrapped_avframe": ("range",),  # the header of y4m
 }
 _HDR_IN_STREAM = frozenset({"libx264", "libx264rgb", "libx265", "libsvtav1", "apng", "png"})
@@ -126,9 +61,7 @@ _FIXED_RATE = frozenset({"mpeg2video", "mpeg1video", "mpeg4", "h263"})  # time b
 # Encoders that can tell players of interlaced frames; the container or the y4m header tells of the last one's.
 _INTERLACED = frozenset({"libx264", "libx264rgb", "mpeg2video", "mpeg4", "ffv1", "prores_ks", "wrapped_avframe"})
 TOP_FIELD_FIRST, BOTTOM_FIELD_FIRST = 2, 3  # libav's AVFieldOrder: AV_FIELD_TT, AV_FIELD_BB
-# Encoders list more formats with alpha than they encode; that of VP9 lies beside the picture, in Matroska only.
-_VP9_ALPHA, _VP9_ALPHA_CONTAINERS = "yuva420p", ("matroska", "webm")
-_NO_440 = frozenset({"mp4", "mov"})  # whose header of VP9 (vpcC) has no number for it
+_VP9_ALPHA = "yuva420p"  # encoders list more formats with alpha than they encode; that of VP9 lies beside the picture
 ENCODER_ERRORS = (av.FFmpegError, ValueError, OSError)
 # What libav's y4m reader knows, most of it beyond the tool's own formats; 4:1:0, 4:4:0 and RGB have no name there.
 _Y4M = (
@@ -161,13 +94,9 @@ _HARDWARE_APIS = ("nvenc", "qsv", "amf", "videotoolbox", "mf")
 _SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9", "mpeg2": "mpeg2video"}
 _NVENC_CQ = 19
 _ON_DEVICES = frozenset({"cuda", "qsv", "vaapi", "d3d11", "d3d12", "dxva2_vld", "videotoolbox_vld", "amf", "vulkan"})
-# Containers that count frames: in AVI each tick without one costs eight bytes, y4m states the tick as its rate.
-_FRAME_COUNTERS = frozenset({"avi", "yuv4mpegpipe"})
 _ASPECT_SLACK = Fraction(1, 1000)
 _EVEN = Fraction(1, 4)  # of a tick: rounded times of a steady rate are nearer
 _PARAMETER_LISTS = frozenset({"x264-params", "x265-params", "svtav1-params"})  # the last of two equal keys counts
-# Containers without times before 0: decode times of reordered frames would move all streams.
-_NO_NEGATIVE_TIMES = frozenset({"mpegts", "flv", "mpeg", "vob", "nut"})
 _REORDER_SECONDS = 1  # no encoder here decodes a frame further ahead than this
 _RIDING = frozenset(
     {"A53_CC", "AFD", "S12M_TIMECODE", "GOP_TIMECODE", "DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID", "DOVI_METADATA"}
@@ -231,6 +160,11 @@ class VideoPlan:
     """Presentation time of the first frame, seconds."""
 
     @property
+    def container(self) -> Container:
+        """What the output's container holds."""
+        return of_muxer(self.container_format)
+
+    @property
     def alpha_beside(self) -> bool:
         """The alpha channel rides beside the packets (Matroska's BlockAdditional)."""
         return self.codec == "libvpx-vp9" and self.pix_fmt == _VP9_ALPHA
@@ -238,27 +172,6 @@ class VideoPlan:
     def ticks(self, seconds: Fraction) -> int:
         """A time in ticks of `time_base`, to the nearest."""
         return math.floor(seconds / self.time_base + Fraction(1, 2))
-
-
-def format_for(path: str, container_format: str | None = None) -> str:
-    """The container of an output path. Raises UsageError where the name says nothing."""
-    if container_format:
-        name = _FORMAT_BY_SUFFIX.get("." + container_format.lower().lstrip("."), container_format)
-    elif path == "-":
-        name = "nut"
-    else:
-        suffix = "." + path.rpartition(".")[2].lower() if "." in path.rpartition("/")[2] else ""
-        name = _FORMAT_BY_SUFFIX.get(suffix, suffix[1:])
-    try:
-        known = ContainerFormat(name, "w")
-    except ValueError:
-        raise UsageError(
-            f"no container is known by the name {name!r}",
-            remedy="give OUTPUT a suffix such as .mkv or .mp4, or --format",
-        ) from None
-    if not known.is_output:
-        raise UsageError(f"{name!r} can be read but not written", remedy="--format matroska")
-    return name
 
 
 def video_encoder(codec: str) -> str:
@@ -271,13 +184,6 @@ def video_encoder(codec: str) -> str:
     if encoder.type != "video":
         raise UsageError(f"{codec!r} does not encode video")
     return codec
-
-
-def refuse_as_file(container_format: str) -> None:
-    """Raises UsageError for a container whose files can't keep every frame and its time."""
-    problem = _NO_FILES.get(container_format)
-    if problem is not None:
-        raise UsageError(f"{container_format} {problem}", remedy="write .mkv or .mp4")
 
 
 def first_frame_metadata(carrier: VideoFrame) -> tuple[tuple[int, ...], HdrMetadata | None]:
@@ -340,15 +246,15 @@ def plan_video(
 
     `first` is the first frame of the source: headers lie, frames don't. Raises UsageError where the wish can't be met.
     """
-    fmt = first.format
+    fmt, container = first.format, of_muxer(container_format)
     notes: list[str] = []
-    codec = video_encoder(wanted.codec or _default_codec(container_format, fmt, *size))
-    pix_fmt = wanted.pix_fmt or _choose_pix_fmt(codec, container_format, fmt, size)
+    codec = video_encoder(wanted.codec or _default_codec(container, fmt, *size))
+    pix_fmt = wanted.pix_fmt or _choose_pix_fmt(codec, container, fmt, size)
     if (stand_in := _stand_in(codec, pix_fmt, size)) is not None:
         codec, note = stand_in
         notes.append(note + (" without the encoder options" if wanted.encoder_options else ""))
         wanted = replace(wanted, encoder_options={})
-        pix_fmt = wanted.pix_fmt or _choose_pix_fmt(codec, container_format, fmt, size)
+        pix_fmt = wanted.pix_fmt or _choose_pix_fmt(codec, container, fmt, size)
     if wanted.crf is not None and not (codec in _DEFAULT_CRF or codec in _BY_QSCALE or _hardware_api(codec)):
         notes.append(f"{codec} takes no --crf; --encoder-option sets what it takes")
     out = _format_to_write(pix_fmt)
@@ -362,9 +268,9 @@ def plan_video(
     if kept_fields == BOTTOM_FIELD_FIRST and codec.startswith("libx264"):
         settings["x264-params"] += ":bff=1"  # for the header; it takes each frame's order from the frame
     begins = (first.pts or 0) * first.time_base
-    if container_format in _NO_NEGATIVE_TIMES and begins < _REORDER_SECONDS:
+    if container.moves_for_reordering and begins < _REORDER_SECONDS:
         settings.setdefault("bf", "0")
-    by_frames = container_format in _FRAME_COUNTERS or _knows_only_frames(codec, first.time_base)
+    by_frames = container.counts_frames or _knows_only_frames(codec, first.time_base)
     plan = VideoPlan(
         container_format=container_format,
         codec=codec,
@@ -419,9 +325,9 @@ def _knows_only_frames(codec: str, time_base: Fraction) -> bool:
 
 def _oriented(plan: VideoPlan, matrix: tuple[int, ...]) -> VideoPlan:
     """The plan with the display matrix, or with the filters that turn the frames themselves."""
-    if plan.container_format in _TURNING:
+    if plan.container.holds_turn:
         return replace(plan, display_matrix=() if _is_identity_matrix(matrix) else matrix)
-    if not matrix or plan.container_format not in _UPRIGHT:
+    if not (matrix and plan.container.shown_as_stored):
         return plan
     plan = replace(plan, upright=_upright_filters(matrix))
     if "transpose" not in plan.upright:
@@ -439,7 +345,7 @@ def _losses(plan: VideoPlan, first: Frame, fields: int, matrix: tuple[int, ...])
             f"the frames are interlaced, which {codec} can't tell here: players will take them for progressive"
         )
     notes += _lost_colour(plan, first)
-    if matrix and container_format not in _TURNING:
+    if matrix and not plan.container.holds_turn:
         notes += _turn_notes(matrix, first.rotation, container_format, bool(plan.upright))
     if aspect and _loses_aspect(plan):
         notes.append(f"{container_format} can't tell the shape of a pixel, {aspect.numerator}:{aspect.denominator}")
@@ -516,57 +422,46 @@ def _loses_aspect(plan: VideoPlan) -> bool:
     if plan.container_format == "gif":  # counts 64ths from 16 on, in a byte
         told = Fraction(min(max(round(aspect * 64), 16), 270), 64)
         return abs(told / aspect - 1) > _ASPECT_SLACK
-    return plan.container_format in ("webp", "ivf")
+    return not plan.container.holds_aspect
 
 
 def _lost_colour(plan: VideoPlan, first: Frame) -> list[str]:
     """What neither codec nor container tells of the colours."""
     notes: list[str] = []
-    codec, container_format, out = plan.codec, plan.container_format, pixel_format(plan.pix_fmt)
+    codec, container, out = plan.codec, plan.container, pixel_format(plan.pix_fmt)
     if out.is_rgb and not first.format.is_rgb and first.color.matrix == MATRIX_YCGCO:
         notes.append("YCgCo is converted to RGB as if it were BT.601: the colours are wrong")
-    known = _TAGS if _hardware_api(codec) else _told_by(container_format, plan.color)
+    known = COLOR_TAGS if _hardware_api(codec) else container.told_of(plan.color)
     known = (*known, *_TAGS_IN_STREAM.get(codec, ()))
-    tagged = {name: getattr(plan.color, name) != UNSPECIFIED for name in _TAGS[:3]}
+    tagged = {name: getattr(plan.color, name) != UNSPECIFIED for name in COLOR_TAGS[:3]}
     tagged["range"] = is_full_range(out, plan.color)
     if out.is_rgb:  # has no matrix, and full range, untold
         tagged["matrix"] = tagged["range"] = False
-    where = f"{'raw video' if codec in ('rawvideo', 'wrapped_avframe') else codec} in {container_format}"
-    if lost := [name for name in _TAGS if tagged[name] and name not in known]:
+    where = f"{'raw video' if codec in ('rawvideo', 'wrapped_avframe') else codec} in {container.name}"
+    if lost := [name for name in COLOR_TAGS if tagged[name] and name not in known]:
         shown = ", ".join("full range" if name == "range" else name for name in lost)
-        keeper = "Matroska keeps" if container_format in _COLR else "Matroska and MP4 keep"
+        keeper = "Matroska keeps" if container.color_tags_together else "Matroska and MP4 keep"
         notes.append(f"{where} can't tell of the colours: {shown}; {keeper} that")
-    in_header = codec in HDR_IN_HEADER and container_format in _TAGGED
+    in_header = codec in HDR_IN_HEADER and container.holds_hdr
     if plan.hdr is not None and codec not in _HDR_IN_STREAM and not in_header:
         notes.append(f"{where} can't tell the HDR metadata (mastering display, light level)")
-    return notes + chroma_place.moved_notes(plan.color, out, codec, container_format)
+    return notes + chroma_place.moved_notes(plan.color, out, codec, container)
 
 
-def _told_by(container_format: str, color: ColorInfo) -> tuple[str, ...]:
-    """Colour tags that a container tells: MP4 and QuickTime only all of them together, the latter without the range."""
-    if container_format not in _TAGGED:
-        return ()
-    if container_format in _COLR and UNSPECIFIED in (color.matrix, color.primaries, color.transfer):
-        return ()
-    return _TAGS[:3] if container_format == "mov" else _TAGS
-
-
-def _default_codec(container_format: str, fmt: PixelFormat, width: int, height: int) -> str:
-    if container_format in _AV1_FORMATS and fmt.bit_depth > 8 and not fmt.has_alpha:
-        return "libsvtav1"
-    if container_format in _CODEC_BY_FORMAT:
-        return _CODEC_BY_FORMAT[container_format]
-    if fmt.has_alpha and container_format in ("matroska", "nut"):
-        return "libvpx-vp9" if fmt.name == _VP9_ALPHA and container_format == "matroska" else "ffv1"
-    if fmt.has_alpha and container_format == "mov":
+def _default_codec(container: Container, fmt: PixelFormat, width: int, height: int) -> str:
+    if container.encoder:
+        too_deep = container.encoder == "libvpx-vp9" and fmt.bit_depth > 8 and not fmt.has_alpha
+        return "libsvtav1" if too_deep else container.encoder  # libvpx, as it is built here, would write 8 bits
+    offered = container.encoders
+    if fmt.has_alpha and {"ffv1", "libvpx-vp9"} <= offered:
+        return "libvpx-vp9" if fmt.name == _VP9_ALPHA and container.holds_alpha_beside else "ffv1"
+    if fmt.has_alpha and "png" in offered:
         return "png"  # ProRes would hold it too, but no segment (a NUT file) holds ProRes
-    if fmt.bit_depth > 12 and container_format in ("matroska", "nut", "avi"):
+    if fmt.bit_depth > 12 and "ffv1" in offered:
         return "ffv1"
-    if (fmt.bit_depth > 8 or fmt.is_rgb) and container_format in _HEVC_FORMATS:
-        return (
-            "libx265" if min(width, height) >= 16 else "ffv1" if container_format in ("matroska", "nut") else "libx264"
-        )
-    if _is_cut_short(fmt, (width, height)) and container_format in ("mp4", "matroska", "nut"):
+    if (fmt.bit_depth > 8 or fmt.is_rgb) and "libx265" in offered:
+        return "libx265" if min(width, height) >= 16 else "ffv1" if "ffv1" in offered else "libx264"
+    if _is_cut_short(fmt, (width, height)) and "libvpx-vp9" in offered:
         return "libvpx-vp9"
     return "libx264"
 
@@ -576,17 +471,17 @@ def _is_cut_short(fmt: PixelFormat, size: tuple[int, int]) -> bool:
     return bool(size[0] % (1 << fmt.chroma_shift_x) or size[1] % (1 << fmt.chroma_shift_y))
 
 
-def _choose_pix_fmt(codec: str, container_format: str, fmt: PixelFormat, size: tuple[int, int]) -> str:
+def _choose_pix_fmt(codec: str, container: Container, fmt: PixelFormat, size: tuple[int, int]) -> str:
     offered = [f.name for f in (av.Codec(codec, "w").video_formats or []) if f.name not in _ON_DEVICES]
     if codec in ("libx265", "libvpx-vp9"):
-        kept = _VP9_ALPHA if codec == "libvpx-vp9" and container_format in _VP9_ALPHA_CONTAINERS else ""
+        kept = _VP9_ALPHA if codec == "libvpx-vp9" and container.holds_alpha_beside else ""
         offered = [name for name in offered if name == kept or not pixel_format(name).has_alpha]
     if codec in ("apng", "png"):
         offered = [name for name in offered if pixel_format(name).planes > 2]  # its gray is of full range, untold
     if codec in ("libx264", "libx265"):
         offered = [name for name in offered if not _is_cut_short(pixel_format(name), size)]
-    if codec == "libvpx-vp9" and container_format in _NO_440:
-        offered = [name for name in offered if name != "yuv440p"]
+    if codec == "libvpx-vp9" and container.is_mov:
+        offered = [name for name in offered if name != "yuv440p"]  # the header of VP9 (vpcC) has no number for it
     if codec == "wrapped_avframe":
         offered = [name for name in _Y4M if pixel_format(name).bit_depth >= fmt.bit_depth]
     if codec == "rawvideo":
@@ -791,9 +686,9 @@ def add_video_stream(container: av.container.OutputContainer, plan: VideoPlan) -
         context.flags |= int(Flags.interlaced_dct | Flags.interlaced_me)
     if not plan.global_header:
         context.flags &= ~int(Flags.global_header)
-    if plan.container_format == "avi":
-        context.max_b_frames = 0  # AVI has no presentation times
-    place = chroma_place.encoder_option(plan.color, pixel_format(plan.pix_fmt), plan.codec, plan.container_format)
+    if plan.container.decode_times_only:
+        context.max_b_frames = 0
+    place = chroma_place.encoder_option(plan.color, pixel_format(plan.pix_fmt), plan.codec, plan.container)
     context.options = {**place, **options}
     if plan.display_matrix:
         stream.set_display_matrix(plan.display_matrix)
@@ -866,9 +761,9 @@ class FrameEncoder:
             picture = self._through("setparams", f"field_mode={order}", picture)
         picture.pts = None if frame.pts is None else self._plan.ticks(frame.pts * frame.time_base)
         picture.time_base = self._plan.time_base
-        if self._plan.container_format == "avi":
+        if self._plan.container.decode_times_only:
             self._need_even_times(frame)
-        if self._plan.container_format == "yuv4mpegpipe":  # knows no times: one frame after the other
+        if self._plan.container.gapless:
             picture.pts = self._count
             self._count += 1
         picture.pict_type = 0
@@ -958,8 +853,6 @@ __all__ = [
     "encoded",
     "field_order",
     "first_frame_metadata",
-    "format_for",
     "plan_video",
     "planar_name",
-    "refuse_as_file",
 ]

@@ -21,11 +21,7 @@ _SITING = {1: (1, 2), 2: (2, 2), 3: (1, 1), 4: (2, 1)}
 
 def needs_container_hdr(plan: VideoPlan) -> bool:
     """Whether the metadata of `plan` would be lost with the encoder alone."""
-    return (
-        plan.hdr is not None
-        and plan.codec in HDR_IN_HEADER
-        and plan.container_format in ("matroska", "webm", "mp4", "mov")
-    )
+    return plan.hdr is not None and plan.codec in HDR_IN_HEADER and plan.container.holds_hdr
 
 
 def _element(identifier: int, body: bytes) -> bytes:

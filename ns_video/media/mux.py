@@ -25,7 +25,8 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 
 from ns_video.errors import NsVideoError, OutputError, UsageError
-from ns_video.media.aspect_header import CONTAINERS, AspectWriter, complete_file
+from ns_video.media.aspect_header import COMPLETED, AspectWriter, complete_file
+from ns_video.media.containers import Container, of_muxer
 from ns_video.media.decode import CopiedClock, CopiedPacket, is_news, shift_packet
 from ns_video.media.encode import VideoPlan, add_video_stream
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
@@ -42,12 +43,7 @@ from ns_video.media.libav import (
 from ns_video.media.probe import ClipInfo, StreamInfo, codec_name
 from ns_video.record import StreamAction
 
-_MATROSKA = frozenset({"matroska", "webm"})
-_MOV = frozenset({"mp4", "mov", "3gp"})
-_VIDEO_ONLY = frozenset({"yuv4mpegpipe", "rawvideo", "h264", "hevc", "ivf", "gif", "apng", "webp"})
-_FROM_ZERO = frozenset({"yuv4mpegpipe", "gif", "apng", "mxf"})
 _TEXT_SUBTITLES = frozenset({"subrip", "srt", "text", "mov_text", "webvtt", "ass", "ssa"})
-_TEXT_TARGET = {"mp4": "mov_text", "mov": "mov_text", "3gp": "mov_text", "matroska": "subrip", "webm": "webvtt"}
 _COVER_MIME = {
     "mjpeg": ("cover.jpg", "image/jpeg"),
     "png": ("cover.png", "image/png"),
@@ -60,16 +56,6 @@ _FILE_TYPE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands"
 _PRIMING_SECONDS = 0.25  # encoder delay of audio; what begins earlier still is shifted by libav, all streams alike
 _CHAPTER_TICK = Fraction(1, 1_000_000)
 _LARGEST_TIMESCALE = 1_000_000  # of a movie header whose 32 bits of duration still hold an hour
-# What libav reads back from MPEG streams; everything else it writes as private data or subtitles that no reader knows.
-_PROGRAM_STREAM_CODECS = frozenset({"mpeg1video", "mpeg2video", "mp1", "mp2", "mp3", "ac3", "dts", "dvd_subtitle"})
-_MPEG_CODECS = {
-    "mpegts": _PROGRAM_STREAM_CODECS - {"dvd_subtitle"}
-    | {"mpeg4", "h264", "hevc", "vvc", "av1", "dirac", "vc1", "cavs", "jpeg2000"}
-    | {"aac", "aac_latm", "eac3", "truehd", "opus", "s302m", "pcm_bluray", "ac4"}
-    | {"dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "arib_caption"},
-    "mpeg": _PROGRAM_STREAM_CODECS,
-    "vob": _PROGRAM_STREAM_CODECS,
-}
 # QuickTime's own language table has the bibliographic codes of ISO 639-2 for these.
 QUICKTIME_LANGUAGES = {
     "bod": "tib",
@@ -133,47 +119,44 @@ def plan_copies(source: InputContainer, info: ClipInfo, container_format: str) -
 
     `source` is only asked for its streams' parameters; no packet is read.
     """
-    plans: list[CopyPlan] = []
+    plans, container = list[CopyPlan](), of_muxer(container_format)
     for stream in source.streams:
         about = next(s for s in info.streams if s.index == stream.index)
         if about.index == info.video.index:
             continue
-        plans.append(_plan_one(stream, about, container_format))
+        plans.append(_plan_one(stream, about, container))
     return plans
 
 
-def _plan_one(stream: Stream, about: StreamInfo, container_format: str) -> CopyPlan:
-    if container_format in _VIDEO_ONLY:
-        return CopyPlan(about, f"dropped: {container_format} holds one video stream only")
-    if about.is_cover:
-        if container_format in _MATROSKA:
-            if container_format == "matroska" and about.codec in _COVER_MIME:
-                return CopyPlan(about, "attached")
-            return CopyPlan(about, f"dropped: {container_format} can't hold {about.codec} cover art")
-        if container_format not in _MOV or container_format == "mov":  # libav writes covers as iTunes metadata only
-            return CopyPlan(about, f"dropped: {container_format} holds no cover art")
-    problem = _refusal(stream, container_format)
+def _plan_one(stream: Stream, about: StreamInfo, container: Container) -> CopyPlan:
+    if container.video_only:
+        return CopyPlan(about, f"dropped: {container.name} holds one video stream only")
+    if about.is_cover and container.covers != "streams":
+        if container.covers == "attached" and about.codec in _COVER_MIME:
+            return CopyPlan(about, "attached")
+        lacking = f"can't hold {about.codec}" if container.is_matroska else "holds no"
+        return CopyPlan(about, f"dropped: {container.name} {lacking} cover art")
+    problem = _refusal(stream, container)
     if problem is None:
         return CopyPlan(about, "copied")
-    target = _TEXT_TARGET.get(container_format)
-    if about.type == "subtitle" and about.codec in _TEXT_SUBTITLES and target is not None:
+    target = container.text_codec
+    if about.type == "subtitle" and about.codec in _TEXT_SUBTITLES and target:
         return CopyPlan(about, f"converted: {about.codec} to {target}", target)
-    return CopyPlan(about, f"dropped: {container_format} can't hold {about.codec} {about.type} ({problem})")
+    return CopyPlan(about, f"dropped: {container.name} can't hold {about.codec} {about.type} ({problem})")
 
 
-def _refusal(stream: Stream, container_format: str) -> str | None:
+def _refusal(stream: Stream, container: Container) -> str | None:
     """Why a container doesn't take a stream, found out by writing a header with it into memory."""
-    if stream.type == "attachment" and container_format != "matroska":
+    if stream.type == "attachment" and not container.holds_attachments:
         return "attachments belong to Matroska"
-    if stream.type == "data" and container_format in _MOV | _MATROSKA | {"avi", "flv"}:
+    if stream.type == "data" and not container.takes_data:
         return "libav writes no timed metadata there"
     if stream.type not in ("video", "audio", "subtitle", "data", "attachment"):
         return "of an unknown kind"
-    known = _MPEG_CODECS.get(container_format)
-    if known is not None and stream.type != "data" and codec_name(stream) not in known:
+    if container.codecs is not None and stream.type != "data" and codec_name(stream) not in container.codecs:
         return "readers of MPEG streams would not know it"
     try:
-        trial = av.open(io.BytesIO(), "w", format=container_format)
+        trial = av.open(io.BytesIO(), "w", format=container.name)
         try:
             _copy_stream(trial, stream)
             if stream.type == "attachment":
@@ -306,25 +289,14 @@ def _begins_late(packet: Packet, time: Fraction, start: Fraction, beside: int) -
     return late
 
 
-def holds_negative_times(container_format: str) -> bool:
-    """Whether a stream may begin before 0; in other containers libav moves all streams later for it."""
-    return container_format in _MATROSKA | _MOV
-
-
-def begins_at_zero(container_format: str) -> bool:
-    """Whether the first frame is at 0, wherever it was: these containers tell no times."""
-    return container_format in _FROM_ZERO
-
-
 def _kept_metadata(info: ClipInfo) -> dict[str, str]:
     return {k: v for k, v in info.metadata if k.lower() not in _FILE_TYPE_TAGS}
 
 
 def _container_options(plan: VideoPlan, info: ClipInfo, *, streamed: bool) -> dict[str, str]:
     """Options of libav's muxer. `streamed`: the output can't be gone back to."""
-    container_format = plan.container_format
-    options: dict[str, str] = {}
-    if container_format in _MOV:
+    options = dict(plan.container.muxer_options)
+    if plan.container.is_mov:
         flags = "+use_metadata_tags" if any(key.startswith("com.") for key in _kept_metadata(info)) else ""
         flags += _FRAGMENTED if streamed else ""
         if flags:
@@ -332,13 +304,7 @@ def _container_options(plan: VideoPlan, info: ClipInfo, *, streamed: bool) -> di
         # Start offsets are written in ticks of the movie; its default of 1 ms would move what begins between two.
         ticks = plan.time_base.denominator
         options["movie_timescale"] = str(min(_LARGEST_TIMESCALE, ticks * max(1, -(-1000 // ticks))))
-    if container_format == "yuv4mpegpipe":
-        options["strict"] = "-1"  # more than 8 bits, and alpha: y4m as libav extends it
-    if container_format in ("mpeg", "vob"):
-        options["preload"] = "0"  # libav's half second of it moves what begins before that
-    if container_format in _MATROSKA:
-        options["write_crc32"] = "0"  # the header is completed when it is written
-        options["fflags"] = "+bitexact"  # no random numbers of segment and tracks: equal runs, equal files
+    if plan.container.is_matroska:
         promised = info.start_seconds or 0.0
         unforeseen = plan.begins < 0 <= promised  # a damaged index: a block of video before 0 would have no time
         if promised > -_PRIMING_SECONDS and not unforeseen:
@@ -390,10 +356,9 @@ class ClipWriter:
         """Stream → copied packets from before 0 that were left out, for the container has no times at all."""
         self.early: dict[int, Fraction] = {}
         """Stream → seconds by which its sound is too early, for the container has no times and begins all at 0."""
-        container_format = plan.container_format
-        self._counts_frames = container_format == "avi" and plan.begins >= 0
-        self._holds_negative_times = holds_negative_times(container_format)
-        self._strict = not ContainerFormat(container_format, "w").flags & FormatFlags.ts_nonstrict.value
+        self._starts_at_zero = plan.container.decode_times_only and plan.begins >= 0
+        self._holds_negative_times = plan.container.holds_negative_times
+        self._strict = not ContainerFormat(plan.container_format, "w").flags & FormatFlags.ts_nonstrict.value
         self._first: Fraction | None = None
         self._last: dict[int, int] = {}
         self._undated: dict[int, tuple[int, int]] = {}
@@ -407,7 +372,7 @@ class ClipWriter:
             self._add_streams(plan, source, info, copies, covers, already_encoded=already_encoded)
             self._container.metadata.update(_kept_metadata(info))
             chapters = cut_chapters(source.chapters(), settings.start, settings.end)
-            if chapters and container_format in _MOV | _MATROSKA | {"nut", "ogg"}:
+            if chapters and plan.container.holds_chapters:
                 self._container.set_chapters(chapters)
             self._container.start_encoding()
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -418,7 +383,7 @@ class ClipWriter:
         target, container_format = settings.target, plan.container_format
         options = _container_options(plan, info, streamed=_is_streamed(target))
         try:
-            if plan.sample_aspect_ratio not in (0, 1) and container_format in CONTAINERS:
+            if plan.sample_aspect_ratio not in (0, 1) and container_format in COMPLETED:
                 target = self._with_aspect(target, container_format, plan.sample_aspect_ratio)
             return av.open(
                 target, "w", format=container_format, container_options=options, metadata_errors="surrogateescape"
@@ -460,7 +425,7 @@ class ClipWriter:
             elif copy is not None and copy.action != "attached":
                 made = self._streams[stream.index] = self._add_copy(stream, copy)
                 language = made.metadata.get("language", "")
-                if plan.container_format == "mov" and language in QUICKTIME_LANGUAGES:
+                if plan.container.numbers_languages and language in QUICKTIME_LANGUAGES:
                     made.metadata["language"] = QUICKTIME_LANGUAGES[language]
             elif copy is not None and stream.index in covers:
                 self._container.add_attachment(*_COVER_MIME[copy.stream.codec], covers[stream.index])
@@ -509,10 +474,10 @@ class ClipWriter:
             packet = made
         if packet.dts is None and packet.pts is not None:
             packet.dts = self._decode_time(packet.pts, item.stream_index, is_video=target.type == "video")
-        if self._counts_frames and packet.dts is not None and packet.dts < 0:
+        if self._starts_at_zero and packet.dts is not None and packet.dts < 0:
             self.left_out[item.stream_index] = self.left_out.get(item.stream_index, 0) + 1
             return False
-        if self._counts_frames and packet.dts and item.stream_index not in self._last and target.type == "audio":
+        if self._starts_at_zero and packet.dts and item.stream_index not in self._last and target.type == "audio":
             self.early[item.stream_index] = packet.dts * packet.time_base
         self._in_order(packet, item.stream_index)
         stamp = None if packet.dts is None else float(packet.dts * packet.time_base)
@@ -531,7 +496,7 @@ class ClipWriter:
         """Of a packet without one. Of reordered video libav works it out, but would shift all streams untold for it."""
         if not is_video:
             return pts
-        if self._holds_negative_times or self._counts_frames:
+        if self._holds_negative_times or self._starts_at_zero:
             return None
         first, count = self._undated.get(index, (pts, 0))
         self._undated[index] = first, count + 1
@@ -804,12 +769,10 @@ __all__ = [
     "OutputSettings",
     "SegmentFile",
     "TimedPacket",
-    "begins_at_zero",
     "codec_name",
     "copied_packets",
     "cut_chapters",
     "decode_times",
-    "holds_negative_times",
     "merged",
     "plan_copies",
     "read_covers",

@@ -17,20 +17,14 @@ import numpy as np
 from av.stream import Disposition
 
 from ns_video.errors import VerificationError
-from ns_video.frame import MATRIX_RGB, RANGE_FULL, RANGE_LIMITED, UNSPECIFIED, ColorInfo, Frame, PixelFormat
+from ns_video.frame import MATRIX_RGB, RANGE_FULL, RANGE_LIMITED, ColorInfo, Frame, PixelFormat
 from ns_video.media.animation import open_animation, seconds_of
 from ns_video.media.chroma_place import is_moved
+from ns_video.media.containers import COLOR_TAGS, Container, of_demuxer, of_file
 from ns_video.media.decode import ClipReader, CopiedClock, CopiedPacket, DecodeOptions, open_clip
 from ns_video.media.encode import color_as, first_frame_metadata
 from ns_video.media.libav import open_input, printable
-from ns_video.media.mux import (
-    MOST_REORDERED,
-    QUICKTIME_LANGUAGES,
-    CopyPlan,
-    begins_at_zero,
-    holds_negative_times,
-    plan_copies,
-)
+from ns_video.media.mux import MOST_REORDERED, QUICKTIME_LANGUAGES, CopyPlan, plan_copies
 from ns_video.media.probe import ClipInfo, StreamInfo, clip_info, stream_info
 from ns_video.media.still import read_still
 
@@ -39,14 +33,6 @@ _CHAPTER_SLACK_SECONDS = Fraction(15, 10_000)
 _ANIMATION_SLACK_SECONDS = Fraction(2, 1000)
 _ALIKE = 5  # of 255, by which all samples of a frame may differ that libwebp, at its usual quality, takes for no change
 _TURN_SLACK = 16  # of 65536: Matroska holds a display matrix as angles
-_TURNING = _CHAPTERED = frozenset({"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"})  # hold a display matrix, chapters
-_UNTAGGED = frozenset({"avi", "flv", "nut", "mpegts", "asf"})  # which tell little of the picture
-# Tags of the colours that can't be told there: the run says so.
-_UNTOLD = {
-    **dict.fromkeys(("gif", "ivf"), ("primaries", "transfer")),
-    **dict.fromkeys(("mpeg", "mxf"), ("range",)),
-    "yuv4mpegpipe": ("matrix", "primaries", "transfer"),
-}
 # Codecs that tell all of the colours, and those whose decoders know some by themselves, whatever the container tells.
 _TELLING = frozenset({"h264", "hevc", "vp9", "av1", "png", "prores"})
 _IMPLIED = {
@@ -54,28 +40,13 @@ _IMPLIED = {
     **dict.fromkeys(("mpeg1video", "mpeg2video"), ("range",)),
 }
 _WHOLE_FRAMES = frozenset({"mpeg1video", "mpeg2video"})  # whose encoders round times to the rate
-_NO_ASPECT = frozenset({"gif", "ivf"})
 _STRETCHED = 0.02  # change of width / height that is no rounding
 # Payloads that muxers rewrite on the way between containers, counted only: some always, others where the containers
 # frame them in different ways (with or without ADTS headers, start codes or lengths of NAL units).
 _REWRITTEN = frozenset({"av1", "mov_text", "dvb_subtitle"})
 _REFRAMED = frozenset({"h264", "hevc", "vvc", "aac"})
-_FRAMED_ALIKE = frozenset({"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "flv"})
-# Flags of streams that a container holds, by libav's name of its demuxer.
-_HELD_DISPOSITIONS = {
-    "matroska,webm": Disposition.default
-    | Disposition.forced
-    | Disposition.original
-    | Disposition.comment
-    | Disposition.hearing_impaired
-    | Disposition.visual_impaired,
-    "mov,mp4,m4a,3gp,3g2,mj2": Disposition.default,
-}
-_WEBM_DISPOSITIONS = Disposition.default | Disposition.forced
 _FORMATTED_TAGS = ("creation_time", "location", "software")
 """Beginnings of names of tags with other values: mp4 holds the first two as numbers, AVI its writer in the last."""
-# Tags that mp4 and QuickTime have a place for; Matroska has one for every tag.
-_MOV_TAGS = frozenset({"title", "artist", "album", "comment", "genre", "copyright", "date"})
 
 # What containers and encoders note of themselves; languages are compared with the streams.
 _OWN_TAGS = re.compile(
@@ -140,6 +111,8 @@ class FileFacts:
     """What a file turned out to hold, without decoding it."""
 
     info: ClipInfo
+    container: Container
+    """By what the file holds, whatever its name."""
     video_times: Times
     """Of the video's packets, sorted."""
     video_tick: Fraction
@@ -174,8 +147,6 @@ class Promise:
     """What an output is to hold of its input."""
 
     source: ClipInfo
-    container_format: str
-    """The output's, by libav's name of its muxer."""
     look: Look
     times: Sequence[Fraction]
     """Presentation times of the frames."""
@@ -209,9 +180,9 @@ def compare(promise: Promise, found: FileFacts, made: Look) -> list[Difference]:
         *compare_times(promise.times, found, promise.shift),
         *compare_ends(info, promise.shown, found),
         *compare_streams(info, copies, tallies, found, promise.refused),
-        *compare_dispositions(info, copies, found, tallies, promise.container_format),
+        *compare_dispositions(info, copies, found, tallies),
         *compare_chapters(promise.chapters, found),
-        *compare_picture(promise.look, made, found.info),
+        *compare_picture(promise.look, made, found),
     ]
 
 
@@ -224,6 +195,7 @@ def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequen
     clock = CopiedClock(clock_jumps)
     with open_input(path) as container:
         info = clip_info(container)
+        holder = of_file(path, info)
         stream = container.streams[info.video.index]
         ticks: array[int] = array("q")
         last = (-1 << 62, 0)
@@ -247,7 +219,7 @@ def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequen
                     if counts and stamp is not None:
                         stamps[index].append(stamp)
                 if is_video and not packet.is_discard:
-                    known = packet.pts is not None and info.format != "avi"  # AVI holds none: libav guesses
+                    known = packet.pts is not None and not holder.decode_times_only  # there libav guesses
                     stamp = packet.pts if known else packet.dts
                     if stamp is not None:
                         ticks.append(stamp)
@@ -259,7 +231,7 @@ def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequen
         chapters = chapters_of(container.chapters())
     tick, is_last = info.video.time_base, bool(ticks) and ticks[-1] == last[0]
     times = Times(array("q", np.sort(ticks).tobytes()), tick)
-    return FileFacts(info, times, tick, last[1] * tick, is_last, tallies, stamps, begins, chapters)
+    return FileFacts(info, holder, times, tick, last[1] * tick, is_last, tallies, stamps, begins, chapters)
 
 
 def chapters_of(chapters: Iterable[Any]) -> list[Chapter]:
@@ -304,8 +276,8 @@ def compare_ends(source: ClipInfo, shown: Fraction, found: FileFacts) -> list[Di
     Of interlaced pictures parsers tell the duration of a field. mp4 notes of a packet that is not the last one decoded
     only how long it is until the next.
     """
-    mov = "mov" in found.info.format
-    if found.info.format not in _HELD_DISPOSITIONS or not found.video_times or (mov and not found.last_is_last):
+    untold = found.container.is_mov and not found.last_is_last
+    if not found.container.tells_durations or not found.video_times or untold:
         return []
     whole = Fraction(found.info.duration_seconds or 0) + Fraction(found.info.start_seconds or 0)
     told, slack = max(found.last_duration, whole - found.video_times[-1]), 1 / source.video.rate
@@ -386,7 +358,6 @@ def compare_streams(
     `refused`: packets that the container would not take. It says so one packet too late, maybe of another stream.
     """
     out: list[Difference] = []
-    quicktime = dict(found.info.metadata).get("major_brand", "").startswith("qt")
     added = {s.index: s for s in found.info.streams if s.type in ("video", "audio", "subtitle") and not s.is_cover}
     added.pop(found.info.video.index, None)
     for copy, match in _matched(copies, counted, found.info):
@@ -400,11 +371,9 @@ def compare_streams(
             continue
         language, kept = dict(about.metadata).get("language"), dict(match.metadata).get("language")
         lost = language not in (None, "und", kept, _TERMINOLOGY_CODES.get(kept or ""))
-        if found.info.format == "mpegts" and about.type in ("data", "video"):
-            lost = False  # libav writes descriptors of a language for sound and words only
-        if quicktime and kept in (None, "und"):
-            lost = False  # QuickTime knows about a hundred languages, by number
-        if lost and found.info.format not in ("avi", "flv", "nut", "mpeg"):
+        if found.container.numbers_languages and kept in (None, "und"):
+            lost = False  # it has no number
+        if lost and about.type in found.container.languages_of:
             out.append(Difference(f"{name} lost its language {language}"))
         if expected is None or about.is_cover or about.type == "attachment":
             continue
@@ -424,7 +393,7 @@ def compare_streams(
             out.append(Difference(f"{name}: {counts}", beside or abs(expected.packets - tally.packets) <= refused))
         elif (
             not copy.target_codec
-            and _is_kept(about.codec, source.format, found.info.format)
+            and _is_kept(about.codec, of_demuxer(source.format), found.container)
             and tally.digest.digest() != expected.digest.digest()
         ):
             out.append(Difference(f"{name}: its packets differ"))
@@ -436,10 +405,10 @@ def compare_streams(
     return out
 
 
-def _is_kept(codec: str, was: str, now: str) -> bool:
-    """Whether payloads pass from one container (libav's names of demuxers) into the other bit by bit."""
+def _is_kept(codec: str, was: Container, now: Container) -> bool:
+    """Whether payloads pass from one container into the other bit by bit."""
     if codec in _REFRAMED:
-        return {was, now} <= _FRAMED_ALIKE or (codec == "aac" and was == now)
+        return (was.frames_by_length and now.frames_by_length) or (codec == "aac" and was.read_by == now.read_by)
     return codec not in _REWRITTEN
 
 
@@ -480,7 +449,7 @@ def compare_copied_times(
     counts: each container cuts them as it likes. What lies before 0 is encoder delay, which Matroska rounds.
     """
     out: list[Difference] = []
-    if found.info.format == "avi" or not found.video_times:
+    if found.container.decode_times_only or not found.video_times:
         return out  # AVI counts samples of sound from 0
     moved = found.video_times[0] - begins
     for copy, match in _matched(copies, source.tallies, found.info):
@@ -500,14 +469,9 @@ def compare_copied_times(
 
 
 def compare_dispositions(
-    source: ClipInfo,
-    copies: Iterable[CopyPlan],
-    found: FileFacts,
-    counted: Mapping[int, PacketTally],
-    container_format: str,
+    source: ClipInfo, copies: Iterable[CopyPlan], found: FileFacts, counted: Mapping[int, PacketTally]
 ) -> list[Difference]:
     """Flags of the streams (default, forced and the like), as far as the output's container holds them."""
-    held = int(_WEBM_DISPOSITIONS if container_format == "webm" else _HELD_DISPOSITIONS.get(found.info.format, 0))
     restored = [[s for s in info.streams if s.index == info.video.index] for info in (source, found.info)]
     pairs = list(zip(*restored)) + [(c.stream, m) for c, m in _matched(copies, counted, found.info) if m is not None]
     out: list[Difference] = []
@@ -515,8 +479,8 @@ def compare_dispositions(
         alike = [a for a, _ in pairs if a.type == was.type and not a.is_cover]
         if was.is_cover or was.type == "attachment":
             continue
-        kept = held
-        if "mov" in found.info.format and not any(a.disposition & Disposition.default for a in alike):
+        kept = found.container.dispositions
+        if found.container.is_mov and not any(a.disposition & Disposition.default for a in alike):
             kept &= ~Disposition.default  # one of each kind is enabled, always
         for flag in Disposition:
             if kept & flag & (was.disposition ^ now.disposition):
@@ -541,37 +505,34 @@ def look_of(first: Frame, info: ClipInfo) -> Look:
     return Look(first.color, first.format, turn, aspect, shape)
 
 
-def compare_picture(was: Look, now: Look, found: ClipInfo) -> list[Difference]:
+def compare_picture(was: Look, now: Look, found: FileFacts) -> list[Difference]:
     """Colour tags, display matrix and sample aspect ratio of the first frame of the output."""
-    if found.format in _UNTAGGED:
+    container, codec = found.container, found.info.video.codec
+    if not container.tells_look:
         return []
     out: list[str] = []
     wanted = color_as(was.color, was.format, now.format)
     tags, now_tags = (_tags(color, now.format) for color in (wanted, now.color))
-    untold = _untold(wanted, found)
+    untold = _untold(wanted, container, codec)
     for name, tag in tags.items():
         if tag != now_tags[name] and name not in untold:
             out.append(f"colour {name} was {tag}, is {now_tags[name]}")
-    if is_moved(wanted, now.color, now.format, found.video.codec):
+    if is_moved(wanted, now.color, now.format, codec):
         out.append(f"the chroma position was {wanted.chroma_location}, is {now.color.chroma_location}")
-    if found.format in _TURNING and any(abs(a - b) > _TURN_SLACK for a, b in zip(was.turn, now.turn)):
+    if container.holds_turn and any(abs(a - b) > _TURN_SLACK for a, b in zip(was.turn, now.turn)):
         out.append("the display matrix (rotation) differs")
     stretched = abs(was.shape / now.shape - 1) > _STRETCHED  # by --fit stretch, whose pixels are square
-    rounded = found.format in _NO_ASPECT or found.video.codec == "mpeg2video"
+    rounded = not container.holds_aspect or codec == "mpeg2video"
     if not stretched and not rounded and abs(was.aspect / now.aspect - 1) > Fraction(1, 1000):
         out.append(f"the sample aspect ratio was {was.aspect}, is {now.aspect}")
     return [Difference(what, by_wish=True) for what in out]
 
 
-def _untold(color: ColorInfo, found: ClipInfo) -> set[str]:
+def _untold(color: ColorInfo, container: Container, codec: str) -> set[str]:
     """Names of the colour tags that a file of this kind can't tell, or not as they are."""
-    untold = {*_UNTOLD.get(found.format, ()), *_IMPLIED.get(found.video.codec, ())}
-    if "mov" in found.format and found.video.codec not in _TELLING:
-        brand = dict(found.metadata).get("major_brand", "")
-        if brand.startswith("3g") or UNSPECIFIED in (color.matrix, color.primaries, color.transfer):
-            untold |= {"matrix", "range", "primaries", "transfer"}
-        elif brand.startswith("qt"):
-            untold.add("range")
+    untold = {*container.color_tags_unread, *_IMPLIED.get(codec, ())}
+    if container.is_mov and codec not in _TELLING:
+        untold |= set(COLOR_TAGS) - set(container.told_of(color))
     return untold
 
 
@@ -587,13 +548,13 @@ def _tags(color: ColorInfo, fmt: PixelFormat) -> dict[str, int]:
 
 def compare_chapters(chapters: Sequence[Chapter], found: FileFacts) -> list[Difference]:
     """Chapters by number, time and title, where the container holds chapters; in mp4 the first one begins at 0."""
-    if not chapters or found.info.format not in _CHAPTERED:
+    if not chapters or not found.container.holds_chapters:
         return []
     if len(chapters) != len(found.chapters):
         return [Difference(f"{len(chapters)} chapters went in, {len(found.chapters)} are in the output")]
     out: list[Difference] = []
     for number, (a, b) in enumerate(zip(chapters, found.chapters), 1):
-        from_zero = "mov" in found.info.format and number == 1 and b[0] == 0
+        from_zero = found.container.first_chapter_at_zero and number == 1 and b[0] == 0
         if (abs(a[0] - b[0]) > _CHAPTER_SLACK_SECONDS and not from_zero) or a[2] != b[2]:
             out.append(
                 Difference(f"chapter {number} was {a[2]!r} at {float(a[0]):.3f} s, is {b[2]!r} at {float(b[0]):.3f} s")
@@ -628,16 +589,16 @@ def _tagged(source: ClipInfo, copies: Iterable[CopyPlan], found: ClipInfo) -> Ge
         yield f"stream {was.index}: ", was.metadata, now.metadata
 
 
-def compare_tags(source: ClipInfo, copies: Iterable[CopyPlan], found: ClipInfo) -> list[Difference]:
+def compare_tags(source: ClipInfo, copies: Iterable[CopyPlan], found: FileFacts) -> list[Difference]:
     """Tags that are gone though the output's container holds them, and tags of another value."""
     out: list[Difference] = []
-    for prefix, was, now in _tagged(source, copies, found):
+    for prefix, was, now in _tagged(source, copies, found.info):
+        held = found.container.stream_tags if prefix else found.container.tags
         present, values = {name.lower(): value.strip() for name, value in now}, {value.strip() for _, value in now}
         missing = set(_missing(was, now))
         for name, value in was:
             own = bool(_OWN_TAGS.match(name)) or (prefix and name.lower() == "creation_time")  # that is the container's
-            known = name.lower() in _MOV_TAGS and (not prefix or name.lower() == "title")
-            if name in missing and not own and ("matroska" in found.format or ("mov" in found.format and known)):
+            if name in missing and not own and (held is None or name.lower() in held):
                 out.append(Difference(f"{prefix}the tag {name} is missing"))
             elif (
                 not own
@@ -666,18 +627,6 @@ def _open(path: str | Path) -> tuple[ClipReader, bool]:
     animation = open_animation(Path(path), options)
     reader = animation or open_clip(path, options)
     return reader, animation is not None or reader.info.format == "webp_pipe"
-
-
-def _container_of(path: str | Path, info: ClipInfo) -> str:
-    """The container of a file by what it holds, whatever its name: libav's name of a muxer, of which some share one
-    demuxer."""
-    if "matroska" in info.format:
-        with Path(path).open("rb") as file:
-            return "webm" if b"\x42\x82\x84webm" in file.read(64) else "matroska"  # DocType: RFC 8794, 11.2.4
-    if "mov" in info.format:
-        brand = dict(info.metadata).get("major_brand", "")
-        return "mov" if brand.startswith("qt") else "3gp" if brand.startswith("3g") else "mp4"
-    return "apng" if info.format == "png_pipe" else info.format
 
 
 def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -> list[Difference]:
@@ -711,20 +660,18 @@ def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -
     if full and len(made) != len(expected):
         differences.append(Difference(f"{len(expected)} frames decode from the input, {len(made)} from the output"))
     found = read_facts(output)
-    container_format = _container_of(output, found.info)
     with open_input(source) as container:
-        copies = plan_copies(container, info, container_format)
-    facts = read_facts(source, from_zero=container_format == "avi", clock_jumps=jumps)
+        copies = plan_copies(container, info, found.container.name)
+    facts = read_facts(source, from_zero=found.container.decode_times_only, clock_jumps=jumps)
     begins = [facts.begins[c.stream.index] for c in copies if c.kept and c.stream.index in facts.begins]
-    moved = Fraction(0) if holds_negative_times(container_format) else -min(begins, default=Fraction(0))
+    moved = Fraction(0) if found.container.holds_negative_times else -min(begins, default=Fraction(0))
     if found.info.video.codec in _WHOLE_FRAMES:
         whole = array("q", (math.floor(t * info.video.rate + Fraction(1, 2)) for t in expected))
         expected = Times(whole, 1 / info.video.rate)
-    if begins_at_zero(container_format):
+    if found.container.begins_at_zero:
         expected = expected.from_zero()
     promise = Promise(
         source=info,
-        container_format=container_format,
         look=look_of(first, info),
         times=expected,
         shown=shown,
@@ -735,7 +682,7 @@ def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -
     )
     differences += compare(promise, found, look_of(found_first, found.info))
     differences += compare_copied_times(facts, expected[0], copies, found)
-    differences += compare_tags(info, copies, found.info)
+    differences += compare_tags(info, copies, found)
     return [d for d in differences if not (damaged and d.by_damage)]
 
 

@@ -18,7 +18,6 @@ from ns_video.media.mux import (
     Cut,
     OutputSettings,
     TimedPacket,
-    begins_at_zero,
     copied_packets,
     decode_times,
     merged,
@@ -112,7 +111,7 @@ def expected_times(clip: Clip, journal: Journal, plan: VideoPlan) -> Times:
     for number in sorted(journal.entries):
         ticks.extend(sorted(journal.entries[number].presentation))
     times = Times(ticks, plan.time_base)
-    if not begins_at_zero(plan.container_format) or not times[0]:
+    if not plan.container.begins_at_zero or not times[0]:
         return times
     clip.note_start(times[0])
     return times.from_zero()

@@ -10,8 +10,8 @@ from pathlib import Path
 from ns_video.errors import InputError, VerificationError
 from ns_video.journal import sync_file, sync_folder
 from ns_video.media.animation import open_animation
+from ns_video.media.containers import format_for
 from ns_video.media.decode import DecodeOptions, open_clip
-from ns_video.media.encode import format_for
 from ns_video.media.libav import printable
 from ns_video.media.verify import Difference, Promise, compare, compare_animation, look_of, lost_tags, read_facts
 from ns_video.pipeline.clip import Restored

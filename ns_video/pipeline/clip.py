@@ -193,15 +193,14 @@ class Clip:
 
     def promise(self, video: Restored, times: Times, counted: dict[int, PacketTally]) -> Promise:
         """What the output has to hold."""
-        container_format = video.plan.container_format
+        container = video.plan.container
         chapters = chapters_of(cut_chapters(self.reader.container.chapters(), self.start, self.end))
-        if chapters and chapters[0][0] > 0 and container_format in ("mp4", "mov"):
+        if chapters and chapters[0][0] > 0 and container.first_chapter_at_zero:
             self.run.record.warnings.append(
-                f"the first chapter begins at 0, not {float(chapters[0][0]):.3f} s: so in {container_format}"
+                f"the first chapter begins at 0, not {float(chapters[0][0]):.3f} s: so in {container.name}"
             )
         return Promise(
             source=self.info,
-            container_format=container_format,
             look=video.look,
             times=times,
             shown=video.shown,

@@ -12,11 +12,12 @@ from pathlib import Path
 from ns_video.errors import InputError, Interrupted, OutputError, UsageError
 from ns_video.flow import Aside, decoded_ahead, enhanced_ahead
 from ns_video.frame import Frame
+from ns_video.media.containers import format_for
 from ns_video.media.decode import CopiedPacket
-from ns_video.media.encode import FrameEncoder, format_for
+from ns_video.media.encode import FrameEncoder
 from ns_video.media.hdr_header import needs_container_hdr
 from ns_video.media.libav import file_url, printable, translate_output
-from ns_video.media.mux import ClipWriter, Cut, OutputSettings, begins_at_zero
+from ns_video.media.mux import ClipWriter, Cut, OutputSettings
 from ns_video.media.verify import PacketTally, Promise, Times
 from ns_video.pipeline.check import put_in_place
 from ns_video.pipeline.clip import Clip, Restored, open_source
@@ -216,16 +217,16 @@ class _Sink:
     def _expect(self, frame: Frame, tick: Fraction, video: Restored) -> None:
         """Note when a frame is to be shown. Raises UsageError where a file of y4m can't show it then."""
         assert frame.pts is not None
-        rigid = self._clip.container_format == "yuv4mpegpipe"  # one frame after the other
+        container = video.plan.container
         at = (frame.pts - self._clip.base) * frame.time_base
-        if self.done == 1 and begins_at_zero(self._clip.container_format):
+        if self.done == 1 and container.begins_at_zero:
             self._begins = at
         place = at - self._begins
-        even = (self.done - 1 if rigid else round(place / tick)) * tick
+        even = (self.done - 1 if container.gapless else round(place / tick)) * tick
         self._uneven |= abs(place - even) > Fraction(1, 1000)
         if self._temporary is not None:
             self._expected.append(video.plan.ticks(place))
-            if rigid and abs(place - even) > tick:
+            if container.gapless and abs(place - even) > tick:
                 raise _uneven(at, tick)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ns_video.errors import OutputError, UsageError
 from ns_video.journal import Journal, work_folder
-from ns_video.media.encode import format_for, refuse_as_file
+from ns_video.media.containers import format_for, of_muxer, refuse_as_file
 from ns_video.media.libav import printable
 from ns_video.media.probe import still_format
 from ns_video.media.still import still_suffix
@@ -39,7 +39,7 @@ def goes_direct(source: str, target: str, options: RestoreOptions, *, is_still: 
     """Whether the run is one walk: from or to a pipe or device, or into what segments (NUT files) can't hold."""
     if source == "-" or target == "-" or is_special(Path(target)) or not Path(source).is_file():
         return True
-    return not is_still and format_for(target, options.format) in ("webp", "apng", "yuv4mpegpipe")
+    return not is_still and not of_muxer(format_for(target, options.format)).in_segments
 
 
 def check_ends(source: str, target: str, options: RestoreOptions, *, is_still: bool) -> None:

@@ -14,7 +14,8 @@ from ns_video.errors import InputError, Interrupted
 from ns_video.flow import Aside, decoded_ahead, enhanced_ahead
 from ns_video.frame import Frame
 from ns_video.journal import Journal, source_fingerprint
-from ns_video.media.encode import VideoPlan, format_for
+from ns_video.media.containers import format_for
+from ns_video.media.encode import VideoPlan
 from ns_video.media.libav import translate_output
 from ns_video.media.mux import require_codec
 from ns_video.pipeline.assemble import expected_times, leave_partial, mux
