@@ -52,6 +52,8 @@ class Container:
     """It has no times at all: one frame comes after the other."""
     decode_times_only: bool = False
     """It has no presentation times, and nothing before 0."""
+    counts_sound: bool = False
+    """Times of sound are its packets, or bytes, counted; all packets of a stream last equally long."""
     tells_durations: bool = False
     """For how long the last frame is shown can be read back."""
 
@@ -244,6 +246,7 @@ CONTAINERS = (
         suffixes=(".avi",),
         counts_frames=True,
         decode_times_only=True,
+        counts_sound=True,
         takes_data=False,
         languages_of=frozenset(),
         encoders=frozenset({"ffv1"}),

@@ -26,7 +26,7 @@ from av.stream import Disposition, Stream
 
 from ns_video.errors import NsVideoError, OutputError, UsageError
 from ns_video.media.aspect_header import COMPLETED, AspectWriter, complete_file
-from ns_video.media.containers import Container, of_muxer
+from ns_video.media.containers import Container, of_demuxer, of_muxer
 from ns_video.media.decode import CopiedClock, CopiedPacket, is_news, shift_packet
 from ns_video.media.encode import VideoPlan, add_video_stream
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
@@ -83,6 +83,13 @@ _SEGMENT_FORMATS = {".nut": "nut", ".mkv": "matroska"}
 _TROUBLES_KEPT = 100
 MOST_REORDERED = 16  # packets without a decode time, with which Matroska's reordered video begins
 _ASS_LINE_BREAK = b"\\N"
+# Samples in a packet of sound that libav's demuxers don't tell; the self-check finds the rare streams with others.
+_SAMPLES = {"ac3": 1536, "dts": 512, "eac3": 1536}
+_FEWEST_SAMPLES = 64  # in a tick of AVI that is a packet: where it counts bytes, a tick is of a few samples
+_OF_ANY_SIZE = frozenset({"aac", "ac3", "dts", "eac3", "flac", "mp1", "mp2", "mp3", "speex", "vorbis"})
+"""Sound whose packets differ in size, with which AVI has to count packets, not bytes."""
+_IN_FRAMES = _OF_ANY_SIZE | {"adpcm_ima_wav", "adpcm_ms", "adpcm_swf", "adpcm_yamaha"}
+"""Sound of which AVI has to be told how many samples a packet holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +162,12 @@ def _refusal(stream: Stream, container: Container) -> str | None:
         return "of an unknown kind"
     if container.codecs is not None and stream.type != "data" and codec_name(stream) not in container.codecs:
         return "readers of MPEG streams would not know it"
+    if container.counts_sound and codec_name(stream) in _IN_FRAMES and not _samples(stream):
+        return "nothing tells how long its packets last"
     try:
         trial = av.open(io.BytesIO(), "w", format=container.name)
         try:
-            _copy_stream(trial, stream)
+            _copy_stream(trial, stream, container)
             if stream.type == "attachment":
                 trial.add_stream("libx264", rate=25, width=16, height=16)
             trial.start_encoding()
@@ -176,11 +185,37 @@ def _abandon(container: OutputContainer) -> None:
         return
 
 
-def _copy_stream(container: OutputContainer, stream: Stream) -> Stream:
-    made = container.add_stream_from_template(stream, opaque=True)
+def _copy_stream(output: OutputContainer, stream: Stream, container: Container) -> Stream:
+    made = output.add_stream_from_template(stream, opaque=True)
     made.metadata.update(dict(stream.metadata))
     made.disposition = stream.disposition
+    if container.counts_sound and stream.type == "audio":
+        _tell_samples(made, codec_name(stream), _samples(stream))
     return made
+
+
+def _samples(stream: Any) -> int:
+    """How many samples of sound each packet holds; 0 where that isn't known, or packets don't count (PCM)."""
+    context = stream.codec_context
+    if context is None:
+        return 0
+    counted = of_demuxer(stream.container.format.name).counts_sound
+    tick = (stream.time_base or Fraction(0)) * context.sample_rate
+    if counted and tick.denominator == 1 and tick >= _FEWEST_SAMPLES:
+        return int(tick)
+    return context.frame_size or _SAMPLES.get(codec_name(stream), 0)
+
+
+def _tell_samples(made: Any, codec: str, samples: int) -> None:
+    """Have the muxer count packets of so many samples, where they are known.
+
+    PyAV hands a stream's parameters on as they were read, without the samples, and with the size of a block that AVI
+    gives all sound. They are options of a codec, which takes them when it is opened.
+    """
+    if samples:
+        any_size = {"block_align": "0"} if codec in _OF_ANY_SIZE else {}
+        made.codec_context.options = {"frame_size": str(samples), **any_size}
+        made.codec_context.open()
 
 
 def _is_streamed(target: Any) -> bool:
@@ -356,6 +391,7 @@ class ClipWriter:
         """Stream → copied packets from before 0 that were left out, for the container has no times at all."""
         self.early: dict[int, Fraction] = {}
         """Stream → seconds by which its sound is too early, for the container has no times and begins all at 0."""
+        self._holder = plan.container
         self._starts_at_zero = plan.container.decode_times_only and plan.begins >= 0
         self._holds_negative_times = plan.container.holds_negative_times
         self._strict = not ContainerFormat(plan.container_format, "w").flags & FormatFlags.ts_nonstrict.value
@@ -441,7 +477,7 @@ class ClipWriter:
 
     def _add_copy(self, stream: Stream, copy: CopyPlan) -> Stream:
         if not copy.target_codec:
-            return _copy_stream(self._container, stream)
+            return _copy_stream(self._container, stream, self._holder)
         made = self._container.add_mux_stream(copy.target_codec)
         made.time_base = Fraction(1, 1000)
         made.metadata.update(dict(stream.metadata))
