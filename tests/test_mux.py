@@ -53,6 +53,33 @@ def test_program_streams_drop_what_their_readers_do_not_know(suffix: str, plain_
     assert [s.action.partition(":")[0] for s in record.streams] == ["restored", "copied", "dropped", "dropped"]
 
 
+def sounding(path: Path, codec: str, channels: int, film: Path) -> Path:
+    """A film with sound of one codec."""
+    sound = ("-f", "lavfi", "-i", "sine=d=0.4:r=16000", "-map", "0", "-map", "1", "-ac", str(channels))
+    ffmpeg("-i", film, *sound, "-c:v", "copy", "-c:a", codec, path)
+    return path
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_alaw", "libspeex"])
+def test_sound_at_which_the_muxer_of_flv_aborts_is_dropped(codec: str, plain_clip: Path, tmp_path: Path) -> None:
+    source = sounding(tmp_path / "in.mkv", codec, 1, plain_clip)
+    record = restore(source, tmp_path / "out.flv", model="identity")
+    assert record.exit_code == 0 and record.streams[1].action.startswith("dropped: flv can't hold")
+
+
+def test_pcm_of_which_matroska_does_not_tell_the_layout_fits_into_mp4(plain_clip: Path, tmp_path: Path) -> None:
+    for channels, wanted in ((1, "copied"), (2, "copied"), (6, "dropped")):
+        source = sounding(tmp_path / f"{channels}.mkv", "pcm_s16le", channels, plain_clip)
+        record = restore(source, tmp_path / f"{channels}.mp4", model="identity")
+        assert record.exit_code == 0 and record.streams[1].action.partition(":")[0] == wanted
+
+
+def test_chapters_that_a_container_does_not_hold_are_named(two_audio_subs_chapters_clip: Path, tmp_path: Path) -> None:
+    for suffix, told in (("ts", "2 chapters: dropped: mpegts holds none"), ("nut", ""), ("webm", "")):
+        record = restore(two_audio_subs_chapters_clip, tmp_path / f"out.{suffix}", model="identity")
+        assert [text for text in record.warnings if "chapter" in text] == [told] * bool(told)
+
+
 def test_containers_of_one_stream(two_audio_subs_chapters_clip: Path) -> None:
     for container_format in ("yuv4mpegpipe", "rawvideo", "gif"):
         assert all(a.startswith("dropped") for a in actions(two_audio_subs_chapters_clip, container_format))

@@ -34,6 +34,8 @@ class Container:
     """libav's name of what reads it, where that isn't `name`. Some containers share one."""
     suffixes: tuple[str, ...] = ()
     """Of the file names that ask for it, where libav's own guess is another one, or none."""
+    brand: str = ""
+    """With which the major brand of its files begins, where others of the same demuxer have another."""
     unfit: str = ""
     """Why no run could finish it as a file: the self-check would find it wrong."""
     muxer_options: tuple[tuple[str, str], ...] = ()
@@ -62,6 +64,10 @@ class Container:
     """It holds one video stream and nothing else."""
     codecs: frozenset[str] | None = None
     """libav's names of those that its readers know; None: all that the muxer takes."""
+    aborts_on: tuple[str, ...] = ()
+    """Beginnings of codecs' names at which libav's muxer would end the process."""
+    places_channels: bool = False
+    """Its PCM of two channels and more has to tell where they are to be heard (ISO/IEC 23003-5)."""
     text_codec: str = ""
     """Into which text subtitles are converted that the muxer doesn't take."""
     covers: str = ""
@@ -171,6 +177,7 @@ _OF_MP4 = Container(
     suffixes=(".mp4", ".m4v"),
     holds_negative_times=True,
     tells_durations=True,
+    places_channels=True,
     text_codec="mov_text",
     covers="streams",
     takes_data=False,
@@ -185,6 +192,20 @@ _OF_MP4 = Container(
     color_tags=COLOR_TAGS,
     color_tags_together=True,
     holds_hdr=True,
+)
+_OF_3GP = replace(
+    _OF_MP4,
+    name="3gp",
+    suffixes=(".3gp",),
+    brand="3g",
+    covers="",
+    first_chapter_at_zero=False,
+    tags=frozenset({"copyright"}),  # libav writes more (3GPP TS 26.244, 8), but reads no other
+    stream_tags=frozenset(),
+    encoders=frozenset(),
+    color_tags=(),
+    color_tags_together=False,
+    holds_hdr=False,
 )
 # What libav reads back from MPEG streams; everything else it writes as private data or subtitles that no reader knows.
 _PROGRAM_STREAM_CODECS = frozenset({"mpeg1video", "mpeg2video", "mp1", "mp2", "mp3", "ac3", "dts", "dvd_subtitle"})
@@ -217,27 +238,35 @@ CONTAINERS = (
         _OF_MP4,
         name="mov",
         suffixes=(".mov", ".qt"),
+        brand="qt",
+        places_channels=False,
         covers="",  # libav writes them as iTunes metadata only
         numbers_languages=True,
         encoders=frozenset({"libx265", "png"}),
         color_tags=COLOR_TAGS[:3],
     ),
+    replace(_OF_MP4, name="ipod", suffixes=(), encoders=frozenset(), color_tags=(), holds_hdr=False),
     replace(
         _OF_MP4,
-        name="3gp",
-        suffixes=(".3gp",),
+        name="f4v",
+        suffixes=(".f4v",),
+        brand="f4v",
+        holds_negative_times=False,  # libav writes no edit list
+        moves_for_reordering=True,
+        text_codec="",
+        covers="",
         first_chapter_at_zero=False,
         encoders=frozenset(),
         color_tags=(),
-        color_tags_together=False,
         holds_hdr=False,
     ),
+    _OF_3GP,
+    replace(_OF_3GP, name="3g2", suffixes=(".3g2",), brand="3g2"),
     Container(
         name="nut",
         suffixes=(".nut",),
         moves_for_reordering=True,
         holds_chapters=True,
-        languages_of=frozenset(),
         encoders=frozenset({"libx265", "ffv1", "libvpx-vp9"}),
         tells_look=False,
     ),
@@ -269,7 +298,9 @@ CONTAINERS = (
     Container(
         name="mxf",
         suffixes=(".mxf",),
+        muxer_options=(("fflags", "+bitexact"),),  # no clock in its numbers and dates: equal runs, equal files
         begins_at_zero=True,
+        languages_of=frozenset(),
         encoder="mpeg2video",
         color_tags_unread=("range",),
     ),
@@ -277,6 +308,7 @@ CONTAINERS = (
         name="flv",
         suffixes=(".flv",),
         moves_for_reordering=True,
+        aborts_on=("pcm_", "adpcm_", "speex", "nellymoser"),  # of libav 8; 5.1 wrote them. Nellymoser wasn't tried
         takes_data=False,
         languages_of=frozenset(),
         frames_by_length=True,
@@ -287,6 +319,7 @@ CONTAINERS = (
         name="asf",
         suffixes=(".asf", ".wmv"),
         unfit="moves frames",
+        holds_chapters=True,
         tells_look=False,
     ),
     Container(
@@ -386,10 +419,11 @@ def of_file(path: str | Path, info: ClipInfo) -> Container:
     if told.is_matroska:
         with Path(path).open("rb") as file:
             return of_muxer("webm" if b"\x42\x82\x84webm" in file.read(64) else "matroska")  # DocType: RFC 8794, 11.2.4
-    if told.is_mov:
-        brand = dict(info.metadata).get("major_brand", "")
-        return of_muxer("mov" if brand.startswith("qt") else "3gp" if brand.startswith("3g") else "mp4")
-    return of_muxer("apng" if info.format == "png_pipe" else told.name)
+    if info.format == "png_pipe":
+        return of_muxer("apng")
+    brand = dict(info.metadata).get("major_brand", "")
+    branded = (c for c in CONTAINERS if told.is_mov and c.brand and brand.startswith(c.brand))
+    return max(branded, key=lambda c: len(c.brand), default=told)
 
 
 def format_for(path: str, container_format: str | None = None) -> str:

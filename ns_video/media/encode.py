@@ -453,7 +453,7 @@ def _default_codec(container: Container, fmt: PixelFormat, width: int, height: i
         too_deep = container.encoder == "libvpx-vp9" and fmt.bit_depth > 8 and not fmt.has_alpha
         return "libsvtav1" if too_deep else container.encoder  # libvpx, as it is built here, would write 8 bits
     offered = container.encoders
-    if fmt.has_alpha and {"ffv1", "libvpx-vp9"} <= offered:
+    if fmt.has_alpha and {"ffv1", "libvpx-vp9"} <= offered:  # in AVI, FFV1 is chosen for its depth only
         return "libvpx-vp9" if fmt.name == _VP9_ALPHA and container.holds_alpha_beside else "ffv1"
     if fmt.has_alpha and "png" in offered:
         return "png"  # ProRes would hold it too, but no segment (a NUT file) holds ProRes

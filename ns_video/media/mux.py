@@ -18,6 +18,7 @@ from typing import Any
 import av
 import av.error
 import av.stream
+from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
@@ -26,7 +27,7 @@ from av.stream import Disposition, Stream
 
 from ns_video.errors import NsVideoError, OutputError, UsageError
 from ns_video.media.aspect_header import COMPLETED, AspectWriter, complete_file
-from ns_video.media.containers import Container, of_demuxer, of_muxer
+from ns_video.media.containers import Container, of_muxer
 from ns_video.media.decode import CopiedClock, CopiedPacket, is_news, shift_packet
 from ns_video.media.encode import VideoPlan, add_video_stream
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
@@ -41,6 +42,7 @@ from ns_video.media.libav import (
     translate_output,
 )
 from ns_video.media.probe import ClipInfo, StreamInfo, codec_name
+from ns_video.media.sound import is_untimed, tell_samples
 from ns_video.record import StreamAction
 
 _TEXT_SUBTITLES = frozenset({"subrip", "srt", "text", "mov_text", "webvtt", "ass", "ssa"})
@@ -83,13 +85,6 @@ _SEGMENT_FORMATS = {".nut": "nut", ".mkv": "matroska"}
 _TROUBLES_KEPT = 100
 MOST_REORDERED = 16  # packets without a decode time, with which Matroska's reordered video begins
 _ASS_LINE_BREAK = b"\\N"
-# Samples in a packet of sound that libav's demuxers don't tell; the self-check finds the rare streams with others.
-_SAMPLES = {"ac3": 1536, "dts": 512, "eac3": 1536}
-_FEWEST_SAMPLES = 64  # in a tick of AVI that is a packet: where it counts bytes, a tick is of a few samples
-_OF_ANY_SIZE = frozenset({"aac", "ac3", "dts", "eac3", "flac", "mp1", "mp2", "mp3", "speex", "vorbis"})
-"""Sound whose packets differ in size, with which AVI has to count packets, not bytes."""
-_IN_FRAMES = _OF_ANY_SIZE | {"adpcm_ima_wav", "adpcm_ms", "adpcm_swf", "adpcm_yamaha"}
-"""Sound of which AVI has to be told how many samples a packet holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +157,9 @@ def _refusal(stream: Stream, container: Container) -> str | None:
         return "of an unknown kind"
     if container.codecs is not None and stream.type != "data" and codec_name(stream) not in container.codecs:
         return "readers of MPEG streams would not know it"
-    if container.counts_sound and codec_name(stream) in _IN_FRAMES and not _samples(stream):
+    if codec_name(stream).startswith(container.aborts_on):
+        return "libav's muxer would end the run"
+    if container.counts_sound and is_untimed(stream):
         return "nothing tells how long its packets last"
     try:
         trial = av.open(io.BytesIO(), "w", format=container.name)
@@ -175,6 +172,8 @@ def _refusal(stream: Stream, container: Container) -> str | None:
             _abandon(trial)
     except (av.FFmpegError, ValueError, OSError, TypeError, AttributeError) as error:
         return re.sub(r"\s+", " ", str(getattr(error, "strerror", None) or error))[:120]
+    if container.places_channels and (channels := _unplaced(stream)) > 2:
+        return f"nothing tells where its {channels} channels are to be heard"
     return None
 
 
@@ -189,33 +188,20 @@ def _copy_stream(output: OutputContainer, stream: Stream, container: Container) 
     made = output.add_stream_from_template(stream, opaque=True)
     made.metadata.update(dict(stream.metadata))
     made.disposition = stream.disposition
-    if container.counts_sound and stream.type == "audio":
-        _tell_samples(made, codec_name(stream), _samples(stream))
+    if container.counts_sound:
+        tell_samples(made, stream)
+    if container.places_channels and _unplaced(stream) == 2:
+        assert isinstance(made, AudioStream)
+        made.codec_context.layout = "stereo"
     return made
 
 
-def _samples(stream: Any) -> int:
-    """How many samples of sound each packet holds; 0 where that isn't known, or packets don't count (PCM)."""
-    context = stream.codec_context
-    if context is None:
+def _unplaced(stream: Stream) -> int:
+    """Number of the channels of PCM of which nothing tells where they are to be heard, as in Matroska; else 0."""
+    if not isinstance(stream, AudioStream) or not codec_name(stream).startswith("pcm_"):
         return 0
-    counted = of_demuxer(stream.container.format.name).counts_sound
-    tick = (stream.time_base or Fraction(0)) * context.sample_rate
-    if counted and tick.denominator == 1 and tick >= _FEWEST_SAMPLES:
-        return int(tick)
-    return context.frame_size or _SAMPLES.get(codec_name(stream), 0)
-
-
-def _tell_samples(made: Any, codec: str, samples: int) -> None:
-    """Have the muxer count packets of so many samples, where they are known.
-
-    PyAV hands a stream's parameters on as they were read, without the samples, and with the size of a block that AVI
-    gives all sound. They are options of a codec, which takes them when it is opened.
-    """
-    if samples:
-        any_size = {"block_align": "0"} if codec in _OF_ANY_SIZE else {}
-        made.codec_context.options = {"frame_size": str(samples), **any_size}
-        made.codec_context.open()
+    layout = stream.codec_context.layout
+    return layout.nb_channels if layout.name.endswith(" channels") else 0
 
 
 def _is_streamed(target: Any) -> bool:

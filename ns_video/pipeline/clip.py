@@ -12,13 +12,14 @@ from ns_video.frame import Frame
 from ns_video.machine import codec_threads
 from ns_video.media.animation import open_animation
 from ns_video.media.carried import Item, carry_quantisers
+from ns_video.media.containers import of_muxer
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
 from ns_video.media.encode import EncodeOptions, VideoPlan, plan_video
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.libav import is_url
 from ns_video.media.mux import ClipWriter, cut_chapters, plan_copies, stream_actions
 from ns_video.media.probe import ClipInfo
-from ns_video.media.verify import Look, PacketTally, Promise, Times, chapters_of, look_of
+from ns_video.media.verify import Chapter, Look, PacketTally, Promise, Times, chapters_of, look_of
 from ns_video.pipeline.run import Run
 from ns_video.record import Damage
 
@@ -102,6 +103,7 @@ class Clip:
         self._warn_dropped()
         self.start, self.end = _seconds(run.options.start), _seconds(run.options.end)
         self.base = self._base()
+        self._warn_chapters()
         self.stall_seconds = STALL_SECONDS if Path(run.source).is_file() else None
         """For which a stage may be silent; None: a pipe may wait for its writer."""
 
@@ -109,6 +111,20 @@ class Clip:
         for copy in self.copies:
             if not copy.kept or copy.target_codec:
                 self.run.record.warnings.append(f"stream {copy.stream.index}: {copy.action}")
+
+    def _warn_chapters(self) -> None:
+        chapters, container = self._chapters(), of_muxer(self.container_format)
+        if chapters and not container.holds_chapters:
+            count = "1 chapter" if len(chapters) == 1 else f"{len(chapters)} chapters"
+            self.run.record.warnings.append(f"{count}: dropped: {container.name} holds none")
+        elif chapters and chapters[0][0] > 0 and container.first_chapter_at_zero:
+            self.run.record.warnings.append(
+                f"the first chapter begins at 0, not {float(chapters[0][0]):.3f} s: so in {container.name}"
+            )
+
+    def _chapters(self) -> list[Chapter]:
+        """Those of the cut."""
+        return chapters_of(cut_chapters(self.reader.container.chapters(), self.start, self.end))
 
     def _base(self) -> int:
         """Ticks to take from each time of the picture, so that a cut begins at 0.
@@ -193,12 +209,6 @@ class Clip:
 
     def promise(self, video: Restored, times: Times, counted: dict[int, PacketTally]) -> Promise:
         """What the output has to hold."""
-        container = video.plan.container
-        chapters = chapters_of(cut_chapters(self.reader.container.chapters(), self.start, self.end))
-        if chapters and chapters[0][0] > 0 and container.first_chapter_at_zero:
-            self.run.record.warnings.append(
-                f"the first chapter begins at 0, not {float(chapters[0][0]):.3f} s: so in {container.name}"
-            )
         return Promise(
             source=self.info,
             look=video.look,
@@ -206,7 +216,7 @@ class Clip:
             shown=video.shown,
             copies=self.copies,
             tallies=counted,
-            chapters=chapters,
+            chapters=self._chapters(),
             shift=self.shift,
             refused=self.refused,
         )
