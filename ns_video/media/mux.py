@@ -383,6 +383,8 @@ class ClipWriter:
         self._strict = not ContainerFormat(plan.container_format, "w").flags & FormatFlags.ts_nonstrict.value
         self._first: Fraction | None = None
         self._last: dict[int, int] = {}
+        self._heard: dict[int, tuple[Fraction, int, Fraction]] = {}
+        """Stream → seconds at which its counted sound begins, its packets, and by how much it was told to be early."""
         self._undated: dict[int, tuple[int, int]] = {}
         """Stream → presentation time of its first packet, and how many had no decode time."""
         self._streams: dict[int, Stream] = {}
@@ -502,6 +504,8 @@ class ClipWriter:
         if self._starts_at_zero and packet.dts and item.stream_index not in self._last and target.type == "audio":
             self.early[item.stream_index] = packet.dts * packet.time_base
         self._in_order(packet, item.stream_index)
+        if self._holder.counts_sound and target.type == "audio":
+            self._count(packet, item.stream_index, target)
         stamp = None if packet.dts is None else float(packet.dts * packet.time_base)
         packet.stream = target
         try:
@@ -537,6 +541,21 @@ class ClipWriter:
             if packet.pts is not None:
                 packet.pts = max(packet.pts, packet.dts)
         self._last[index] = packet.dts
+
+    def _count(self, packet: Packet, index: int, target: Any) -> None:
+        """Name gaps in sound of which the container counts the packets: what comes after them is early."""
+        if packet.dts is None or not target.codec_context.frame_size:
+            return
+        seconds = packet.dts * packet.time_base
+        first, count, told = self._heard.get(index, (seconds, 0, Fraction(0)))
+        early = seconds - first - count * target.time_base
+        if abs(early - told) > 2 * target.time_base:
+            told = early
+            moved = f"{abs(float(early)) * 1000:.0f} ms {'early' if early > 0 else 'late'}"
+            self._trouble(
+                float(seconds), f"stream {index}: from here on {moved}: this container holds no gaps in sound"
+            )
+        self._heard[index] = first, count + 1, told
 
     def _trouble(self, seconds: float | None, what: str) -> None:
         if len(self.troubles) < _TROUBLES_KEPT:

@@ -8,7 +8,7 @@ from typing import Any
 from ns_video.media.containers import of_demuxer
 from ns_video.media.probe import codec_name
 
-_SAMPLES_OF_AC3 = 1536  # ATSC A/52, 4.1; libav's muxers know it by themselves
+_SAMPLES_OF_AC3 = 1536  # ATSC A/52; libav's muxers know it by themselves
 _FEWEST = 64  # in a tick that is a packet: where bytes are counted, a tick is of a few samples
 _OF_ANY_SIZE = frozenset({"aac", "ac3", "dts", "eac3", "flac", "mp1", "mp2", "mp3", "speex", "vorbis"})
 """Sound whose packets differ in size: they are counted, not their bytes."""

@@ -63,15 +63,29 @@ class PacketTally:
     packets: int = 0
     nbytes: int = 0
     digest: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
+    first: Fraction | None = None
+    """Seconds at which its first packet is shown or heard; None where no packet tells."""
+    last: Fraction | None = None
 
-    def add(self, data: Any) -> bool:
-        """Count one packet's payload; False for the empty samples with which mov_text fills gaps: they are none."""
+    def add(self, data: Any, seconds: Fraction | None) -> bool:
+        """Count one packet's payload, with its time where it has one.
+
+        False for the empty samples with which mov_text fills gaps: they are none.
+        """
+        if seconds is not None:
+            self.first = seconds if self.first is None else min(self.first, seconds)
+            self.last = seconds if self.last is None else max(self.last, seconds)
         size = memoryview(data).nbytes
         counts = not (size == 2 and bytes(data) == b"\0\0")
         self.packets += counts
         self.nbytes += size
         self.digest.update(data)
         return counts
+
+    @property
+    def span(self) -> Fraction | None:
+        """Seconds between its first packet and its last one, where they tell."""
+        return None if self.first is None or self.last is None else self.last - self.first
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +226,12 @@ def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequen
                     if from_zero and begin < 0 and not is_video:
                         continue
                     begins[index] = min(begin, begins.get(index, begin))
-                counts = tallies[index].add(packet)
                 if not is_video:
                     clock.move(packet)
-                    stamp = packet.pts if packet.pts is not None else packet.dts
-                    if counts and stamp is not None:
-                        stamps[index].append(stamp)
+                stamp = packet.pts if packet.pts is not None else packet.dts
+                counts = tallies[index].add(packet, seconds_of_packet(packet))
+                if not is_video and counts and stamp is not None:
+                    stamps[index].append(stamp)
                 if is_video and not packet.is_discard:
                     known = packet.pts is not None and not holder.decode_times_only  # there libav guesses
                     stamp = packet.pts if known else packet.dts
@@ -232,6 +246,12 @@ def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequen
     tick, is_last = info.video.time_base, bool(ticks) and ticks[-1] == last[0]
     times = Times(array("q", np.sort(ticks).tobytes()), tick)
     return FileFacts(info, holder, times, tick, last[1] * tick, is_last, tallies, stamps, begins, chapters)
+
+
+def seconds_of_packet(packet: Any) -> Fraction | None:
+    """When a packet is shown or heard, where it tells."""
+    stamp = packet.pts if packet.pts is not None else packet.dts
+    return None if stamp is None else stamp * packet.time_base
 
 
 def chapters_of(chapters: Iterable[Any]) -> list[Chapter]:
@@ -397,12 +417,26 @@ def compare_streams(
             and tally.digest.digest() != expected.digest.digest()
         ):
             out.append(Difference(f"{name}: its packets differ"))
+        if about.type == "audio" and tally.packets == expected.packets:
+            out += _compare_spans(name, (expected, about), (tally, match))
     out += [
         Difference(f"{_name(s)} of the output was not in the input", refused > 0)
         for s in added.values()
         if found.tallies[s.index].packets
     ]
     return out
+
+
+def _compare_spans(
+    name: str, was: tuple[PacketTally, StreamInfo], now: tuple[PacketTally, StreamInfo]
+) -> list[Difference]:
+    """Whether the same packets of sound lie within the same time, exact to the clocks of both files."""
+    before, after = was[0].span, now[0].span
+    slack = 2 * max(stream.time_base or Fraction(0) for _, stream in (was, now))
+    if before is None or after is None or abs(after - before) <= slack:
+        return []
+    text = f"its packets lay within {float(before):.3f} s, lie within {float(after):.3f} s"
+    return [Difference(f"{name}: {text}", by_damage=True)]
 
 
 def _is_kept(codec: str, was: Container, now: Container) -> bool:
@@ -449,19 +483,24 @@ def compare_copied_times(
     counts: each container cuts them as it likes. What lies before 0 is encoder delay, which Matroska rounds.
     """
     out: list[Difference] = []
-    if found.container.decode_times_only or not found.video_times:
-        return out  # AVI counts samples of sound from 0
+    if not found.video_times:
+        return out
     moved = found.video_times[0] - begins
     for copy, match in _matched(copies, source.tallies, found.info):
         if match is None or match.is_cover:
+            continue
+        if found.container.decode_times_only and match.type != "audio":
             continue
         was, now = source.stamps[copy.stream.index], found.stamps[match.index]
         ticks = copy.stream.time_base or Fraction(0), match.time_base or Fraction(0)
         if len(was) != len(now) and not copy.stream.codec.startswith("pcm_"):
             continue  # told by their number
+        offset = moved
+        if found.container.counts_sound and was and now:
+            offset = now[0] * ticks[1] - was[0] * ticks[0]  # from 0 on, whenever it began
         slack = 2 * max(*ticks, source.video_tick, found.video_tick)
         both = ((a * ticks[0], b * ticks[1]) for a, b in zip(was, now if len(was) == len(now) else now[:1]))
-        far = next(((a, b - a - moved) for a, b in both if a >= 0 and abs(b - a - moved) > slack), None)
+        far = next(((a, b - a - offset) for a, b in both if a >= 0 and abs(b - a - offset) > slack), None)
         if far is not None:
             where = f"its packet at {float(far[0]):.4f} s is {float(far[1]) * 1000:+.3f} ms off beside the video"
             out.append(Difference(f"{_name(copy.stream)}: {where}", by_damage=True))
@@ -737,6 +776,7 @@ __all__ = [
     "look_of",
     "lost_tags",
     "read_facts",
+    "seconds_of_packet",
     "stream_info",
     "verify_files",
     "verify_stills",

@@ -25,7 +25,7 @@ from ns_video.media.mux import (
     segment_packets,
 )
 from ns_video.media.verify import PacketTally, Times
-from ns_video.pipeline.clip import Clip
+from ns_video.pipeline.clip import Clip, write_counted
 from ns_video.pipeline.place import free_name, temporary_of
 from ns_video.record import Damage
 
@@ -61,9 +61,7 @@ def mux(
             if packet is not None:
                 writer.write_video(packet)
             elif copy is not None:
-                payload = bytes(copy.packet)
-                if writer.write_copy(copy):
-                    counted.setdefault(copy.stream_index, PacketTally()).add(payload)
+                write_counted(writer, copy, counted)
         writer.close()
         clip.note_written(writer)
         run.record.warnings += cut.notes

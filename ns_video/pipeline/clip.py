@@ -13,17 +13,26 @@ from ns_video.machine import codec_threads
 from ns_video.media.animation import open_animation
 from ns_video.media.carried import Item, carry_quantisers
 from ns_video.media.containers import of_muxer
-from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
+from ns_video.media.decode import ClipReader, CopiedPacket, DecodeOptions, open_clip
 from ns_video.media.encode import EncodeOptions, VideoPlan, plan_video
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.libav import is_url
 from ns_video.media.mux import ClipWriter, cut_chapters, plan_copies, stream_actions
 from ns_video.media.probe import ClipInfo
-from ns_video.media.verify import Chapter, Look, PacketTally, Promise, Times, chapters_of, look_of
+from ns_video.media.verify import (
+    Chapter,
+    Look,
+    PacketTally,
+    Promise,
+    Times,
+    chapters_of,
+    look_of,
+    seconds_of_packet,
+)
 from ns_video.pipeline.run import Run
 from ns_video.record import Damage
 
-__all__ = ["STALL_SECONDS", "Clip", "Restored", "decode_options", "open_source"]
+__all__ = ["STALL_SECONDS", "Clip", "Restored", "decode_options", "open_source", "write_counted"]
 
 STALL_SECONDS = 1800.0  # no stage of a file-to-file run may be silent for longer; a pipe may wait for its writer
 _FINEST_CUT = 10**9  # parts of a second
@@ -225,3 +234,10 @@ class Clip:
 def _seconds(number: float | None) -> Fraction | None:
     """What was meant by a decimal number: 11/10 by 1.1, not the nearest binary one."""
     return None if number is None else Fraction(number).limit_denominator(_FINEST_CUT)
+
+
+def write_counted(writer: ClipWriter, item: CopiedPacket, counted: dict[int, PacketTally]) -> None:
+    """Copy a packet and count it, where it is written."""
+    payload, seconds = bytes(item.packet), seconds_of_packet(item.packet)
+    if writer.write_copy(item):
+        counted.setdefault(item.stream_index, PacketTally()).add(payload, seconds)

@@ -20,7 +20,7 @@ from ns_video.media.libav import file_url, printable, translate_output
 from ns_video.media.mux import ClipWriter, Cut, OutputSettings
 from ns_video.media.verify import PacketTally, Promise, Times
 from ns_video.pipeline.check import put_in_place
-from ns_video.pipeline.clip import Clip, Restored, open_source
+from ns_video.pipeline.clip import Clip, Restored, open_source, write_counted
 from ns_video.pipeline.encoding import REFUSED, packets_of
 from ns_video.pipeline.ends import is_special
 from ns_video.pipeline.place import claim, free_name, temporary_of
@@ -210,9 +210,7 @@ class _Sink:
         self._waiting.clear()
 
     def _copy(self, writer: ClipWriter, packet: CopiedPacket) -> None:
-        payload = bytes(packet.packet)
-        if writer.write_copy(packet):
-            self._counted.setdefault(packet.stream_index, PacketTally()).add(payload)
+        write_counted(writer, packet, self._counted)
 
     def _expect(self, frame: Frame, tick: Fraction, video: Restored) -> None:
         """Note when a frame is to be shown. Raises UsageError where a file of y4m can't show it then."""

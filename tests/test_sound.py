@@ -1,0 +1,99 @@
+"""Sound that is copied keeps its packets and their times, in containers that count them too."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from conftest import ffmpeg
+
+import ns_video
+from ns_video.errors import VerificationError
+from ns_video.media import mux
+from ns_video.pipeline import restore
+
+PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1")
+
+
+def sounding(path: Path, codec: str, *options: str) -> Path:
+    """A second of a film with sound."""
+    tone = ("-f", "lavfi", "-i", "sine=d=1", "-c:v", "mpeg4", "-c:a", codec)
+    ffmpeg(*PICTURE, *tone, *options, path)
+    return path
+
+
+def heard(path: Path) -> list[tuple[Fraction, bytes]]:
+    """Time behind the first one and payload of each packet of sound."""
+    with av.open(str(path)) as clip:
+        packets = [p for p in clip.demux(clip.streams.audio[0]) if p.size]
+        stamps = [(p.dts if p.pts is None else p.pts) * p.time_base for p in packets]  # pyright: ignore
+        return [(stamp - stamps[0], bytes(p)) for stamp, p in zip(stamps, packets)]
+
+
+def remuxed(source: Path, target: Path) -> Path:
+    """A copy by PyAV alone, which doesn't tell AVI how many samples a packet of sound holds."""
+    with av.open(str(source)) as clip, av.open(str(target), "w") as out:
+        made = [out.add_stream_from_template(stream, opaque=True) for stream in clip.streams]
+        for packet in clip.demux():
+            if packet.size:
+                packet.stream = made[packet.stream_index]
+                out.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("codec", "rate"),
+    [
+        ("ac3", 48000),
+        ("aac", 44100),
+        ("libmp3lame", 22050),
+        ("mp2", 44100),
+        ("adpcm_ima_wav", 22050),
+        ("adpcm_ms", 44100),
+        ("wmav2", 44100),
+        ("pcm_mulaw", 8000),
+    ],
+)
+def test_sound_of_avi_keeps_its_times_in_avi(codec: str, rate: int, tmp_path: Path) -> None:
+    source, target = sounding(tmp_path / "in.avi", codec, "-ar", str(rate)), tmp_path / "out.avi"
+    assert restore(source, target, model="identity").exit_code == 0
+    assert heard(target) == heard(source)
+    assert ns_video.verify(source, target) == []
+
+
+def test_flac_from_matroska_is_counted_by_its_blocks(tmp_path: Path) -> None:
+    """Untold, libav writes an empty chunk for each sample."""
+    source, target = sounding(tmp_path / "in.mkv", "flac"), tmp_path / "out.avi"
+    restore(source, target, model="identity", codec="mpeg4")
+    was, now = heard(source), heard(target)
+    assert [data for _, data in now] == [data for _, data in was]
+    assert all(abs(a - b) <= Fraction(1, 1000) for (a, _), (b, _) in zip(was, now))
+    assert target.stat().st_size < 2 * source.stat().st_size
+
+
+@pytest.mark.parametrize("codec", ["libvorbis", "eac3"])
+def test_sound_whose_times_avi_cannot_hold_is_named(codec: str, tmp_path: Path) -> None:
+    record = restore(sounding(tmp_path / "in.mkv", codec), tmp_path / "out.avi", model="identity")
+    assert record.exit_code == 0 and "how long its packets last" in record.streams[1].action
+
+
+def test_times_that_collapse_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = sounding(tmp_path / "in.avi", "ac3")
+    found = ns_video.verify(source, remuxed(source, tmp_path / "remuxed.avi"))
+    assert any("ac3): its packets lay within" in d.what for d in found)
+    assert any("ac3): its packet at" in d.what for d in found)
+    monkeypatch.setattr(mux, "tell_samples", lambda *_: None)
+    with pytest.raises(VerificationError, match="its packets lay within"):
+        restore(source, tmp_path / "out.avi", model="identity")
+
+
+def test_a_gap_in_sound_that_avi_does_not_hold_is_named(tmp_path: Path) -> None:
+    whole, source = sounding(tmp_path / "whole.mkv", "ac3", "-ar", "48000"), tmp_path / "in.mkv"
+    ffmpeg("-i", whole, "-c", "copy", "-bsf:a", "noise=drop='between(n,10,19)'", source)
+    record = restore(source, tmp_path / "out.avi", model="identity")
+    assert record.exit_code == 3 and [d.what for d in record.damage] == [
+        "stream 1: from here on 320 ms early: this container holds no gaps in sound"
+    ]
+    assert restore(source, tmp_path / "out.mp4", model="identity").exit_code == 0
