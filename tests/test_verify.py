@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ffmpeg
-from material import Recipe, picture, write_clip
+from material import FRAMES, Recipe, picture, write_clip
 from PIL import Image, ImageCms, ImageSequence
 
 import ns_video
@@ -486,3 +486,13 @@ def test_a_frame_that_the_encoder_moves_is_named(tmp_path: Path, monkeypatch: py
     with pytest.raises(VerificationError, match=r"moved the frame at 0\.1600 s to 0\.1670 s"):
         restore(source, target, model="identity")
     assert not target.exists()
+
+
+def test_a_size_that_only_the_frames_tell(tmp_path: Path) -> None:
+    """libav has read enough of the transport stream before its first picture is whole."""
+    times = tuple(8300 + 40 * i for i in range(FRAMES))
+    source = write_clip(tmp_path / "in.ts", Recipe(times=times, muxing={"muxdelay": "0"}, audio=[("mp2", "deu")]))
+    with open_clip(source) as reader:
+        assert reader.info.video.width == 0
+    assert ns_video.restore(source, tmp_path / "out.mkv", model="identity").exit_code == 0
+    assert ns_video.verify(source, tmp_path / "out.mkv") == []

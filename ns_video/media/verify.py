@@ -540,8 +540,8 @@ def look_of(first: Frame, info: ClipInfo) -> Look:
     matrix, _ = first_frame_metadata(first.carrier)
     turn = (*matrix[0:2], *matrix[3:5]) if matrix else (1 << 16, 0, 0, 1 << 16)
     video = info.video
-    aspect, shape = video.sample_aspect_ratio or Fraction(1), Fraction(video.width, video.height)
-    return Look(first.color, first.format, turn, aspect, shape)
+    shape = Fraction(video.width or first.width, video.height or first.height)  # not every head tells them
+    return Look(first.color, first.format, turn, video.sample_aspect_ratio or Fraction(1), shape)
 
 
 def compare_picture(was: Look, now: Look, found: FileFacts) -> list[Difference]:
