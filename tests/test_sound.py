@@ -84,7 +84,7 @@ def test_times_that_collapse_are_named(tmp_path: Path, monkeypatch: pytest.Monke
     found = ns_video.verify(source, remuxed(source, tmp_path / "remuxed.avi"))
     assert any("ac3): its packets lay within" in d.what for d in found)
     assert any("ac3): its packet at" in d.what for d in found)
-    monkeypatch.setattr(mux, "tell_samples", lambda *_: None)
+    monkeypatch.setattr(mux, "tell_of_sound", lambda *_: None)
     with pytest.raises(VerificationError, match="its packets lay within"):
         restore(source, tmp_path / "out.avi", model="identity")
 

@@ -64,10 +64,9 @@ class Container:
     """It holds one video stream and nothing else."""
     codecs: frozenset[str] | None = None
     """libav's names of those that its readers know; None: all that the muxer takes."""
-    aborts_on: tuple[str, ...] = ()
-    """Beginnings of codecs' names at which libav's muxer would end the process."""
     places_channels: bool = False
-    """Its PCM of two channels and more has to tell where they are to be heard (ISO/IEC 23003-5)."""
+    """Its sound has to tell where channels are to be heard: PCM in MP4 (ISO/IEC 23003-5), and in FLV, where libav ends
+    the process for want of it."""
     text_codec: str = ""
     """Into which text subtitles are converted that the muxer doesn't take."""
     covers: str = ""
@@ -308,7 +307,7 @@ CONTAINERS = (
         name="flv",
         suffixes=(".flv",),
         moves_for_reordering=True,
-        aborts_on=("pcm_", "adpcm_", "speex", "nellymoser"),  # of libav 8; 5.1 wrote them. Nellymoser wasn't tried
+        places_channels=True,
         takes_data=False,
         languages_of=frozenset(),
         frames_by_length=True,

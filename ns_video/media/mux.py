@@ -18,7 +18,6 @@ from typing import Any
 import av
 import av.error
 import av.stream
-from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
@@ -42,7 +41,7 @@ from ns_video.media.libav import (
     translate_output,
 )
 from ns_video.media.probe import ClipInfo, StreamInfo, codec_name
-from ns_video.media.sound import is_untimed, tell_samples
+from ns_video.media.sound import refusal_of_sound, tell_of_sound
 from ns_video.record import StreamAction
 
 _TEXT_SUBTITLES = frozenset({"subrip", "srt", "text", "mov_text", "webvtt", "ass", "ssa"})
@@ -157,10 +156,8 @@ def _refusal(stream: Stream, container: Container) -> str | None:
         return "of an unknown kind"
     if container.codecs is not None and stream.type != "data" and codec_name(stream) not in container.codecs:
         return "readers of MPEG streams would not know it"
-    if codec_name(stream).startswith(container.aborts_on):
-        return "libav's muxer would end the run"
-    if container.counts_sound and is_untimed(stream):
-        return "nothing tells how long its packets last"
+    if (problem := refusal_of_sound(stream, container)) is not None:
+        return problem
     try:
         trial = av.open(io.BytesIO(), "w", format=container.name)
         try:
@@ -172,8 +169,6 @@ def _refusal(stream: Stream, container: Container) -> str | None:
             _abandon(trial)
     except (av.FFmpegError, ValueError, OSError, TypeError, AttributeError) as error:
         return re.sub(r"\s+", " ", str(getattr(error, "strerror", None) or error))[:120]
-    if container.places_channels and (channels := _unplaced(stream)) > 2:
-        return f"nothing tells where its {channels} channels are to be heard"
     return None
 
 
@@ -188,20 +183,8 @@ def _copy_stream(output: OutputContainer, stream: Stream, container: Container) 
     made = output.add_stream_from_template(stream, opaque=True)
     made.metadata.update(dict(stream.metadata))
     made.disposition = stream.disposition
-    if container.counts_sound:
-        tell_samples(made, stream)
-    if container.places_channels and _unplaced(stream) == 2:
-        assert isinstance(made, AudioStream)
-        made.codec_context.layout = "stereo"
+    tell_of_sound(made, stream, container)
     return made
-
-
-def _unplaced(stream: Stream) -> int:
-    """Number of the channels of PCM of which nothing tells where they are to be heard, as in Matroska; else 0."""
-    if not isinstance(stream, AudioStream) or not codec_name(stream).startswith("pcm_"):
-        return 0
-    layout = stream.codec_context.layout
-    return layout.nb_channels if layout.name.endswith(" channels") else 0
 
 
 def _is_streamed(target: Any) -> bool:
