@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,10 +25,10 @@ def sounding(path: Path, codec: str, *options: str) -> Path:
     return path
 
 
-def heard(path: Path) -> list[tuple[Fraction, bytes]]:
+def heard(path: Path, number: int = 0) -> list[tuple[Fraction, bytes]]:
     """Time behind the first one and payload of each packet of sound."""
     with av.open(str(path)) as clip:
-        packets = [p for p in clip.demux(clip.streams.audio[0]) if p.size]
+        packets = [p for p in clip.demux(clip.streams.audio[number]) if p.size]
         stamps = [(p.dts if p.pts is None else p.pts) * p.time_base for p in packets]  # pyright: ignore
         return [(stamp - stamps[0], bytes(p)) for stamp, p in zip(stamps, packets)]
 
@@ -97,3 +98,30 @@ def test_a_gap_in_sound_that_avi_does_not_hold_is_named(tmp_path: Path) -> None:
         "stream 1: from here on 320 ms early: this container holds no gaps in sound"
     ]
     assert restore(source, tmp_path / "out.mp4", model="identity").exit_code == 0
+
+
+@pytest.mark.parametrize("aspect", ["4:3", "2:1"])
+@pytest.mark.parametrize("codec", ["wmav2", "adpcm_ms", "pcm_alaw"])
+def test_matroska_holds_sound_as_wave_files_do(
+    codec: str, aspect: str, tmp_path: Path, program: list[str], environment: dict[str, str]
+) -> None:
+    """Behind sound and a font that it holds otherwise, with square pixels and others, in a file and a pipe."""
+    more, font = ("-f", "lavfi", "-i", "sine=f=300:d=1"), tmp_path / "font.ttf"
+    font.write_bytes(b"font")
+    attached = ("-attach", font, "-metadata:s:t", "mimetype=application/x-truetype-font")
+    kinds = ("-map", "0", "-map", "1", "-map", "2", "-c:a:0", "flac", "-c:a:1", codec, "-aspect", aspect, *attached)
+    tone = ("-f", "lavfi", "-i", "sine=d=1", "-c:v", "mpeg4")
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    ffmpeg(*PICTURE, *more, *tone[:4], "-c:v", "mpeg4", *kinds, source)
+    record = restore(source, target, model="identity", codec="ffv1")
+    assert record.exit_code == 0 and [s.action for s in record.streams[1:]] == ["copied", "copied", "copied"]
+    assert ns_video.verify(source, target) == []
+    made = tmp_path / "piped.mkv"
+    words = ("restore", str(source), "-", "--format", "matroska", "--codec", "ffv1", "--model", "identity")
+    made.write_bytes(subprocess.run([*program, *words], env=environment, check=True, capture_output=True).stdout)
+    for path in (target, made):
+        assert heard(path, 1) == heard(source, 1)
+        with av.open(str(path)) as clip:
+            assert [s.codec_context.codec.canonical_name for s in clip.streams.audio][1] == codec
+            assert [s.codec_context.layout.nb_channels for s in clip.streams.audio] == [1, 1]
+            assert sum(1 for _ in clip.decode(audio=1)) > 10

@@ -67,6 +67,8 @@ class Container:
     places_channels: bool = False
     """Its sound has to tell where channels are to be heard: PCM in MP4 (ISO/IEC 23003-5), and in FLV, where libav ends
     the process for want of it."""
+    holds_waves: bool = False
+    """Sound may have the header that it has in WAVE files; libav's muxer takes it, but PyAV doesn't ask for it."""
     text_codec: str = ""
     """Into which text subtitles are converted that the muxer doesn't take."""
     covers: str = ""
@@ -150,6 +152,7 @@ _OF_MATROSKA = Container(
     ),
     holds_negative_times=True,
     tells_durations=True,
+    holds_waves=True,
     text_codec="subrip",
     covers="attached",
     holds_attachments=True,
@@ -225,6 +228,7 @@ CONTAINERS = (
         _OF_MATROSKA,
         name="webm",
         suffixes=(".webm",),
+        holds_waves=False,
         text_codec="webvtt",
         covers="",
         holds_attachments=False,

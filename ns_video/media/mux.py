@@ -42,6 +42,7 @@ from ns_video.media.libav import (
 )
 from ns_video.media.probe import ClipInfo, StreamInfo, codec_name
 from ns_video.media.sound import refusal_of_sound, tell_of_sound
+from ns_video.media.wave_sound import add_wave_stream
 from ns_video.record import StreamAction
 
 _TEXT_SUBTITLES = frozenset({"subrip", "srt", "text", "mov_text", "webvtt", "ass", "ssa"})
@@ -95,6 +96,8 @@ class CopyPlan:
     """"copied", "attached", "converted: …" or "dropped: …"."""
     target_codec: str = ""
     """The codec of a converted text subtitle."""
+    as_wave: bool = False
+    """It is held as in WAVE files."""
 
     @property
     def kept(self) -> bool:
@@ -140,13 +143,15 @@ def _plan_one(stream: Stream, about: StreamInfo, container: Container) -> CopyPl
     problem = _refusal(stream, container)
     if problem is None:
         return CopyPlan(about, "copied")
+    if container.holds_waves and about.type == "audio" and _refusal(stream, container, as_wave=True) is None:
+        return CopyPlan(about, "copied", as_wave=True)
     target = container.text_codec
     if about.type == "subtitle" and about.codec in _TEXT_SUBTITLES and target:
         return CopyPlan(about, f"converted: {about.codec} to {target}", target)
     return CopyPlan(about, f"dropped: {container.name} can't hold {about.codec} {about.type} ({problem})")
 
 
-def _refusal(stream: Stream, container: Container) -> str | None:
+def _refusal(stream: Stream, container: Container, *, as_wave: bool = False) -> str | None:
     """Why a container doesn't take a stream, found out by writing a header with it into memory."""
     if stream.type == "attachment" and not container.holds_attachments:
         return "attachments belong to Matroska"
@@ -161,7 +166,7 @@ def _refusal(stream: Stream, container: Container) -> str | None:
     try:
         trial = av.open(io.BytesIO(), "w", format=container.name)
         try:
-            _copy_stream(trial, stream, container)
+            _copy_stream(trial, stream, container, as_wave=as_wave)
             if stream.type == "attachment":
                 trial.add_stream("libx264", rate=25, width=16, height=16)
             trial.start_encoding()
@@ -179,8 +184,8 @@ def _abandon(container: OutputContainer) -> None:
         return
 
 
-def _copy_stream(output: OutputContainer, stream: Stream, container: Container) -> Stream:
-    made = output.add_stream_from_template(stream, opaque=True)
+def _copy_stream(output: OutputContainer, stream: Stream, container: Container, *, as_wave: bool = False) -> Stream:
+    made = add_wave_stream(output, stream) if as_wave else output.add_stream_from_template(stream, opaque=True)
     made.metadata.update(dict(stream.metadata))
     made.disposition = stream.disposition
     tell_of_sound(made, stream, container)
@@ -372,9 +377,13 @@ class ClipWriter:
         """Stream → presentation time of its first packet, and how many had no decode time."""
         self._streams: dict[int, Stream] = {}
         self._convert: dict[int, Callable[[bytes], bytes]] = {}
-        self._ratio: tuple[Path, str, Fraction] | None = None
+        self._waves: list[int] = []
+        """Numbers of the tracks of sound that is held as in WAVE files."""
+        self._incomplete: tuple[Path, str, Fraction] | None = None
+        """A file whose header lacks something until it is closed."""
         self._beneath: AspectWriter | None = None
-        self._container = self._opened(settings, plan, info)
+        copies = list(copies)
+        self._container = self._opened(settings, plan, info, waves=any(copy.as_wave for copy in copies))
         try:
             self._add_streams(plan, source, info, copies, covers, already_encoded=already_encoded)
             self._container.metadata.update(_kept_metadata(info))
@@ -386,31 +395,31 @@ class ClipWriter:
             _abandon(self._container)
             raise _header_failure(error, self.shown, plan) from error
 
-    def _opened(self, settings: OutputSettings, plan: VideoPlan, info: ClipInfo) -> OutputContainer:
+    def _opened(self, settings: OutputSettings, plan: VideoPlan, info: ClipInfo, *, waves: bool) -> OutputContainer:
         target, container_format = settings.target, plan.container_format
         options = _container_options(plan, info, streamed=_is_streamed(target))
         try:
-            if plan.sample_aspect_ratio not in (0, 1) and container_format in COMPLETED:
-                target = self._with_aspect(target, container_format, plan.sample_aspect_ratio)
+            if waves or (plan.sample_aspect_ratio not in (0, 1) and container_format in COMPLETED):
+                target = self._completed(target, container_format, plan.sample_aspect_ratio)
             return av.open(
                 target, "w", format=container_format, container_options=options, metadata_errors="surrogateescape"
             )
         except (av.FFmpegError, OSError, ValueError) as error:
             raise translate_output(error, self.shown, "open") from error
 
-    def _with_aspect(self, target: Any, container_format: str, ratio: Fraction) -> Any:
-        """What libav is to write to, so that the header tells the sample aspect ratio. Raises OSError."""
+    def _completed(self, target: Any, container_format: str, ratio: Fraction) -> Any:
+        """What libav is to write to, so that the header tells the sample aspect ratio and all sound. Raises OSError."""
         if not isinstance(target, str):
             return target
         path = Path(target.removeprefix("file:"))
         if not _is_streamed(target) and container_format != "yuv4mpegpipe":
-            self._ratio = (path, container_format, ratio)
+            self._incomplete = (path, container_format, ratio)
             return target
         if target.startswith("pipe:"):
             file = open(int(target.removeprefix("pipe:")), "wb", buffering=0, closefd=False)  # noqa: SIM115  closed with the container
         else:
             file = path.open("wb", buffering=0)
-        self._beneath = AspectWriter(file, container_format, ratio)
+        self._beneath = AspectWriter(file, container_format, ratio, self._waves)
         return self._beneath
 
     def _add_streams(
@@ -448,7 +457,10 @@ class ClipWriter:
 
     def _add_copy(self, stream: Stream, copy: CopyPlan) -> Stream:
         if not copy.target_codec:
-            return _copy_stream(self._container, stream, self._holder)
+            made = _copy_stream(self._container, stream, self._holder, as_wave=copy.as_wave)
+            if copy.as_wave:
+                self._waves.append(sum(s.type != "attachment" for s in self._container.streams))
+            return made
         made = self._container.add_mux_stream(copy.target_codec)
         made.time_base = Fraction(1, 1000)
         made.metadata.update(dict(stream.metadata))
@@ -569,8 +581,8 @@ class ClipWriter:
             self._container.close()
             if self._beneath is not None:
                 self._beneath.close()
-            if self._ratio is not None:
-                complete_file(*self._ratio)
+            if self._incomplete is not None:
+                complete_file(*self._incomplete, self._waves)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise translate_output(error, self.shown, "encode") from error
 
