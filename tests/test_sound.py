@@ -125,3 +125,14 @@ def test_matroska_holds_sound_as_wave_files_do(
             assert [s.codec_context.codec.canonical_name for s in clip.streams.audio][1] == codec
             assert [s.codec_context.layout.nb_channels for s in clip.streams.audio] == [1, 1]
             assert sum(1 for _ in clip.decode(audio=1)) > 10
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_s24le"])
+def test_mxf_keeps_its_sound(codec: str, tmp_path: Path) -> None:
+    """Its header is written only beside a stream of video."""
+    source, target = tmp_path / "in.mxf", tmp_path / "out.mxf"
+    ffmpeg(*PICTURE, "-f", "lavfi", "-i", "sine=d=1", "-c:v", "mpeg2video", "-c:a", codec, "-ar", "48000", source)
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0 and record.streams[1].action == "copied"
+    assert heard(target) == heard(source)
+    assert ns_video.verify(source, target) == []

@@ -60,6 +60,8 @@ class Container:
     """For how long the last frame is shown can be read back."""
 
     # What goes along with the video.
+    wants_video: bool = False
+    """It takes other streams only beside one of video."""
     video_only: bool = False
     """It holds one video stream and nothing else."""
     codecs: frozenset[str] | None = None
@@ -303,6 +305,7 @@ CONTAINERS = (
         suffixes=(".mxf",),
         muxer_options=(("fflags", "+bitexact"),),  # no clock in its numbers and dates: equal runs, equal files
         begins_at_zero=True,
+        wants_video=True,
         languages_of=frozenset(),
         encoder="mpeg2video",
         color_tags_unread=("range",),

@@ -166,9 +166,9 @@ def _refusal(stream: Stream, container: Container, *, as_wave: bool = False) -> 
     try:
         trial = av.open(io.BytesIO(), "w", format=container.name)
         try:
+            if container.wants_video or stream.type == "attachment":
+                trial.add_stream(container.encoder or "libx264", rate=25, width=16, height=16)
             _copy_stream(trial, stream, container, as_wave=as_wave)
-            if stream.type == "attachment":
-                trial.add_stream("libx264", rate=25, width=16, height=16)
             trial.start_encoding()
         finally:
             _abandon(trial)

@@ -51,7 +51,7 @@ _FORMATTED_TAGS = ("creation_time", "location", "software")
 # What containers and encoders note of themselves; languages are compared with the streams.
 _OWN_TAGS = re.compile(
     r"^(encoder|encoded_by|handler_name|vendor_id|major_brand|minor_version|compatible_brands|language|duration|rotate|"
-    r"alpha_mode|variant_bitrate|source_id|bps|number_of_(frames|bytes)|_statistics.*)(-\w+)?$",
+    r"alpha_mode|variant_bitrate|source_id|bps|number_of_(frames|bytes)|_statistics.*|(product|toolkit)_version_num|application_platform|\w+_package_umid)(-\w+)?$",
     re.I,
 )
 
