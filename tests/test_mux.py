@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -223,3 +224,27 @@ def test_languages_of_quicktime(two_audio_subs_chapters_clip: Path, tmp_path: Pa
     found = {s.language for s in facts(tmp_path / "out.mov").streams}
     assert "ger" in found  # the code that QuickTime's table has for "deu"
     assert "deu" in {s.language for s in facts(two_audio_subs_chapters_clip).streams}
+
+
+@pytest.mark.parametrize(("suffix", "options"), [("vob", {}), ("mkv", {"codec": "mpeg2video"})])
+@pytest.mark.parametrize("start", [None, 0.79])
+def test_whole_frames_are_counted_from_the_first_one(
+    suffix: str, options: dict[str, Any], start: float | None, tmp_path: Path
+) -> None:
+    """Program streams of ffmpeg begin at 0.54 s, between two frames of 1/25 s; a cut begins between two as well."""
+    source, target = tmp_path / "in.vob", tmp_path / f"out.{suffix}"
+    tone = ("-f", "lavfi", "-i", "sine=d=1", "-c:v", "mpeg2video", "-c:a", "ac3", "-ar", "48000")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1", *tone, source)
+    restore(source, target, model="identity", start=start, **options)
+    begins = Fraction(start or 0).limit_denominator(100)
+    expected = [t - begins for t in video_times(source) if t >= begins]
+    assert expected[0] % Fraction(1, 25)
+    assert [round(t, 3) for t in video_times(target)] == [round(t, 3) for t in expected]
+    if start is None:
+        assert ns_video.verify(source, target) == []
+
+
+def video_times(path: Path) -> list[Fraction]:
+    """Of its frames, in seconds."""
+    with av.open(str(path)) as clip:
+        return [Fraction(f.pts or 0) * Fraction(f.time_base or 0) for f in clip.decode(video=0)]

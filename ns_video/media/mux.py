@@ -311,7 +311,7 @@ def _container_options(plan: VideoPlan, info: ClipInfo, *, streamed: bool) -> di
         if flags:
             options["movflags"] = flags
         # Start offsets are written in ticks of the movie; its default of 1 ms would move what begins between two.
-        ticks = plan.time_base.denominator
+        ticks = plan.clock.denominator
         options["movie_timescale"] = str(min(_LARGEST_TIMESCALE, ticks * max(1, -(-1000 // ticks))))
     if plan.container.is_matroska:
         promised = info.start_seconds or 0.0
@@ -365,7 +365,7 @@ class ClipWriter:
         """Stream → copied packets from before 0 that were left out, for the container has no times at all."""
         self.early: dict[int, Fraction] = {}
         """Stream → seconds by which its sound is too early, for the container has no times and begins all at 0."""
-        self._holder = plan.container
+        self._holder, self._offset = plan.container, plan.offset
         self._starts_at_zero = plan.container.decode_times_only and plan.begins >= 0
         self._holds_negative_times = plan.container.holds_negative_times
         self._strict = not ContainerFormat(plan.container_format, "w").flags & FormatFlags.ts_nonstrict.value
@@ -470,6 +470,7 @@ class ClipWriter:
 
     def write_video(self, packet: Packet) -> None:
         """Mux one packet of the restored stream. Takes the packet over."""
+        shift_packet(packet, self._offset)
         packet.stream = self.video
         self._mux(packet)
 

@@ -705,8 +705,9 @@ def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -
     begins = [facts.begins[c.stream.index] for c in copies if c.kept and c.stream.index in facts.begins]
     moved = Fraction(0) if found.container.holds_negative_times else -min(begins, default=Fraction(0))
     if found.info.video.codec in _WHOLE_FRAMES:
-        whole = array("q", (math.floor(t * info.video.rate + Fraction(1, 2)) for t in expected))
-        expected = Times(whole, 1 / info.video.rate)
+        begin = expected[0]
+        whole = array("q", (math.floor((t - begin) * info.video.rate + Fraction(1, 2)) for t in expected))
+        expected = Times(whole, 1 / info.video.rate, -begin)
     if found.container.begins_at_zero:
         expected = expected.from_zero()
     promise = Promise(

@@ -168,7 +168,7 @@ class Clip:
             threads=threads,
             speed=self.run.preset.speed,
         )
-        plan = plan_video(container_format, info.video, first, self.run.output_size(first), wanted)
+        plan = plan_video(container_format, info.video, self.shifted(first), self.run.output_size(first), wanted)
         self.run.record.warnings += plan.notes
         if layout is not None and layout != plan.pix_fmt:
             self.run.record.warnings.append(f"the pixels came as {layout} and leave as {plan.pix_fmt}")

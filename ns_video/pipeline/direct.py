@@ -181,7 +181,7 @@ class _Sink:
     def promise(self) -> Promise:
         """What a sink that is closed has to hold."""
         video = self.made()
-        return self._clip.promise(video, Times(self._expected, video.plan.time_base), self._counted)
+        return self._clip.promise(video, Times(self._expected, video.plan.time_base, -video.plan.offset), self._counted)
 
     def abandon(self) -> None:
         """Let go of what was not closed."""
@@ -219,11 +219,11 @@ class _Sink:
         at = (frame.pts - self._clip.base) * frame.time_base
         if self.done == 1 and container.begins_at_zero:
             self._begins = at
-        place = at - self._begins
-        even = (self.done - 1 if container.gapless else round(place / tick)) * tick
+        place, offset = at - self._begins, video.plan.offset
+        even = (self.done - 1 if container.gapless else round((place - offset) / tick)) * tick + offset
         self._uneven |= abs(place - even) > Fraction(1, 1000)
         if self._temporary is not None:
-            self._expected.append(video.plan.ticks(place))
+            self._expected.append(video.plan.tick_of(place))
             if container.gapless and abs(place - even) > tick:
                 raise _uneven(at, tick)
 
