@@ -19,6 +19,7 @@ import torch
 
 from ns_video.enhance import EnhanceOptions, Enhancer
 from ns_video.media import coded_headers
+from ns_video.media.carried import carry_quantisers
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.training_clips import Clip, read_clip
 from ns_video.training.evaluate import psnr
@@ -63,7 +64,7 @@ def gain(enhancer: Enhancer, truth: Clip, path: Path, every: int) -> float:
         frames = list(reader.frames())
     gains = [
         psnr(done.frame.planes[0], truth[t, :height]) - psnr(frames[t].planes[0], truth[t, :height])
-        for t, done in enumerate(enhancer.run(frames))
+        for t, done in enumerate(enhancer.run(carry_quantisers(frames)))
         if t % every == every // 2
     ]
     return float(np.mean(gains))

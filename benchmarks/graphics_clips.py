@@ -17,6 +17,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.video.stream import VideoStream
 
 import ns_video
 from ns_video.media.pictures import Rgb, list_pictures, read_rgb
@@ -81,6 +82,7 @@ def write(path: Path, frames: list[Rgb], codec: str, options: dict[str, str]) ->
     """A clip of RGB frames as 4:2:0."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream(codec, rate=25, options=options)
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for rgb in frames:
             out.mux(

@@ -23,11 +23,11 @@ from ns_video.media.encode import first_frame_metadata
 _SKIP = {".json"}
 
 
-def facts(path: Path) -> tuple[list[str], list[Fraction], object]:
+def facts(path: Path) -> tuple[list[str], list[Fraction], dict[str, object]]:
     """(hash of all planes per frame, presentation times, tags) of a clip."""
     digests: list[str] = []
     times: list[Fraction] = []
-    tags: object = None
+    tags: dict[str, object] = {}
     options = DecodeOptions(deinterlace="off")
     with open_animation(path, options) or open_clip(path, options) as reader:
         for frame in reader.frames():
@@ -35,8 +35,9 @@ def facts(path: Path) -> tuple[list[str], list[Fraction], object]:
             for plane in frame.planes:
                 digest.update(plane.tobytes())
             digests.append(digest.hexdigest())
+            assert frame.pts is not None
             times.append(frame.pts * frame.time_base)
-            if tags is None:
+            if not tags:
                 matrix, hdr = first_frame_metadata(frame.carrier)
                 sar = reader.info.video.sample_aspect_ratio or 1
                 color = frame.color

@@ -47,12 +47,12 @@ CLIP_LADDERS: dict[str, list[str]] = {
     "MPEG-2 clip": [f"mpeg2:q={q}" for q in (2, 5, 10, 18, 31)],
 }
 WORSE: dict[str, Callable[[Rgb], Rgb]] = {
-    "blur, sigma 1": lambda rgb: np.asarray(cv2.GaussianBlur(rgb, (0, 0), 1.0)),
-    "blur, sigma 2": lambda rgb: np.asarray(cv2.GaussianBlur(rgb, (0, 0), 2.0)),
-    "bilateral filter": lambda rgb: np.asarray(cv2.bilateralFilter(rgb, 9, 60, 4)),
-    "median 5x5": lambda rgb: np.asarray(cv2.medianBlur(rgb, 5)),
+    "blur, sigma 1": lambda rgb: np.asarray(cv2.GaussianBlur(rgb, (0, 0), 1.0), np.uint8),
+    "blur, sigma 2": lambda rgb: np.asarray(cv2.GaussianBlur(rgb, (0, 0), 2.0), np.uint8),
+    "bilateral filter": lambda rgb: np.asarray(cv2.bilateralFilter(rgb, 9, 60, 4), np.uint8),
+    "median 5x5": lambda rgb: np.asarray(cv2.medianBlur(rgb, 5), np.uint8),
     "unsharp mask, amount 2": lambda rgb: np.asarray(
-        cv2.addWeighted(rgb, 3.0, cv2.GaussianBlur(rgb, (0, 0), 1.2), -2.0, 0)
+        cv2.addWeighted(rgb, 3.0, cv2.GaussianBlur(rgb, (0, 0), 1.2), -2.0, 0), np.uint8
     ),
 }
 _CLIP_FRAMES = (8, 20, 32)

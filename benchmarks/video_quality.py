@@ -17,7 +17,8 @@ import argparse
 import itertools
 import json
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def load_network(name: str) -> NsRestore:
 
 
 def code(truth: Clip, crf: int, options: argparse.Namespace) -> ClipPair:
-    """The clip through the encoder, once or twice, with the map the network is told."""
+    """The clip through the encoder, once or twice; the kinds of its frames only where the network is told them."""
     source = truth
     if options.first_crf is not None:
         source = encode_decode(truth, Encoding(options={"crf": str(options.first_crf), "preset": "medium"})).pictures
@@ -81,18 +82,7 @@ def code(truth: Clip, crf: int, options: argparse.Namespace) -> ClipPair:
         coded = CodedClip(source, np.zeros(blocks, np.uint8), np.zeros(len(truth), np.uint8))
     else:
         coded = encode_decode(source, Encoding(options={"crf": str(crf), "preset": "medium"}))
-    if options.map == "guessed":
-        luma = split_planes(coded.pictures)[0]
-        steps = np.empty_like(coded.steps)
-        steps[:] = step_to_code(np.array([guess(picture) for picture in luma]))[:, None, None]
-        coded = CodedClip(coded.pictures, steps, np.zeros_like(coded.types))
-    elif options.map == "raised":
-        coded = CodedClip(coded.pictures, raised(coded), coded.types)
-    elif options.map != "decoder":
-        steps = told_steps(coded)
-        steps[:] = steps.mean((1, 2), keepdims=True).round() if options.map == "mean" else CONSTANT_CODE
-        coded = CodedClip(coded.pictures, steps, np.zeros_like(coded.types))
-    return ClipPair(truth, coded)
+    return ClipPair(truth, coded if options.map in ("decoder", "raised") else replace(coded, types=coded.types * 0))
 
 
 @cache
@@ -100,34 +90,40 @@ def _guesser() -> torch.nn.Module:
     return load_descriptor("quantiser").network
 
 
-def guess(picture: np.ndarray) -> float:
-    """The step that a frame's (H, W) uint8 luma looks made with."""
-    with torch.inference_mode():
-        return 2.0 ** guessed_octaves(_guesser(), _unit(picture))
-
-
 def _unit(picture: np.ndarray) -> torch.Tensor:
     return (torch.from_numpy(picture.astype(np.float32)) - BLACK) / LUMA_SPAN
 
 
-def raised(coded: CodedClip) -> np.ndarray:
-    """The told step codes, raised where a frame looks coded before."""
-    steps = told_steps(coded)
-    for t, picture in enumerate(split_planes(coded.pictures)[0]):
-        own = np.log2(np.maximum(code_to_step(steps[t]), 1.0))
-        with torch.inference_mode():
-            seen, share = coded_before(_guesser(), _unit(picture), float(own.mean()))
-        if share:
-            steps[t] = step_to_code(np.exp2(own + share * (seen - own)))
-    return steps
+def told(coded: CodedClip, how: str) -> Callable[[int], np.ndarray]:
+    """Frame → the step codes that the network is told of it and of its neighbours, in their places of the clip's.
+
+    As in a run, a guess is told of all three, and what the guess for a frame raises is raised in all three.
+    """
+    luma, steps = split_planes(coded.pictures)[0], told_steps(coded)
+    if how == "mean":
+        steps[:] = steps.mean((1, 2), keepdims=True).round()
+    if how == "constant":
+        steps[:] = CONSTANT_CODE
+
+    @torch.inference_mode()
+    def guessed(t: int) -> np.ndarray:
+        return np.full_like(steps, step_to_code(np.exp2([guessed_octaves(_guesser(), _unit(luma[t]))])))
+
+    @torch.inference_mode()
+    def raised(t: int) -> np.ndarray:
+        own = np.log2(np.maximum(code_to_step(steps), 1.0))
+        seen, share = coded_before(_guesser(), _unit(luma[t]), float(own[t].mean()))
+        return step_to_code(np.exp2(own + share * (seen - own))) if share else steps
+
+    return {"guessed": guessed, "raised": raised}.get(how, lambda _: steps)
 
 
-def measure(network: NsRestore, pair: ClipPair, scored: range) -> tuple[list[float], list[float]]:
-    """PSNR-Y of the scored frames before and after."""
+def measure(network: NsRestore, pair: ClipPair, how: str, scored: range) -> tuple[list[float], list[float]]:
+    """PSNR-Y of the scored frames before and after; `how` is the map that is told."""
     luma, decoded = split_planes(pair.truth)[0], split_planes(pair.coded.pictures)[0]
-    steps = told_steps(pair.coded)
+    steps = told(pair.coded, how)
     before = [psnr(decoded[t], luma[t]) for t in scored]
-    return before, [psnr(restore_luma(network, pair, steps, t, doubt=True), luma[t]) for t in scored]
+    return before, [psnr(restore_luma(network, pair, steps(t), t, doubt=True), luma[t]) for t in scored]
 
 
 def row_of(model: str, crf: int, clip: str, before: list[float], after: list[float]) -> Row:
@@ -164,7 +160,7 @@ def main() -> None:
         pair = code(truth, crf, options)
         for model, network in networks.items():
             scored = range(options.every // 2, len(truth), options.every)
-            row = row_of(model, crf, name, *measure(network, pair, scored))
+            row = row_of(model, crf, name, *measure(network, pair, options.map, scored))
             rows.append(row)
             print(json.dumps(asdict(row)) if options.json else line_of(row), flush=True)
     if options.json:

@@ -16,10 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from ns_video.cells import PITCHES, Kind, as_kind
 from ns_video.conditioning import example_planes
 from ns_video.device import PRECISIONS, synchronise
 from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer
@@ -31,6 +34,7 @@ from ns_video.machine import codec_threads, peak_memory, usable_cores
 from ns_video.media.bench_clip import picture
 from ns_video.media.carried import carry_quantisers
 from ns_video.media.decode import DecodeOptions, open_clip
+from ns_video.media.degrade import blur_down, mosaic
 from ns_video.media.encode import EncodeOptions, FrameEncoder, plan_video
 from ns_video.media.mux import SegmentFile
 from ns_video.media.probe import VideoInfo
@@ -167,7 +171,10 @@ def measure_peaks(device: torch.device, precisions: Iterable[str] = ("fp32", "bf
 
 
 def gflop_per_pixel(descriptor: Descriptor) -> float:
-    """GFLOP of the network per input pixel, from a small picture; a multiply-add counts two."""
+    """GFLOP of the network per input pixel, from a small picture; a multiply-add counts two.
+
+    Where it sees cells, per pixel of a picture of the largest ones.
+    """
     side_px = -(-128 // descriptor.multiple_of) * descriptor.multiple_of
     given: list[Tensor] = [torch.zeros(1, descriptor.in_channels * descriptor.frames, side_px, side_px)]
     planes = example_planes(descriptor.conditioning, side_px, side_px)
@@ -176,13 +183,15 @@ def gflop_per_pixel(descriptor: Descriptor) -> float:
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         descriptor.network(*(tensor.to(device) for tensor in given))
-    return counter.get_total_flops() / 1e9 / (side_px * side_px)
+    kind = as_kind(descriptor.conditioning)
+    pitch = 1 if kind is None else PITCHES[kind][0]
+    return counter.get_total_flops() / 1e9 / (side_px * pitch) ** 2
 
 
 def measure_clip(clip: Path, folder: Path, options: BenchOptions) -> Generator[str, None, ClipBench]:
     """Measures the stages on a clip; yields what it does next, returns the figures. `folder` takes the encoded output.
 
-    Raises InputError for a clip too short to measure, and what loading a model raises.
+    Raises InputError for a clip too short to measure or of which a model restores nothing, and what loading one raises.
     """
     yield "decoding"
     held, video, decode = _measure_decode(clip, options)
@@ -199,6 +208,8 @@ def measure_clip(clip: Path, folder: Path, options: BenchOptions) -> Generator[s
                 enhancer = Enhancer(descriptor, _enhance_options(options, precision, tile))
                 given = [_damaged(frame, enhancer) for frame in held]
                 speed, memory = _measure_enhance(enhancer, given, options.seconds)
+                if not enhancer.does_nothing and enhancer.stats.restored == 0:
+                    raise InputError(f"{model} restored no frame of {clip}: there is nothing to measure", stage="bench")
                 rows.append(
                     EnhanceSpeed(
                         model=model,
@@ -256,7 +267,11 @@ def measure_pictures(
     """NS-IC's benchmark: seconds per 1280 × 640 picture, best of `repeats` after a warm-up, by precision and tile."""
     descriptor = load_descriptor(model)
     width, height = NS_IC_SIZE
-    rgb = torch.from_numpy(picture(width, height))[None]
+    shown = picture(width, height)
+    kind = as_kind(descriptor.conditioning)
+    if kind is not None:
+        shown = np.stack([_in_cells(plane, kind, 1) for plane in shown])
+    rgb = torch.from_numpy(shown)[None]
     side: QuantiserMap | Tensor | None = None
     if descriptor.conditioning == "quantiser":
         steps = torch.full((-(-height // 16), -(-width // 16)), 10.0).numpy()
@@ -418,8 +433,26 @@ def _until(frames: Iterable[Frame], watch: _Watch, seconds: float) -> Generator[
 
 
 def _damaged(frame: Frame, enhancer: Enhancer) -> Frame:
-    """A frame that the network will restore: one that reads a JPEG's tables would leave a clip's frames as they are."""
-    return dataclasses.replace(frame, jpeg=_TABLES) if enhancer.descriptor.conditioning == "jpeg" else frame
+    """A frame that the network will restore: one that reads a JPEG's tables, or sees cells, would leave a clip's frames
+    as they are. Cells are gray, so that subsampled chroma doesn't soften them."""
+    conditioning = enhancer.descriptor.conditioning
+    if conditioning == "jpeg":
+        return dataclasses.replace(frame, jpeg=_TABLES)
+    kind = as_kind(conditioning)
+    if kind is None:
+        return frame
+    middle = 1 << (frame.format.bit_depth - 1)
+    luma = _in_cells(frame.planes[0], kind, 2 * middle - 1)
+    others = [luma if frame.format.is_rgb else np.full_like(plane, middle) for plane in frame.planes[1:]]
+    return dataclasses.replace(frame, planes=(luma, *others))
+
+
+def _in_cells(plane: npt.NDArray[Any], kind: Kind, peak: int) -> npt.NDArray[Any]:
+    """(H, W) in [0, peak] made of the largest cells of that kind, in steps of 8 bits."""
+    made = (plane * (255 / peak)).round().astype(np.uint8)
+    for damage in (mosaic,) if kind == "mosaic" else (blur_down, blur_down):  # once, grain is too sharp to be found out
+        made = damage(made, PITCHES[kind][0])
+    return (made * (peak / 255)).astype(plane.dtype)
 
 
 def _at(frame: Frame, pts: int) -> Frame:

@@ -193,9 +193,10 @@ class Enhancer:
         """(N, 3, H, W) RGB in [0, 1] → (N, 3, sH, sW) float32 in [0, 1] on the same device.
 
         `side` says how the pictures were damaged: a JPEG's tables (blocks begin at the corner, or as the evidence
-        says), a quantiser map, or planes as the network reads them (sides padded to multiples of
-        `descriptor.multiple_of`). None: a JPEG is looked for in each picture, and where none is found, or a quantiser
-        map is wanted, the picture comes back as it is.
+        says), a quantiser map, or planes as the network reads them, of each picture or one for all (constants, or sides
+        padded to multiples of `descriptor.multiple_of`). None: a JPEG is looked for in each picture, and where none is
+        found, or a quantiser map is wanted, the picture comes back as it is; so do pictures that a run leaves, unless
+        planes are given.
         Raises UsageError for another shape, and for samples that are no floats.
         """
         if not isinstance(rgb, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -204,7 +205,22 @@ class Enhancer:
             raise UsageError(f"a tensor of shape (N, 3, H, W) is wanted, not {tuple(rgb.shape)}")
         if not rgb.is_floating_point():
             raise UsageError(f"floats in [0, 1] are wanted, not {rgb.dtype}", remedy="samples of 8 bits: rgb / 255")
-        return torch.cat([self._restore_rgb(picture[None], side) for picture in rgb.detach().float()])
+        pictures = rgb.detach().float().split(1)
+        sides = self._split_planes(side, rgb) if isinstance(side, Tensor) else [side] * len(pictures)
+        return torch.cat([self._restore_rgb(one, told) for one, told in zip(pictures, sides, strict=True)])
+
+    def _split_planes(self, planes: Tensor, rgb: Tensor) -> Sequence[Tensor]:
+        """Those of each picture. Raises UsageError."""
+        count, _, height, width = rgb.shape
+        height, width = tile.padded_size(height, width, self.descriptor.multiple_of)
+        wanted = example_planes(self.descriptor.conditioning, 1, 1)
+        if wanted is None:
+            raise UsageError(f"{self.descriptor.name} reads no planes", remedy="give pictures alone")
+        shapes = [(n, wanted.shape[1], *size) for n in (1, count) for size in ((1, 1), (height, width))]
+        if tuple(planes.shape) not in shapes:
+            known = " or ".join(map(str, dict.fromkeys(shapes)))
+            raise UsageError(f"planes of shape {known} are wanted, not {tuple(planes.shape)}")
+        return planes.to(self.device).expand(count, -1, -1, -1).split(1)
 
     def run(
         self,
@@ -411,12 +427,12 @@ class Enhancer:
                 pictures = [picture] * self.descriptor.frames
                 views = self.options.ensemble or (STILL_VIEWS if self.descriptor.architecture == "ns_restore" else 1)
                 restored = self._restored(pictures, planes, pitch, self.precision, views)
-                finite = bool(torch.isfinite(restored).all())
-                if not finite and self.precision != "fp32":
+                healthy = bool(_health(picture, restored))
+                if not healthy and self.precision != "fp32":
                     self.stats.fp32_retries += 1
                     restored = self._restored(pictures, planes, pitch, "fp32", views)
-                    finite = bool(torch.isfinite(restored).all())
-                if finite:
+                    healthy = bool(_health(picture, restored))
+                if healthy:
                     known = side if isinstance(side, JpegEvidence) else None
                     restored = self._as_told(restored, picture, planes, known)
                     change = color.resample(restored, size) - color.resample(picture, size)
@@ -463,20 +479,29 @@ class Enhancer:
             known = None if frame.jpeg is None else JpegEvidence(frame.jpeg)
             if known is None or self.options.recheck_tables:
                 known = reconcile(known, find_jpeg(_eight_bit_rgb(around.current)))
-            if known is None or (self.options.skip_undamaged and _is_undamaged(known.tables)):
-                return None, "undamaged"
-            if self.descriptor.scale == 1 and min(frame.height, frame.width) < _LEAST_SIDE:
-                return None, "too small"
+            reason = self._left(known, frame.height, frame.width)
+            if known is None or reason is not None:
+                return None, reason
             around.jpeg = known if self.descriptor.scale == 1 and _shows_coefficients(frame) else None
             return upload(jpeg_planes(known.tables), self.device), None
         current = frame.quantiser or self._assumed(around.current)
         if current is None:
-            return None, "unknown damage"
+            return None, self._left(None, frame.height, frame.width)
         maps = [None if held is None else held.frame.quantiser for held in (around.previous, around.following)]
         told = self._raised(around.current, [maps[0] or current, current, maps[1] or current])
-        if self.options.skip_undamaged and _is_undamaged(told[1]):
-            return None, "undamaged"
+        reason = self._left(told[1], frame.height, frame.width)
+        if reason is not None:
+            return None, reason
         return quantiser_planes(told[0], told[1], told[2], height, width, self.device), None
+
+    def _left(self, told: JpegEvidence | QuantiserMap | None, height: int, width: int) -> str | None:
+        """Why a picture of whose damage this is known isn't to be computed; None where it is."""
+        if told is None:
+            return "undamaged" if self.descriptor.conditioning == "jpeg" else "unknown damage"
+        if self.options.skip_undamaged and _is_undamaged(told.tables if isinstance(told, JpegEvidence) else told):
+            return "undamaged"
+        is_small = isinstance(told, JpegEvidence) and min(height, width) < _LEAST_SIDE
+        return "too small" if is_small and self.descriptor.scale == 1 else None
 
     def _assumed(self, held: _Held) -> QuantiserMap | None:
         """One step for a frame whose file tells none: the user's, or a guess; None: the frame is to be left."""
@@ -525,14 +550,14 @@ class Enhancer:
         return None
 
     def _side_planes(self, side: Side, rgb: Tensor) -> Tensor | None:
-        """Planes for one picture (1, 3, H, W); None where nothing is known or found."""
-        wanted = self.descriptor.conditioning
-        if wanted == "jpeg":
-            return upload(jpeg_planes(side.tables), self.device) if isinstance(side, JpegEvidence) else None
+        """Planes for one picture (1, 3, H, W); None where nothing is known or found, or the picture is to be left."""
+        wanted = {"jpeg": JpegEvidence, "quantiser": QuantiserMap}.get(self.descriptor.conditioning)
+        if wanted is None or not isinstance(side, wanted) or self._left(side, *rgb.shape[-2:]) is not None:
+            return None
+        if isinstance(side, JpegEvidence):
+            return upload(jpeg_planes(side.tables), self.device)
         height, width = tile.padded_size(rgb.shape[-2], rgb.shape[-1], self.descriptor.multiple_of)
-        if wanted == "quantiser" and isinstance(side, QuantiserMap):
-            return quantiser_planes(side, side, side, height, width, self.device)
-        return None
+        return quantiser_planes(side, side, side, height, width, self.device)
 
     @property
     def _cells(self) -> Kind | None:

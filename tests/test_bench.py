@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -13,12 +14,14 @@ from test_enhance import clip as frames_of
 from test_enhance import fp32, restorer
 from torch import nn
 
+from ns_video import bench
 from ns_video.bench import BenchOptions, _damaged, gflop_per_pixel, measure_clip, measure_peaks, measure_pictures
 from ns_video.cli import run as run_command
 from ns_video.enhance import Enhancer
 from ns_video.errors import InputError
 from ns_video.media.bench_clip import make_clip
 from ns_video.media.decode import DecodeOptions, open_clip
+from ns_video.media.probe import pixel_format
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
 from ns_video.weights import Metadata, load_descriptor, save_model
 
@@ -136,6 +139,60 @@ def test_networks_that_read_tables_are_measured_at_work() -> None:
     assert [result.reason for result in enhancer.run(_damaged(frame, enhancer) for frame in frames)] == [None] * 2
     plain = Enhancer(restorer("quantiser"), fp32())
     assert _damaged(frames[0], plain) is frames[0]
+
+
+@pytest.fixture
+def textured(tmp_path: Path) -> Path:
+    make_clip(tmp_path / "made.mkv", 160, 96, 4)
+    return tmp_path / "made.mkv"
+
+
+@pytest.mark.parametrize("model", ["mosaic", "deblur"])
+def test_networks_that_see_cells_are_measured_at_work(
+    model: str, textured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No frame had any, and each was passed on, at many times the speed that the machine has."""
+    descriptor = load_descriptor(model)
+    enhancer = Enhancer(descriptor, fp32())
+    with open_clip(textured, DecodeOptions()) as reader:
+        frames = list(reader.frames())
+    deep = tuple(np.left_shift(plane, 2, dtype=np.uint16) for plane in frames[0].planes)
+    frames.append(dataclasses.replace(frames[0], planes=deep, format=pixel_format("yuv420p10le")))
+    for frame in frames:
+        assert next(enhancer.run([_damaged(frame, enhancer)])).reason is None
+    calls: list[int] = []
+    monkeypatch.setattr(bench, "NS_IC_SIZE", (256, 128))
+    monkeypatch.setattr(bench, "load_descriptor", lambda _: descriptor)
+    descriptor.network.register_forward_pre_hook(lambda *_: calls.append(1))
+    list(measure_pictures(model, "cpu", ("fp32",), ((256, 128),), repeats=1))
+    assert calls
+
+
+def test_work_is_counted_per_pixel_not_per_cell() -> None:
+    cells = load_descriptor("deblur")
+    pixels = dataclasses.replace(cells, conditioning="none")
+    assert 9 * gflop_per_pixel(cells) == pytest.approx(gflop_per_pixel(pixels))
+
+
+def test_a_model_that_restores_nothing_is_not_measured(
+    textured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "_damaged", lambda frame, _: frame)
+    with pytest.raises(InputError, match="mosaic restored no frame"):
+        list(measure_clip(textured, tmp_path, BenchOptions(models=("mosaic",), device="cpu", seconds=0.2)))
+
+
+@pytest.mark.parametrize("given", [["--tile", "²"], ["--size", "²x64"]], ids=str)
+def test_numbers_of_the_bench_command_are_digits(given: list[str]) -> None:
+    assert run_command(["bench", *given]) == 2
+
+
+@pytest.mark.parametrize("given", [["--tile", "64"], ["--size", "64x64"], ["--seconds", "1"], [__file__]], ids=str)
+def test_what_the_picture_benchmark_has_no_use_for_is_refused(
+    given: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["bench", "--pictures", *given]) == 2
+    assert "has no meaning with --pictures" in capfd.readouterr().err
 
 
 def test_an_unknown_precision_is_a_usage_error(tmp_path: Path) -> None:

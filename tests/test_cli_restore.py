@@ -51,6 +51,17 @@ def test_progress_as_json_lines(ns_video: Command, plain_clip: Path, tmp_path: P
     assert all({"frames", "frames_total", "seconds", "fps", "limiting_stage"} <= r.keys() for r in rows)
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".y4m"])
+def test_progress_on_the_way_to_the_start(ns_video: Command, tmp_path: Path, suffix: str) -> None:
+    source = write_clip(tmp_path / "long.mkv", Recipe(times=tuple(range(0, 40 * 150, 40))))
+    line = (*IDENTITY, source, tmp_path / f"out{suffix}", "--start", "5.8", "-y", "--progress")
+    rows = [json.loads(text) for text in ns_video(*line, "json").err.splitlines() if text.startswith("{")]
+    assert (rows[0]["phase"], rows[0]["frames"]) == ("seek", 0)
+    assert 3.9 < rows[0]["pts_seconds"] < 4.1 and rows[0]["frames_total"] == 5
+    assert rows[-1]["frames"] == 5
+    assert "at 4 s, on the way to --start" in ns_video(*line, "bar").err
+
+
 def test_progress_as_a_bar(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
     done = ns_video("-q", *IDENTITY, plain_clip, tmp_path / "out.mp4", "--progress", "bar")
     assert f"{FRAMES}/{FRAMES}" in done.err and "frame/s" in done.err

@@ -17,11 +17,10 @@ from conftest import Command
 from material import Recipe, facts, write_clip
 from PIL import Image
 
-from ns_video.errors import InputError, UsageError
+from ns_video.errors import InputError, NsVideoError, UsageError
 from ns_video.jpeg_tables import ijg_tables
 from ns_video.media.degrade import (
     blur_down,
-    degrade_clip,
     degrade_frames,
     degrade_still,
     describe,
@@ -29,6 +28,7 @@ from ns_video.media.degrade import (
     mosaic,
     parse_spec,
 )
+from ns_video.media.degraded_clip import degrade_clip
 from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg
 
 PIXEL_SPECS = (
@@ -250,11 +250,97 @@ def test_full_range_becomes_limited_for_mpeg2_after_a_pixel_step(tmp_path: Path)
     assert np.abs(lumas[1] - lumas[0]).mean() < 6
 
 
+@pytest.mark.parametrize(
+    ("spec", "suffix"), [("h264:crf=40", ".mkv"), ("h264:crf=40", ".mp4"), ("noise:sigma=2", ".mkv")]
+)
+def test_all_but_the_pictures_is_kept(
+    spec: str,
+    suffix: str,
+    ns_video: Command,
+    two_audio_subs_chapters_clip: Path,
+    rotated_clip: Path,
+    sar_clip: Path,
+    tmp_path: Path,
+) -> None:
+    for source in (two_audio_subs_chapters_clip, rotated_clip, sar_clip):
+        output = tmp_path / f"{source.stem}{suffix}"
+        done = ns_video("degrade", source, output, "--spec", spec)
+        assert done.code == 0, done.err
+        was, now = facts(source), facts(output)
+        assert (now.times, now.aspect, now.display_matrix) == (was.times, was.aspect, was.display_matrix)
+        assert [c[2] for c in now.chapters] == [c[2] for c in was.chapters]
+        assert now.metadata.get("title") == was.metadata.get("title")
+        kept = [s for s in was.streams if suffix == ".mkv" or s.type != "attachment"]
+        made = [s for s in now.streams if s.type != "data"]  # as which mp4 holds chapters
+        assert [(s.type, s.language) for s in made] == [(s.type, s.language) for s in kept]
+        assert all(
+            [digest for _, digest in a.packets] == [digest for _, digest in b.packets]
+            for a, b in zip(kept, made)
+            if a.type == "audio"
+        )
+        assert ns_video("verify", source, output).code == 0
+
+
+def test_what_the_container_cannot_keep_is_said(
+    ns_video: Command, two_audio_subs_chapters_clip: Path, rotated_clip: Path, sar_clip: Path, tmp_path: Path
+) -> None:
+    told = {two_audio_subs_chapters_clip: "subtitle", rotated_clip: "turned by", sar_clip: ""}
+    for source, words in told.items():
+        done = ns_video("degrade", source, tmp_path / "o.flv", "--spec", "h264:crf=40", "-y")
+        assert done.code == 0 and words in done.err
+        assert "note: " not in done.out
+    done = ns_video("degrade", rotated_clip, tmp_path / "o.flv", "--spec", "h264:crf=40", "-y", "-q")
+    assert done.code == 0 and done.err == ""
+
+
+def test_sound_ends_with_the_last_frame(ns_video: Command, two_audio_subs_chapters_clip: Path, tmp_path: Path) -> None:
+    output = tmp_path / "o.mkv"
+    assert ns_video("degrade", two_audio_subs_chapters_clip, output, "--spec", "h264", "--frames", "3").code == 0
+    found, times = facts(output), facts(two_audio_subs_chapters_clip).times
+    assert found.times == times[:3]
+    begins = [when for stream in found.streams for when, _ in stream.packets if when is not None]
+    assert begins and max(begins) < times[3]
+    assert [c[1] for c in found.chapters] == times[3:4]
+
+
+@pytest.mark.parametrize("spec", ["noise:sigma=2", "hevc:crf=40,preset=ultrafast", "noise:sigma=2+h264"])
+def test_hdr_metadata_and_captions_ride_on(
+    spec: str, ten_bit_pq_clip: Path, captions_clip: Path, tmp_path: Path
+) -> None:
+    was, now = facts(ten_bit_pq_clip), facts(degraded(ten_bit_pq_clip, tmp_path / "hdr.mkv", spec))
+    assert (now.color, now.light) == (was.color, was.light)
+    assert now.mastering is not None and was.mastering is not None
+    assert all(abs(a - b) <= Fraction(1, 10000) for a, b in zip(now.mastering, was.mastering))
+    if "h264" in spec:
+        assert facts(degraded(captions_clip, tmp_path / "words.mkv", spec)).captions == facts(captions_clip).captions
+
+
+def test_mpeg2_stays_with_its_sound(tmp_path: Path) -> None:
+    """Frames on the ticks of a standard rate, each on its own, where the source has gaps and another rate."""
+    source = write_clip(tmp_path / "source.mkv", Recipe(times=(400, 440, 441, 442, 600, 1000), audio=[("flac", "eng")]))
+    found = facts(degraded(source, tmp_path / "out.mkv", "mpeg2:q=6"))
+    ticks = [round(t * 25) for t in found.times]
+    assert ticks == [10, 11, 12, 13, 15, 25] and found.streams == facts(source).streams
+
+
+def degraded(source: Path, output: Path, spec: str) -> Path:
+    """`output`, once it is made."""
+    degrade_clip(source, output, parse_spec(spec))
+    return output
+
+
 @pytest.mark.parametrize("name", ["o.xyz", "o.webm", "o.wav"])
 def test_a_container_that_holds_no_such_clip_is_refused(name: str, uneven_clip: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         degrade_clip(uneven_clip, tmp_path / name, parse_spec("h264:crf=30"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refusal_names_the_output(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "tiny.mkv", Recipe("ffv1", size=(8, 8), options={}))
+    with pytest.raises(NsVideoError, match=r"/o\.ts: mpegts refuses libx265"):
+        degrade_clip(source, tmp_path / "o.ts", parse_spec("hevc:crf=30"))
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_clip_mistakes_leave_nothing(uneven_clip: Path, tmp_path: Path) -> None:

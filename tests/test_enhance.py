@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ns_video import cells, color, constraint, tile
 from ns_video import device as device_module
 from ns_video import enhance as enhance_module
-from ns_video.conditioning import quantiser_planes
+from ns_video.conditioning import even_map, quantiser_planes
 from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer, load_enhancer
 from ns_video.errors import DeviceError, ModelError, UsageError
 from ns_video.frame import ColorInfo, Frame, JpegTables, PixelFormat, QuantiserMap
@@ -353,6 +353,37 @@ def test_a_jpeg_that_is_all_border_is_left() -> None:
     result = next(enhancer.run([still]))
     assert result.reason == "too small" and all(np.array_equal(a, b) for a, b in zip(result.frame.planes, planes))
     assert enhancer.stats.undamaged == 1
+    picture = torch.from_numpy(np.stack(planes))[None].float() / 255
+    assert torch.equal(enhancer(picture, coarse), picture)
+
+
+def test_pictures_that_lost_nothing_are_left_as_frames_are() -> None:
+    picture = torch.rand(1, 3, 40, 56)
+    step = even_map(0.9, 56, 40)
+    table = np.full((8, 8), 1, np.uint16)
+    for conditioning, side in (("quantiser", step), ("jpeg", JpegTables(table, table, (1, 1)))):
+        enhancer = Enhancer(restorer(conditioning, domain="rgb"), fp32())
+        enhancer._restored = None  # type: ignore[assignment]  no network is asked
+        assert torch.equal(enhancer(picture, side), picture)
+
+
+def test_a_flat_result_is_no_picture() -> None:
+    enhancer = Enhancer(foreign(lambda x: x * 0 + 0.5), fp32())
+    picture = torch.rand(1, 3, 40, 56)
+    assert torch.equal(enhancer(picture), picture) and enhancer.stats.passed_through == 1
+
+
+def test_each_picture_has_its_own_planes() -> None:
+    enhancer = Enhancer(restorer("jpeg", domain="rgb"), fp32())
+    pictures, planes = torch.rand(2, 3, 40, 56), torch.tensor([0.3, 0.8]).view(2, 1, 1, 1).expand(-1, 7, -1, -1)
+    alone = [enhancer(pictures[[n]], planes[[n]]) for n in (0, 1)]
+    assert torch.equal(enhancer(pictures, planes), torch.cat(alone))
+    assert torch.equal(enhancer(pictures, planes[:1])[:1], alone[0])
+    for wrong in (planes[:, :6], planes.expand(2, 7, 40, 1), planes[[0, 1, 0]], planes[0]):
+        with pytest.raises(UsageError, match="planes of shape"):
+            enhancer(pictures, wrong)
+    with pytest.raises(UsageError, match="reads no planes"):
+        Enhancer(restorer(), fp32())(pictures, planes)
 
 
 def test_out_of_memory_takes_smaller_tiles() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
+from dataclasses import astuple
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,8 +18,16 @@ from material import Recipe
 from material import write_clip as recipe_clip
 
 from ns_video.errors import InputError
-from ns_video.frame import Frame
-from ns_video.media.metrics import Comparison, FullReference, audio_offsets, filter_values, frames_as_coded
+from ns_video.frame import ColorInfo, Frame
+from ns_video.media.metrics import (
+    Comparison,
+    FullReference,
+    FullReferenceMeter,
+    audio_offsets,
+    filter_values,
+    frames_as_coded,
+)
+from ns_video.media.probe import pixel_format
 from ns_video.report.document import FullMeansMeter
 
 WIDTH, HEIGHT, FRAMES = 256, 128, 12
@@ -223,6 +233,32 @@ def test_filters_see_blocks_and_blur(folder: Path) -> None:
     assert made["soft"].blur is None or made["soft"].blur > made["plain"].blur
     assert made["soft"].spatial_information < made["plain"].spatial_information
     assert 16 <= made["plain"].luma_low <= made["plain"].luma_mean <= made["plain"].luma_high <= 235
+
+
+def of_noise(width: int, height: int, fmt: str = "gray", low: int = 0) -> Frame:
+    rng = np.random.default_rng(3)
+    kind, shift = pixel_format(fmt), (1 if fmt == "yuv420p" else 0)
+    sizes = [(height, width)] + [(-(-height >> shift), -(-width >> shift))] * (kind.planes - 1)
+    planes = tuple(rng.integers(low, 256, size).astype(np.uint8) for size in sizes)
+    return Frame(planes, width, height, kind, ColorInfo(), 0, Fraction(1, 25))
+
+
+@pytest.mark.parametrize("fmt", ["gray", "gbrp", "yuv420p"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (8, 1), (2, 2), (3, 200), (2025, 1), (4, 640), (44, 44), (45, 45)])
+def test_what_a_picture_is_too_small_for_is_left_out(size: tuple[int, int], fmt: str) -> None:
+    """libav ended the process, wanted memory without end, or gave an SSIM of -6232 and inf."""
+    frame, other = of_noise(*size, fmt), of_noise(*size, fmt, low=8)
+    found, alone = FullReferenceMeter(Fraction(25)).measure(frame, other), filter_values(frame)
+    assert found.psnr_y is not None and (found.xpsnr is None) == (size != (45, 45))
+    assert (found.ssim is None) == (found.ssim_y is None) == (min(size) < 8)
+    assert (alone.spatial_information is None) == (min(size) < 3) and alone.luma_mean is not None
+    numbers = [value for value in (*astuple(found), *astuple(alone)) if value is not None]
+    assert not any(map(math.isnan, numbers)) and (found.ssim is None or -1 <= found.ssim <= 1)
+
+
+def test_planes_too_small_for_ssim_leave_that_of_luma() -> None:
+    found = FullReferenceMeter(Fraction(25)).measure(of_noise(12, 240, "yuv420p"), of_noise(12, 240, "yuv420p", 8))
+    assert found.ssim is None and found.ssim_y is not None and -1 <= found.ssim_y <= 1 and found.xpsnr is not None
 
 
 @pytest.mark.parametrize("fmt", ["yuv422p10le", "yuv444p", "gray", "rgb24", "gbrp10le"])

@@ -9,6 +9,7 @@ import sys
 import threading
 from dataclasses import fields
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from conftest import ffmpeg
 from material import FRAMES, Facts, Recipe, cues, facts, write_clip
-from PIL import Image
+from PIL import Image, ImageSequence
 
 import ns_video
 from ns_video.color import to_tensor
@@ -30,6 +31,7 @@ from ns_video.errors import (
     OutputError,
     ResumeError,
     UsageError,
+    VerificationError,
 )
 from ns_video.journal import Journal
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
@@ -516,6 +518,26 @@ def test_frames_that_webp_joins_are_named(tmp_path: Path) -> None:
     assert compare_animation([Fraction(0)], [Fraction(0), Fraction(0)])
 
 
+@pytest.mark.parametrize(("numbers", "lost"), [([0, 1, *range(3, 10)], 1), ([0, 9], 8), ([0], 9)])
+def test_frames_that_webp_lost_are_no_joined_ones(
+    numbers: list[int], lost: int, plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frame before a lost one is shown for longer, as libwebp does with what it joins."""
+
+    def lose(path: Path) -> None:
+        with Image.open(path) as image:
+            shown = [frame.copy() for frame in ImageSequence.Iterator(image)]
+        times = [40 * n for n in [*numbers, 10]]
+        kept = [shown[n] for n in numbers]
+        with path.open("wb") as file:
+            durations = [b - a for a, b in pairwise(times)]
+            kept[0].save(file, "WEBP", save_all=True, append_images=kept[1:], duration=durations, lossless=True)
+
+    monkeypatch.setattr("ns_video.pipeline.check.sync_file", lose)
+    with pytest.raises(VerificationError, match=f"frames missing: {lost}, the first at"):
+        restore(plain_clip, tmp_path / "out.webp", model="identity")
+
+
 def test_a_cut_before_the_start_of_the_clock_says_where_it_begins(late_start_clip: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"begins at 8\.300 s"):
         restore(late_start_clip, tmp_path / "out.mkv", model="identity", end=1.0)
@@ -939,3 +961,16 @@ def test_a_stretched_clip_is_shown_at_the_size_that_was_asked_for(suffix: str, s
     restore(sar_clip, target, model="identity", size=(80, 20), fit="stretch")
     assert facts(target).aspect == 1
     assert verify(sar_clip, target) == []
+
+
+@pytest.mark.parametrize(("way", "suffix"), [("direct", ".y4m"), ("segmented", ".mkv")])
+def test_a_frame_that_is_lost_on_the_way_is_noticed(
+    way: str, suffix: str, plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(frames: Any, *_: Any, **__: Any) -> Any:
+        yield from list(frames)[:-1]
+
+    monkeypatch.setattr(f"ns_video.pipeline.{way}.decoded_ahead", forgetful)
+    with pytest.raises(VerificationError, match=f"{FRAMES} frames were decoded, {FRAMES - 1} encoded"):
+        restore(plain_clip, tmp_path / f"out{suffix}", model="identity")
+    assert not (tmp_path / f"out{suffix}").exists()

@@ -18,6 +18,7 @@ import pytest
 from material import Recipe
 from material import write_clip as clip_of
 
+from ns_video.cli.restore import summary
 from ns_video.enhance import Enhancer
 from ns_video.errors import InputError
 from ns_video.frame import ColorInfo
@@ -191,6 +192,17 @@ def test_a_one_frame_clip_and_a_still(folder: Path) -> None:
     compared = data_of(worse, still)
     assert 15 < compared["psnr_y"] < 45 and 0.3 < compared["ssim"] < 0.999
     assert data_of(still)["ns_iqa"] > alone["ns_iqa"]
+
+
+@pytest.mark.parametrize("size", [(1, 7), (44, 44)], ids=str)
+def test_the_smallest_pictures_have_a_report(tmp_path: Path, size: tuple[int, int]) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    still, other = tmp_path / "still.png", tmp_path / "other.png"
+    cv2.imwrite(str(still), picture)
+    cv2.imwrite(str(other), picture // 2)
+    data = data_of(still, other)
+    assert data["psnr_y"] > 0 and data["xpsnr"] is None and data["frames"][0]["xpsnr"] is None
+    assert any(sentence["text"].startswith("Against the reference: PSNR") for sentence in data["verdict"])
 
 
 def test_pictures_stand_upright(rotated_clip: Path) -> None:
@@ -385,6 +397,9 @@ def test_frames_that_could_not_be_restored_are_no_damage_of_the_input(
     assert record.frames_passed_through == record.frames_in > 0 and record.exit_code == 3
     said = [sentence["text"] for sentence in json.loads(page.with_suffix(".json").read_text())["verdict"]]
     assert f"{record.frames_in} frames were passed through unrestored." in said
+    told = summary(record)
+    assert f"not restored: {record.frames_in} frames; the first: a frame passed through" in told
+    assert "damage:" not in told
     assert not any("damaged in" in text for text in said)
 
 

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from ns_video.cli import run
-from ns_video.errors import OutputError, ResumeError, UsageError
+from ns_video.errors import InputError, ModelError, OutputError, ResumeError, UsageError
 from ns_video.media.degrade import DegradedStill, degrade_still
 from ns_video.media.pictures import read_rgb, write_png
 from ns_video.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
@@ -37,7 +37,7 @@ from ns_video.training.adversarial import (
 )
 from ns_video.training.checkpoint import WholeSteps, write_checkpoint
 from ns_video.training.config import TrainingConfig, parse_config, read_config
-from ns_video.training.optimizer import Muon, orthogonalised
+from ns_video.training.optimizer import Muon, make_optimizer, orthogonalised
 from ns_video.training.pictures import PictureSet, draw_batch, line_sharpened
 from ns_video.training.process import Arithmetic, Process, find_process
 from ns_video.training.trainer import (
@@ -51,6 +51,7 @@ from ns_video.training.trainer import (
     tiled_forward,
 )
 from ns_video.weights import load_descriptor
+from ns_video.weights.foreign import HatConfig, RcanConfig, build_hat, build_rcan
 
 
 @pytest.fixture(autouse=True)
@@ -189,6 +190,41 @@ def test_a_step_cut_short_leaves_the_checkpoint_before_it(
     assert again.step == 3
 
 
+@pytest.mark.parametrize(("ruin", "last"), [(np.nan, 3), (1e30, 4)])
+def test_a_training_that_diverges_ends_and_keeps_its_last_good_checkpoint(
+    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ruin: float, last: int
+) -> None:
+    """By weights that are not finite after step 4, or by a loss that isn't at step 5."""
+    trainer = Trainer(make(picture_folder, tmp_path, extra="save_seconds = 0.0"), "cpu")
+
+    def ruined() -> None:
+        if trainer.step == 3:
+            torch.nn.init.constant_(next(trainer.network.parameters()), ruin)
+
+    monkeypatch.setattr(trainer, "_average", ruined)
+    with pytest.raises(ModelError, match=r"the training diverged.*lower its rate"):
+        list(trainer.run())
+    assert not trainer.model.exists()
+    again = Trainer(trainer.config, "cpu")
+    again.resume()
+    assert again.step == last and all(bool(tensor.isfinite().all()) for tensor in again.network.state_dict().values())
+
+
+def test_steps_that_overflow_in_fp16_are_left_out() -> None:
+    plain, scaled = Arithmetic("fp32", torch.device("cpu")), Arithmetic("fp32", torch.device("cpu"))
+    scaled._scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    assert scaled.kept((1.0, np.inf)) == plain.kept((1.0,)) == [1.0]
+    with pytest.raises(ModelError, match="diverged"):
+        plain.kept((1.0, np.inf))
+    network = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.Adam(network.parameters())
+    for _ in range(30):
+        scaled.descend(network(torch.full((1, 1), np.inf)).mean(), network, optimizer, 0.2)
+    assert all(bool(parameter.isfinite().all()) for parameter in network.parameters())
+    with pytest.raises(ModelError, match="diverged"):
+        scaled.kept((np.inf,))
+
+
 def test_a_second_ctrl_c_does_not_wait() -> None:
     steps = WholeSteps()
     with pytest.raises(KeyboardInterrupt), steps:
@@ -290,6 +326,18 @@ def test_processes_may_share_the_cache_of_pictures(
     assert not np.array_equal(PictureSet(there).training[0].pixels, before)
 
 
+def test_a_training_on_targets_that_are_made_otherwise_now_is_not_resumed(picture_folder: Path, tmp_path: Path) -> None:
+    text = config_text(picture_folder, tmp_path, steps=2).replace("crop = 32", "crop = 32\nline_sharpened = 0.5")
+    trainer = Trainer(parse_config(text), "cpu")
+    list(trainer.run())
+    trainer.resume()
+    content = torch.load(trainer.checkpoint, weights_only=True)
+    content["training"] = content["training"].replace(', "sharpened": "within borders"', "")
+    write_checkpoint(trainer.checkpoint, content)
+    with pytest.raises(ResumeError, match="another configuration"):
+        trainer.resume()
+
+
 def test_resume_refuses_another_configuration_and_a_missing_checkpoint(picture_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ResumeError):
         Trainer(make(picture_folder, tmp_path), "cpu").resume()
@@ -329,6 +377,23 @@ def test_held_out_pictures_are_never_trained_on(picture_folder: Path, tmp_path: 
     assert len(kept) == 2 and len(used) == 4 and not kept & used
 
 
+def test_a_hold_out_that_keeps_nothing_is_named(picture_folder: Path, tmp_path: Path) -> None:
+    text = config_text(picture_folder, tmp_path)
+    with pytest.raises(InputError, match=r"hold_out = 20 keeps no picture.*make it smaller; 0 validates"):
+        PictureSet(parse_config(text.replace("hold_out = 3", "hold_out = 20")).data)
+    nothing = PictureSet(parse_config(text.replace("hold_out = 3", "hold_out = 0")).data)
+    assert len(nothing.training) == 6 and not nothing.held_out
+
+
+def test_a_thumbnail_is_not_validated_on(picture_folder: Path, tmp_path: Path) -> None:
+    mixed = tmp_path / "pictures" / "mixed"
+    shutil.copytree(picture_folder, mixed)
+    write_png(mixed / "1.png", np.zeros((9, 9, 3), np.uint8))  # of 0, 1, 2, ... the held-out are 1 and 4
+    trainer = Trainer(make(mixed, tmp_path / "run"), "cpu")
+    assert [picture.name for picture in trainer.pictures.held_out] == ["mixed/4"]
+    assert trainer.validate().scores[0].ssim_after > 0
+
+
 def test_a_batch_depends_on_seed_step_and_rank_alone(picture_folder: Path, tmp_path: Path) -> None:
     config = make(picture_folder, tmp_path)
     pictures = PictureSet(config.data)
@@ -357,6 +422,14 @@ def test_an_enlarging_training_pairs_crops_of_the_right_place(picture_folder: Pa
     small = torch.nn.functional.avg_pool2d(batch.reference, 2)
     shifted = small.roll(1, -1)
     assert (small - batch.degraded).abs().mean() < 0.5 * (shifted - batch.degraded).abs().mean()
+
+
+@pytest.mark.parametrize("scale", [3, 4])
+def test_every_enlargement_trains_and_validates(picture_folder: Path, tmp_path: Path, scale: int) -> None:
+    text = config_text(picture_folder, tmp_path, "", 2, f'kind = "spec"\nspecs = ["downscale:x={scale}"]')
+    updates = list(Trainer(parse_config(text.replace("crop = 32", "crop = 48")), "cpu").run())
+    assert isinstance(updates[-1], FinishedUpdate)
+    assert load_descriptor(updates[-1].model).scale == scale
 
 
 def test_every_kind_of_loss_network_trains(picture_folder: Path, tmp_path: Path) -> None:
@@ -479,6 +552,27 @@ def test_published_architectures_can_be_built_for_training(
         assert make_network(config)(torch.rand(1, 3, 16, 16)).shape == (1, 3, 32, 32)
     with pytest.raises(UsageError, match="size is"):
         parse_config(text.replace('size = "tiny"', f'architecture = "{architecture}"\nsize = "tiny"'))
+
+
+def test_muon_leaves_first_and_last_layer_means_and_tables_to_adam(picture_folder: Path, tmp_path: Path) -> None:
+    def by_adam(network: torch.nn.Module) -> tuple[set[str], set[str]]:
+        """Names of weights that go by Adam as a group, and of all that is left out."""
+        names = {id(parameter): name for name, parameter in network.named_parameters()}
+        inner, outer = (
+            {names[id(parameter)] for parameter in group["params"]}
+            for group in make_optimizer(network, "muon", 1e-3).param_groups
+        )
+        assert not inner & outer
+        return outer, set(names.values()) - inner - outer
+
+    rcan, hat = build_rcan(RcanConfig(1, 1, 16)), build_hat(HatConfig(12, (1,), 8))
+    outer, frozen = by_adam(rcan)
+    assert outer == {"head.0.weight", "tail.1.weight"}
+    assert frozen == {f"{name}_mean.{part}" for name in ("sub", "add") for part in ("weight", "bias")}
+    outer, frozen = by_adam(hat)
+    tables = {name for name, _ in hat.named_parameters() if name.endswith("relative_position_bias_table")}
+    assert tables and outer == {"conv_first.weight", "conv_last.weight"} | tables and not frozen
+    assert by_adam(make_network(make(picture_folder, tmp_path))) == ({"head.weight", "tail.weight"}, set())
 
 
 def test_muon_learns_and_resumes_exactly(picture_folder: Path, tmp_path: Path) -> None:
@@ -641,6 +735,16 @@ def test_line_sharpening_darkens_lines_and_leaves_flat_places() -> None:
     picture[:, 15:17] = 120
     sharp = line_sharpened(picture)
     assert sharp[10, 15, 0] < 120 and (sharp[:, :8] == 200).all()
+    ramp = np.tile(np.linspace(40, 215, 32).astype(np.uint8)[None, :, None], (32, 1, 3))
+    for turned in (ramp, ramp[:, ::-1], ramp.swapaxes(0, 1)):  # no line: opposite borders are not neighbours
+        assert np.abs(line_sharpened(turned).astype(int) - turned).max() <= 1
+
+
+def test_a_seam_is_counted_in_the_pixels_that_the_network_sees(picture_folder: Path, tmp_path: Path) -> None:
+    text = config_text(picture_folder, tmp_path, "[seam]\ntile = 32", damage='kind = "spec"\nspecs = ["downscale:x=2"]')
+    with pytest.raises(UsageError, match=r"data\.crop / downscale, which is 32"):
+        parse_config(text.replace("crop = 32", "crop = 64"))
+    assert parse_config(text.replace("crop = 32", "crop = 96")).seam.tile == 32
 
 
 @pytest.mark.parametrize(
@@ -661,6 +765,18 @@ def test_line_sharpening_darkens_lines_and_leaves_flat_places() -> None:
         (("validation_pictures = 2", "validation_pictures = 0"), "validation_pictures"),
         (('name = "trial"', 'name = "../evil"'), "no folders"),
         (('name = "trial"', 'name = "trial"\nseed = -1'), "seed"),
+        (('kind = "jpeg"', 'kind = "spec"\nspecs = ["downscale:x=3"]'), "multiple of 24"),
+        (('kind = "jpeg"', 'kind = "spec"\nspecs = ["downscale:x=8"]'), "does not enlarge 8 times"),
+        (('kind = "jpeg"', 'kind = "spec"\nspecs = [1]'), r"specs\[0\] must be str"),
+        (('kind = "jpeg"', 'kind = "spec"\nspecs = "noise:sigma=25"'), "specs must be a list"),
+        (('kind = "jpeg"', "quality = [10.5, 20]"), r"quality\[0\] must be int"),
+        (('kind = "jpeg"', "saved_twice = -3.0"), "saved_twice must be between 0 and 1"),
+        (("hold_out = 3", "hold_out = 1"), "hold_out"),
+        (("warm_up = 2", "warm_up = -1"), "warm_up"),
+        (("warm_up = 2", "rate = 1e38"), r"rate must be between 0 and 1, not 1e\+38"),
+        (("warm_up = 2", "average = 1.5"), "average must be between"),
+        (("[network]", "[loss]\nterms = { l1 = nan }\n[network]"), "'l1' is nan"),
+        (("[network]", "[seam]\ntile = 32\n[network]"), "tile < data.crop, which is 32"),
         (("shapes", 'shapes", weight = 0, spotless = true } , { folder = "shapes'), "weight"),
     ],
 )

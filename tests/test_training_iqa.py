@@ -79,3 +79,29 @@ def test_a_wrong_key_is_named(recipe: Path) -> None:
     recipe.write_text(recipe.read_text() + "clip_chare = 1\n")
     with pytest.raises(UsageError, match="clip_chare"):
         read_iqa_config(recipe, recipe.parent / "data")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("contents = 10.5", "contents must be int"),
+        ("contents = true", "contents must be int"),
+        ("contents = 0", "contents"),
+        ('folders = "waves"', "folders must be a list"),
+        ("folders = []", "folders must not be empty"),
+        ("region = 100", "region"),
+        ("validation_share = 2", "validation_share must be between 0 and 1"),
+        ("seed = 7", "folders"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(line: str, said: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "iqa.toml"
+    recipe.write_text(line if line.startswith(("folders", "seed")) else f'folders = ["waves"]\n{line}')
+    with pytest.raises(UsageError, match=said):
+        read_iqa_config(recipe, tmp_path)
+
+
+def test_the_shipped_recipe_is_sound(tmp_path: Path) -> None:
+    recipe = Path(__file__).parent.parent / "pipelines" / "training" / "ns_iqa.toml"
+    config = read_iqa_config(recipe, tmp_path)
+    assert config.contents == 2000 and all(Path(folder).parent == tmp_path / "train" for folder in config.folders)

@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from ns_video.cli.train import command as train_command
-from ns_video.errors import InputError, ResumeError, UsageError
+from ns_video.errors import InputError, ModelError, ResumeError, UsageError
 from ns_video.media.training_clips import Encoding, alter_luma, encode_decode, rgb_to_clip, step_to_code
 from ns_video.training.quantiser import (
     QuantiserTraining,
@@ -122,7 +122,10 @@ def test_validation_tells_the_groups_apart(pool: Path, tmp_path: Path) -> None:
 
 def test_the_configuration_is_checked(pool: Path, tmp_path: Path) -> None:
     file = tmp_path / "quantiser.toml"
-    for wrong in ("window = 60", "steps = 0", "warm_up = 0", "seed = -1", "stepss = 1", "=", "task = 'other'"):
+    for wrong in (
+        *("window = 60", "steps = 0", "warm_up = 0", "seed = -1", "stepss = 1", "=", "task = 'other'"),
+        *("rate = inf", "coded_share = -0.5"),
+    ):
         task = "" if wrong.startswith("task") else 'task = "quantiser"\n'
         file.write_text(f'{task}cache = "c"\noutput = "o"\n{wrong}\n')
         with pytest.raises(UsageError):
@@ -147,6 +150,15 @@ def test_the_command_trains(pool: Path, tmp_path: Path) -> None:
 def test_steps_of_the_fixture_are_those_asked_for() -> None:
     pair = coded_at(38)
     assert np.median(pair.coded.steps) == step_to_code(np.array(0.625 * 2 ** (38 / 6)))
+
+
+def test_a_training_that_diverges_ends(pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    updates = train_quantiser(small(pool, tmp_path, save_seconds=0.0), "cpu")
+    next(updates)
+    monkeypatch.setattr("ns_video.training.quantiser.pinball_loss", lambda said, octaves: said.sum() * torch.nan)
+    with pytest.raises(ModelError, match="the training diverged"):
+        next(updates)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 1
 
 
 def test_ctrl_c_waits_for_the_end_of_the_step(pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import runpy
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 
 from ns_video.cli.train import command as train_command
 from ns_video.conditioning import quantiser_planes
-from ns_video.errors import DeviceError, InputError, OutputError, ResumeError, UsageError
+from ns_video.errors import DeviceError, InputError, ModelError, OutputError, ResumeError, UsageError
 from ns_video.frame import QuantiserMap
 from ns_video.media.screen_clips import add_caption, draw_page
 from ns_video.media.training_clips import (
@@ -60,6 +61,7 @@ from ns_video.training.video_clips import (
     find_sources,
     grow_pool,
     grow_validation,
+    is_held_out,
     read_pair,
     write_pair,
 )
@@ -237,6 +239,20 @@ def test_frames_without_a_map_take_their_neighbours() -> None:
     assert (told_steps(coded) == 40).all()
 
 
+def test_the_benchmark_tells_a_network_its_map_once(moving: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that repeated blocks carry on were mixed into means and guesses again."""
+    benchmark = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "video_quality.py"))
+    still = np.concatenate((moving[:3], moving[2:3].repeat(3, 0)))
+    coded = encode_decode(still, Encoding(options={"crf": "30"}))
+    coded = dataclasses.replace(coded, steps=np.arange(len(still), dtype=np.uint8)[:, None, None] * 9 + coded.steps)
+    assert np.array_equal(benchmark["told"](coded, "decoder")(2), told_steps(coded))
+    mean, octaves = benchmark["told"](coded, "mean")(2), iter((3.0, 5.0))
+    assert (mean == mean[:, :1, :1]).all() and (coded.steps != coded.steps[:, :1, :1]).any()
+    told = benchmark["told"](coded, "guessed")
+    monkeypatch.setitem(benchmark["told"].__globals__, "guessed_octaves", lambda *_: next(octaves))
+    assert [set(told(t).ravel()) for t in (1, 2)] == [set(step_to_code(np.array([step]))) for step in (8.0, 32.0)]
+
+
 def test_an_untrained_network_changes_nothing(pool: Path) -> None:
     config = VideoTraining(cache=pool, output=pool)
     from ns_video.networks.ns_restore import NsRestore
@@ -316,6 +332,9 @@ def test_the_configuration_is_checked(tmp_path: Path) -> None:
         "seed = -1",
         "validate_every = 0",
         "rate = 'x'",
+        "rate = inf",
+        "blind_share = 2.0",
+        "warm_up = -1",
         "=",
     ):
         file.write_text(f'cache = "c"\noutput = "o"\n{wrong}\n')
@@ -382,6 +401,48 @@ def test_ctrl_c_waits_for_the_end_of_the_step(pool: Path, tmp_path: Path, monkey
     assert rest == whole[3:]  # the third step was finished and saved
     ends = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts")]
     assert all(torch.equal(ends[0]["averaged"][key], value) for key, value in ends[1]["averaged"].items())
+
+
+@pytest.mark.parametrize(
+    ("screen", "validation", "said"), [(0.0, True, "for validation"), (0.5, False, "for training")]
+)
+def test_a_side_without_pictures_is_named_before_clips_are_made(
+    screen: float, validation: bool, said: str, moving: np.ndarray, tmp_path: Path
+) -> None:
+    """One still, which its name holds out or not; clips tell of no graphics."""
+    stills, clips = tmp_path / "stills", tmp_path / "clips"
+    stills.mkdir()
+    clips.mkdir()
+    name = next(f"{i}.png" for i in range(999) if is_held_out(Path(f"{i}.png"), 0.06) != validation)
+    cv2.imwrite(str(stills / name), textured(300, 420, 1))
+    (clips / "film.mkv").touch()
+    recipe = tmp_path / "video.toml"
+    recipe.write_text(
+        f'cache = "{tmp_path / "pool"}"\noutput = "{tmp_path / "out"}"\nvalidation = "{tmp_path / "held"}"\n'
+        f'[[make]]\npictures = ["{stills}"]\nclips = [{"" if validation else repr(str(clips))}]\n'
+        f"count = 1\nscreen_share = {screen}\n"
+    )
+    with pytest.raises(InputError, match=f"none of 1 pictures is kept {said}"):
+        CliRunner().invoke(train_command, [str(recipe)], catch_exceptions=False)
+    assert not (tmp_path / "pool").exists()
+    assert find_sources([clips], [stills], validation=True).clips  # clips suffice without graphics
+
+
+def test_a_training_that_diverges_ends(pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses: list[float] = []
+
+    def ruined(*given: object) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, gain = batch_loss(*given)  # pyright: ignore[reportArgumentType]
+        losses.append(loss.item())
+        return loss * (torch.inf if len(losses) == 3 else 1.0), gain
+
+    monkeypatch.setattr("ns_video.training.video.batch_loss", ruined)
+    updates = train_video(small(pool, tmp_path, save_seconds=0.0), "cpu")
+    assert [next(updates).step for _ in range(2)] == [1, 2]
+    with pytest.raises(ModelError, match="the training diverged"):
+        next(updates)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 2
+    assert not model_file(small(pool, tmp_path)).exists()
 
 
 def test_only_a_training_s_own_checkpoint_is_resumed(pool: Path, tmp_path: Path) -> None:

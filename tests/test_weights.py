@@ -486,6 +486,10 @@ def poke(state: dict[str, Tensor], name: str, value: float) -> None:
         (lambda state: poke(state, "tail.bias", torch.nan), "'tail.bias' holds NaN or infinite values"),
         (lambda state: poke(state, "tail.bias", torch.inf), "'tail.bias' holds NaN or infinite values"),
         (lambda state: state.clear() or state.update(x=torch.ones(3)), "does not fit NsRestore: 'head.weight'"),
+        (
+            lambda state: state.update({"up.bias": state["up.bias"].long()}),
+            r"'up.bias' holds torch\.int64, not floating",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_named(
@@ -510,6 +514,8 @@ def test_weights_that_do_not_fit_are_named(
         ('{"gated": 1}', "unusable 'gated'"),
         ('{"scale": 0}', "is unusable"),
         ('{"frames": 2}', "is unusable"),
+        ('{"frames": 5}', "is unusable"),
+        ('{"channels": 0}', "is unusable"),
         ('{"planes": 1}', "is unusable"),
         ("{}", "reads 0 planes of side information, which the conditioning 'jpeg' does not give"),
         ('{"side": 7}', "does not fit NsRestore"),
@@ -601,6 +607,30 @@ def test_an_unknown_architecture_is_named(state: Mapping[str, object], message: 
     torch.save(state, tmp_path / "a.pth")
     with pytest.raises(ModelError, match=message):
         load_descriptor(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_weights_that_are_no_floats_are_named(dtype: torch.dtype, tmp_path: Path) -> None:
+    for network in (Nsie(SMALL_NSIE), Compact(num_feat=8, num_conv=2)):
+        torch.save({name: value.to(dtype) for name, value in network.state_dict().items()}, tmp_path / "a.pth")
+        with pytest.raises(ModelError, match=rf"'[\w.]+\.weight' holds {dtype}, not floating-point numbers"):
+            load_descriptor(tmp_path / "a.pth")
+
+
+def test_only_ns_restore_takes_side_information(tmp_path: Path) -> None:
+    network = build_study_network(StudyConfig("DeblurCNN"))
+    for metadata in (Metadata("DeblurCNN", "jpeg"), Metadata("DeblurCNN", domain="ycbcr")):
+        save_model(network, tmp_path / "a.safetensors", metadata)
+        with pytest.raises(ModelError, match="DeblurCNN knows nothing of"):
+            load_descriptor(tmp_path / "a.safetensors")
+
+
+def test_the_averaged_weights_of_a_training_s_checkpoint_are_taken(tmp_path: Path) -> None:
+    raw, averaged = (randomised(build_study_network(StudyConfig("DeblurCNN")), seed) for seed in (0, 1))
+    content = {"training": "{}", "network": raw.state_dict(), "averaged": averaged.state_dict(), "step": 4}
+    torch.save(content, tmp_path / "checkpoint.pt")
+    found = load_descriptor(tmp_path / "checkpoint.pt").network.state_dict()
+    assert all(torch.equal(value, averaged.state_dict()[name]) for name, value in found.items())
 
 
 def test_a_foreign_network_that_lacks_a_weight_names_it(tmp_path: Path) -> None:

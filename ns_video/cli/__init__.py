@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -96,8 +97,20 @@ def group(ctx: click.Context, verbose: bool, quiet: bool, debug: bool) -> None:
 
 
 def emit(value: Any) -> None:
-    """One JSON value on stdout, on a line of its own: UTF-8 whatever the locale, also where names are none."""
-    click.echo(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+    """One JSON value on stdout, on a line of its own: UTF-8 whatever the locale, also where names are none.
+
+    A float that is no finite number, for which JSON has no word, is null.
+    """
+    text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+    click.echo(text.encode("utf-8", "backslashreplace"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in cast(dict[Any, Any], value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in cast(Sequence[Any], value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> str:

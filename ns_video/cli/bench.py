@@ -7,8 +7,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ns_video.cli import columns, emit, say
+from ns_video.errors import UsageError
 
 if TYPE_CHECKING:
     from ns_video.bench import BenchOptions, ClipBench, PictureSpeed, StageSpeed
@@ -16,14 +18,14 @@ if TYPE_CHECKING:
 
 def _size(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
     width, cross, height = value.lower().partition("x")
-    if not cross or not width.isdigit() or not height.isdigit() or min(int(width), int(height)) < 16:
+    if not cross or not width.isdecimal() or not height.isdecimal() or min(int(width), int(height)) < 16:
         raise click.BadParameter("give WIDTHxHEIGHT, 16 or more each")
     return int(width) // 2 * 2, int(height) // 2 * 2
 
 
 def _tiles(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[int | None, ...]:
     for value in values:
-        if value != "auto" and not value.isdigit():
+        if value != "auto" and not value.isdecimal():
             raise click.BadParameter("give a number or auto")
     return tuple(None if value == "auto" else int(value) for value in values)
 
@@ -57,7 +59,7 @@ def _seconds(_: click.Context, __: click.Parameter, value: float) -> float:
     show_default=True,
     help="Per measurement.",
 )
-@click.option("--pictures", is_flag=True, help="NS-IC's own benchmark instead: 1280x640, tile 256, overlap 128.")
+@click.option("--pictures", is_flag=True, help="NS-IC's own benchmark instead: 1280x640, its tiles and three others.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
 def command(
@@ -81,6 +83,8 @@ def command(
     from ns_video.media.bench_clip import RATE, make_clip
     from ns_video.preset import load_preset
 
+    if pictures:
+        _refuse(ctx, "clip", "tiles", "size", "seconds")
     chosen = load_preset(preset)
     options = BenchOptions(
         models=models or (chosen.clip_model,),
@@ -109,6 +113,14 @@ def command(
         emit(dataclasses.asdict(result))
     else:
         click.echo(_clip_table(result))
+
+
+def _refuse(ctx: click.Context, *names: str) -> None:
+    """Raises UsageError for a parameter that `--pictures` has no use for and that was given all the same."""
+    for parameter in ctx.command.params:
+        if parameter.name in names and ctx.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT:
+            shown = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
+            raise UsageError(f"{shown} has no meaning with --pictures, whose picture and tiles are fixed")
 
 
 def _note(text: str, quiet: bool) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from ns_video.cli import say
 from ns_video.cli.local_file import LocalFile
 from ns_video.errors import UsageError, printable
 
@@ -51,16 +52,22 @@ def _describe(ctx: click.Context, _parameter: click.Parameter, spec: str) -> str
 @click.option("--frames", type=click.IntRange(min=0), default=0, help="Stop after this many frames of a clip.")
 @click.option("--overwrite", "-y", is_flag=True, help="Replace OUTPUT if it is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-def command(source: Path, output: Path, spec: str, seed: int, frames: int, overwrite: bool, as_json: bool) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, source: Path, output: Path, spec: str, seed: int, frames: int, overwrite: bool, as_json: bool
+) -> None:
     """Damage INPUT (a picture or a clip) as SPEC says and write OUTPUT.
 
     A SPEC is name:key=value,... and several are joined with +. A picture goes to PNG, or to .jpg where the SPEC ends
     in jpeg, with exactly those tables; a clip to .mkv or .mp4 with the codec that the SPEC ends in, else lossless.
+    Of a clip all but the pictures is kept, as far as OUTPUT's container holds it.
     """
     from ns_video.journal import write_whole
-    from ns_video.media.degrade import degrade_clip, degrade_still, parse_spec
+    from ns_video.media.degrade import degrade_still, parse_spec
+    from ns_video.media.degraded_clip import degrade_clip
     from ns_video.media.pictures import SUFFIXES, read_rgb, write_png
 
+    quiet = bool(ctx.obj and ctx.obj["quiet"])
     degradation = parse_spec(spec)
     if str(output) == "-":
         raise UsageError("damaged material is written into a file, not a pipe", remedy="name a file for OUTPUT")
@@ -72,6 +79,8 @@ def command(source: Path, output: Path, spec: str, seed: int, frames: int, overw
     if source.suffix.lower() not in SUFFIXES:
         with _terminable():
             outcome = degrade_clip(source, output, degradation, seed, frames)
+        for note in outcome.notes if not quiet else ():
+            say(f"note: {note}")
         result: dict[str, object] = {
             "output": str(output),
             "spec": str(degradation),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ns_video.cli import emit
 from ns_video.errors import UsageError, printable
 from ns_video.preset import ENSEMBLES
 
@@ -62,6 +62,10 @@ def command(
 
     if (images is None) == (clips is None):
         raise UsageError("give either --images or --clips")
+    if blind and clips is not None:
+        raise UsageError("--blind is for --images")
+    if frames and images is not None:
+        raise UsageError("--frames is for --clips")
     degradation = None if spec == "none" else parse_spec(spec)
     views = None if ensemble is None else int(ensemble)
     enhancer = Enhancer(load_descriptor(model), EnhanceOptions(device=device, precision=precision, ensemble=views))
@@ -90,7 +94,8 @@ def _picture_row(score: PictureScore) -> tuple[str, ...]:
         f"{value:.2f}"
         for value in (score.psnr_before, score.psnr_after, score.gain, score.psnr_y_before, score.psnr_y_after)
     )
-    return (score.name, *figures, f"{score.ssim_before:.4f}", f"{score.ssim_after:.4f}", f"{score.self_psnr:.2f}")
+    likeness = ("–" if value is None else f"{value:.4f}" for value in (score.ssim_before, score.ssim_after))
+    return (score.name, *figures, *likeness, f"{score.self_psnr:.2f}")
 
 
 def _evaluate_images(
@@ -116,7 +121,7 @@ def _evaluate_images(
         rows = [{**dataclasses.asdict(score), "gain": score.gain} for score in scores]
         worst = min(score.gain for score in scores)
         means = {**dataclasses.asdict(mean), "gain": mean.gain, "smallest_gain": worst}
-        click.echo(json.dumps({**about, "pictures": rows, "mean": means}))
+        emit({**about, "pictures": rows, "mean": means})
     else:
         _print_rows(PICTURE_HEADER, map(_picture_row, (*scores, mean)))
 
@@ -152,7 +157,7 @@ def _evaluate_clips(
         rows = [{**dataclasses.asdict(score), "gain": score.gain} for score in scores]
         worst = min(score.gain for score in scores)
         means = {**dataclasses.asdict(mean), "gain": mean.gain, "smallest_gain": worst}
-        click.echo(json.dumps({**about, "clips": rows, "mean": means}))
+        emit({**about, "clips": rows, "mean": means})
     else:
         _print_rows(CLIP_HEADER, map(_clip_row, (*scores, mean)))
 

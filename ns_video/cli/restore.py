@@ -23,9 +23,10 @@ from ns_video.preset import ENSEMBLES
 
 if TYPE_CHECKING:
     from ns_video.pipeline import Progress, RestoreOptions
-    from ns_video.record import RunRecord
+    from ns_video.record import Damage, RunRecord
 
 _JSON_PROGRESS_SECONDS = 0.5
+_MANY = ("seek", "restore")  # phases of which many updates come
 _SAME_PRESS_SECONDS = 0.3  # a signal to the group and one from the shell are one wish
 
 
@@ -203,7 +204,7 @@ def watched(source: str, target: str) -> Generator[Callable[[Progress], None]]:
     beat, ended = [time.monotonic()], threading.Event()
 
     def seen(update: Progress) -> None:
-        beat[0] = time.monotonic() if update.phase == "restore" else float("inf")
+        beat[0] = time.monotonic() if update.phase in _MANY else float("inf")
 
     def watch() -> None:
         while not ended.wait(min(10.0, patience / 4)):
@@ -234,7 +235,7 @@ class ProgressShown:
         if self._style == "bar":
             self._show_bar(update)
         elif self._style == "json" and (
-            update.seconds - self._last >= _JSON_PROGRESS_SECONDS or update.phase != "restore" or self._last < 0
+            update.seconds - self._last >= _JSON_PROGRESS_SECONDS or update.phase not in _MANY or self._last < 0
         ):
             self._last = update.seconds
             row = {
@@ -256,6 +257,8 @@ class ProgressShown:
         self._bar.update(update.frames - self._bar.n)
         if update.phase == "restore":
             self._bar.set_postfix_str(f"limited by {update.limiting_stage}" if update.limiting_stage else "")
+        elif update.phase == "seek":
+            self._bar.set_postfix_str(f"at {update.pts_seconds or 0:.0f} s, on the way to --start")
         else:
             self._bar.set_postfix_str({"mux": "muxing", "verify": "checking"}.get(update.phase, update.phase))
 
@@ -294,16 +297,20 @@ def summary(record: RunRecord) -> str:
         f" {record.model.name} on {record.device} {record.precision}"
     ]
     lines += [f"note: {text}" for text in record.warnings]
-    if record.damage:
-        places = "one place" if len(record.damage) == 1 else f"{len(record.damage)} places; the first"
-        lines.append(f"damage: {places}: {_place(record)}")
+    lines += _places("damage", [place for place in record.damage if place.is_of_input], "place")
+    passed = [place for place in record.damage if not place.is_of_input]
+    lines += _places("not restored", passed, "frame", record.frames_passed_through)
     return "\n".join(lines)
 
 
-def _place(record: RunRecord) -> str:
-    first = record.damage[0]
+def _places(kind: str, places: list[Damage], unit: str, count: int = 0) -> list[str]:
+    """A line on places of one kind, where there are any; `count`: of what isn't listed one by one."""
+    if not places:
+        return []
+    first, count = places[0], count or len(places)
     where = "somewhere" if first.pts_seconds is None else f"at {first.pts_seconds:.3f} s"
-    return f"{first.what} ({where})"
+    many = f"one {unit}" if count == 1 else f"{count} {unit}s; the first"
+    return [f"{kind}: {many}: {first.what} ({where})"]
 
 
 @click.command(context_settings={"ignore_unknown_options": False})

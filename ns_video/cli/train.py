@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ns_video.cli import emit
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ns_video.training.config import Make
     from ns_video.training.quantiser import QuantiserUpdate
     from ns_video.training.trainer import Update, ValidationUpdate
@@ -60,7 +63,7 @@ def command(ctx: click.Context, config: Path, resume: bool, device: str, threads
             if not trainer.process.leads:
                 continue
             if as_json:
-                click.echo(json.dumps(_record(update)))
+                emit(_record(update))
             elif isinstance(update, StepUpdate):
                 bar.update(update.step - bar.n)
                 bar.set_postfix_str(
@@ -79,16 +82,16 @@ def _make_clips(parts: tuple[Make, ...], cache: Path, validation: Path | None, q
 
     from ns_video.training.video_clips import find_sources, grow_pool, grow_validation
 
+    jobs: list[tuple[str, Iterator[Path]]] = []  # all sources are looked for before the first clip is made
     for number, part in enumerate(parts):
         folders = [[Path(folder) for folder in names] for names in (part.clips, part.pictures)]
         sources = find_sources(*folders, screen_share=part.screen_share)
-        pool = grow_pool(sources, cache, part.count, part.seed)
-        for _ in tqdm(pool, desc="coded clips", unit="clip", disable=True if quiet else None):
-            pass
+        jobs.append(("coded clips", grow_pool(sources, cache, part.count, part.seed)))
         if number == 0 and validation is not None:
-            made = grow_validation(find_sources(*folders, validation=True), validation)
-            for _ in tqdm(made, desc="validation clips", unit="clip", disable=True if quiet else None):
-                pass
+            jobs.append(("validation clips", grow_validation(find_sources(*folders, validation=True), validation)))
+    for name, made in jobs:
+        for _ in tqdm(made, desc=name, unit="clip", disable=True if quiet else None):
+            pass
 
 
 def _train_clips(path: Path, device: str, resume: bool, as_json: bool, quiet: bool) -> None:
@@ -117,11 +120,14 @@ def _train_clips(path: Path, device: str, resume: bool, as_json: bool, quiet: bo
             bar.update(update.step - bar.n)
             bar.set_postfix_str(_clip_text(update))
             if as_json:
-                click.echo(json.dumps(dataclasses.asdict(update)))
+                emit(dataclasses.asdict(update))
             elif update.validation is not None and not quiet:
                 bar.write(_groups_text(update))
     if process.leads:
-        click.echo(json.dumps({"update": "finished", "model": str(model)}) if as_json else str(model))
+        if as_json:
+            emit({"update": "finished", "model": str(model)})
+        else:
+            click.echo(str(model))
 
 
 def _clip_text(update: VideoUpdate | QuantiserUpdate) -> str:

@@ -1,7 +1,8 @@
 """Quantisers that a frame's pixels were really made with. Floor 2.
 
 A skipped block repeats what an earlier frame coded, and its own quantiser says nothing of it: a slide that was coded
-finely once is told as coarse by every frame after it. A page that scrolls is repeated from somewhere else.
+finely once is told as coarse by every frame after it, or the other way round. A page that scrolls is repeated from
+somewhere else.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _MOSTLY = 0.95
 
 def carry_quantisers(frames: Iterable[Item]) -> Generator[Item]:
     """The same frames (and what else comes along); a block of 16 x 16 that repeats the frame before, in its place or
-    moved by whole pixels with the picture, has the finer step of the two."""
+    moved by whole pixels with the picture, has the step of that one: see `carried`."""
     luma: npt.NDArray[np.generic] | None = None
     steps: npt.NDArray[np.float32] | None = None
     for frame in frames:
@@ -51,7 +52,7 @@ def carry_quantisers(frames: Iterable[Item]) -> Generator[Item]:
         before, luma = luma, now
         most = _STILL << (frame.format.bit_depth - 8)
         steps = own if not same or before is None or steps is None else carried(before, now, steps, own, most)
-        if not (steps < own).any():
+        if np.array_equal(steps, own):
             yield frame
             continue
         yield dataclasses.replace(frame, quantiser=dataclasses.replace(told, step=steps, block=_BLOCK))
@@ -64,10 +65,13 @@ def carried(
     own: npt.NDArray[Step],
     most: int = _STILL,
 ) -> npt.NDArray[Step]:
-    """(rows, columns) steps of a frame's blocks of 16 x 16: `own`, or those of the frame before, `old`, where they are
-    finer and the block repeats it. Luma is (H, W); samples of a repeated block differ by `most` at most."""
-    still = _repeated(before, now, most)
-    steps = np.where(still, np.minimum(own, old), own)
+    """(rows, columns) steps of a frame's blocks of 16 x 16: `own`, or those of the frame before, `old`, where the block
+    repeats it exactly, or where it is finer and the block is like it, in its place or moved. Luma is (H, W); samples of
+    blocks that are alike differ by `most` at most."""
+    changed = _changes(before, now)
+    still = changed <= most
+    # Where nothing at all has changed nothing was coded, however fine the own step.
+    steps = np.where(changed == 0, old, np.where(still, np.minimum(own, old), own))
     if still.mean() >= _MOSTLY:
         return steps
     dy, dx = _motion(before, now)
@@ -78,18 +82,20 @@ def carried(
     there = slice(max(0, -dy), min(height, height - dy)), slice(max(0, -dx), min(width, width - dx))
     shifted = np.full_like(now, 255)  # what comes into the picture repeats nothing
     shifted[here] = before[there]
-    moved = _repeated(shifted, now, most)
+    moved = _changes(shifted, now) <= most
     moved &= _within(height, *here[0].indices(height)[:2])[:, None] & _within(width, *here[1].indices(width)[:2])
     rows, columns = _sources(own.shape[0], dy), _sources(own.shape[1], dx)
     source = np.max([old[np.ix_(y, x)] for y in rows for x in columns], 0)
     return np.where(moved, np.minimum(steps, source), steps)
 
 
-def _repeated(before: npt.NDArray[np.generic], now: npt.NDArray[np.generic], most: int) -> npt.NDArray[np.bool_]:
-    """(rows, columns) of blocks that differ nowhere by more than `most`."""
-    moved = (np.maximum(before, now) - np.minimum(before, now)) > most  # pyright: ignore[reportOperatorIssue]
+def _changes(
+    before: npt.NDArray[np.generic], now: npt.NDArray[np.generic]
+) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+    """(rows, columns): the largest difference of samples in each block."""
+    change = np.maximum(before, now) - np.minimum(before, now)  # pyright: ignore[reportOperatorIssue]
     rows, columns = (np.arange(0, side, _BLOCK) for side in now.shape)
-    return ~np.logical_or.reduceat(np.logical_or.reduceat(moved, rows, 0), columns, 1)
+    return np.maximum.reduceat(np.maximum.reduceat(change, rows, 0), columns, 1)
 
 
 def _motion(before: npt.NDArray[np.generic], now: npt.NDArray[np.generic]) -> tuple[int, int]:

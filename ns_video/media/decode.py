@@ -11,7 +11,7 @@ import threading
 from bisect import insort
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -58,6 +58,7 @@ _INTERLEAVED_SECONDS = 5  # by which sound may lie in a file behind the picture 
 _HELD_PACKETS = 512  # copied packets that wait for the video to pass a jump of the clock: seconds of sound
 _SHORT_BYTES = 64 << 20  # where even these can't be mapped any more, memory is short
 _PACKED_BITS = frozenset({"rgb4", "bgr4"})  # two pixels in a byte
+_SKIPPED_TOLD = 100  # frames of which one is told on the way to `start_seconds`
 _MIXED = "; what is written says of all what it says of the first"
 _PICTURE_TYPES = {0: "?", 1: "I", 2: "P", 3: "B", 4: "P", 5: "I", 6: "P", 7: "B"}
 
@@ -168,6 +169,13 @@ class CopiedPacket:
     nbytes: int
     seconds: Fraction = Fraction(0)
     """Decode time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A frame before `start_seconds`: where the reader is on its way there."""
+
+    seconds: float
 
 
 class CopiedClock:
@@ -314,7 +322,7 @@ class ClipReader:
         self._source = source
         # Only a file can be read again from its start; see _all_items.
         self._threads = self.options.threads if isinstance(source, (str, Path)) and str(source) != "-" else 1
-        self._items: Generator[Frame | CopiedPacket] | None = None
+        self._items: Generator[Frame | CopiedPacket | Skipped] | None = None
         self._begin()
         self._open()
 
@@ -452,10 +460,16 @@ class ClipReader:
 
     def items(self, copied: Iterable[int] = ()) -> Generator[Frame | CopiedPacket]:
         """All frames of the video stream and all packets of the streams in `copied`, in the order of the file."""
+        for item in self.items_and_skipped(copied):
+            if not isinstance(item, Skipped):
+                yield item
+
+    def items_and_skipped(self, copied: Iterable[int] = ()) -> Generator[Frame | CopiedPacket | Skipped]:
+        """`items`, and some of the frames that come before `start_seconds`."""
         self._items = self._all_items(frozenset(copied))
         return self._items
 
-    def _all_items(self, wanted: frozenset[int]) -> Generator[Frame | CopiedPacket]:
+    def _all_items(self, wanted: frozenset[int]) -> Generator[Frame | CopiedPacket | Skipped]:
         given: Counter[int] = Counter()  # by stream: how frames and packets alternate depends on the threads
         while True:
             again, walked = False, Counter[int]()
@@ -464,6 +478,9 @@ class ClipReader:
                     self._threads = self._decoder.thread_count = 1
                 try:
                     for item in self._walk(self._chosen(wanted), [] if workers is None else workers):
+                        if isinstance(item, Skipped):
+                            yield item
+                            continue
                         index = item.stream_index if isinstance(item, CopiedPacket) else self._stream.index
                         walked[index] += 1
                         if walked[index] > given[index]:
@@ -481,6 +498,7 @@ class ClipReader:
             self._threads = 1
             self._begin()
             self._open()
+        self.frames_given = max(self.frames_given, given[self._stream.index])  # one thread may have found fewer
         if not self.frames_given and self._is_cancelled:
             return
         if not self.frames_decoded and str(self._source) == "-" and "mp4" in self.info.format:
@@ -507,7 +525,7 @@ class ClipReader:
             if isinstance(item, Frame):
                 yield item
 
-    def _walk(self, streams: list[Any], lines: list[LogLine]) -> Generator[Frame | CopiedPacket]:
+    def _walk(self, streams: list[Any], lines: list[LogLine]) -> Generator[Frame | CopiedPacket | Skipped]:
         packets = self._packets(streams, lines)
         for packet in packets:
             if not self.frames_given and self._is_cancelled:
@@ -542,7 +560,7 @@ class ClipReader:
                         if out is None:
                             yield from self._behind_the_end(packets, {s.index for s in streams})
                             return
-                        if out.pts is not None:
+                        if isinstance(out, Frame) or self.frames_decoded % _SKIPPED_TOLD == 0:
                             yield out
             yield from self._let_go()
             self._read_log(lines, None)
@@ -550,7 +568,7 @@ class ClipReader:
             out = self._timed(ordered)
             if out is None:
                 break
-            if out.pts is not None:
+            if isinstance(out, Frame):
                 yield out
         yield from self._let_go(at_end=True)
         self._read_log(lines, None)
@@ -718,8 +736,8 @@ class ClipReader:
             frame.time_base = self.info.video.time_base
             out.append(frame)
 
-    def _timed(self, picture: VideoFrame) -> Frame | None:
-        """The frame with its time; one without pts for what lies before the start, None once the end has passed."""
+    def _timed(self, picture: VideoFrame) -> Frame | Skipped | None:
+        """The frame with its time; Skipped for what lies before the start, None once the end has passed."""
         video = self.info.video
         tick = video.time_base
         nominal = max(1, round(1 / (video.rate * tick)))
@@ -753,7 +771,7 @@ class ClipReader:
         self.frames_decoded += 1
         self.end_seconds = seconds + float((duration or nominal) * tick)
         if self.options.start_seconds is not None and seconds < self.options.start_seconds:
-            return replace(_BEFORE_START)
+            return Skipped(seconds)
         self.frames_given += 1
         picture = self._same_geometry(picture, seconds)
         return self._wrap(picture, pts, duration)
@@ -867,17 +885,6 @@ def _bytes_missing(source: str | Path | IO[bytes]) -> int:
 def _clock_seconds(text: str) -> float | None:
     match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text.strip())
     return None if match is None else int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
-
-
-_BEFORE_START = Frame(
-    planes=(),
-    width=0,
-    height=0,
-    format=PixelFormat("gray", 8, False, 1, 0, 0, False),
-    color=ColorInfo(),
-    pts=None,
-    time_base=Fraction(1),
-)
 
 
 def open_clip(source: str | Path | IO[bytes], options: DecodeOptions | None = None) -> ClipReader:

@@ -1,4 +1,4 @@
-"""Damage on purpose: the SPEC language on real codecs, for stills, frames and clips.
+"""Damage on purpose: the SPEC language on real codecs, for stills and frames.
 
 A SPEC is `name:key=value,...`, several joined with `+` and applied from left to right:
 
@@ -17,31 +17,17 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
 import cv2
 import numpy as np
 import numpy.typing as npt
-from av.codec.codec import Codec, find_best_pix_fmt_of_list
 
-from ns_video.errors import InputError, OutputError, UsageError
-from ns_video.frame import (
-    MATRIX_BT601_625,
-    RANGE_FULL,
-    RANGE_LIMITED,
-    ColorInfo,
-    JpegTables,
-    effective_matrix,
-    is_full_range,
-)
+from ns_video.errors import InputError, UsageError
+from ns_video.frame import JpegTables
 from ns_video.jpeg_tables import SUBSAMPLINGS, ijg_tables
-from ns_video.media.containers import format_for
-from ns_video.media.libav import file_url, open_input
 from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg
-from ns_video.media.probe import pixel_format
-from ns_video.media.swscale import EXACT, swscale_matrix
 
 Generator = np.random.Generator
 Value = float | str
@@ -115,15 +101,6 @@ class DegradedStill:
     rgb: Rgb
     jpeg: JpegTables | None = None
     encoded: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClipOutcome:
-    """What `degrade_clip` wrote."""
-
-    frames: int
-    codec: str
-    payload_bytes: int
 
 
 # ---------------------------------------------------------------- single pictures
@@ -468,6 +445,13 @@ def _each_frame(frames: Iterable[Rgb], step: Step, seed: int, index: int) -> Ite
         yield _PIXEL_STEPS[step.name](frame, step, _generator(seed, number, index)).rgb
 
 
+def degrade_picture(rgb: Rgb, steps: Iterable[Step], seed: int, number: int) -> Rgb:
+    """Damages frame `number` of a clip, (H, W, 3) uint8, by steps that are no codecs."""
+    for index, step in enumerate(steps):
+        rgb = _PIXEL_STEPS[step.name](rgb, step, _generator(seed, number, index)).rgb
+    return rgb
+
+
 # ---------------------------------------------------------------- codecs
 
 
@@ -501,6 +485,12 @@ _CODECS: dict[str, _Codec] = {
 }
 
 
+def coding(step: Step) -> tuple[str, dict[str, str]]:
+    """libav's encoder of a codec step, and its options."""
+    codec = _CODECS[step.name]
+    return codec.encoder, {**codec.options(step), "g": str(int(step.number("gop")))}
+
+
 def _configure(stream: Any, step: Step, width: int, height: int, pixel_format: str) -> None:
     stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
     stream.codec_context.gop_size = int(step.number("gop"))
@@ -532,160 +522,3 @@ def _through_codec(frames: Iterable[Rgb], step: Step, rate: Fraction) -> Iterato
         for decoded in container.decode(video=0):
             rgb = decoded.reformat(format="rgb24", src_colorspace="itu709").to_ndarray()
             yield _uint8(rgb[:height, :width])
-
-
-_MPEG2_RATES = tuple(
-    Fraction(*rate)
-    for rate in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60000, 1001), (60, 1))
-)
-"""frame_rate_code of ISO/IEC 13818-2, table 6-4."""
-_LOSSLESS = ("ffv1", {"level": "3"})
-_COLOR_TAGS = ("colorspace", "color_range", "color_primaries", "color_trc")
-
-
-def _encoder(last: Step) -> str:
-    return _CODECS[last.name].encoder if last.is_codec else _LOSSLESS[0]
-
-
-def degrade_clip(
-    source: Path, output: Path, degradation: Degradation, seed: int = 0, max_frames: int = 0
-) -> ClipOutcome:
-    """Damages the first video stream of a clip into a new file (Matroska or whatever the suffix says).
-
-    A SPEC that ends in a codec leaves that codec's bitstream in the file, so that a decoder finds its quantisers; any
-    other is stored losslessly (FFV1), with the pixel format and colour tags of the source. Codecs get the decoded
-    planes untouched (no RGB between) unless a pixel step comes before: those work in 8-bit RGB, without alpha.
-    Timestamps are kept (MPEG-2 knows only constant standard rates: there the nearest is taken, frame by frame).
-    `max_frames` 0 means all.
-
-    Raises:
-        InputError: the source can't be opened or has no video; OutputError: the output can't be written;
-        UsageError: a codec is followed by another step, the output's container can't hold it, or the source is a URL.
-    """
-    last = degradation.steps[-1]
-    if any(step.is_codec for step in degradation.steps[:-1]):
-        raise UsageError("in a clip a codec must be the last step", remedy="write it first, then degrade the result")
-    temporary = output.with_name(f".{output.stem}.part{output.suffix or '.mkv'}")
-    format_for(temporary.name)
-    try:
-        with open_input(source) as reader:
-            if not reader.streams.video:
-                raise InputError(f"{source} has no video")
-            outcome = _write_clip(reader, temporary, degradation, last, seed, max_frames)
-        temporary.replace(output)
-    except av.FFmpegError as error:
-        temporary.unlink(missing_ok=True)
-        where = OutputError if isinstance(error, (PermissionError, IsADirectoryError)) else InputError
-        raise where(f"{source} can't be degraded into {output}: {error}", stage="degrade") from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return outcome
-
-
-def _write_clip(
-    reader: Any, output: Path, degradation: Degradation, last: Step, seed: int, max_frames: int
-) -> ClipOutcome:
-    video = reader.streams.video[0]
-    pixel_steps = degradation.steps[:-1] if last.is_codec else degradation.steps
-    count = payload = 0
-    rate = Fraction(video.average_rate or 25)
-    if last.name == "mpeg2":
-        rate = min(_MPEG2_RATES, key=lambda known: abs(known - rate))
-    with av.open(file_url(output), "w") as writer:
-        stream: Any = None
-        for frame in reader.decode(video):
-            if pixel_steps:
-                frame = _degrade_video_frame(frame, pixel_steps, last, seed, count)
-            elif frame.format.name != "yuv420p" and last.name == "mpeg2":
-                frame = _reformatted(frame, "yuv420p")
-            if last.name == "mpeg2":
-                frame.pts, frame.time_base = count, 1 / rate
-            if stream is None:
-                try:
-                    stream = writer.add_stream(_encoder(last), rate=rate)
-                except ValueError as error:
-                    raise UsageError(f"{error}", remedy="give OUTPUT the suffix .mkv") from error
-                stream.codec_context.time_base = frame.time_base
-                if last.is_codec:
-                    _configure(stream, last, frame.width, frame.height, frame.format.name)
-                else:
-                    stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, frame.format.name
-                    stream.options = dict(_LOSSLESS[1])
-                for tag in _COLOR_TAGS:
-                    setattr(stream.codec_context, tag, getattr(frame, tag))
-            frame.pict_type = 0  # the source's choice of frame types must not bind this encoder
-            for packet in stream.encode(frame):
-                payload += packet.size
-                writer.mux(packet)
-            count += 1
-            if max_frames and count >= max_frames:
-                break
-        if stream is None:
-            raise InputError("no frame could be decoded", stage="degrade")
-        for packet in stream.encode(None):
-            payload += packet.size
-            writer.mux(packet)
-    return ClipOutcome(count, stream.codec_context.name, payload)
-
-
-def _reformatted(frame: Any, pixel_format: str) -> Any:
-    changed = frame.reformat(format=pixel_format)
-    changed.pts, changed.time_base = frame.pts, frame.time_base
-    return changed
-
-
-def _target_format(last: Step, name: str) -> str:
-    """The pixel format for frames after pixel steps: their own, or the nearest that the encoder takes.
-
-    4:2:0 for MPEG-2, and never with alpha: no step knows of it.
-    """
-    if last.name == "mpeg2":
-        return "yuv420p"
-    formats = Codec(_encoder(last), "w").video_formats or []
-    opaque = [known for known in formats if not any(c.is_alpha for c in known.components)]
-    best, _ = find_best_pix_fmt_of_list(opaque, name)
-    return name if best is None else best.name
-
-
-def _degrade_video_frame(frame: Any, steps: tuple[Step, ...], last: Step, seed: int, number: int) -> Any:
-    """Pixel steps on a decoded frame, by way of 8-bit RGB and back to its own format, matrix, range and tags.
-
-    For a codec odd sides lose a row or column where its pixel format halves them.
-    """
-    color = ColorInfo(matrix=int(frame.colorspace), range=int(frame.color_range))
-    source, target = (pixel_format(name) for name in (frame.format.name, _target_format(last, frame.format.name)))
-    matrix = MATRIX_BT601_625 if source.is_rgb else swscale_matrix(effective_matrix(color, frame.width, frame.height))
-    span = RANGE_FULL if is_full_range(source, color) else RANGE_LIMITED
-    plain = frame.reformat(
-        format="rgb24",
-        interpolation=EXACT,
-        src_colorspace=matrix,
-        src_color_range=span,
-        dst_color_range=RANGE_FULL,
-    )
-    rgb: Rgb = _uint8(plain.to_ndarray())
-    for index, step in enumerate(steps):
-        rgb = _PIXEL_STEPS[step.name](rgb, step, _generator(seed, number, index)).rgb
-    if last.is_codec:
-        height, width = (
-            side >> shift << shift for side, shift in zip(rgb.shape, (target.chroma_shift_y, target.chroma_shift_x))
-        )
-        rgb = rgb[:height, :width]
-    turned = source.is_rgb and not target.is_rgb
-    made_span = RANGE_LIMITED if turned or last.name == "mpeg2" else span  # MPEG-2 tells no range
-    damaged = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(
-        format=target.name,
-        interpolation=EXACT,
-        src_color_range=RANGE_FULL,
-        dst_colorspace=matrix,
-        dst_color_range=made_span,
-    )
-    for tag in _COLOR_TAGS:
-        setattr(damaged, tag, getattr(frame, tag))
-    if turned:
-        damaged.colorspace = MATRIX_BT601_625
-    if made_span != span:
-        damaged.color_range = made_span
-    damaged.pts, damaged.time_base = frame.pts, frame.time_base
-    return damaged

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+from array import array
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -725,6 +726,10 @@ class FrameEncoder:
         """Of the frames whose packets are still to come, by their ticks."""
         self._last_tick: int | None = None
         self._opened = False
+        self.changes: array[int] = array("B")
+        """For animated WebP, whose encoder joins pictures that look alike: the most by which a sample of each one
+        differs from the picture before."""
+        self._before: np.ndarray | None = None
 
     def encode(self, frame: Frame) -> list[Any]:
         """Packets that this frame completes, shown for as long as it was. libav's error leaves as it is; the caller
@@ -735,6 +740,8 @@ class FrameEncoder:
         picture = self._picture(frame)
         if frame.duration and picture.pts is not None:
             self._durations[picture.pts] = self._plan.ticks(frame.duration * frame.time_base)
+        if self._plan.container_format == "webp":
+            self._note_change(picture)
         packets = self._timed(self._stream.encode(picture))
         if not self._opened:
             self._opened = True
@@ -745,6 +752,12 @@ class FrameEncoder:
                     remedy="`ffmpeg -h encoder=NAME` lists an encoder's options",
                 )
         return packets
+
+    def _note_change(self, picture: VideoFrame) -> None:
+        now = picture.to_ndarray(format="bgra")
+        now = np.where(now[..., 3:] > 0, now, np.zeros_like(now))  # nobody sees the colours of what is transparent
+        before, self._before = self._before, now
+        self.changes.append(0 if before is None else int((np.maximum(before, now) - np.minimum(before, now)).max()))
 
     def flush(self) -> list[Any]:
         """What the encoder still holds."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 from av.filter import Graph
 from av.video.frame import VideoFrame
 
@@ -44,6 +45,13 @@ _LOOKED_AT = 48
 _MOST_LAG = 12
 _CLEARLY_BETTER = 0.6
 """An offset other than 0 is believed when its pictures differ by less than this share of those at offset 0."""
+_LUMA_WEIGHTS = np.array((0.299, 0.587, 0.114))
+_LEAST_SITI_SIDE = 3
+"""px that libav's siti needs: it makes room for the samples that have neighbours all around, even fewer than none."""
+_LEAST_SIDE = 8
+"""px of a plane below which libav's ssim divides by its 0 windows, and its xpsnr weighs by none."""
+_LEAST_XPSNR_PIXELS = 2025
+"""Below, the blocks of libav's xpsnr have no size, and it divides by it: their side is 4 round(√pixels / 90) px."""
 _NOTICEABLE_CHANGE = 0.15  # percent of full scale; below it the clip stands still and offsets can't be told apart
 
 
@@ -56,7 +64,7 @@ class FilterValues:
     blur: float | None
     """blurdetect: mean width of edges in px (Marziliano)."""
     spatial_information: float | None
-    """siti: ITU-T P.910 SI."""
+    """siti: ITU-T P.910 SI; None below 3 px a side."""
     entropy: float | None
     """entropy of luma in bits."""
     luma_mean: float | None
@@ -69,7 +77,8 @@ class FilterValues:
 
 @dataclass(frozen=True, slots=True)
 class FullReference:
-    """One frame against its reference. PSNR and XPSNR in dB, infinite for equal planes; None for a plane not there.
+    """One frame against its reference. PSNR and XPSNR in dB, infinite for equal planes; None for a plane not there,
+    SSIM and XPSNR also for planes too small for them.
 
     Y, U and V of an RGB picture are those of libav's conversion to 4:4:4 in the same bit depth.
     """
@@ -79,9 +88,9 @@ class FullReference:
     psnr_v: float | None
     psnr_rgb: float | None
     """PSNR of R, G and B together, after libav's conversion to the same bit depth."""
-    ssim: float
+    ssim: float | None
     """libav's "All": planes weighted by their samples."""
-    ssim_y: float
+    ssim_y: float | None
     xpsnr: float | None
     """Of luma; its temporal weights need the frames in order."""
     xpsnr_u: float | None
@@ -157,6 +166,13 @@ def coded_like(reference: Frame, clip: Frame) -> Frame:
     return replace(reference, planes=plane_views(made, clip.format), format=clip.format, color=color, carrier=made)
 
 
+def luma_of(frame: Frame) -> npt.NDArray[np.float64]:
+    """(H, W) Y of the code values, 1 the largest; of RGB that of BT.601."""
+    planes = frame.planes
+    luma = np.tensordot(_LUMA_WEIGHTS, planes[:3], 1) if frame.format.is_rgb else planes[0].astype(np.float64)
+    return luma / ((1 << frame.format.bit_depth) - 1)
+
+
 def _source(graph: Graph, frame: VideoFrame, rate: Fraction) -> Any:
     settings = (
         f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={rate.denominator}/{rate.numerator}"
@@ -184,7 +200,8 @@ def _in_planes(rgb: VideoFrame) -> VideoFrame:
 
 
 def _number(values: dict[str, str], key: str) -> float | None:
-    return float(values[key]) if key in values else None
+    value = float(values.get(key, "nan"))
+    return None if math.isnan(value) else value
 
 
 def filter_values(frame: Frame) -> FilterValues:
@@ -192,15 +209,9 @@ def filter_values(frame: Frame) -> FilterValues:
     picture = as_video_frame(frame)
     graph = Graph()
     nodes = [_source(graph, picture, Fraction(25))]
-    for name in (
-        "format=yuv444p|yuv422p|yuv420p|yuv420p10|yuv422p10|yuv444p10",
-        "signalstats",
-        "blockdetect",
-        "blurdetect",
-    ):
-        kind, _, settings = name.partition("=")
-        nodes.append(graph.add(kind, settings) if settings else graph.add(kind))
-    nodes += [graph.add("siti"), graph.add("entropy"), graph.add("buffersink")]
+    nodes.append(graph.add("format", "yuv444p|yuv422p|yuv420p|yuv420p10|yuv422p10|yuv444p10"))
+    siti = ["siti"] if min(frame.width, frame.height) >= _LEAST_SITI_SIDE else []
+    nodes += map(graph.add, ("signalstats", "blockdetect", "blurdetect", *siti, "entropy", "buffersink"))
     graph.link_nodes(*nodes).configure()
     graph.vpush(picture)
     values = dict(graph.vpull().metadata)
@@ -232,6 +243,8 @@ class FullReferenceMeter:
         self._planar_ends: tuple[Any, Any] | None = None
         """Where RGB goes in that was converted for `xpsnr`: of more than 8 bits it misreads what the graph converts."""
         self._sinks: list[Any] = []
+        self._all_planes = True
+        """None of the planes is too small for `ssim`."""
         self._count = 0
 
     def measure(self, clip: Frame, reference: Frame) -> FullReference:
@@ -257,15 +270,24 @@ class FullReferenceMeter:
         for prefix, sink in self._sinks:
             found = dict(sink.pull().metadata)
             values.update({f"{prefix}{key.removeprefix('lavfi.')}": value for key, value in found.items()})
+        if not self._all_planes:
+            values.pop("ssim.All", None)
         return _full_reference(values)
 
     def _build(self, picture: VideoFrame) -> None:
         graph = Graph()
         self._ends = (_source(graph, picture, self._rate), _source(graph, picture, self._rate))
         is_gray, is_rgb = len(picture.format.components) < 3, bool(picture.format.is_rgb)
-        branches = ["ssim", "yuv", "psnr"] if is_rgb else ["ssim", "psnr", "xpsnr"]
-        if not is_gray and not is_rgb:
-            branches.append("rgb")
+        self._all_planes = all(min(plane.width, plane.height) >= _LEAST_SIDE for plane in picture.planes)
+        is_large = min(picture.width, picture.height) >= _LEAST_SIDE
+        takes_xpsnr = is_large and picture.width * picture.height >= _LEAST_XPSNR_PIXELS
+        branches = ["psnr"]
+        if is_large:
+            branches.append("ssim")
+        if takes_xpsnr and not is_rgb:
+            branches.append("xpsnr")
+        if not is_gray:
+            branches.append("yuv" if is_rgb else "rgb")
         splits = [graph.add("split", str(len(branches))) for _ in self._ends]
         for end, split in zip(self._ends, splits):
             end.link_to(split)
@@ -282,7 +304,7 @@ class FullReferenceMeter:
                     split.link_to(meter, number, side)
             meter.link_to(sink)
             self._sinks.append((f"{branch}." if branch in ("rgb", "yuv") else "", sink))
-        if is_rgb:
+        if is_rgb and takes_xpsnr:
             planes = _in_planes(picture)
             self._planar_ends = (_source(graph, planes, self._rate), _source(graph, planes, self._rate))
             meter, sink = graph.add("xpsnr"), graph.add("buffersink")
@@ -299,15 +321,13 @@ def _full_reference(values: dict[str, str]) -> FullReference:
     planes = {c: _number(values, f"{'yuv.' if is_rgb else ''}psnr.psnr.{c}") for c in "yuv"}
     rgb = [_number(values, f"{'psnr' if is_rgb else 'rgb.psnr'}.psnr.{c}") for c in "rgb"]
     known = [value for value in rgb if value is not None]
-    ssim = _number(values, "ssim.All")
-    first = next((values[key] for key in ("ssim.Y", "ssim.G") if key in values), "nan")
     return FullReference(
         psnr_y=planes["y"],
         psnr_u=planes["u"],
         psnr_v=planes["v"],
         psnr_rgb=pooled_psnr(known) if known else None,
-        ssim=float(first) if ssim is None else ssim,
-        ssim_y=float(first),
+        ssim=_number(values, "ssim.All"),
+        ssim_y=_number(values, "ssim.G" if is_rgb else "ssim.Y"),
         xpsnr=_number(values, "xpsnr.xpsnr.y"),
         xpsnr_u=_number(values, "xpsnr.xpsnr.u"),
         xpsnr_v=_number(values, "xpsnr.xpsnr.v"),

@@ -562,6 +562,20 @@ class ClipWriter:
         """Seconds by which libav moved all streams alike, where the container holds no times before 0."""
         return Fraction(0) if self._holds_negative_times or self._first is None else max(Fraction(0), -self._first)
 
+    @property
+    def notes(self) -> list[str]:
+        """What was moved or left out by a writer that is closed, in words."""
+        out: list[str] = []
+        for index, count in sorted(self.left_out.items()):
+            packets = "a packet" if count == 1 else f"{count} packets"
+            out.append(f"stream {index}: {packets} before 0 left out: this container has no times")
+        for index, early in sorted(self.early.items()):
+            moved = f"{float(early) * 1000:.0f} ms early"
+            out.append(f"stream {index} is {moved}: this container has no times, all begins at 0")
+        if self.shift:
+            out.append(f"all times are {float(self.shift) * 1000:.0f} ms later: this container holds none before 0")
+        return out
+
     def _mux(self, packet: Packet) -> None:
         stamp = packet.dts if packet.dts is not None else packet.pts
         if stamp is not None:

@@ -24,7 +24,7 @@ from ns_video.media.containers import COLOR_TAGS, Container, of_demuxer, of_file
 from ns_video.media.decode import ClipReader, CopiedClock, CopiedPacket, DecodeOptions, open_clip
 from ns_video.media.encode import color_as, first_frame_metadata
 from ns_video.media.libav import open_input, printable
-from ns_video.media.mux import MOST_REORDERED, QUICKTIME_LANGUAGES, CopyPlan, plan_copies
+from ns_video.media.mux import MOST_REORDERED, QUICKTIME_LANGUAGES, ClipWriter, CopyPlan, plan_copies
 from ns_video.media.probe import ClipInfo, StreamInfo, clip_info, stream_info
 from ns_video.media.still import read_still
 
@@ -174,6 +174,8 @@ class Promise:
     """Seconds by which all streams may be moved."""
     refused: int = 0
     """Packets that the container would not take."""
+    changes: Sequence[int] = ()
+    """Of animated WebP, by how much each picture differs from the one before (`FrameEncoder.changes`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,7 @@ def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequen
                 if not is_video:
                     clock.move(packet)
                 stamp = packet.pts if packet.pts is not None else packet.dts
-                counts = tallies[index].add(packet, seconds_of_packet(packet))
+                counts = tallies[index].add(packet, _seconds_of(packet))
                 if not is_video and counts and stamp is not None:
                     stamps[index].append(stamp)
                 if is_video and not packet.is_discard:
@@ -248,10 +250,17 @@ def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequen
     return FileFacts(info, holder, times, tick, last[1] * tick, is_last, tallies, stamps, begins, chapters)
 
 
-def seconds_of_packet(packet: Any) -> Fraction | None:
+def _seconds_of(packet: Any) -> Fraction | None:
     """When a packet is shown or heard, where it tells."""
     stamp = packet.pts if packet.pts is not None else packet.dts
     return None if stamp is None else stamp * packet.time_base
+
+
+def write_counted(writer: ClipWriter, item: CopiedPacket, counted: dict[int, PacketTally]) -> None:
+    """Copy a packet and count it, where it is written."""
+    payload, seconds = bytes(item.packet), _seconds_of(item.packet)
+    if writer.write_copy(item):
+        counted.setdefault(item.stream_index, PacketTally()).add(payload, seconds)
 
 
 def chapters_of(chapters: Iterable[Any]) -> list[Chapter]:
@@ -362,6 +371,20 @@ def _compare_missing(source: str | Path, expected: Sequence[Fraction], found: Se
                 instead = frame
             elif instead is None or not _is_alike(instead, frame):
                 lost.append(expected[number])
+    return _missing_frames(lost)
+
+
+def compare_joined(expected: Sequence[Fraction], found: Sequence[Fraction], changes: Sequence[int]) -> list[Difference]:
+    """Whether each frame that an animation doesn't have changed nothing, by its `changes` from the frame before.
+
+    Behind one that isn't there either, both may differ from what is shown instead.
+    """
+    missing = _unmatched([t - expected[0] for t in expected], found)[0]
+    gone = set(missing)
+    return _missing_frames([expected[n] for n in missing if changes[n] > _ALIKE * (2 if n - 1 in gone else 1)])
+
+
+def _missing_frames(lost: Sequence[Fraction]) -> list[Difference]:
     return [Difference(f"frames missing: {len(lost)}, the first at {float(lost[0]):.3f} s")] if lost else []
 
 
@@ -772,13 +795,14 @@ __all__ = [
     "chapters_of",
     "compare",
     "compare_animation",
+    "compare_joined",
     "compare_streams",
     "compare_times",
     "look_of",
     "lost_tags",
     "read_facts",
-    "seconds_of_packet",
     "stream_info",
     "verify_files",
     "verify_stills",
+    "write_counted",
 ]

@@ -24,8 +24,8 @@ from ns_video.media.mux import (
     read_covers,
     segment_packets,
 )
-from ns_video.media.verify import PacketTally, Times
-from ns_video.pipeline.clip import Clip, write_counted
+from ns_video.media.verify import PacketTally, Times, write_counted
+from ns_video.pipeline.clip import Clip
 from ns_video.pipeline.place import free_name, temporary_of
 from ns_video.record import Damage
 

@@ -9,11 +9,20 @@ from pathlib import Path
 
 from ns_video.errors import InputError, VerificationError
 from ns_video.journal import sync_file, sync_folder
-from ns_video.media.animation import open_animation
+from ns_video.media.animation import open_animation, seconds_of
 from ns_video.media.containers import format_for
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.libav import printable
-from ns_video.media.verify import Difference, Promise, compare, compare_animation, look_of, lost_tags, read_facts
+from ns_video.media.verify import (
+    Difference,
+    Promise,
+    compare,
+    compare_animation,
+    compare_joined,
+    look_of,
+    lost_tags,
+    read_facts,
+)
 from ns_video.pipeline.clip import Restored
 from ns_video.pipeline.place import free_name
 from ns_video.pipeline.run import Progress, Run
@@ -66,7 +75,8 @@ def _check_animation(run: Run, path: Path, promise: Promise) -> list[Difference]
     else:
         with animation as reader:
             made = [f.pts * f.time_base for f in reader.frames() if f.pts is not None]
-    differences = compare_animation(expected, made)
+    differences = compare_animation(expected, made, promise.shown, seconds_of(path))
+    differences = differences or compare_joined(expected, made, promise.changes)
     if not differences and len(made) < len(expected):
         joined = f"{len(expected) - len(made)} frames that change nothing are part of the one before"
         run.record.warnings.append(f"{joined}: animated WebP holds no frame twice")

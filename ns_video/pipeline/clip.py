@@ -13,7 +13,7 @@ from ns_video.machine import codec_threads
 from ns_video.media.animation import open_animation
 from ns_video.media.carried import Item, carry_quantisers
 from ns_video.media.containers import of_muxer
-from ns_video.media.decode import ClipReader, CopiedPacket, DecodeOptions, open_clip
+from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
 from ns_video.media.encode import EncodeOptions, VideoPlan, plan_video
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.libav import is_url
@@ -27,12 +27,11 @@ from ns_video.media.verify import (
     Times,
     chapters_of,
     look_of,
-    seconds_of_packet,
 )
 from ns_video.pipeline.run import Run
 from ns_video.record import Damage
 
-__all__ = ["STALL_SECONDS", "Clip", "Restored", "decode_options", "open_source", "write_counted"]
+__all__ = ["STALL_SECONDS", "Clip", "Restored", "decode_options", "open_source"]
 
 STALL_SECONDS = 1800.0  # no stage of a file-to-file run may be silent for longer; a pipe may wait for its writer
 _FINEST_CUT = 10**9  # parts of a second
@@ -212,16 +211,7 @@ class Clip:
         """What a writer that is closed had to move or to leave out."""
         self.shift, self.refused = writer.shift, writer.refused
         self.run.record.damage += [Damage(seconds, what) for seconds, what in writer.troubles]
-        for index, count in sorted(writer.left_out.items()):
-            packets = "a packet" if count == 1 else f"{count} packets"
-            self.run.record.warnings.append(f"stream {index}: {packets} before 0 left out: this container has no times")
-        for index, early in sorted(writer.early.items()):
-            moved = f"{float(early) * 1000:.0f} ms early"
-            self.run.record.warnings.append(f"stream {index} is {moved}: this container has no times, all begins at 0")
-        if self.shift:
-            self.run.record.warnings.append(
-                f"all times are {float(self.shift) * 1000:.0f} ms later: this container holds none before 0"
-            )
+        self.run.record.warnings += writer.notes
 
     def promise(self, video: Restored, times: Times, counted: dict[int, PacketTally]) -> Promise:
         """What the output has to hold."""
@@ -241,10 +231,3 @@ class Clip:
 def _seconds(number: float | None) -> Fraction | None:
     """What was meant by a decimal number: 11/10 by 1.1, not the nearest binary one."""
     return None if number is None else Fraction(number).limit_denominator(_FINEST_CUT)
-
-
-def write_counted(writer: ClipWriter, item: CopiedPacket, counted: dict[int, PacketTally]) -> None:
-    """Copy a packet and count it, where it is written."""
-    payload, seconds = bytes(item.packet), seconds_of_packet(item.packet)
-    if writer.write_copy(item):
-        counted.setdefault(item.stream_index, PacketTally()).add(payload, seconds)

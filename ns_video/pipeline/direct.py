@@ -6,6 +6,7 @@ import time
 from array import array
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,14 +14,14 @@ from ns_video.errors import InputError, Interrupted, OutputError, UsageError
 from ns_video.flow import Aside, decoded_ahead, enhanced_ahead
 from ns_video.frame import Frame
 from ns_video.media.containers import format_for
-from ns_video.media.decode import CopiedPacket
+from ns_video.media.decode import ClipReader, CopiedPacket, Skipped
 from ns_video.media.encode import FrameEncoder
 from ns_video.media.hdr_header import needs_container_hdr
 from ns_video.media.libav import file_url, printable, translate_output
 from ns_video.media.mux import ClipWriter, Cut, OutputSettings
-from ns_video.media.verify import PacketTally, Promise, Times
+from ns_video.media.verify import PacketTally, Promise, Times, write_counted
 from ns_video.pipeline.check import put_in_place
-from ns_video.pipeline.clip import Clip, Restored, open_source, write_counted
+from ns_video.pipeline.clip import Clip, Restored, open_source
 from ns_video.pipeline.encoding import REFUSED, packets_of
 from ns_video.pipeline.ends import is_special
 from ns_video.pipeline.place import claim, free_name, temporary_of
@@ -53,6 +54,7 @@ def restore_direct(run: Run) -> Generator[Progress]:
         run.record.frames_out = sink.done
         if run.cancel.is_set():
             raise _interrupted(run, temporary)
+        run.account()
         if temporary is not None:
             yield from put_in_place(run, temporary, video, sink.done, lambda: promise)
     except OSError as error:
@@ -71,8 +73,7 @@ def _walk(clip: Clip, sink: _Sink) -> Generator[Progress]:
     run, stall = clip.run, clip.stall_seconds
     stop = run.cancel if stall is None else None
     kept = [c.stream.index for c in clip.copies if c.kept]
-    items = (Aside(item, item.nbytes) if isinstance(item, CopiedPacket) else item for item in clip.reader.items(kept))
-    with closing(decoded_ahead(clip.told(items), run.times, run.meters, stall, stop)) as decoded:
+    with closing(decoded_ahead(clip.told(_items(clip.reader, kept)), run.times, run.meters, stall, stop)) as decoded:
         stage = enhanced_ahead(
             decoded,
             run.enhancer,
@@ -86,7 +87,10 @@ def _walk(clip: Clip, sink: _Sink) -> Generator[Progress]:
             for item in enhanced:
                 began = time.perf_counter()
                 if isinstance(item, Aside):
-                    sink.take(item.payload)
+                    if isinstance(item.payload, Skipped):
+                        yield run.seeking(item.payload, clip.total())
+                    else:
+                        sink.take(item.payload)
                     continue
                 sink.write(item)
                 run.times.encode.busy_seconds += time.perf_counter() - began
@@ -94,6 +98,14 @@ def _walk(clip: Clip, sink: _Sink) -> Generator[Progress]:
                 if run.cancel.is_set():
                     break
             sink.close()
+
+
+def _items(reader: ClipReader, kept: list[int]) -> Generator[Frame | Aside]:
+    for item in reader.items_and_skipped(kept):
+        if isinstance(item, Frame):
+            yield item
+        else:
+            yield Aside(item, item.nbytes if isinstance(item, CopiedPacket) else 0)
 
 
 def _interrupted(run: Run, temporary: Path | None) -> Interrupted:
@@ -180,8 +192,11 @@ class _Sink:
 
     def promise(self) -> Promise:
         """What a sink that is closed has to hold."""
-        video = self.made()
-        return self._clip.promise(video, Times(self._expected, video.plan.time_base, -video.plan.offset), self._counted)
+        assert self._encoder is not None
+        video, changes = self.made(), self._encoder.changes
+        times = Times(self._expected, video.plan.time_base, -video.plan.offset)
+        promise = self._clip.promise(video, times, self._counted)
+        return replace(promise, changes=changes)
 
     def abandon(self) -> None:
         """Let go of what was not closed."""

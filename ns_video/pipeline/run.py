@@ -8,11 +8,12 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ns_video.errors import NsVideoError, UsageError
+from ns_video.errors import NsVideoError, UsageError, VerificationError
 from ns_video.flow import FlowTimes, Meters, Observer, settle
 from ns_video.frame import Frame
 from ns_video.journal import write_whole
 from ns_video.machine import peak_memory
+from ns_video.media.decode import Skipped
 from ns_video.media.libav import is_url, printable
 from ns_video.pipeline.ends import between_stills, check_beside, check_ends, goes_direct
 from ns_video.pipeline.options import RestoreOptions
@@ -30,7 +31,7 @@ _HIGHEST_CRF = 63  # of any encoder
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A run, now. `frames_total` 0: not known. `phase`: "restore", "mux" or "verify"."""
+    """A run, now. `frames_total` 0: not known. `phase`: "seek" (the way to --start), "restore", "mux" or "verify"."""
 
     phase: str
     frames: int
@@ -145,6 +146,12 @@ class Run:
             if len(self.record.damage) < 1000:
                 self.record.damage.append(Damage(out.frame.pts_seconds, f"a frame {PASSED_THROUGH}: {reason}"))
 
+    def account(self) -> None:
+        """Raises VerificationError where the encoder wasn't given every frame that the decoder gave, once."""
+        decoded, encoded = self.record.frames_in, self.record.frames_out
+        if decoded != encoded:
+            raise VerificationError(f"{decoded} frames were decoded, {encoded} encoded", stage="verify")
+
     def progress(self, frames: int, total: int, frame: Frame | None) -> Progress:
         """Where the run is, with `frames` of `total` done; `frame`: the last one."""
         return Progress(
@@ -155,6 +162,10 @@ class Run:
             self.times.limiting(),
             None if frame is None else frame.pts_seconds,
         )
+
+    def seeking(self, skipped: Skipped, total: int) -> Progress:
+        """Where the run is before its first frame, of `total`."""
+        return Progress("seek", 0, total, time.perf_counter() - self.began, pts_seconds=skipped.seconds)
 
     def note_failure(self, failure: NsVideoError) -> None:
         """Complete the record of a run that failed; should it fail, too, that is only logged."""

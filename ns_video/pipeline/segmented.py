@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from ns_video.flow import Aside, decoded_ahead, enhanced_ahead
 from ns_video.frame import Frame
 from ns_video.journal import Journal, source_fingerprint
 from ns_video.media.containers import format_for
+from ns_video.media.decode import CopiedPacket, Skipped
 from ns_video.media.encode import VideoPlan
 from ns_video.media.libav import translate_output
 from ns_video.media.mux import require_codec
@@ -45,17 +46,18 @@ def restore_segmented(run: Run) -> Generator[Progress]:
     try:
         with open_source(run) as reader:
             clip = Clip(run, reader, container_format)
-            frames = clip.told(reader.frames())
-            with closing(decoded_ahead(frames, run.times, run.meters, clip.stall_seconds)) as decoded:
-                first = _first(run, decoded)
+            items = clip.told(reader.items_and_skipped())
+            with closing(decoded_ahead(items, run.times, run.meters, clip.stall_seconds)) as decoded:
+                first = yield from _first(clip, decoded)
                 segments = _Segments(clip, journal, first)
-                before = yield from segments.walk(first, decoded)
+                before = yield from segments.walk(first, (item for item in decoded if isinstance(item, Frame)))
                 video = Restored.of(segments.plan, first, clip.info).until(before)
                 interrupted = run.cancel.is_set()
             clip.take_damage()
             yield Progress("mux", run.record.frames_out, run.record.frames_out, time.perf_counter() - run.began)
             if interrupted:
                 leave_partial(clip, journal, video.plan)
+            run.account()
             yield from _finish(clip, journal, video)
         finished = True
         if (partial := journal.own_partial()) is not None:
@@ -69,13 +71,15 @@ def restore_segmented(run: Run) -> Generator[Progress]:
             journal.release()
 
 
-def _first(run: Run, decoded: Generator[Frame]) -> Frame:
-    first = next((f for f in decoded if f.pts is not None), None)
-    if first is None and run.cancel.is_set():
+def _first(clip: Clip, decoded: Iterable[Frame | CopiedPacket | Skipped]) -> Generator[Progress, None, Frame]:
+    for item in decoded:
+        if isinstance(item, Frame):
+            return item
+        if isinstance(item, Skipped):
+            yield clip.run.seeking(item, clip.total())
+    if clip.run.cancel.is_set():
         raise Interrupted("interrupted before anything was finished")
-    if first is None:
-        raise InputError("no frame lies between --start and --end", stage="decode")
-    return first
+    raise InputError("no frame lies between --start and --end", stage="decode")
 
 
 def _finish(clip: Clip, journal: Journal, video: Restored) -> Generator[Progress]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ns_video.errors import InputError
@@ -25,6 +24,7 @@ from ns_video.media.metrics import (
     coded_like,
     filter_values,
     frames_as_coded,
+    luma_of,
 )
 from ns_video.media.probe import ClipInfo, still_format
 from ns_video.media.still import read_still
@@ -287,21 +287,12 @@ def _alone(clip: Path, sampler: Sampler) -> _Material:
         return _Material(streams=_rows(reader.info), damage=tuple(reader.damage), warnings=tuple(reader.warnings))
 
 
-def _luma(frame: Frame) -> torch.Tensor:
-    plane = frame.planes[0].astype(np.float32) / ((1 << frame.format.bit_depth) - 1)
-    if frame.format.is_rgb:
-        weights = (0.299, 0.587, 0.114)
-        plane = sum(
-            weight * samples.astype(np.float32) for weight, samples in zip(weights, frame.planes[:3])
-        ) / np.float32((1 << frame.format.bit_depth) - 1)
-    return torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))[None, None]
-
-
 def _ms_ssim(first: Frame, second: Frame) -> float | None:
     if min(first.height, first.width) < _LEAST_SSIM_SIDE:
         return None
     with torch.inference_mode():
-        return float(ms_ssim(_luma(first), _luma(second)))
+        one, two = (torch.from_numpy(luma_of(frame)).float()[None, None] for frame in (first, second))
+        return float(ms_ssim(one, two))
 
 
 def _shown_like(reference: Frame, clip: Frame) -> Frame:

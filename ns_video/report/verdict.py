@@ -92,16 +92,15 @@ def _gain(report: Report, what: str) -> list[Sentence]:
 
 def _likeness(report: Report) -> list[Sentence]:
     made: list[Sentence] = []
-    psnr, ssim = report.pooled("psnr_y"), report.pooled("ssim")
+    psnr, ssim, xpsnr = (report.pooled(name) for name in ("psnr_y", "ssim", "xpsnr"))
     alignment = report.alignment
     if psnr is None and report.pooled("psnr_rgb") is not None:
         psnr = report.pooled("psnr_rgb")
     if psnr is not None and math.isinf(psnr):
         made.append(Sentence("good", "Clip and reference have the same luma samples in every compared frame."))
-    elif psnr is not None and ssim is not None:
-        xpsnr = report.pooled("xpsnr")
-        tail = "" if xpsnr is None else f", XPSNR {xpsnr:.2f} dB"
-        made.append(Sentence("plain", f"Against the reference: PSNR {psnr:.2f} dB, SSIM {ssim:.4f}{tail}."))
+    elif psnr is not None:
+        tail = ("" if ssim is None else f", SSIM {ssim:.4f}") + ("" if xpsnr is None else f", XPSNR {xpsnr:.2f} dB")
+        made.append(Sentence("plain", f"Against the reference: PSNR {psnr:.2f} dB{tail}."))
     elif alignment is not None:
         made.append(Sentence("bad", "No frame of the clip has a partner in the reference: nothing was compared."))
     if alignment is not None:

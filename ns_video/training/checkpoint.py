@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import signal
 import threading
 from collections.abc import Callable
@@ -12,11 +13,18 @@ from typing import Any, cast
 
 import torch
 
-from ns_video.errors import ResumeError, UsageError
+from ns_video.errors import ModelError, ResumeError, UsageError
 from ns_video.journal import write_whole
 
 CHECKPOINT = "checkpoint.pt"
 """Its name in the output folder."""
+
+
+def diverged(sign: str) -> ModelError:
+    """The error of a training that no further step will mend, and how it shows."""
+    return ModelError(
+        f"the training diverged: {sign}", remedy="lower its rate; the last checkpoint from before is kept"
+    )
 
 
 def check_output(checkpoint: Path, model: Path, *, resume: bool) -> None:
@@ -34,7 +42,14 @@ def check_output(checkpoint: Path, model: Path, *, resume: bool) -> None:
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all. Raises OutputError."""
+    """Whole or not at all.
+
+    Raises:
+        OutputError; ModelError: a weight is not finite. The checkpoint of before stays then.
+    """
+    for key, tensor in itertools.chain(*(content.get(name, {}).items() for name in ("network", "averaged"))):
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise diverged(f"'{key}' is not finite")
     data = io.BytesIO()
     torch.save(content, data)  # into a file, a full disk would be an error of torch's own
     path.parent.mkdir(parents=True, exist_ok=True)

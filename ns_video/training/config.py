@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from ns_video.cells import PITCHES, Kind, as_kind
 from ns_video.errors import UsageError
@@ -29,6 +29,14 @@ HAT_SIZES = ("small", "base", "medium", "large")
 _RCAN_SIZE = re.compile(r"[1-9]\d?x[1-9]\d?x[1-9]\d{0,2}")
 SCHEDULES = ("cosine", "plateau", "constant")
 DISCRIMINATOR_LOSSES = ("ragan", "gan")
+
+
+def check_unit(table: object, *names: str) -> None:
+    """Raises UsageError for the first of a dataclass's values that isn't between 0 and 1."""
+    for name in names:
+        value = getattr(table, name)
+        if not 0 <= value <= 1:
+            raise UsageError(f"{name} must be between 0 and 1, not {value:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,7 @@ class Data:
     """Side of a crop of the reference, in pixels, or in cells where the network sees those."""
     batch: int = 16
     hold_out: int = 20
-    """Every so many pictures of a folder one is kept for validation."""
+    """Every so many pictures of a folder one is kept for validation; 0: none, those that are trained on validate."""
     augment: bool = True
     """Flips and quarter turns."""
     workers: int = 0
@@ -76,7 +84,8 @@ class Damage:
     other_tables: float = 0.12
     """Share with tables of other encoders' kinds."""
     off_grid: float = 0.12
-    """Share of crops that don't begin on a block's corner."""
+    """Share of crops that begin at any pixel. The others begin at multiples of 4 px: a third of them on a corner of a
+    block of 8 px."""
     saved_twice: float = 0.05
     """Share that is saved once more at a fine quality."""
 
@@ -176,8 +185,9 @@ class Make:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.count < 0 or self.seed < 0 or not 0 <= self.screen_share <= 1:
-            raise UsageError("make: count and seed are at least 0, screen_share is between 0 and 1")
+        if self.count < 0 or self.seed < 0:
+            raise UsageError("make: count and seed are at least 0")
+        check_unit(self, "screen_share")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +215,11 @@ class TrainingConfig:
         return parse_spec(self.damage.specs[0]).scale if self.damage.kind == "spec" else 1
 
     @property
+    def side_step(self) -> int:
+        """Pixels by which the sides of reference pictures go: whole blocks, and whole pixels once shrunk."""
+        return math.lcm(8, self.scale)
+
+    @property
     def cells(self) -> Kind | None:
         """The kind of cells that the network sees, None where it sees pixels."""
         network = self.network
@@ -225,12 +240,16 @@ def _check(config: TrainingConfig) -> None:
     need(all(0 < source.weight < math.inf for source in data.sources), "the weight of a source must be positive")
     need(data.crop % 8 == 0 and data.crop >= 32, "data.crop must be a multiple of 8, at least 32")
     need(data.batch >= 1 and data.workers >= 0, "data.batch must be at least 1 and data.workers at least 0")
+    need(data.hold_out == 0 or data.hold_out >= 2, "data.hold_out must be 0 or at least 2")
     need(damage.kind in KINDS, f"damage.kind is one of {', '.join(KINDS)}")
     need((damage.kind == "spec") == bool(damage.specs), 'damage.specs belongs to damage.kind = "spec"')
     scales = {parse_spec(text).scale for text in damage.specs}
     need(len(scales) <= 1, "all damage.specs must shrink by the same factor")
+    need(data.crop % config.side_step == 0, f"data.crop must be a multiple of {config.side_step} at this downscale")
     need(len(damage.quality) == 2, "damage.quality is a pair of numbers")
     need(1 <= damage.quality[0] <= damage.quality[1] <= 100, "damage.quality must be within 1..100")
+    check_unit(damage, "low_quality_share", "other_tables", "off_grid", "saved_twice")
+    check_unit(data, "line_sharpened")
     need(config.network.architecture in ARCHITECTURES, f"network.architecture is one of {', '.join(ARCHITECTURES)}")
     known = ("", *PITCHES)
     need(config.network.conditioning in known, f"network.conditioning is one of {', '.join(PITCHES)}, or empty")
@@ -240,7 +259,15 @@ def _check(config: TrainingConfig) -> None:
     _check_cells(config, need)
     need(schedule.kind in SCHEDULES, f"schedule.kind is one of {', '.join(SCHEDULES)}")
     need(schedule.optimizer in OPTIMIZERS, f"schedule.optimizer is one of {', '.join(OPTIMIZERS)}")
-    need(schedule.steps >= 1 and schedule.rate > 0, "schedule.steps and schedule.rate must be positive")
+    need(schedule.steps >= 1, "schedule.steps must be positive")
+    need(min(schedule.warm_up, schedule.patience) >= 0, "schedule.warm_up and schedule.patience must be at least 0")
+    check_unit(schedule, "rate", "least_rate", "factor", "average")
+    check_unit(config.loss, "discriminator_rate", "detector_rate")
+    need(schedule.rate > 0, "schedule.rate must be positive")
+    need(
+        0 <= schedule.clip < math.inf and 0 <= config.loss.balance < math.inf,
+        "schedule.clip and loss.balance are at least 0",
+    )
     need(schedule.precision in ("auto", "bf16", "fp16", "fp32"), "schedule.precision is auto, bf16, fp16 or fp32")
     need(config.loss.discriminator in DISCRIMINATOR_LOSSES, "loss.discriminator is ragan or gan")
     terms = config.loss.make()
@@ -249,7 +276,8 @@ def _check(config: TrainingConfig) -> None:
         _check_side(config, need)
     seam = config.seam
     need(seam.tile == 0 or (seam.tile % 8 == 0 and seam.overlap % 8 == 0), "seam sizes must be multiples of 8")
-    need(seam.tile == 0 or 0 <= seam.overlap < seam.tile < data.crop, "seam: overlap < tile < data.crop")
+    crop, seen = data.crop // config.scale, "data.crop" if config.scale == 1 else "data.crop / downscale"
+    need(seam.tile == 0 or 0 <= seam.overlap < seam.tile < crop, f"seam: overlap < tile < {seen}, which is {crop}")
     log = config.log
     often = min(log.validate_every, log.validation_pictures, log.report_every)
     need(often >= 1, "log.validate_every, log.validation_pictures and log.report_every must be at least 1")
@@ -296,6 +324,8 @@ def _check_size(config: TrainingConfig, need: Callable[[bool, str], None]) -> No
         need(bool(_RCAN_SIZE.fullmatch(size)), "network.size is groups x blocks x channels, for example 5x3x32")
     enlarges = config.scale > 1
     need(name in ENLARGING or not enlarges, f"{name} does not enlarge")
+    scales = (1, 2, 3, 4) if name == "ns_restore" else (1, 2, 3, 4, 8)
+    need(config.scale in scales, f"{name} does not enlarge {config.scale} times")
     need(name not in ("rcan", "hat") or enlarges, f"{name} enlarges: damage.specs must hold downscale:x=2 or more")
 
 
@@ -337,8 +367,11 @@ def _build_rows(kind: type[Any], value: Any, place: str) -> tuple[Any, ...]:
 def _plain(wanted: Any, value: Any, place: str) -> Any:
     if wanted in (Path, Path | None):
         return Path(_plain(str, value, place))
-    if isinstance(value, list):
-        return tuple(cast(list[Any], value))
+    if get_origin(wanted) is tuple:
+        if not isinstance(value, list):
+            raise UsageError(f"{place} must be a list, not {value!r:.60}")
+        kind = get_args(wanted)[0]  # all are of one type
+        return tuple(_plain(kind, item, f"{place}[{i}]") for i, item in enumerate(cast(list[Any], value)))
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if wanted in (int, float, str, bool) and type(value) is not wanted:

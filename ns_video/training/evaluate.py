@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,26 +23,30 @@ from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
 from ns_video.frame import Frame, JpegTables
 from ns_video.media.carried import carry_quantisers
 from ns_video.media.decode import DecodeOptions, open_clip
-from ns_video.media.degrade import Degradation, degrade_clip, degrade_still
+from ns_video.media.degrade import Degradation, degrade_still
+from ns_video.media.degraded_clip import degrade_clip
+from ns_video.media.metrics import coded_like, luma_of
 from ns_video.training.losses import ssim_index
 
 Rgb = npt.NDArray[np.uint8]
 
 PSNR_CEILING = 100.0
 """dB reported for equal pictures, whose PSNR is infinite."""
+_SSIM_WINDOW = 11
 
 
 @dataclass(frozen=True, slots=True)
 class PictureScore:
-    """One picture before and after. PSNR in dB on R, G, B together (`psnr`) and on BT.601 Y (`psnr_y`); SSIM of Y."""
+    """One picture before and after. PSNR in dB on R, G, B together (`psnr`) and on BT.601 Y (`psnr_y`); SSIM of Y, None
+    for a picture smaller than its window."""
 
     name: str
     psnr_before: float
     psnr_after: float
     psnr_y_before: float
     psnr_y_after: float
-    ssim_before: float
-    ssim_after: float
+    ssim_before: float | None
+    ssim_after: float | None
     self_psnr: float
     """PSNR of the restored picture to the degraded one: how much was changed at all."""
     seconds: float
@@ -53,7 +58,7 @@ class PictureScore:
         return self.psnr_after - self.psnr_before
 
 
-def psnr(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], peak: int = 255) -> float:
+def psnr(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], peak: float = 255) -> float:
     """PSNR in dB of samples from 0 to `peak`, at most PSNR_CEILING."""
     error = float(np.mean(np.square(a.astype(np.float64) - b.astype(np.float64))))
     return PSNR_CEILING if error == 0 else min(PSNR_CEILING, 10 * math.log10(peak**2 / error))
@@ -64,9 +69,9 @@ def luma(rgb: Rgb) -> npt.NDArray[np.float64]:
     return 16 + (rgb.astype(np.float64) @ np.array([65.481, 128.553, 24.966])) / 255
 
 
-def _ssim(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
-    if min(a.shape) < 11:
-        return float("nan")
+def _ssim(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float | None:
+    if min(a.shape) < _SSIM_WINDOW:
+        return None
     one, two = (torch.from_numpy(plane / 255)[None, None] for plane in (a, b))
     return float(ssim_index(one, two))
 
@@ -120,7 +125,8 @@ def score_picture(
     left out, as the super-resolution benchmarks do.
 
     Raises:
-        UsageError: the sizes of result and reference don't fit: the SPEC's downscale is not the model's scale.
+        UsageError: the sizes of result and reference don't fit: the SPEC's downscale is not the model's scale; or
+            nothing is left within the border.
     """
     if degradation is None:
         degraded, tables = reference, None
@@ -139,6 +145,8 @@ def score_picture(
     before = enlarge(degraded, scale) if scale > 1 else degraded
     inner = slice(scale, -scale) if scale > 1 else slice(None)
     truth, before, after = (p[:height, :width][inner, inner] for p in (reference, before, restored))
+    if not truth.size:
+        raise UsageError(f"{name}: {width}x{height} has nothing within a border of {scale} px")
     y_truth, y_before, y_after = luma(truth), luma(before), luma(after)
     return PictureScore(
         name=name,
@@ -154,7 +162,7 @@ def score_picture(
 
 
 def mean_score(scores: Iterable[PictureScore]) -> PictureScore:
-    """The mean of each figure; `name` is "mean", `seconds` the sum.
+    """The mean of each figure over the pictures that have it; `name` is "mean", `seconds` the sum.
 
     Raises:
         UsageError: there are no scores.
@@ -162,17 +170,21 @@ def mean_score(scores: Iterable[PictureScore]) -> PictureScore:
     rows = list(scores)
     if not rows:
         raise UsageError("there is nothing to average")
-    means = {
-        field.name: float(np.mean([getattr(row, field.name) for row in rows]))
-        for field in fields(PictureScore)
-        if field.name not in ("name", "seconds")
+
+    def mean(name: str) -> float | None:
+        known = [value for row in rows if (value := getattr(row, name)) is not None]
+        return float(np.mean(known)) if known else None
+
+    means: dict[str, Any] = {
+        field.name: mean(field.name) for field in fields(PictureScore) if field.name not in ("name", "seconds")
     }
     return PictureScore(name="mean", seconds=sum(row.seconds for row in rows), **means)
 
 
 @dataclass(frozen=True, slots=True)
 class ClipScore:
-    """One clip before and after. PSNR-Y in dB, mean over the frames; `deviation` is its standard deviation."""
+    """One clip before and after. PSNR-Y in dB, mean over the frames; `deviation` is its standard deviation. What is
+    coded in another format than the original is compared in the original's."""
 
     name: str
     frames: int
@@ -213,7 +225,7 @@ def _luma_psnr(frame: Frame, truth: Frame) -> float:
             f"a frame of {frame.width}x{frame.height} can't be compared with {truth.width}x{truth.height}",
             remedy="clips are scored with models of scale 1",
         )
-    return psnr(frame.planes[0], truth.planes[0], (1 << truth.format.bit_depth) - 1)
+    return psnr(luma_of(coded_like(frame, truth)), luma_of(truth), 1)
 
 
 def score_clip(

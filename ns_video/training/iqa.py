@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import logging
 import multiprocessing
-import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from ns_video.quality.correlation import rank_correlation
 from ns_video.quality.ns_iqa import CROP, GRID, NsIqaJudges, StatisticsHead, score_of_ssim
 from ns_video.quality.picture_statistics import picture_statistics
 from ns_video.quality.ssim import ssim_maps
+from ns_video.training.config import check_unit, read_flat
 from ns_video.training.evaluate import Restorer, still_restorer
 from ns_video.training.losses import luma
 from ns_video.training.video import restore_luma, told_steps
@@ -76,6 +76,13 @@ class IqaConfig:
     """How often the larger region is taken: it teaches the resized view how damage looks when shrunk."""
     validation_share: float = 0.1
     seed: int = 7
+
+    def __post_init__(self) -> None:
+        check_unit(self, "clip_share", "treated_share", "large_share", "validation_share", "head_rate")
+        if not self.folders or min(self.contents, self.head_steps) < 1 or self.seed < 0:
+            raise UsageError("folders must not be empty, contents and head_steps at least 1, seed at least 0")
+        if min(self.region, self.large_region) < CROP:
+            raise UsageError(f"region and large_region must be at least {CROP}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,25 +395,11 @@ def train_judges(material: Material, config: IqaConfig) -> Outcome:
 def read_iqa_config(path: Path, data: Path) -> IqaConfig:
     """The settings in a TOML file; its folders are relative to `data`.
 
-    Raises UsageError for an unknown key, a missing one or one of another type.
+    Raises UsageError for an unknown key, a missing one, one of another type or out of its range.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} can't be read: {error}") from error
-    known = {item.name: item for item in dataclasses.fields(IqaConfig)}
-    for name, value in table.items():
-        if name not in known:
-            raise UsageError(f"{path}: unknown key '{name}'", remedy=f"known are {', '.join(known)}")
-        is_right = isinstance(value, list) if name in ("folders", "clips") else isinstance(value, (int, float))
-        if not is_right:
-            raise UsageError(f"{path}: '{name}' can't be {value!r:.60}")
-    if "folders" not in table:
-        raise UsageError(f"{path}: 'folders' is missing")
-    folders: dict[str, Any] = {
-        name: tuple(str(data / str(folder)) for folder in table[name]) for name in ("folders", "clips") if name in table
-    }
-    return IqaConfig(**{**table, **folders})
+    config = read_flat(IqaConfig, path, {})
+    folders, clips = (tuple(str(data / folder) for folder in names) for names in (config.folders, config.clips))
+    return dataclasses.replace(config, folders=folders, clips=clips)
 
 
 def train_iqa(config: IqaConfig, output: Path, workers: int = 1) -> Outcome:

@@ -6,6 +6,7 @@ network of their own (perceptual, adversarial, artifact detector) live in `ns_vi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -279,7 +280,7 @@ def make_terms(recipe: str, extra: Mapping[str, float] | None = None) -> Terms:
     """A recipe by name, with weights changed or added by `extra` (0 takes a term out).
 
     Raises:
-        UsageError: unknown recipe or term, or a negative weight.
+        UsageError: unknown recipe or term, or a weight that is negative or not finite.
     """
     if recipe not in RECIPES:
         raise UsageError(f"unknown loss recipe {recipe!r}", remedy=f"known are {', '.join(RECIPES)}")
@@ -287,6 +288,6 @@ def make_terms(recipe: str, extra: Mapping[str, float] | None = None) -> Terms:
     for name, weight in weights.items():
         if name not in LOSSES and name not in NETWORK_TERMS:
             raise UsageError(f"unknown loss term {name!r}", remedy=f"known are {', '.join((*LOSSES, *NETWORK_TERMS))}")
-        if weight < 0:
-            raise UsageError(f"the weight of loss term {name!r} is negative")
+        if not 0 <= weight < math.inf:
+            raise UsageError(f"the weight of loss term {name!r} is {weight:g}, and must be at least 0")
     return Terms(tuple((name, float(weight)) for name, weight in weights.items() if weight))

@@ -29,8 +29,9 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose updates are orthogonalised, for weights of two and more dimensions; Adam for all others.
 
     A convolution's (out, in, h, w) weight counts as the matrix (out, in h w). Groups with `adam=True` go by Adam
-    whatever their shape: first and last layers. Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); the
-    update's size is matched to Adam's (Liu et al. 2025), so learning rates carry over.
+    whatever their shape: first and last layers, and tables that are no layer's weights. Source: Jordan et al. 2024
+    (kellerjordan.github.io/posts/muon); the update's size is matched to Adam's (Liu et al. 2025), so learning rates
+    carry over.
     """
 
     def __init__(
@@ -97,11 +98,15 @@ class Muon(torch.optim.Optimizer):
 
 
 def make_optimizer(network: nn.Module, name: str, rate: float) -> torch.optim.Optimizer:
-    """ "adam", or "muon" with Adam for the first and the last layer. Groups: inner layers, then those two if Muon's."""
+    """ "adam"; or "muon" for the weights of convolutions and linear layers but the first and the last, which go by Adam
+    as all else does. Groups: Muon's weights with all biases; those two layers' weights and tables of other kinds.
+    """
     if name == "adam":
         return torch.optim.Adam(network.parameters(), rate, betas=(0.9, 0.99))
-    matrices = [parameter for parameter in network.parameters() if parameter.dim() >= 2]
-    ends = {id(matrices[0]), id(matrices[-1])}
-    inner = [parameter for parameter in network.parameters() if id(parameter) not in ends]
-    outer = [parameter for parameter in network.parameters() if id(parameter) in ends]
+    layers = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear)) and m.weight.requires_grad]
+    inside = {id(layer.weight) for layer in layers[1:-1]}
+    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    outer = [parameter for parameter in learned if parameter.dim() >= 2 and id(parameter) not in inside]
+    apart = {id(parameter) for parameter in outer}
+    inner = [parameter for parameter in learned if id(parameter) not in apart]
     return Muon([{"params": inner}, {"params": outer, "adam": True}], rate)

@@ -28,6 +28,7 @@ Random = np.random.Generator
 
 _MARGIN = 16
 """Pixels that are degraded around a crop, so that blocks, blurs and kernels don't end at its border."""
+_LEAST_HELD_OUT = 16  # px a side, times the scale: SSIM's window is 11 wide, HAT's 16
 _FINE = 80  # IJG quality above which only spotless pictures are drawn
 _SUBSAMPLING_SHARES = {"420": 0.62, "422": 0.10, "444": 0.28}
 _SHARPENED_UNTIL = 0.8  # of the steps: plain targets after (idea of APISR, CVPR 2024)
@@ -65,10 +66,11 @@ class Batch:
 class PictureSet:
     """The pictures of a configuration, apart into those to train with and those held out."""
 
-    def __init__(self, data: Data, pitch: int = 1) -> None:
-        """`pitch`: pixels a side for each of `data.crop`.
+    def __init__(self, data: Data, pitch: int = 1, scale: int = 1) -> None:
+        """`pitch`: pixels a side for each of `data.crop`; `scale`: by how much the network enlarges.
 
-        Raises InputError where a folder is missing or nothing is large enough for a crop.
+        Raises InputError where a folder is missing, nothing is large enough for a crop, or nothing is held out that
+        should be.
         """
         self._data = data
         self.training: list[Picture] = []
@@ -81,9 +83,15 @@ class PictureSet:
                 kept = data.hold_out > 0 and index % data.hold_out == data.hold_out // 3
                 (self.held_out if kept else self.training).append(picture)
         least = data.crop * pitch + _MARGIN
-        self.training = [picture for picture in self.training if min(picture.pixels.shape[:2]) >= least]
+        self.training = _at_least(least, self.training)
         if not self.training:
             raise InputError(f"no training picture is at least {least} pixels wide and high")
+        self.held_out = _at_least(_LEAST_HELD_OUT * scale, self.held_out)
+        if data.hold_out and not self.held_out:
+            raise InputError(
+                f"data.hold_out = {data.hold_out} keeps no picture for validation",
+                remedy="make it smaller; 0 validates on the pictures that are trained on",
+            )
 
     def _read(self, path: Path) -> Rgb:
         if not self._data.cache:
@@ -117,6 +125,11 @@ class PictureSet:
         turn = int(random.integers(0, 8)) if augment else 0
         crop = np.rot90(crop, turn & 3)
         return np.ascontiguousarray(crop[:, ::-1] if turn & 4 else crop)
+
+
+def _at_least(side: int, pictures: list[Picture]) -> list[Picture]:
+    """Those that are `side` pixels wide and high, or more."""
+    return [picture for picture in pictures if min(picture.pixels.shape[:2]) >= side]
 
 
 def draw_tables(random: Random, damage: Damage, quality: int) -> JpegTables:
@@ -168,6 +181,8 @@ def _spec_sample(
     side = crop + _MARGIN
     if scale == 1:
         side -= int(random.integers(3))  # as pictures are: cells of 3 px are then a little larger or smaller at times
+    else:
+        side -= side % scale
     reference = pictures.draw(random, side, True, config.data.augment)
     spec = specs[int(random.integers(len(specs)))]
     degraded = degrade_still(reference, spec, int(random.integers(2**31))).rgb
@@ -197,9 +212,10 @@ def line_sharpened(rgb: Rgb) -> Rgb:
     """A target with crisper lines: unsharp masking only where a line is (darker than its surroundings)."""
     picture = rgb.astype(np.float32)
     soft = picture.copy()
-    for axis in (0, 1):  # a small binomial blur, twice
+    for axis in (0, 1):  # a small binomial blur, twice; the border stays: whether lines go on beyond it is not known
+        along = np.moveaxis(soft, axis, 0)
         for _ in range(2):
-            soft = 0.5 * soft + 0.25 * (np.roll(soft, 1, axis) + np.roll(soft, -1, axis))
+            along[1:-1] = 0.5 * along[1:-1] + 0.25 * (along[:-2] + along[2:])
     detail = picture - soft
     line = np.clip(-detail.mean(-1, keepdims=True) / 8.0, 0, 1)
     return np.clip(np.rint(picture + line * detail), 0, 255).astype(np.uint8)

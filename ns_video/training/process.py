@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from torch import Tensor, nn
 from ns_video.device import capable_precisions, pick_device
 from ns_video.errors import UsageError
 from ns_video.machine import check_device_name
+from ns_video.training.checkpoint import diverged
 
 Batch = TypeVar("Batch")
 
 _PATIENCE = timedelta(days=7)
+_LEAST_SCALE = 2.0**-24  # of fp16's gradients, 40 halvings below the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,20 @@ class Arithmetic:
             nn.utils.clip_grad_norm_(network.parameters(), clip)
         self._scaler.step(optimizer)
         self._scaler.update()
+
+    def kept(self, losses: Iterable[float]) -> list[float]:
+        """The losses of the steps that count: steps that overflow in fp16 are left out by `descend`.
+
+        Raises:
+            ModelError: a loss isn't finite where nothing is scaled, or no scale is small enough.
+        """
+        finite: list[float] = []
+        for loss in losses:
+            if math.isfinite(loss):
+                finite.append(loss)
+            elif not self._scaler.is_enabled() or self._scaler.get_scale() < _LEAST_SCALE:
+                raise diverged(f"a step's loss is {loss}")
+        return finite
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint; empty where nothing is scaled."""

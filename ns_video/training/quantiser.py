@@ -24,7 +24,7 @@ from ns_video.errors import InputError, UsageError
 from ns_video.media.training_clips import BLOCK, UNKNOWN_STEP, alter_luma, code_to_step, split_planes
 from ns_video.networks.ns_quantiser import MULTIPLE_OF, QUANTILES, NsQuantiser, NsQuantiserConfig
 from ns_video.training.checkpoint import CHECKPOINT, WholeSteps, check_output, take_up, write_checkpoint
-from ns_video.training.config import read_flat
+from ns_video.training.config import check_unit, read_flat
 from ns_video.training.process import Arithmetic, Process, find_process
 from ns_video.training.video import Pool, identity
 from ns_video.weights import Metadata, save_model
@@ -74,6 +74,7 @@ class QuantiserTraining:
             raise UsageError("samples, steps, batch, warm_up and validate_every must be at least 1")
         if self.seed < 0 or not self.rate > 0:
             raise UsageError("seed must be at least 0 and rate positive")
+        check_unit(self, "rate", "coded_share", "altered_share")
 
 
 def read_config(path: Path, **changes: Any) -> QuantiserTraining:
@@ -155,7 +156,8 @@ def train_quantiser(
     alone.
 
     Raises:
-        InputError: the pool is missing; ResumeError, UsageError: as `check_output` and `take_up`; DeviceError.
+        InputError: the pool is missing; ResumeError, UsageError: as `check_output` and `take_up`; DeviceError;
+        ModelError: it diverged.
     """
     check_output(config.output / CHECKPOINT, model_file(config), resume=resume)
     return _train(config, find_process(device), resume)
@@ -205,8 +207,9 @@ def _train(config: QuantiserTraining, process: Process, resume: bool) -> Generat
                     said = model(luma)
                 loss = pinball_loss(said.float(), octaves[chosen].to(process.device))
                 arithmetic.descend(loss, network, optimizer, 1.0)
+                arithmetic.kept((loss.item(),))
                 done += 1
-            update = QuantiserUpdate(done, float(loss.detach()), time.monotonic() - began)
+            update = QuantiserUpdate(done, loss.item(), time.monotonic() - began)
             due = done % config.validate_every == 0 or done == config.steps
             if process.leads and due and config.validation is not None:
                 update = dataclasses.replace(update, validation=validate(network, config.validation))

@@ -291,7 +291,7 @@ class Trainer:
         self.waited = 0
         kind = config.cells
         pitch = 1 if kind is None else max(cell_pitch(parse_spec(text), kind) for text in config.damage.specs)
-        self.pictures = PictureSet(config.data, pitch)
+        self.pictures = PictureSet(config.data, pitch, config.scale)
         self.output = Path(config.output)
         self._log = _Log(self.output) if self.process.leads else None
         self._model = self.process.distributed(self.network)
@@ -367,7 +367,7 @@ class Trainer:
         """Trains to `schedule.steps` (or stops at a step), yielding updates. Closing it early leaves a checkpoint.
 
         Raises:
-            UsageError: it isn't resumed, and another training's results are where it writes.
+            UsageError: it isn't resumed, and another training's results are where it writes; ModelError: it diverged.
         """
         if not self._begun:
             check_output(self.checkpoint, self.model, resume=False)
@@ -394,10 +394,12 @@ class Trainer:
                     self._share_plateau()
                 if self.process.leads and time.monotonic() - saved > log.save_seconds:
                     saved = time.monotonic()
+                    self.arithmetic.kept(meter.read())
                     yield self.save()
         finally:
             ahead.close()
             if self.process.leads and self._steps.whole and self.step > first:
+                self.arithmetic.kept(meter.read())
                 self.save()
         if self.process.leads:
             if self._log is not None:
@@ -407,12 +409,12 @@ class Trainer:
     def _report(self, meter: _Meter) -> StepUpdate:
         config = self.config
         samples = len(meter.losses) * config.data.batch * self.process.count
-        loss = meter.mean_loss()
+        losses = self.arithmetic.kept(meter.read())
         pace = (time.monotonic() - meter.began) / len(meter.losses)
         update = StepUpdate(
             step=self.step,
             steps=config.schedule.steps,
-            loss=loss,
+            loss=float(np.mean(losses)) if losses else math.nan,
             rate=learning_rate(config, self.step - 1, self.halvings),
             loader_samples_per_second=meter.loaded * config.data.batch / max(meter.loader_seconds, 1e-9),
             step_samples_per_second=samples / max(meter.step_seconds, 1e-9),
@@ -521,8 +523,8 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> ValidationUpdate:
-        """Averaged weights on crops of held-out pictures, for each damage."""
-        config = self.config
+        """Averaged weights on crops of held-out pictures (with `hold_out = 0`, of the others), for each damage."""
+        config, step = self.config, self.config.side_step
         kept = self.pictures.held_out or self.pictures.training
         stride = max(1, len(kept) // max(1, config.log.validation_pictures))
         chosen = kept[::stride][: config.log.validation_pictures]
@@ -531,7 +533,7 @@ class Trainer:
         for text in specs:
             rows: list[tuple[float, float, float]] = []
             for picture in chosen:
-                height, width = (min(side, _VALIDATION_SIDE) // 8 * 8 for side in picture.pixels.shape[:2])
+                height, width = (min(side, _VALIDATION_SIDE) // step * step for side in picture.pixels.shape[:2])
                 truth = np.ascontiguousarray(picture.pixels[:height, :width])
                 outcome = degrade_still(truth, parse_spec(text), 0)
                 restored = self._restore(outcome.rgb, outcome.jpeg)
@@ -581,6 +583,10 @@ def _identity(config: TrainingConfig) -> str:
         table.pop(key)
     for key in ("root", "cache", "workers"):
         cast(dict[str, Any], table["data"]).pop(key)
+    if config.data.line_sharpened:
+        table["sharpened"] = (
+            "within borders"  # before 0.7.1 opposite borders mixed: such a training can't go on exactly
+        )
     return json.dumps(table, sort_keys=True)
 
 
@@ -595,12 +601,12 @@ class _Meter:
     """On the device: reading one waits for its step."""
     began: float = field(default_factory=time.monotonic)
 
-    def mean_loss(self) -> float:
-        """Waits for the steps since the last report, whose time it counts."""
+    def read(self) -> list[float]:
+        """The losses since the last report. Waits for their steps, whose time it counts."""
         began = time.perf_counter()
-        losses = torch.stack(self.losses).tolist()
+        losses = torch.stack(self.losses).tolist() if self.losses else []
         self.step_seconds += time.perf_counter() - began
-        return float(np.mean(losses))
+        return losses
 
     def clear(self) -> None:
         self.step_seconds = 0.0
@@ -686,7 +692,7 @@ class _Log:
             ]
             curves.append(Curve(spec, *zip(*points)))
         if curves:
-            charts.append(Chart("PSNR gain on held-out pictures, dB", tuple(curves)))
+            charts.append(Chart("PSNR gain in validation, dB", tuple(curves)))
         if charts:
             write_charts(self.folder / "curves.png", charts)
 

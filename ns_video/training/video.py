@@ -42,7 +42,7 @@ from ns_video.training.checkpoint import (
     take_up,
     write_checkpoint,
 )
-from ns_video.training.config import read_flat
+from ns_video.training.config import check_unit, read_flat
 from ns_video.training.evaluate import psnr
 from ns_video.training.optimizer import OPTIMIZERS, Muon
 from ns_video.training.process import Arithmetic, Process, find_process
@@ -109,8 +109,9 @@ class VideoTraining:
             raise UsageError(f"optimizer '{self.optimizer}' is unknown", remedy=f"known are {', '.join(OPTIMIZERS)}")
         if self.crop % 4 or self.frames not in (1, 3) or self.batch < 1 or self.steps < 1:
             raise UsageError("crop must be a multiple of 4, frames 1 or 3, batch and steps at least 1")
-        if self.crop < 4 or self.seed < 0 or self.validate_every < 1 or not self.rate >= 0:
-            raise UsageError("crop must be at least 4, seed and rate at least 0, validate_every at least 1")
+        if self.crop < 4 or min(self.seed, self.warm_up) < 0 or self.validate_every < 1:
+            raise UsageError("crop must be at least 4, seed and warm_up at least 0, validate_every at least 1")
+        check_unit(self, "rate", "average", "squared_share", "blind_share")
 
 
 def read_config(path: Path, **changes: Any) -> VideoTraining:
@@ -453,7 +454,8 @@ def train_video(config: VideoTraining, device: str = "auto", *, resume: bool = F
     With `resume` the unfinished training in `output` goes on; closing the iterator leaves a checkpoint.
 
     Raises:
-        InputError: the pool is empty; ResumeError, UsageError: as `check_output` and `take_up`; DeviceError.
+        InputError: the pool is empty; ResumeError, UsageError: as `check_output` and `take_up`; DeviceError;
+        ModelError: it diverged.
     """
     check_output(config.output / CHECKPOINT, model_file(config), resume=resume)
     return _train(config, find_process(device), resume)
@@ -491,8 +493,9 @@ def _train(config: VideoTraining, process: Process, resume: bool) -> Generator[V
     try:
         for batch in batches:
             with steps:
-                loss, gain = _step(state, model, process.sent(batch), config)
-            update = VideoUpdate(state.step, float(loss), float(gain), time.monotonic() - began)
+                loss, gain = map(float, _step(state, model, process.sent(batch), config))
+                state.arithmetic.kept((loss,))
+            update = VideoUpdate(state.step, loss, gain, time.monotonic() - began)
             if process.leads and state.step % config.validate_every == 0 and config.validation is not None:
                 groups = validate(state.averaged, config.validation, config.no_map)
                 update = dataclasses.replace(update, validation=groups)

@@ -68,6 +68,11 @@ class ClipSources:
     validation: bool = False
     """Take the held-out part instead of the rest."""
 
+    @property
+    def stills(self) -> list[Path]:
+        """Those of `pictures` on this side of the hold-out."""
+        return [path for path in self.pictures if is_held_out(path, self.held_out_share) == self.validation]
+
 
 def find_sources(
     clip_folders: list[Path], picture_folders: list[Path], *, validation: bool = False, screen_share: float = 0.0
@@ -75,7 +80,7 @@ def find_sources(
     """The clips and stills in some folders.
 
     Raises:
-        InputError: a folder isn't there, or nothing was found.
+        InputError: a folder isn't there, or what clips are to be made from was not found.
     """
     clips: list[Path] = []
     for folder in clip_folders:
@@ -85,7 +90,13 @@ def find_sources(
     pictures = [path for folder in picture_folders for path in list_pictures(folder)]
     if not clips and not pictures:
         raise InputError("no clip and no picture to train on")
-    return ClipSources(tuple(clips), tuple(pictures), screen_share=screen_share, validation=validation)
+    sources = ClipSources(tuple(clips), tuple(pictures), screen_share=screen_share, validation=validation)
+    if not sources.stills and (screen_share or not clips):
+        raise InputError(
+            f"none of {len(pictures)} pictures is kept for {'validation' if validation else 'training'}",
+            remedy="add pictures: by their names, one in 17 is kept for validation, the rest for training",
+        )
+    return sources
 
 
 def is_held_out(path: Path, share: float) -> bool:
@@ -105,9 +116,7 @@ class ClipMaker:
         self._seed = seed
         self._rng = np.random.default_rng(seed)
         self._real = [_usable(read_clip(path), sources) for path in sources.clips]
-        self._pictures = [
-            path for path in sources.pictures if is_held_out(path, sources.held_out_share) == sources.validation
-        ]
+        self._pictures = sources.stills
 
     def truth(self, index: int, shape: tuple[int, int, int] | None = None) -> Clip:
         """A clean clip; the next draws of `pair` follow from the same index.

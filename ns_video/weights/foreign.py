@@ -180,7 +180,9 @@ def load_foreign(tensors: Mapping[str, Tensor]) -> Foreign | None:
 
     Raises ValueError: known, but damaged, or of a kind that is of no use here.
     """
-    for name in tensors:
+    for name, tensor in tensors.items():
+        if name.endswith(".weight") and not tensor.is_floating_point():  # PyTorch would convert them
+            raise ValueError(f"'{name:.80}' holds {tensor.dtype}, not floating-point numbers")
         if any(int(number) > MAX_INDEX for number in re.findall(r"(?:^|\.)(\d{1,18})(?=\.|$)", name)):
             raise ValueError(f"'{name:.80}' would be layer of a network of more than {MAX_INDEX} layers")
         if re.search(r"\d{19}", name):

@@ -80,13 +80,15 @@ def _identity() -> Descriptor:
 
 
 def differences(network: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:
-    """What keeps `tensors` from fitting `network`: the first differing key and shape in words; None where they fit."""
+    """What keeps `tensors` from fitting `network`: the first key that differs, and how; None where they fit."""
     wanted: Mapping[str, Tensor] = network.state_dict()
     for name, tensor in wanted.items():
         if name not in tensors:
             return f"'{name}' {tuple(tensor.shape)} is missing"
         if tensors[name].shape != tensor.shape:
             return f"'{name}' has the shape {tuple(tensors[name].shape)}, the network wants {tuple(tensor.shape)}"
+        if tensor.is_floating_point() and not tensors[name].is_floating_point():
+            return f"'{name}' holds {tensors[name].dtype}, not floating-point numbers"
     for name, tensor in tensors.items():
         if name not in wanted:
             return f"'{name}' {tuple(tensor.shape)} is more than the network has"
@@ -183,8 +185,9 @@ def _ns_restore(file: WeightsFile) -> _Traits:
     if (
         config.unshuffle not in (1, 2)
         or config.scale not in (1, 2, 3, 4)
-        or config.frames % 2 == 0
+        or config.frames not in (1, 3)
         or config.planes != 3
+        or config.channels < 1
     ):
         raise ModelError(f"model file {file.path}: its metadata 'config' is unusable: {config}")
     if max(config.blocks) > MAX_BLOCKS:
@@ -336,6 +339,11 @@ def _describe(name: str, file: WeightsFile, for_training: bool) -> Descriptor:
     conditioning, domain = file.metadata.get("conditioning", "none"), file.metadata.get("domain", "rgb")
     if domain not in DOMAINS or conditioning not in CONDITIONINGS:
         raise ModelError(f"model file {file.path}: unknown domain '{domain:.40}' or conditioning '{conditioning:.40}'")
+    if traits.architecture != "ns_restore" and (domain, conditioning) != ("rgb", "none"):
+        raise ModelError(
+            f"model file {file.path}: its metadata says domain '{domain}' and conditioning '{conditioning}', "
+            f"which {traits.architecture} knows nothing of"
+        )
     network = traits.network
     parameters = sum(parameter.numel() for parameter in network.parameters())
     if not for_training:

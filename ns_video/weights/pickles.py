@@ -56,7 +56,7 @@ _REFUSED = frozenset({"INST", "OBJ", "STACK_GLOBAL", "NEWOBJ_EX", "EXT1", "EXT2"
 
 _UNWRAP = (
     *("generator_state_dict", "model_state_dict", "state_dict", "params_ema", "params-ema", "params"),
-    *("generator", "model", "net", "network", "module"),
+    *("generator", "model", "net", "averaged", "network", "module"),
 )
 """Keys under which trainers keep the state dict, the best one first."""
 _PREFIXES = ("module.", "_orig_mod.", "netG.", "generator.")
