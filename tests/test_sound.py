@@ -136,3 +136,16 @@ def test_mxf_keeps_its_sound(codec: str, tmp_path: Path) -> None:
     assert record.exit_code == 0 and record.streams[1].action == "copied"
     assert heard(target) == heard(source)
     assert ns_video.verify(source, target) == []
+
+
+@pytest.mark.parametrize("channels", ["1", "2", "6"])
+@pytest.mark.parametrize("suffix", ["vob", "mpg"])
+def test_program_streams_keep_the_pcm_of_dvds(suffix: str, channels: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.vob", tmp_path / f"out.{suffix}"
+    tone = ("-f", "lavfi", "-i", "sine=d=1", "-c:v", "mpeg2video", "-c:a", "pcm_dvd", "-ar", "48000", "-ac", channels)
+    ffmpeg(*PICTURE, *tone, source)
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0 and record.streams[1].action == "copied"
+    assert ns_video.verify(source, target) == []
+    was, now = (ffmpeg("-i", path, "-map", "0:a", "-f", "s16le", "-") for path in (source, target))
+    assert was == now

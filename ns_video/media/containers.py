@@ -212,7 +212,9 @@ _OF_3GP = replace(
     holds_hdr=False,
 )
 # What libav reads back from MPEG streams; everything else it writes as private data or subtitles that no reader knows.
-_PROGRAM_STREAM_CODECS = frozenset({"mpeg1video", "mpeg2video", "mp1", "mp2", "mp3", "ac3", "dts", "dvd_subtitle"})
+_PROGRAM_STREAM_CODECS = frozenset(
+    {"mpeg1video", "mpeg2video", "mp1", "mp2", "mp3", "ac3", "dts", "pcm_dvd", "dvd_subtitle"}
+)
 _OF_MPEG = Container(
     name="mpeg",
     suffixes=(".mpg", ".mpeg"),
@@ -290,7 +292,7 @@ CONTAINERS = (
         name="mpegts",
         suffixes=(".ts", ".m2ts", ".mts"),
         moves_for_reordering=True,
-        codecs=_PROGRAM_STREAM_CODECS - {"dvd_subtitle"}
+        codecs=_PROGRAM_STREAM_CODECS - {"pcm_dvd", "dvd_subtitle"}
         | {"mpeg4", "h264", "hevc", "vvc", "av1", "dirac", "vc1", "cavs", "jpeg2000"}
         | {"aac", "aac_latm", "eac3", "truehd", "opus", "s302m", "pcm_bluray", "ac4"}
         | {"dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "arib_caption"},

@@ -25,7 +25,7 @@ from ns_video.media.decode import ClipReader, CopiedClock, CopiedPacket, DecodeO
 from ns_video.media.encode import color_as, first_frame_metadata
 from ns_video.media.libav import open_input, printable
 from ns_video.media.mux import MOST_REORDERED, QUICKTIME_LANGUAGES, ClipWriter, CopyPlan, plan_copies
-from ns_video.media.probe import ClipInfo, StreamInfo, clip_info, stream_info
+from ns_video.media.probe import ClipInfo, StreamInfo, clip_info, codec_name, stream_info
 from ns_video.media.still import read_still
 
 _TERMINOLOGY_CODES = {b: t for t, b in QUICKTIME_LANGUAGES.items()}
@@ -45,6 +45,7 @@ _STRETCHED = 0.02  # change of width / height that is no rounding
 # frame them in different ways (with or without ADTS headers, start codes or lengths of NAL units).
 _REWRITTEN = frozenset({"av1", "mov_text", "dvb_subtitle"})
 _REFRAMED = frozenset({"h264", "hevc", "vvc", "aac"})
+_DVD_HEAD = 3  # bytes
 _FORMATTED_TAGS = ("creation_time", "location", "software")
 """Beginnings of names of tags with other values: mp4 holds the first two as numbers, AVI its writer in the last."""
 
@@ -231,7 +232,7 @@ def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequen
                 if not is_video:
                     clock.move(packet)
                 stamp = packet.pts if packet.pts is not None else packet.dts
-                counts = tallies[index].add(packet, _seconds_of(packet))
+                counts = tallies[index].add(_payload(packet), _seconds_of(packet))
                 if not is_video and counts and stamp is not None:
                     stamps[index].append(stamp)
                 if is_video and not packet.is_discard:
@@ -250,6 +251,12 @@ def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequen
     return FileFacts(info, holder, times, tick, last[1] * tick, is_last, tallies, stamps, begins, chapters)
 
 
+def _payload(packet: Any) -> Any:
+    """What is copied of a packet: DVD's PCM is cut anew, each packet behind a head of its own."""
+    dvd = packet.stream.type == "audio" and codec_name(packet.stream) == "pcm_dvd"
+    return memoryview(packet)[_DVD_HEAD:] if dvd else packet
+
+
 def _seconds_of(packet: Any) -> Fraction | None:
     """When a packet is shown or heard, where it tells."""
     stamp = packet.pts if packet.pts is not None else packet.dts
@@ -258,7 +265,7 @@ def _seconds_of(packet: Any) -> Fraction | None:
 
 def write_counted(writer: ClipWriter, item: CopiedPacket, counted: dict[int, PacketTally]) -> None:
     """Copy a packet and count it, where it is written."""
-    payload, seconds = bytes(item.packet), _seconds_of(item.packet)
+    payload, seconds = bytes(_payload(item.packet)), _seconds_of(item.packet)
     if writer.write_copy(item):
         counted.setdefault(item.stream_index, PacketTally()).add(payload, seconds)
 
@@ -522,7 +529,8 @@ def compare_copied_times(
         if found.container.counts_sound and was and now:
             offset = now[0] * ticks[1] - was[0] * ticks[0]  # from 0 on, whenever it began
         slack = 2 * max(*ticks, source.video_tick, found.video_tick)
-        both = ((a * ticks[0], b * ticks[1]) for a, b in zip(was, now if len(was) == len(now) else now[:1]))
+        whole = len(was) == len(now) and copy.stream.codec != "pcm_dvd"
+        both = ((a * ticks[0], b * ticks[1]) for a, b in zip(was, now if whole else now[:1]))
         far = next(((a, b - a - offset) for a, b in both if a >= 0 and abs(b - a - offset) > slack), None)
         if far is not None:
             where = f"its packet at {float(far[0]):.4f} s is {float(far[1]) * 1000:+.3f} ms off beside the video"
