@@ -373,6 +373,7 @@ class Enhancer:
         elif reason != "identity":
             self.stats.undamaged += 1
             self.stats.without_side_information += reason == "unknown damage"
+            self.stats.too_small += reason == "too small"
 
     def _restore_frame(
         self, around: _Around, precision: str, *, compute: bool

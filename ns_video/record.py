@@ -10,6 +10,8 @@ from typing import Any
 
 PASSED_THROUGH = "passed through unrestored"
 """Says of a place that no damage of the input was there."""
+NOTHING_RESTORED = "nothing was restored"
+"""Begins the note of a run that left every frame as it was."""
 
 
 @dataclass(slots=True)

@@ -33,6 +33,8 @@ class EnhanceStats:
     undamaged: int = 0
     without_side_information: int = 0
     """Frames left alone because nothing says how they were damaged; counted among the undamaged too."""
+    too_small: int = 0
+    """Frames of JPEGs left alone because nearly all of them is border; counted among the undamaged too."""
     guessed: int = 0
     """Frames whose quantiser step was guessed from the picture, since the file doesn't tell it."""
     guessed_steps: float = 0.0

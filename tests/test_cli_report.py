@@ -77,6 +77,11 @@ def test_what_is_no_file_is_refused_by_its_name(still: Path, tmp_path: Path) -> 
     for arguments in (("http://x/y.mp4", "--json"), (still, "--reference", "http://x/y.mp4", "--json")):
         done = ns_video(*arguments, folder=tmp_path)
         assert done.returncode == 2 and "http://x/y.mp4: only files are read" in done.stderr
+    os.mkfifo(tmp_path / "pipe")
+    for name, shown in (("-", "standard input"), ("pipe", "pipe")):
+        done = ns_video(name, "--json", folder=tmp_path)
+        assert done.returncode == 2 and f"{shown}: only files are read here, no pipes" in done.stderr
+    (tmp_path / "pipe").unlink()
     for option in ("-o", "--csv"):
         assert ns_video(still, option, "-", folder=tmp_path).returncode == 2
     assert list(tmp_path.iterdir()) == []

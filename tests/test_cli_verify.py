@@ -13,7 +13,11 @@ def test_good_and_doctored(ns_video: Command, two_audio_subs_chapters_clip: Path
     assert ns_video("-q", "restore", "--model", "identity", source, target).code == 0
     done = ns_video("verify", source, target)
     assert done.code == 0 and "promised" in done.out
-    assert json.loads(ns_video("verify", source, target, "--json").out) == {"same": True, "differences": []}
+    assert json.loads(ns_video("verify", source, target, "--json").out) == {
+        "same": True,
+        "differences": [],
+        "notes": [],
+    }
     assert ns_video("verify", source, target, "--structure").code == 0
     doctored = tmp_path / "doctored.mkv"
     ffmpeg("-i", target, "-map", "0", "-map", "-0:a:0", "-map_chapters", "-1", "-c", "copy", doctored)
@@ -23,7 +27,7 @@ def test_good_and_doctored(ns_video: Command, two_audio_subs_chapters_clip: Path
     assert any("stream 1 (audio flac) is missing" in line for line in lines)
     assert any("chapters" in line for line in lines)
     found = json.loads(ns_video("verify", source, doctored, "--json").out)
-    assert found == {"same": False, "differences": lines}
+    assert found == {"same": False, "differences": lines, "notes": []}
 
 
 def test_what_cannot_be_opened_is_one_line(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:

@@ -448,3 +448,17 @@ def test_places_of_damage_come_in_the_order_of_time(tmp_path: Path, ns_video: Co
     assert len(times) > 1 and times == sorted(times)
     done = ns_video("restore", path, tmp_path / "out.mkv", "--model", "identity")
     assert done.code == 3 and f"{len(times)} places; the first: " in done.err and f"(at {times[0]:.3f} s)" in done.err
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_empty_packets_of_theora_repeat_the_frame_before(threads: int, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.ogv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=5:d=1,fps=25", "-c:v", "libtheora", "-q:v", "6", clip)
+    with av.open(str(clip)) as container:
+        empty = [p.pts for p in container.demux(video=0) if p.pts is not None and not p.size]
+    with open_clip(clip, DecodeOptions(threads=threads)) as reader:
+        found = list(reader.frames())
+    assert empty and not reader.damage
+    assert [f.pts for f in found] == list(range(25))
+    looks = [f.planes[0].tobytes() for f in found]
+    assert all(looks[n] == looks[n - 1] for n in empty) and len(set(looks)) > 4

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -351,3 +352,14 @@ def test_exif_rides_along_and_what_is_turned_is_turned_once(tmp_path: Path) -> N
     assert chosen.upright and (chosen.width, chosen.height) == (frames[0].height, frames[0].width)
     (made,) = written(chosen, frames)
     assert first_frame_metadata(frames[0].carrier)[0] and not first_frame_metadata(made.carrier)[0]
+
+
+def test_dolby_vision_is_left_out_by_name(plain_clip: Path) -> None:
+    chosen, frames = plan(plain_clip, "mp4")
+    told = SimpleNamespace(type=SimpleNamespace(name="DOVI_METADATA"))
+    first = replace(frames[0], carrier=SimpleNamespace(side_data=[told], interlaced_frame=False))
+    with open_clip(plain_clip) as reader:
+        known = plan_video("mp4", reader.info.video, first, (first.width, first.height), EncodeOptions())
+    assert [n for n in known.notes if n not in chosen.notes] == [
+        "Dolby Vision's metadata is left out: the base picture stays"
+    ]

@@ -17,7 +17,7 @@ import av
 import numpy as np
 import pytest
 from conftest import ffmpeg
-from material import FRAMES, Facts, Recipe, cues, facts, write_clip
+from material import FRAMES, Facts, Recipe, cues, facts, picture, write_clip
 from PIL import Image, ImageSequence
 
 import ns_video
@@ -377,6 +377,43 @@ def test_sound_from_before_the_picture_is_left_out_of_avi(tmp_path: Path) -> Non
     assert audio_times(target) == pytest.approx(sound, abs=0.001)
 
 
+def test_avi_tells_in_its_header_when_streams_begin(tmp_path: Path) -> None:
+    recipe = Recipe(times=tuple(range(400, 1000, 40)), audio=[("mp2", "eng")])
+    source, target = write_clip(tmp_path / "in.mkv", recipe), tmp_path / "out.avi"
+    record = restore(source, target, model="identity", crf=0)
+    before, after = facts(source), facts(target)
+    assert record.exit_code == 0 and after.samples == before.samples
+    with open_clip(target) as reader:
+        assert [f.pts for f in reader.frames()] == list(range(10, 25))
+    moved = [abs(b - a) for a, b in zip(reversed(audio_times(source)), reversed(audio_times(target)))]
+    assert 0.001 < max(moved) <= 0.0132  # half a packet of sound
+    assert any("this container counts packets" in text for text in record.warnings)
+    assert ns_video.verify(source, target) == []
+
+
+def test_avi_of_avi_with_reordered_frames_begins_when_they_do(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.avi", tmp_path / "out.avi"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x64:r=25:d=0.4", "-c:v", "mpeg4", "-bf", "2", source)
+    assert restore(source, target, model="identity", crf=0).exit_code == 0
+    with open_clip(source) as was, open_clip(target) as now:
+        times = [[f.pts_seconds for f in reader.frames()] for reader in (was, now)]
+    assert times[0][0] == 0.04 and times[0] == times[1]
+
+
+def test_avi_refuses_a_start_that_its_readers_take_for_none(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", Recipe(times=(3_700_000, 3_700_040)))
+    with pytest.raises(UsageError, match="begins at 3700 s"):
+        restore(source, tmp_path / "out.avi", model="identity")
+    assert restore(source, tmp_path / "out.avi", model="identity", start=3699).exit_code == 0
+
+
+def test_avi_holds_clips_of_more_than_an_hour(tmp_path: Path) -> None:
+    times = tuple(range(0, 300 * 14_000, 14_000))  # of several segments
+    source = write_clip(tmp_path / "in.mkv", Recipe(times=times, size=(32, 32)))
+    record = restore(source, tmp_path / "out.avi", model="identity")
+    assert record.exit_code == 0 and record.frames_out == 300
+
+
 def audio_times(path: Path) -> list[float]:
     """Seconds of each packet of the first audio stream."""
     with av.open(str(path)) as container:
@@ -410,8 +447,8 @@ def test_a_cut_between_two_frames_keeps_sound_with_the_picture(start: float, tmp
     places = {payload: t for t, payload in before.streams[0].packets if t is not None}
     for seconds, payload in after.streams[0].packets:
         assert seconds is not None and abs(places[payload] - begins - seconds) <= _MILLISECOND
-    record = restore(source, tmp_path / "out.avi", model="identity", start=start)
-    assert after.streams[0].packets[0][0] == 0 or any("early" in text for text in record.warnings)
+    restore(source, tmp_path / "out.avi", model="identity", start=start)
+    assert audio_times(tmp_path / "out.avi")[0] == pytest.approx(float(after.streams[0].packets[0][0] or 0), abs=0.0132)
 
 
 def test_a_cut_takes_chapters_and_running_cues_along(running_cue_clip: Path, tmp_path: Path) -> None:
@@ -507,6 +544,40 @@ def test_tags_that_are_left_out_are_named(tmp_path: Path) -> None:
     assert told == {"mkv": [], "mp4": [left_out]}
 
 
+@pytest.mark.parametrize(
+    ("suffix", "lost"), [("mkv", ""), ("webm", "stream 2: comment"), ("ts", "stream 2: default, stream 2: comment")]
+)
+def test_flags_that_are_left_out_are_named(suffix: str, lost: str, plain_clip: Path, tmp_path: Path) -> None:
+    source, target, notes = tmp_path / "in.mkv", tmp_path / f"out.{suffix}", list[str]()
+    sound = ("-f", "lavfi", "-i", "sine=d=0.4:r=48000", "-map", "0", "-map", "1", "-map", "1", "-c:a", "libopus")
+    ffmpeg("-i", plain_clip, *sound, "-c:v", "copy", "-disposition:a:1", "default+comment", source)
+    record = restore(source, target, model="identity")
+    wanted = [f"flags that this container doesn't hold: {lost}"] if lost else []
+    assert record.exit_code == 0 and [w for w in record.warnings if "flags" in w] == wanted
+    assert ns_video.verify(source, target, notes=notes) == [] and [n for n in notes if "flags" in n] == wanted
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mkv", "mp4"])
+def test_the_name_of_a_dvb_service_is_a_tag(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    told, tags = (
+        "tags that this container doesn't hold: service_name",
+        {"service_name": "Köln: 1", "service_provider": "X"},
+    )
+    source, target, other = tmp_path / "in.ts", tmp_path / f"out.{suffix}", tmp_path / f"other.{suffix}"
+    named = [part for name, value in tags.items() for part in ("-metadata", f"{name}={value}")]
+    ffmpeg("-i", plain_clip, "-c", "copy", *named, source)
+    record = restore(source, target, model="identity")
+    with open_clip(target) as reader:
+        found = {name.lower(): value for name, value in reader.info.metadata if name.lower() in tags}
+    assert found == ({} if suffix == "mp4" else tags) and any(w.startswith(told) for w in record.warnings) != bool(
+        found
+    )
+    assert ns_video.verify(source, target) == []
+    ffmpeg("-i", plain_clip, "-c", "copy", other)
+    assert any("service_name" in d.what for d in ns_video.verify(source, other)) == bool(found)
+    assert restore(other, tmp_path / "last.mp4", model="identity").warnings == []  # libav's own names are none
+
+
 def test_frames_that_webp_joins_are_named(tmp_path: Path) -> None:
     times = tuple(range(0, 400, 40))
     source = write_clip(tmp_path / "in.mkv", Recipe("ffv1", times=times, options={}))
@@ -538,10 +609,31 @@ def test_frames_that_webp_lost_are_no_joined_ones(
         restore(plain_clip, tmp_path / "out.webp", model="identity")
 
 
-def test_a_cut_before_the_start_of_the_clock_says_where_it_begins(late_start_clip: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"begins at 8\.300 s"):
-        restore(late_start_clip, tmp_path / "out.mkv", model="identity", end=1.0)
-    assert list(tmp_path.iterdir()) == []
+def test_a_cut_counts_from_where_the_clip_begins(late_start_clip: Path, tmp_path: Path) -> None:
+    before = facts(late_start_clip)
+    assert before.times[0] > 8
+    assert restore(late_start_clip, tmp_path / "a.mkv", model="identity", codec="ffv1", start=0.1).exit_code == 0
+    assert restore(late_start_clip, tmp_path / "b.mkv", model="identity", codec="ffv1", end=0.1).exit_code == 0
+    inside = [t - before.times[0] >= Fraction(1, 10) for t in before.times]
+    assert any(inside) and not all(inside)
+    assert facts(tmp_path / "a.mkv").samples == [s for s, late in zip(before.samples, inside) if late]
+    assert facts(tmp_path / "b.mkv").samples == [s for s, late in zip(before.samples, inside) if not late]
+
+
+def test_sound_of_a_cut_stays_with_the_picture_where_the_clock_begins_late(tmp_path: Path) -> None:
+    source = tmp_path / "in.ts"
+    tone = ("-f", "lavfi", "-i", "sine=r=48000:d=2")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x64:r=25:d=2", *tone, "-c:v", "mpeg2video", "-c:a", "mp2", source)
+    assert restore(source, tmp_path / "out.mkv", model="identity", codec="ffv1", start=0.5, end=1.2).exit_code == 0
+    before, after = facts(source), facts(tmp_path / "out.mkv")
+    assert 0.6 < len(after.times) / 25 < 0.8
+    place = before.samples.index(after.samples[0])
+    heard = {payload: t for t, payload in before.streams[0].packets if t is not None}
+    begins = before.times[place] - after.times[0]
+    for seconds, payload in after.streams[0].packets:
+        assert seconds is not None and abs(heard[payload] - begins - seconds) <= _MILLISECOND
+    with pytest.raises(InputError, match=r"the first is at 0\.\d+ s"):
+        restore(source, tmp_path / "none.mkv", model="identity", end=0.001)
 
 
 @pytest.mark.parametrize(("start", "end"), [(50.0, None), (1.0, 0.5), (0.5, 0.5)])
@@ -891,6 +983,18 @@ def test_public_call_returns_the_record(plain_clip: Path, tmp_path: Path) -> Non
     assert page.exists()
     assert isinstance(record, ns_video.RunRecord)
     assert record.model.name == "video" and record.exit_code == 0 and len(record.model.sha256) == 64
+
+
+@pytest.mark.parametrize(("preset", "sought"), [("anime", "loss by JPEG"), ("mosaic", "pixelation")])
+def test_a_run_that_found_nothing_to_do_says_so(preset: str, sought: str, plain_clip: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    record = restore(plain_clip, tmp_path / "out.mkv", preset=preset, report=page)
+    note = f"nothing was restored: none of the {FRAMES} frames shows {sought}; --preset video"
+    assert record.exit_code == 0 and [w.startswith(note) for w in record.warnings] == [True]
+    assert f"N{note[1:]}" in page.read_text()
+    Image.fromarray(picture(0)).save(tmp_path / "still.png")
+    record = restore(tmp_path / "still.png", tmp_path / "out.png", preset=preset)
+    assert record.warnings == [f"nothing was restored: the picture shows no {sought}"]
 
 
 @pytest.mark.parametrize(

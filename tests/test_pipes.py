@@ -393,3 +393,12 @@ def test_raw_pixels_that_leave_in_another_layout_are_named(piped) -> None:
     raw = ("--input-format", "rawvideo", *said, "--format", "rawvideo")
     code, _, err = piped("restore", "-", "-", *raw, "--model", "identity", data=data)
     assert code == 0 and "came as pal8 and leave as" in err
+
+
+@pytest.mark.parametrize("container", [None, "yuv4mpegpipe", "nut"])
+def test_a_pipe_through_which_nothing_comes_is_named(container: str | None, piped, tmp_path: Path) -> None:
+    given = () if container is None else ("--input-format", container)
+    code, _, err = piped(*IDENTITY, "-", tmp_path / "out.mkv", *given, data=b"")
+    assert code == 1 and "standard input: nothing came through the pipe" in err
+    code, _, err = piped(*IDENTITY, "-", tmp_path / "out.mkv", *given, data=b"no clip at all")
+    assert code == 1 and "nothing came" not in err

@@ -307,7 +307,7 @@ def test_what_opencv_says_is_not_heard(tmp_path: Path, capfd: pytest.CaptureFixt
 def test_cmyk_becomes_rgb_and_is_told(tmp_path: Path) -> None:
     Image.fromarray(picture(7)).convert("CMYK").save(tmp_path / "in.jpg", quality=95)
     record = restore(tmp_path / "in.jpg", tmp_path / "out.png", model="identity")
-    assert any("CMYK" in text for text in record.warnings)
+    assert "CMYK was converted to RGB" in record.warnings
     with Image.open(tmp_path / "in.jpg") as before:
         assert np.array_equal(pixels(tmp_path / "out.png"), np.asarray(before.convert("RGB")))
 
@@ -535,6 +535,40 @@ def test_animation_into_animation(tmp_path: Path) -> None:
             if name != "out.gif":
                 image.seek(3)
                 assert np.array_equal(np.asarray(image.convert("RGB")), picture(3, 32, 24))
+
+
+def test_gifs_keep_few_colours_and_holes_exactly(tmp_path: Path) -> None:
+    """Across segments (of 240 frames), with holes that come and go, as two readers show them."""
+    noise = np.random.default_rng(5)
+    frames: list[np.ndarray] = []
+    for index in range(244):
+        samples = np.full((16, 24, 4), 255, np.uint8)
+        samples[..., :3] = noise.integers(0, 4, (16, 24, 3)) * 64 + index % 2 * 5
+        samples[3:9, index % 16 : index % 16 + 5, 3] = 255 * (index % 3 > 0)
+        frames.append(samples)
+    shown = [Image.fromarray(samples) for samples in frames]
+    shown[0].save(tmp_path / "in.webp", save_all=True, append_images=shown[1:], duration=40, lossless=True, exact=True)
+    record = restore(tmp_path / "in.webp", tmp_path / "out.gif", model="identity")
+    assert record.exit_code == 0 and verify(tmp_path / "in.webp", tmp_path / "out.gif") == []
+    assert (tmp_path / "out.gif").read_bytes().count(b"GIF89a") == 1
+    with av.open(str(tmp_path / "out.gif")) as clip, Image.open(tmp_path / "out.gif") as image:
+        found = [(frame.to_ndarray(format="rgba"), index) for index, frame in enumerate(clip.decode(video=0))]
+        for (decoded, index), samples in zip(found, frames, strict=True):
+            image.seek(index)
+            for seen in (decoded, np.asarray(image.convert("RGBA"))):
+                assert np.array_equal(seen[..., 3], samples[..., 3]), index
+                solid = samples[..., 3] > 0
+                assert np.array_equal(seen[solid], samples[solid]), index
+
+
+def test_gifs_have_a_palette_of_each_picture(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), cv2.GaussianBlur(picture(5, 96, 96), (0, 0), 9))
+    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "a.png", "-c:v", "ffv1", tmp_path / "a.mkv"], check=True)
+    record = restore(tmp_path / "a.mkv", tmp_path / "a.gif", model="identity")
+    assert any("256 colours" in text for text in record.warnings)
+    with Image.open(tmp_path / "a.gif") as made, Image.open(tmp_path / "a.png") as source:
+        error = np.asarray(made.convert("RGB")).astype(float) - np.asarray(source)
+    assert 10 * np.log10(255**2 / np.mean(error**2)) > 28  # 20 with fixed colours
 
 
 def test_one_picture_is_no_animation(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ _CLIP_SUFFIXES = frozenset(
         ".ivf",
     }
 )
-_STILL_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"])
+_STILL_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"])
 _SUFFIXES = _CLIP_SUFFIXES | _STILL_SUFFIXES
 _OURS = ".ns-video-"  # how the names of what a run works with begin
 _MOST_NAMES = 10  # of what is left out

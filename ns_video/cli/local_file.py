@@ -11,7 +11,7 @@ from ns_video.errors import UsageError, printable
 
 
 class LocalFile(click.Path):
-    """The path of a file. Raises UsageError for a URL, of which a path would be another name."""
+    """The path of a file. Raises UsageError for a URL, of which a path would be another name, and for pipes."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -21,4 +21,7 @@ class LocalFile(click.Path):
 
         if isinstance(value, str) and is_url(value):
             raise UsageError(f"{printable(value)}: only files are read here", remedy="fetch it first")
+        if value == "-" or (isinstance(value, str) and Path(value).is_fifo()):
+            shown = "standard input" if value == "-" else printable(value)
+            raise UsageError(f"{shown}: only files are read here, no pipes", remedy="write it to a file first")
         return super().convert(value, param, ctx)

@@ -21,15 +21,20 @@ from ns_video.cli.local_file import LocalFile
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def command(input: Path, output: Path, full: bool, as_json: bool) -> int:
-    """Check frames, times, streams and tags of OUTPUT against INPUT; exit 1 names each difference."""
+    """Check frames, times, streams and tags of OUTPUT against INPUT; exit 1 names each difference.
+
+    What OUTPUT's container can't hold is no difference; it is named, too.
+    """
     from ns_video.pipeline import verify
 
-    differences = verify(input, output, full=full)
+    notes: list[str] = []
+    differences = verify(input, output, full=full, notes=notes)
     if as_json:
-        click.echo(json.dumps({"same": not differences, "differences": [d.what for d in differences]}))
-    elif differences:
-        for difference in differences:
-            click.echo(difference.what)
+        whats = [d.what for d in differences]
+        click.echo(json.dumps({"same": not differences, "differences": whats, "notes": notes}))
     else:
-        click.echo("the output is what the input promised")
+        for what in [d.what for d in differences] or ["the output is what the input promised"]:
+            click.echo(what)
+        for note in notes:
+            click.echo(f"note: {note}", err=True)
     return 1 if differences else 0

@@ -78,6 +78,8 @@ class Container:
     holds_attachments: bool = False
     takes_data: bool = True
     """Timed metadata may be tried; elsewhere libav takes what it doesn't write."""
+    makes_time_codes: bool = False
+    """libav writes the track of a time code anew, from the video's tag."""
     holds_chapters: bool = False
     first_chapter_at_zero: bool = False
     """The first chapter begins at 0, wherever it did."""
@@ -185,6 +187,7 @@ _OF_MP4 = Container(
     text_codec="mov_text",
     covers="streams",
     takes_data=False,
+    makes_time_codes=True,
     holds_chapters=True,
     first_chapter_at_zero=True,
     dispositions=Disposition.default,
@@ -203,6 +206,7 @@ _OF_3GP = replace(
     suffixes=(".3gp",),
     brand="3g",
     covers="",
+    makes_time_codes=False,
     first_chapter_at_zero=False,
     tags=frozenset({"copyright"}),  # libav writes more (3GPP TS 26.244, 8), but reads no other
     stream_tags=frozenset(),
@@ -252,7 +256,9 @@ CONTAINERS = (
         encoders=frozenset({"libx265", "png"}),
         color_tags=COLOR_TAGS[:3],
     ),
-    replace(_OF_MP4, name="ipod", suffixes=(), encoders=frozenset(), color_tags=(), holds_hdr=False),
+    replace(
+        _OF_MP4, name="ipod", suffixes=(), makes_time_codes=False, encoders=frozenset(), color_tags=(), holds_hdr=False
+    ),
     replace(
         _OF_MP4,
         name="f4v",
@@ -262,6 +268,7 @@ CONTAINERS = (
         moves_for_reordering=True,
         text_codec="",
         covers="",
+        makes_time_codes=False,
         first_chapter_at_zero=False,
         encoders=frozenset(),
         color_tags=(),
@@ -296,6 +303,7 @@ CONTAINERS = (
         | {"mpeg4", "h264", "hevc", "vvc", "av1", "dirac", "vc1", "cavs", "jpeg2000"}
         | {"aac", "aac_latm", "eac3", "truehd", "opus", "s302m", "pcm_bluray", "ac4"}
         | {"dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "arib_caption"},
+        tags=frozenset({"service_name", "service_provider"}),
         languages_of=frozenset({"audio", "subtitle"}),  # libav writes descriptors of a language for these only
         encoders=frozenset({"libx265"}),
         tells_look=False,

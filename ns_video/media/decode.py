@@ -58,6 +58,7 @@ _INTERLEAVED_SECONDS = 5  # by which sound may lie in a file behind the picture 
 _HELD_PACKETS = 512  # copied packets that wait for the video to pass a jump of the clock: seconds of sound
 _SHORT_BYTES = 64 << 20  # where even these can't be mapped any more, memory is short
 _PACKED_BITS = frozenset({"rgb4", "bgr4"})  # two pixels in a byte
+_REPEATING = frozenset({"theora"})  # a packet of no bytes repeats the frame before (Theora specification, 7.11)
 _SKIPPED_TOLD = 100  # frames of which one is told on the way to `start_seconds`
 _MIXED = "; what is written says of all what it says of the first"
 _PICTURE_TYPES = {0: "?", 1: "I", 2: "P", 3: "B", 4: "P", 5: "I", 6: "P", 7: "B"}
@@ -154,6 +155,7 @@ class DecodeOptions:
     """"auto": frames flagged interlaced, "on": all frames, "off": none. libav's bwdif, one frame out per frame in."""
     start_seconds: float | None = None
     end_seconds: float | None = None
+    """Both from where the clip begins on its own clock, `ClipInfo.begins`."""
     strict: bool = False
     max_pixels: int = MAX_PIXELS
     cancel: threading.Event | None = None
@@ -344,6 +346,9 @@ class ClipReader:
         self._last_pts: int | None = None
         self._last_duration = 0
         self._held: VideoFrame | None = None
+        self._shown: VideoFrame | None = None
+        self._repeats: deque[int] = deque()
+        """Times of frames that repeat the one before, which libav's decoder may not have given yet."""
         self._counted: int | None = None
         self._miscounted = False
         self._clock_offset = 0
@@ -546,9 +551,12 @@ class ClipReader:
                     self._headers.see(packet)
                 if self._jpegs is not None:
                     self._jpegs.see(packet)
+                if not packet.size and self.info.video.codec in _REPEATING and packet.pts is not None:
+                    self._repeats.append(packet.pts)
+                    continue
                 decoded = self._decode(packet, lines)
                 self._count_lost_start(packet, decoded)
-            for frame in decoded:
+            for frame in self._repeated(decoded, at_end=packet is None):
                 if self._jpegs is not None and self.options.deinterlace != "on" and not frame.interlaced_frame:
                     frame.opaque = self._jpegs.of(frame.pts, frame.height)
                 if of_demuxer(self.info.format).decode_times_only:
@@ -581,8 +589,8 @@ class ClipReader:
 
     def _behind_the_end(self, packets: Iterable[Any], streams: set[int]) -> Generator[CopiedPacket]:
         """Copied packets from before the end that lie in the file behind the first frame past it."""
-        end = self.options.end_seconds
-        assert end is not None
+        assert self.options.end_seconds is not None
+        end = self.options.end_seconds + float(self.info.begins)
         waited = streams - {self._stream.index}
         held, self._held_packets = self._held_packets, deque()
         for packet in chain(held, packets):
@@ -613,6 +621,32 @@ class ClipReader:
             self._lost_start = -1
         else:
             self._lost_start += 1
+
+    def _repeated(self, decoded: list[VideoFrame], *, at_end: bool) -> Generator[VideoFrame]:
+        """The frames, and between them once more those that packets of no bytes repeat."""
+        for frame in decoded:
+            yield from self._again(frame.pts)
+            self._shown = frame if self.info.video.codec in _REPEATING else None
+            yield frame
+        if at_end:
+            yield from self._again(None)
+
+    def _again(self, until: int | None) -> Generator[VideoFrame]:
+        """The last frame, its samples shared, for each repeat before `until`."""
+        shown = self._shown
+        while self._repeats and (until is None or self._repeats[0] < until):
+            pts = self._repeats.popleft()
+            if shown is None:
+                continue
+            graph = Graph()
+            source = graph.add_buffer(
+                width=shown.width, height=shown.height, format=shown.format, time_base=self.info.video.time_base
+            )
+            graph.link_nodes(source, graph.add("null"), graph.add("buffersink")).configure()
+            graph.vpush(shown)
+            copy = graph.vpull()
+            copy.pts, copy.time_base = pts, self.info.video.time_base
+            yield copy
 
     def _count(self, frame: VideoFrame) -> None:
         """AVI holds decode times only; libav's presentation times of H.264 in it are in the wrong order."""
@@ -764,13 +798,14 @@ class ClipReader:
         duration = picture.duration or None
         self._last_pts, self._last_duration = pts, duration or nominal
         seconds = float(pts * tick)
-        if self.options.end_seconds is not None and seconds >= self.options.end_seconds:
+        counted = float(pts * tick - self.info.begins)
+        if self.options.end_seconds is not None and counted >= self.options.end_seconds:
             if not self.frames_decoded:
-                raise InputError(f"no frame lies before --end; the clip begins at {seconds:.3f} s", stage="decode")
+                raise InputError(f"no frame lies before --end; the first is at {counted:.3f} s", stage="decode")
             return None
         self.frames_decoded += 1
         self.end_seconds = seconds + float((duration or nominal) * tick)
-        if self.options.start_seconds is not None and seconds < self.options.start_seconds:
+        if self.options.start_seconds is not None and counted < self.options.start_seconds:
             return Skipped(seconds)
         self.frames_given += 1
         picture = self._same_geometry(picture, seconds)

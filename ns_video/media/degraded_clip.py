@@ -97,9 +97,9 @@ def degrade_clip(
     temporary = output.with_name(f".{output.stem}.part{output.suffix or '.mkv'}")
     format_for(temporary.name)
     try:
-        first, end = _first_and_end(source, max_frames)
+        first, end, begins = _first_and_end(source, max_frames)
         ends = _Ends(source, temporary, str(output), end)
-        with open_clip(source, replace(_PLAIN, end_seconds=None if end is None else float(end))) as reader:
+        with open_clip(source, replace(_PLAIN, end_seconds=None if end is None else float(end - begins))) as reader:
             outcome = _written(reader, _Pictures(degradation, seed), first, ends)
         temporary.replace(output)
     except av.FFmpegError as error:
@@ -112,15 +112,16 @@ def degrade_clip(
     return outcome
 
 
-def _first_and_end(source: Path, max_frames: int) -> tuple[Frame, Fraction | None]:
-    """The first frame, and the time at which the one behind the last is shown, None where all are wanted."""
+def _first_and_end(source: Path, max_frames: int) -> tuple[Frame, Fraction | None, Fraction]:
+    """The first frame; the time at which the one behind the last is shown, None where all are wanted; where the clip
+    begins."""
     with open_clip(source, _PLAIN) as reader:
         frames = reader.frames()
         first = next(frames, None)
         if first is None:
             raise InputError("no frame could be decoded", stage="degrade")
         past = next(islice(frames, max_frames - 1, None), None) if max_frames else None
-    return first, None if past is None or past.pts is None else past.pts * past.time_base
+    return first, None if past is None or past.pts is None else past.pts * past.time_base, reader.info.begins
 
 
 @dataclass(frozen=True, slots=True)

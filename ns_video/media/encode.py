@@ -40,6 +40,7 @@ from ns_video.frame import (
 from ns_video.media import chroma_place
 from ns_video.media.containers import COLOR_TAGS, Container, of_muxer
 from ns_video.media.decode import FINER, planar_name, plane_views
+from ns_video.media.gif import COLORS, with_palette
 from ns_video.media.probe import VideoInfo, pixel_format
 from ns_video.media.swscale import swscale_matrix
 from ns_video.media.versions import hardware_encoder_works
@@ -97,6 +98,7 @@ _NVENC_CQ = 19
 _ON_DEVICES = frozenset({"cuda", "qsv", "vaapi", "d3d11", "d3d12", "dxva2_vld", "videotoolbox_vld", "amf", "vulkan"})
 _ASPECT_SLACK = Fraction(1, 1000)
 _EVEN = Fraction(1, 4)  # of a tick: rounded times of a steady rate are nearer
+_WHOLE_PICTURES = ("gifflags", "0")
 _PARAMETER_LISTS = frozenset({"x264-params", "x265-params", "svtav1-params"})  # the last of two equal keys counts
 _REORDER_SECONDS = 1  # no encoder here decodes a frame further ahead than this
 _RIDING = frozenset(
@@ -171,6 +173,11 @@ class VideoPlan:
     def alpha_beside(self) -> bool:
         """The alpha channel rides beside the packets (Matroska's BlockAdditional)."""
         return self.codec == "libvpx-vp9" and self.pix_fmt == _VP9_ALPHA
+
+    @property
+    def whole_pictures(self) -> bool:
+        """Each picture of a GIF is a whole one, which what was there before it must not shine through."""
+        return _WHOLE_PICTURES in self.options
 
     def ticks(self, seconds: Fraction) -> int:
         """A span in ticks of `time_base`, to the nearest."""
@@ -363,6 +370,8 @@ def _losses(plan: VideoPlan, first: Frame, fields: int, matrix: tuple[int, ...])
             f"the frames are interlaced, which {codec} can't tell here: players will take them for progressive"
         )
     notes += _lost_colour(plan, first)
+    if first.carrier is not None and any(d.type.name.startswith("DOVI") for d in first.carrier.side_data):
+        notes.append("Dolby Vision's metadata is left out: the base picture stays")  # PyAV can't tell encoders of it
     if matrix and not plan.container.holds_turn:
         notes += _turn_notes(matrix, first.rotation, container_format, bool(plan.upright))
     if aspect and _loses_aspect(plan):
@@ -375,7 +384,9 @@ def _losses(plan: VideoPlan, first: Frame, fields: int, matrix: tuple[int, ...])
 def _lost_samples(plan: VideoPlan, fmt: PixelFormat) -> list[str]:
     notes: list[str] = []
     codec, pix_fmt, out = plan.codec, plan.pix_fmt, pixel_format(plan.pix_fmt)
-    if out.bit_depth < fmt.bit_depth and pix_fmt not in ("pal8", "rgb8", "bgr8"):
+    if pix_fmt == "pal8":
+        notes.append(f"{codec} holds {COLORS} colours a picture: what has more is dithered")
+    elif out.bit_depth < fmt.bit_depth and pix_fmt not in ("rgb8", "bgr8"):
         notes.append(f"{codec} holds {out.bit_depth} of {fmt.bit_depth} bits per sample")
     if fmt.has_alpha and not out.has_alpha:
         notes.append(f"the alpha channel is left out: {codec} as {pix_fmt} can't hold it")
@@ -514,7 +525,7 @@ def _choose_pix_fmt(codec: str, container: Container, fmt: PixelFormat, size: tu
     if same in offered and codec == "ffv1":
         return str(same)
     if codec == "gif":
-        return "rgb8"
+        return "pal8"
 
     def cost(name: str) -> tuple[int, ...]:
         other = pixel_format(name)
@@ -637,6 +648,7 @@ _ENCODER_OPTIONS: dict[str, Callable[[_EncoderChoice], dict[str, str]]] = {
     "libvpx": _vp8_options,
     "libwebp_anim": lambda _: {"lossless": "1"},
     "ffv1": lambda _: {"level": "3", "slicecrc": "1", "g": "1"},
+    "gif": lambda choice: dict((_WHOLE_PICTURES,)) if choice.source.has_alpha else {},
     **dict.fromkeys(_BY_QSCALE, _qscale_options),
     **dict.fromkeys(_HARDWARE_APIS, _hardware_options),
     "nvenc": _nvenc_options,
@@ -720,6 +732,7 @@ class FrameEncoder:
         self._stream = stream
         self._plan = plan
         self._format = pixel_format(plan.pix_fmt)
+        self._written = "rgba" if plan.pix_fmt == "pal8" else plan.pix_fmt
         self._graphs: dict[str, Graph] = {}
         self._count = 0
         self._durations: dict[int, int] = {}
@@ -797,12 +810,14 @@ class FrameEncoder:
             picture.pts = self._count
             self._count += 1
         picture.pict_type = 0
-        if picture.format.name != self._plan.pix_fmt:
+        if picture.format.name != self._written:
             picture = self._converted(picture, frame)
         for name in self._plan.upright:
             picture = self._through(name, "", picture)
         if self._plan.upright:  # PNG encoders would ask in EXIF for what was done
             picture = self._through("sidedata", "mode=delete:type=DISPLAYMATRIX", picture)
+        if self._plan.pix_fmt == "pal8":
+            return with_palette(picture, translucent=frame.format.has_alpha)
         return picture
 
     def _filled(self, frame: Frame) -> VideoFrame:
@@ -850,7 +865,7 @@ class FrameEncoder:
             seen: Any = frame.carrier or frame  # untagged clips go by the size they came in
             matrix = swscale_matrix(effective_matrix(frame.color, seen.width, seen.height))
         made = picture.reformat(
-            format=self._plan.pix_fmt,
+            format=self._written,
             interpolation="BICUBIC",
             src_colorspace=matrix,
             dst_colorspace=matrix,

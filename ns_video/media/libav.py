@@ -145,7 +145,8 @@ def open_input(
                 "raw video without its size, or with a size, pixel format or rate that libav doesn't know",
                 remedy="--input-option video_size=WxH; pixel_format and framerate where they aren't yuv420p and 25",
             ) from error
-        raise _input_error(error, name, is_pipe=name == "-") from error
+        empty = isinstance(target, _CountedPipe) and not target.nbytes
+        raise _input_error(error, name, container_format, is_empty=empty) from error
     return container  # pyright: ignore[reportReturnType] - mode "r" gives an input container
 
 
@@ -183,13 +184,15 @@ def bytes_of(container: Any) -> int:
     return file.nbytes if isinstance(file, _CountedPipe) else container.size
 
 
-def _input_error(error: Exception, name: str, *, is_pipe: bool) -> NsVideoError:
-    shown = "standard input" if is_pipe else printable(name)
+def _input_error(error: Exception, name: str, container_format: str | None, *, is_empty: bool) -> NsVideoError:
+    shown = "standard input" if name == "-" else printable(name)
     text = getattr(error, "strerror", None) or str(error)
     if isinstance(error, av.error.ProtocolNotFoundError):
         return UsageError(f"{shown}: this protocol is not supported")
+    if is_empty and isinstance(error, (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError)):
+        return InputError(f"{shown}: nothing came through the pipe", stage="open")
     if isinstance(error, av.error.InvalidDataError):
-        if is_pipe:
+        if name == "-":
             return InputError(
                 f"{shown} holds nothing that libav recognises; an mp4/mov with its index at the end can't be piped",
                 stage="open",
@@ -203,7 +206,16 @@ def _input_error(error: Exception, name: str, *, is_pipe: bool) -> NsVideoError:
     if isinstance(error, (av.error.EOFError, EOFError)):
         return InputError(f"{shown} ends before any media begins", stage="open")
     if isinstance(error, (av.error.ArgumentError, ValueError)):
-        return InputError(f"{shown}: a format that may name other files, or one that is unknown ({text})", stage="open")
+        if container_format in _DEMUXERS.split(","):
+            return InputError(f"{shown} can't be read as {container_format}: {text}", stage="open")
+        if container_format is not None:
+            return UsageError(f"the format {container_format!r} is unknown, or may name other files: it is not read")
+        return InputError(
+            f"{shown} can't be read: its header is damaged ({text}), or its format may name other files, or holds "
+            "pictures that are no JPEG, PNG, WebP, TIFF, BMP or AVIF",
+            stage="open",
+            remedy="convert it with ffmpeg",
+        )
     return InputError(f"{shown}: {text}", stage="open")
 
 

@@ -26,9 +26,11 @@ from av.stream import Disposition, Stream
 
 from ns_video.errors import NsVideoError, OutputError, UsageError
 from ns_video.media.aspect_header import COMPLETED, AspectWriter, complete_file
+from ns_video.media.avi_header import write_starts
 from ns_video.media.containers import Container, of_muxer
 from ns_video.media.decode import CopiedClock, CopiedPacket, is_news, shift_packet
 from ns_video.media.encode import VideoPlan, add_video_stream
+from ns_video.media.gif import GifPackets
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
 from ns_video.media.libav import (
     LogLine,
@@ -56,6 +58,7 @@ _STALE_VIDEO_TAGS = re.compile(
 )
 _FILE_TYPE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands"})  # of the input's own container
 _PRIMING_SECONDS = 0.25  # encoder delay of audio; what begins earlier still is shifted by libav, all streams alike
+_LEAST_NAMED = Fraction(1, 1000)  # seconds by which a stream is moved, for a note
 _CHAPTER_TICK = Fraction(1, 1_000_000)
 _LARGEST_TIMESCALE = 1_000_000  # of a movie header whose 32 bits of duration still hold an hour
 # QuickTime's own language table has the bibliographic codes of ISO 639-2 for these.
@@ -140,6 +143,8 @@ def _plan_one(stream: Stream, about: StreamInfo, container: Container) -> CopyPl
             return CopyPlan(about, "attached")
         lacking = f"can't hold {about.codec}" if container.is_matroska else "holds no"
         return CopyPlan(about, f"dropped: {container.name} {lacking} cover art")
+    if about.type == "data" and container.makes_time_codes and "timecode" in dict(about.metadata):
+        return CopyPlan(about, "dropped: libav makes the time code's track anew")
     problem = _refusal(stream, container)
     if problem is None:
         return CopyPlan(about, "copied")
@@ -148,7 +153,15 @@ def _plan_one(stream: Stream, about: StreamInfo, container: Container) -> CopyPl
     target = container.text_codec
     if about.type == "subtitle" and about.codec in _TEXT_SUBTITLES and target:
         return CopyPlan(about, f"converted: {about.codec} to {target}", target)
-    return CopyPlan(about, f"dropped: {container.name} can't hold {about.codec} {about.type} ({problem})")
+    return CopyPlan(about, f"dropped: {container.name} can't hold {_named(about)} ({problem})")
+
+
+def _named(about: StreamInfo) -> str:
+    """A stream in words; one whose codec libav doesn't know by what the file calls its kind."""
+    if about.codec != "none":
+        return f"{about.codec} {about.type}"
+    kind = dict(about.metadata).get("handler_name")
+    return f"{about.type} of the kind {printable(kind)!r}" if kind else about.type
 
 
 def _refusal(stream: Stream, container: Container, *, as_wave: bool = False) -> str | None:
@@ -364,8 +377,10 @@ class ClipWriter:
         self.left_out: dict[int, int] = {}
         """Stream → copied packets from before 0 that were left out, for the container has no times at all."""
         self.early: dict[int, Fraction] = {}
-        """Stream → seconds by which its sound is too early, for the container has no times and begins all at 0."""
         self._holder, self._offset = plan.container, plan.offset
+        """Stream → seconds by which it begins too early, once closed, for the container counts packets."""
+        self._starts: dict[int, Fraction] = {}
+        """Stream → seconds taken from all its times, where the container begins each at 0."""
         self._starts_at_zero = plan.container.decode_times_only and plan.begins >= 0
         self._holds_negative_times = plan.container.holds_negative_times
         self._strict = not ContainerFormat(plan.container_format, "w").flags & FormatFlags.ts_nonstrict.value
@@ -383,6 +398,8 @@ class ClipWriter:
         """A file whose header lacks something until it is closed."""
         self._beneath: AspectWriter | None = None
         copies = list(copies)
+        self._gif = GifPackets(whole=plan.whole_pictures) if plan.container_format == "gif" else None
+        self._target, self._video_index = settings.target, info.video.index
         self._container = self._opened(settings, plan, info, waves=any(copy.as_wave for copy in copies))
         try:
             self._add_streams(plan, source, info, copies, covers, already_encoded=already_encoded)
@@ -471,7 +488,10 @@ class ClipWriter:
     def write_video(self, packet: Packet) -> None:
         """Mux one packet of the restored stream. Takes the packet over."""
         shift_packet(packet, self._offset)
+        if self._gif is not None:
+            packet = self._gif.take(packet)
         packet.stream = self.video
+        self._from_zero(packet, self._video_index)
         self._mux(packet)
 
     def write_copy(self, item: CopiedPacket) -> bool:
@@ -497,8 +517,7 @@ class ClipWriter:
         if self._starts_at_zero and packet.dts is not None and packet.dts < 0:
             self.left_out[item.stream_index] = self.left_out.get(item.stream_index, 0) + 1
             return False
-        if self._starts_at_zero and packet.dts and item.stream_index not in self._last and target.type == "audio":
-            self.early[item.stream_index] = packet.dts * packet.time_base
+        self._from_zero(packet, item.stream_index)
         self._in_order(packet, item.stream_index)
         if self._holder.counts_sound and target.type == "audio":
             self._count(packet, item.stream_index, target)
@@ -523,6 +542,22 @@ class ClipWriter:
         first, count = self._undated.get(index, (pts, 0))
         self._undated[index] = first, count + 1
         return None if count >= MOST_REORDERED else min(pts, first - MOST_REORDERED + count)
+
+    def _from_zero(self, packet: Packet, index: int) -> None:
+        """libav's muxer of AVI shows the first packet of each stream at 0, and the others when they are to be shown."""
+        if self._starts_at_zero:
+            start = Fraction(0) if packet.dts is None else packet.dts * packet.time_base
+            shift_packet(packet, -self._starts.setdefault(index, start))
+
+    def _tell_starts(self) -> None:
+        """Raises OSError."""
+        numbers = {index: stream.index for index, stream in {**self._streams, self._video_index: self.video}.items()}
+        late = {index: start for index, start in self._starts.items() if start}
+        told: dict[int, Fraction] = {}
+        if late and isinstance(self._target, str) and not _is_streamed(self._target):
+            path = Path(self._target.removeprefix("file:"))
+            told = write_starts(path, {numbers[index]: start for index, start in late.items()})
+        self.early = {index: start - told.get(numbers[index], 0) for index, start in late.items()}
 
     def _in_order(self, packet: Packet, index: int) -> None:
         """Decode times that run backwards, which no container takes, are moved on; the payload stays."""
@@ -570,8 +605,9 @@ class ClipWriter:
             packets = "a packet" if count == 1 else f"{count} packets"
             out.append(f"stream {index}: {packets} before 0 left out: this container has no times")
         for index, early in sorted(self.early.items()):
-            moved = f"{float(early) * 1000:.0f} ms early"
-            out.append(f"stream {index} is {moved}: this container has no times, all begins at 0")
+            if abs(early) >= _LEAST_NAMED:
+                moved = f"{abs(float(early)) * 1000:.0f} ms {'early' if early > 0 else 'late'}"
+                out.append(f"stream {index} is {moved}: this container counts packets, not times")
         if self.shift:
             out.append(f"all times are {float(self.shift) * 1000:.0f} ms later: this container holds none before 0")
         return out
@@ -598,6 +634,7 @@ class ClipWriter:
                 self._beneath.close()
             if self._incomplete is not None:
                 complete_file(*self._incomplete, self._waves)
+            self._tell_starts()
         except (av.FFmpegError, OSError, ValueError) as error:
             raise translate_output(error, self.shown, "encode") from error
 

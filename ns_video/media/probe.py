@@ -19,9 +19,10 @@ from av.video.stream import VideoStream
 
 from ns_video.errors import InputError, NsVideoError
 from ns_video.frame import ColorInfo, PixelFormat
-from ns_video.media.libav import open_input, printable
+from ns_video.media.libav import open_input, printable, traced_log
 
 DEFAULT_RATE = Fraction(25)  # what libav assumes for raw streams that state no rate
+_MICROSECOND = 1e-6  # to which libav rounds when a container begins
 MAX_STREAMS = 1000  # a header that claims more is hostile
 
 
@@ -79,6 +80,14 @@ class ClipInfo:
     chapters: int = 0
     warnings: tuple[str, ...] = field(default=())
 
+    @property
+    def begins(self) -> Fraction:
+        """Seconds on the container's clock at which players begin to count; 0 where it begins before 0."""
+        told = self.start_seconds or 0.0
+        starts = [s.start_time * s.time_base for s in self.streams if s.start_time is not None and s.time_base]
+        exact = next((start for start in starts if abs(start - told) < _MICROSECOND), Fraction(told))
+        return max(exact, Fraction(0))
+
 
 def codec_name(stream: Any) -> str:
     """The codec's name, "none" where libav doesn't know it."""
@@ -95,6 +104,8 @@ def codec_name(stream: Any) -> str:
 def pixel_format(name: str) -> PixelFormat:
     """Geometry of a libav pixel format. Raises InputError for hardware or Bayer formats."""
     side = 64  # a multiple of every chroma subsampling there is
+    if name == "pal8":  # libav tells nothing of the palette
+        return PixelFormat(name, 8, is_rgb=True, planes=1, chroma_shift_x=0, chroma_shift_y=0, has_alpha=True)
     fmt = VideoFormat(name, side, side)
     components = fmt.components
     if not components:
@@ -187,6 +198,20 @@ def video_info(stream: VideoStream) -> VideoInfo:
     )
 
 
+def _service(container: av.container.InputContainer, index: int) -> list[tuple[str, str]]:
+    """Name and provider of the service (the channel, in DVB) that a stream of MPEG-TS belongs to, as tags of the file.
+
+    PyAV tells them in libav's own words only. Those that libav writes where it is told none are left out.
+    """
+    if container.format.name != "mpegts":
+        return []
+    opened: Any = container  # PyAV's types lack the call
+    with traced_log():
+        services = opened.dumps_format().split("\n  Program ")[1:]
+    mine = next((text for text in services if re.search(rf"^  Stream #0:{index}\b", text, re.M)), "")
+    return [tag for tag in _SERVICE_TAG.findall(mine.partition("\n  Stream ")[0]) if tag not in _UNTOLD_SERVICE]
+
+
 def clip_info(container: av.container.InputContainer) -> ClipInfo:
     """What an open container holds. Raises InputError where there is nothing to restore."""
     video = choose_video(container)
@@ -199,10 +224,13 @@ def clip_info(container: av.container.InputContainer) -> ClipInfo:
         start_seconds=None if start is None or abs(start) > 1 << 62 else start / 1e6,
         video=video_info(video),
         streams=tuple(stream_info(s) for s in container.streams),
-        metadata=tuple(dict(container.metadata).items()),
+        metadata=(*dict(container.metadata).items(), *_service(container, video.index)),
         chapters=len(container.chapters()),
     )
 
+
+_SERVICE_TAG = re.compile(r"^ {6}(service_(?:name|provider)) *: (.+)$", re.M)
+_UNTOLD_SERVICE = (("service_name", "Service01"), ("service_provider", "FFmpeg"))
 
 _STILL_MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),

@@ -353,7 +353,7 @@ def _load(image: Image.Image, path: Path, notes: list[str], icc: bytes) -> npt.N
     if bits == 16:
         notes.append("8 of its 16 bits per sample were read")
     if image.mode == "CMYK":
-        notes.append("CMYK was converted to RGB; its profile is left out")
+        notes.append(f"CMYK was converted to RGB{'; its profile is left out' if icc else ''}")
         if icc:
             try:
                 rgb = ImageCms.profileToProfile(

@@ -40,6 +40,7 @@ _IMPLIED = {
     **dict.fromkeys(("mpeg1video", "mpeg2video"), ("range",)),
 }
 _WHOLE_FRAMES = frozenset({"mpeg1video", "mpeg2video"})  # whose encoders round times to the rate
+_NAMED = 12  # of what can't be held, in one sentence
 _STRETCHED = 0.02  # change of width / height that is no rounding
 # Payloads that muxers rewrite on the way between containers, counted only: some always, others where the containers
 # frame them in different ways (with or without ADTS headers, start codes or lengths of NAL units).
@@ -542,22 +543,32 @@ def compare_dispositions(
     source: ClipInfo, copies: Iterable[CopyPlan], found: FileFacts, counted: Mapping[int, PacketTally]
 ) -> list[Difference]:
     """Flags of the streams (default, forced and the like), as far as the output's container holds them."""
+    return [
+        Difference(f"{_name(was)} {'lost' if was.disposition & flag else 'gained'} the flag {flag.name}")
+        for was, flag, is_held in _changed_flags(source, copies, found, counted)
+        if is_held
+    ]
+
+
+def _changed_flags(
+    source: ClipInfo, copies: Iterable[CopyPlan], found: FileFacts, counted: Mapping[int, PacketTally]
+) -> Generator[tuple[StreamInfo, Disposition, bool]]:
+    """Flags that a kept stream lost or gained, and whether the output's container holds them there.
+
+    That the first stream of its kind is the default goes without saying.
+    """
     restored = [[s for s in info.streams if s.index == info.video.index] for info in (source, found.info)]
     pairs = list(zip(*restored)) + [(c.stream, m) for c, m in _matched(copies, counted, found.info) if m is not None]
-    out: list[Difference] = []
+    pairs = [(was, now) for was, now in pairs if not was.is_cover and was.type != "attachment"]
     for was, now in pairs:
-        alike = [a for a, _ in pairs if a.type == was.type and not a.is_cover]
-        if was.is_cover or was.type == "attachment":
-            continue
+        alike = [a for a, _ in pairs if a.type == was.type]
         kept = found.container.dispositions
         if found.container.is_mov and not any(a.disposition & Disposition.default for a in alike):
             kept &= ~Disposition.default  # one of each kind is enabled, always
         for flag in Disposition:
-            if kept & flag & (was.disposition ^ now.disposition):
-                out.append(
-                    Difference(f"{_name(was)} {'lost' if was.disposition & flag else 'gained'} the flag {flag.name}")
-                )
-    return out
+            implied = flag == Disposition.default and was is min(alike, key=lambda a: a.index)
+            if flag & (was.disposition ^ now.disposition) and (kept & flag or not implied):
+                yield was, flag, bool(kept & flag)
 
 
 def _family(stream: StreamInfo) -> str:
@@ -632,6 +643,26 @@ def compare_chapters(chapters: Sequence[Chapter], found: FileFacts) -> list[Diff
     return out
 
 
+def left_out(promise: Promise, found: FileFacts) -> list[str]:
+    """What of the kept streams and of the file as a whole the output's container doesn't hold, in words."""
+    changed = _changed_flags(promise.source, promise.copies, found, promise.tallies)
+    flags = [f"stream {s.index}: {f.name}" for s, f, is_held in changed if not is_held and s.disposition & f]
+    kinds = {"flags": flags, "tags": lost_tags(promise.source, promise.copies, found.info)}
+    out: list[str] = []
+    for kind, lost in kinds.items():
+        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        if lost:
+            out.append(f"{kind} that this container doesn't hold: {printable(', '.join(lost[:_NAMED]))}{more}")
+    return out
+
+
+def dropped_chapters(chapters: Sequence[Chapter], container: Container) -> str | None:
+    """What is to be said of chapters that a container doesn't hold."""
+    if not chapters or container.holds_chapters:
+        return None
+    return f"{'1 chapter' if len(chapters) == 1 else f'{len(chapters)} chapters'}: dropped: {container.name} holds none"
+
+
 def lost_tags(source: ClipInfo, copies: Iterable[CopyPlan], found: ClipInfo) -> list[str]:
     """Names of the tags of the container and of the kept streams that the output doesn't have, "stream 1: title"."""
     out: list[str] = []
@@ -699,8 +730,13 @@ def _open(path: str | Path) -> tuple[ClipReader, bool]:
     return reader, animation is not None or reader.info.format == "webp_pipe"
 
 
-def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -> list[Difference]:
-    """Check a finished OUTPUT against its INPUT: frames, times, streams, tags. Decodes both where `full`."""
+def verify_files(
+    source: str | Path, output: str | Path, *, full: bool = True, notes: list[str] | None = None
+) -> list[Difference]:
+    """Check a finished OUTPUT against its INPUT: frames, times, streams, tags. Decodes both where `full`.
+
+    `notes` gets what OUTPUT's container can't hold of it.
+    """
     reader, _ = _open(source)
     with reader:
         ticks: array[int] = array("q")
@@ -752,6 +788,10 @@ def verify_files(source: str | Path, output: str | Path, *, full: bool = True) -
         shift=max(moved, Fraction(0)),
     )
     differences += compare(promise, found, look_of(found_first, found.info))
+    if notes is not None:
+        notes += [f"stream {c.stream.index}: {c.action}" for c in copies if not c.kept or c.target_codec]
+        notes += [note for note in (dropped_chapters(facts.chapters, found.container),) if note]
+        notes += left_out(promise, found)
     differences += compare_copied_times(facts, expected[0], copies, found)
     differences += compare_tags(info, copies, found)
     return [d for d in differences if not (damaged and d.by_damage)]
@@ -806,8 +846,9 @@ __all__ = [
     "compare_joined",
     "compare_streams",
     "compare_times",
+    "dropped_chapters",
+    "left_out",
     "look_of",
-    "lost_tags",
     "read_facts",
     "stream_info",
     "verify_files",

@@ -73,9 +73,16 @@ def restore_steps(
 
 
 def verify(
-    input: str | bytes | os.PathLike[str], output: str | bytes | os.PathLike[str], *, full: bool = True
+    input: str | bytes | os.PathLike[str],
+    output: str | bytes | os.PathLike[str],
+    *,
+    full: bool = True,
+    notes: list[str] | None = None,
 ) -> list[Difference]:
-    """Check a finished OUTPUT against its INPUT; an empty list where frames, times, streams and tags agree."""
+    """Check a finished OUTPUT against its INPUT; an empty list where frames, times, streams and tags agree.
+
+    `notes` gets what OUTPUT's container can't hold of a clip.
+    """
     if still_format(Path(path_text(input))) is not None:
         return verify_stills(Path(path_text(input)), Path(path_text(output)))
-    return verify_files(path_text(input), path_text(output), full=full)
+    return verify_files(path_text(input), path_text(output), full=full, notes=notes)

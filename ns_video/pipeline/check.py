@@ -19,8 +19,8 @@ from ns_video.media.verify import (
     compare,
     compare_animation,
     compare_joined,
+    left_out,
     look_of,
-    lost_tags,
     read_facts,
 )
 from ns_video.pipeline.clip import Restored
@@ -28,8 +28,6 @@ from ns_video.pipeline.place import free_name
 from ns_video.pipeline.run import Progress, Run
 
 __all__ = ["put_in_place"]
-
-_NAMED_TAGS = 12
 
 
 def put_in_place(
@@ -94,8 +92,5 @@ def _check_clip(run: Run, path: Path, promise: Promise) -> list[Difference]:
             differences.append(Difference(f"{len(expected)} frames went in, {made} decode"))
         if run.options.verify == "full" and reader.damage:
             differences.append(Difference(f"it is damaged: {reader.damage[0].what}"))
-    if lost := lost_tags(promise.source, promise.copies, found.info):
-        more = f" and {len(lost) - _NAMED_TAGS} more" if len(lost) > _NAMED_TAGS else ""
-        names = printable(", ".join(lost[:_NAMED_TAGS]))
-        run.record.warnings.append(f"tags that this container doesn't hold: {names}{more}")
+    run.record.warnings += left_out(promise, found)
     return differences

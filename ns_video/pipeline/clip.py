@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from ns_video.errors import UsageError
 from ns_video.frame import Frame
 from ns_video.machine import codec_threads
 from ns_video.media.animation import open_animation
+from ns_video.media.avi_header import LATEST_SECONDS
 from ns_video.media.carried import Item, carry_quantisers
 from ns_video.media.containers import of_muxer
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
@@ -19,15 +21,7 @@ from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.libav import is_url
 from ns_video.media.mux import ClipWriter, cut_chapters, plan_copies, stream_actions
 from ns_video.media.probe import ClipInfo
-from ns_video.media.verify import (
-    Chapter,
-    Look,
-    PacketTally,
-    Promise,
-    Times,
-    chapters_of,
-    look_of,
-)
+from ns_video.media.verify import Chapter, Look, PacketTally, Promise, Times, chapters_of, dropped_chapters, look_of
 from ns_video.pipeline.run import Run
 from ns_video.record import Damage
 
@@ -110,7 +104,8 @@ class Clip:
         self.copies = plan_copies(reader.container, self.info, container_format)
         run.record.streams = stream_actions(self.info, self.copies)
         self._warn_dropped()
-        self.start, self.end = _seconds(run.options.start), _seconds(run.options.end)
+        self.start, self.end = (_seconds(t, self.info.begins) for t in (run.options.start, run.options.end))
+        """On the clock of the source."""
         self.base = self._base()
         self._warn_chapters()
         self.stall_seconds = STALL_SECONDS if Path(run.source).is_file() else None
@@ -123,9 +118,8 @@ class Clip:
 
     def _warn_chapters(self) -> None:
         chapters, container = self._chapters(), of_muxer(self.container_format)
-        if chapters and not container.holds_chapters:
-            count = "1 chapter" if len(chapters) == 1 else f"{len(chapters)} chapters"
-            self.run.record.warnings.append(f"{count}: dropped: {container.name} holds none")
+        if (note := dropped_chapters(chapters, container)) is not None:
+            self.run.record.warnings.append(note)
         elif chapters and chapters[0][0] > 0 and container.first_chapter_at_zero:
             self.run.record.warnings.append(
                 f"the first chapter begins at 0, not {float(chapters[0][0]):.3f} s: so in {container.name}"
@@ -168,6 +162,11 @@ class Clip:
             speed=self.run.preset.speed,
         )
         plan = plan_video(container_format, info.video, self.shifted(first), self.run.output_size(first), wanted)
+        if plan.container.decode_times_only and plan.begins > LATEST_SECONDS:
+            raise UsageError(
+                f"the clip begins at {float(plan.begins):.0f} s: AVI holds no start that late",
+                remedy="write .mkv or .mp4: they keep every frame's time",
+            )
         self.run.record.warnings += plan.notes
         if layout is not None and layout != plan.pix_fmt:
             self.run.record.warnings.append(f"the pixels came as {layout} and leave as {plan.pix_fmt}")
@@ -228,6 +227,6 @@ class Clip:
         )
 
 
-def _seconds(number: float | None) -> Fraction | None:
-    """What was meant by a decimal number: 11/10 by 1.1, not the nearest binary one."""
-    return None if number is None else Fraction(number).limit_denominator(_FINEST_CUT)
+def _seconds(number: float | None, begins: Fraction) -> Fraction | None:
+    """What was meant by a decimal number, from `begins` on: 11/10 by 1.1, not the nearest binary one."""
+    return None if number is None else begins + Fraction(number).limit_denominator(_FINEST_CUT)

@@ -65,8 +65,8 @@ class RestoreOptions:
     input_format: str | None = None
     input_options: Mapping[str, str] = field(default_factory=dict)
     start: float | None = None
-    """Seconds on the source's own clock."""
     end: float | None = None
+    """Seconds from where the source begins, as players count, whatever its clock says then."""
     deinterlace: str | None = None
     resume: bool = False
     overwrite: bool = False

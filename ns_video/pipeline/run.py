@@ -14,11 +14,12 @@ from ns_video.frame import Frame
 from ns_video.journal import write_whole
 from ns_video.machine import peak_memory
 from ns_video.media.decode import Skipped
+from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.libav import is_url, printable
 from ns_video.pipeline.ends import between_stills, check_beside, check_ends, goes_direct
 from ns_video.pipeline.options import RestoreOptions
 from ns_video.preset import Preset, load_preset
-from ns_video.record import PASSED_THROUGH, Damage, ModelInfo, RunRecord, in_time
+from ns_video.record import NOTHING_RESTORED, PASSED_THROUGH, Damage, ModelInfo, RunRecord, in_time
 from ns_video.stage import EnhancedFrame, PassThrough, Stage
 from ns_video.version import __version__
 
@@ -27,6 +28,13 @@ __all__ = ["Progress", "Run"]
 logger = logging.getLogger("ns_video")
 
 _HIGHEST_CRF = 63  # of any encoder
+# What networks of each conditioning look for in a frame; without it they leave the frame as it is.
+_SOUGHT = {
+    "jpeg": "loss by JPEG",
+    "quantiser": "loss by a video codec",
+    "mosaic": "pixelation",
+    "shrunk": "blur by enlargement",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +214,8 @@ class Run:
             )
         if (guesses := stats.guesses()) is not None:
             record.warnings.append(guesses)
+        if (note := self._nothing_restored()) is not None:
+            record.warnings.append(note)
         if stats.missing_overlap:
             record.warnings.append(
                 f"tiles overlap {stats.missing_overlap} px less than this model sees: their seams may show; "
@@ -214,6 +224,20 @@ class Run:
         record.fallbacks = stats.fallbacks()
         record.precision = stats.precision
         record.tile = stats.tile or 0
+
+    def _nothing_restored(self) -> str | None:
+        """What is to be said where the network found nothing to do in any frame and nothing else tells so."""
+        record, stats, sought = self.record, self.enhancer.stats, _SOUGHT.get(self.conditioning)
+        left = stats.undamaged + stats.duplicates
+        if sought is None or stats.restored or stats.without_side_information or not left == record.frames_out > 0:
+            return None
+        if stats.too_small:
+            return f"{NOTHING_RESTORED}: so small a picture is left as it is"
+        where = "the picture" if self.is_still else f"none of the {left} frames" if left > 1 else "the frame"
+        note = f"{NOTHING_RESTORED}: {where} shows {'' if left > 1 else 'no '}{sought}"
+        codec = next((s.codec for s in record.streams if s.action == "restored"), None)
+        for_codecs = self.conditioning != "quantiser" and codec is not None and codec not in JPEG_CODECS
+        return note + ("; --preset video restores what video codecs lose" if for_codecs else "")
 
     def _write_report(self, report: Path, observer: Observer) -> None:
         """Write the report; should it fail, that is a warning in the record."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ns_video.record import PASSED_THROUGH
+from ns_video.record import NOTHING_RESTORED, PASSED_THROUGH
 from ns_video.report.document import COMPARISON, RUN, Report, Sentence
 
 _NOTICEABLE_GAIN = 1.5
@@ -129,6 +129,8 @@ def _run(report: Report) -> list[Sentence]:
                 index = entry.offset.stream_index
                 made.append(Sentence("bad", f"Audio stream {index} begins {moved:+.3f} s off from where it was."))
     run = report.run
+    if run is not None:
+        made += [Sentence("bad", f"{w[0].upper()}{w[1:]}.") for w in run.warnings if w.startswith(NOTHING_RESTORED)]
     if run is not None and run.frames_passed_through:
         made.append(Sentence("bad", f"{run.frames_passed_through} frames were {PASSED_THROUGH}."))
     if run is not None and run.frames_in != run.frames_out:
