@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
 from conftest import ffmpeg
 from material import Recipe, facts, write_clip
 
+import ns_video
 from ns_video.errors import OutputError
 from ns_video.media.decode import CopiedPacket
 from ns_video.media.libav import open_input
@@ -70,10 +72,12 @@ def sounding(path: Path, codec: str, channels: int, film: Path) -> Path:
 
 
 @pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_alaw", "libspeex"])
-def test_sound_at_which_the_muxer_of_flv_aborts_is_dropped(codec: str, plain_clip: Path, tmp_path: Path) -> None:
-    source = sounding(tmp_path / "in.mkv", codec, 1, plain_clip)
-    record = restore(source, tmp_path / "out.flv", model="identity")
-    assert record.exit_code == 0 and record.streams[1].action.startswith("dropped: flv can't hold")
+def test_flv_is_told_where_channels_are_heard(codec: str, plain_clip: Path, tmp_path: Path) -> None:
+    """Untold, libav's muxer ends the process."""
+    source, target = sounding(tmp_path / "in.mkv", codec, 1, plain_clip), tmp_path / "out.flv"
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0 and record.streams[1].action == "copied"
+    assert ns_video.verify(source, target) == []
 
 
 def test_pcm_of_which_matroska_does_not_tell_the_layout_fits_into_mp4(plain_clip: Path, tmp_path: Path) -> None:
@@ -229,3 +233,29 @@ def test_languages_of_quicktime(two_audio_subs_chapters_clip: Path, tmp_path: Pa
     found = {s.language for s in facts(tmp_path / "out.mov").streams}
     assert "ger" in found  # the code that QuickTime's table has for "deu"
     assert "deu" in {s.language for s in facts(two_audio_subs_chapters_clip).streams}
+
+
+@pytest.mark.parametrize(("suffix", "options"), [("vob", {}), ("mkv", {"codec": "mpeg2video"})])
+@pytest.mark.parametrize("start", [None, 0.3])
+def test_whole_frames_are_counted_from_the_first_one(
+    suffix: str, options: dict[str, Any], start: float | None, tmp_path: Path
+) -> None:
+    """Program streams of ffmpeg begin at 0.54 s, between two frames of 1/25 s; a cut begins between two as well."""
+    source, target = tmp_path / "in.vob", tmp_path / f"out.{suffix}"
+    tone = ("-f", "lavfi", "-i", "sine=d=1", "-c:v", "mpeg2video", "-c:a", "ac3", "-ar", "48000")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1", *tone, source)
+    restore(source, target, model="identity", start=start, **options)
+    with av.open(str(source)) as clip:
+        begins = 0 if start is None else Fraction(clip.start_time or 0, av.time_base) + Fraction("0.3")
+    expected = [t - begins for t in video_times(source) if t >= begins]
+    assert expected[0] % Fraction(1, 25) > Fraction(1, 1000)
+    found = video_times(target)
+    assert len(found) == len(expected) and all(abs(a - b) <= Fraction(1, 1000) for a, b in zip(found, expected))
+    if start is None:
+        assert ns_video.verify(source, target) == []
+
+
+def video_times(path: Path) -> list[Fraction]:
+    """Of its frames, in seconds."""
+    with av.open(str(path)) as clip:
+        return [Fraction(f.pts or 0) * Fraction(f.time_base or 0) for f in clip.decode(video=0)]

@@ -376,6 +376,25 @@ def test_a_named_pipe_as_output(
     assert fifo.is_fifo()
 
 
+@pytest.mark.parametrize("layout", ["rgb24", "bgra", "nv12", "uyvy422", "gray16be", "yuv420p16be", "yuv444p10le"])
+def test_raw_pixels_leave_in_the_layout_in_which_they_came(layout: str, piped) -> None:
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=32x32:r=25:d=0.08", "-pix_fmt", layout)
+    data = ffmpeg(*picture, "-f", "rawvideo", "-")
+    said = [f"--input-option={word}" for word in ("video_size=32x32", f"pixel_format={layout}", "framerate=25")]
+    raw = ("--input-format", "rawvideo", *said, "--format", "rawvideo")
+    code, out, _ = piped("restore", "-", "-", *raw, "--model", "identity", data=data)
+    assert code == 0 and out == data
+
+
+def test_raw_pixels_that_leave_in_another_layout_are_named(piped) -> None:
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=32x32:r=25:d=0.08", "-pix_fmt", "pal8")
+    data = ffmpeg(*picture, "-f", "rawvideo", "-")
+    said = [f"--input-option={word}" for word in ("video_size=32x32", "pixel_format=pal8", "framerate=25")]
+    raw = ("--input-format", "rawvideo", *said, "--format", "rawvideo")
+    code, _, err = piped("restore", "-", "-", *raw, "--model", "identity", data=data)
+    assert code == 0 and "came as pal8 and leave as" in err
+
+
 @pytest.mark.parametrize("container", [None, "yuv4mpegpipe", "nut"])
 def test_a_pipe_through_which_nothing_comes_is_named(container: str | None, piped, tmp_path: Path) -> None:
     given = () if container is None else ("--input-format", container)

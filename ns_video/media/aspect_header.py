@@ -1,5 +1,7 @@
 """The sample aspect ratio in the headers of what libav streams: NUT, y4m, Matroska. Floor 2.
 
+In Matroska the names of sound that is held as in WAVE files (`wave_sound`), too.
+
 libav's muxers write it from a field of the stream that PyAV sets for nobody. Files of NUT and Matroska get it when they
 are closed, in place; what can't be gone back to passes through an `AspectWriter`, which holds the header back until it
 is whole.
@@ -7,13 +9,14 @@ is whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO
 
 from ns_video.media.matroska_header import with_sample_aspect_ratio
+from ns_video.media.wave_sound import with_wave_names
 
 _MOST_HELD = 4 << 20
 """Bytes: no header is longer."""
@@ -26,10 +29,10 @@ _NUT_LARGEST = 127
 class AspectWriter:
     """A file for libav to write to, without a way back: `complete` is given the beginning until it is long enough."""
 
-    def __init__(self, file: BinaryIO, container_format: str, ratio: Fraction) -> None:
+    def __init__(self, file: BinaryIO, container_format: str, ratio: Fraction, waves: Collection[int] = ()) -> None:
+        """`waves`: numbers of the tracks that get their names here; it may grow until the first byte is written."""
         self._file = file
-        self._complete = _COMPLETIONS[container_format]
-        self._ratio = ratio
+        self._complete = partial(_completed, container_format=container_format, ratio=ratio, waves=waves)
         self._held: bytearray | None = bytearray()
 
     def write(self, data: bytes) -> int:
@@ -37,7 +40,7 @@ class AspectWriter:
         if self._held is None:
             return self._pass_on(data)
         self._held += data
-        completed = self._complete(bytes(self._held), self._ratio)
+        completed = self._complete(bytes(self._held))
         if completed is not None or len(self._held) > _MOST_HELD:
             self._pass_on(completed or bytes(self._held))
             self._held = None
@@ -57,16 +60,26 @@ class AspectWriter:
         self._file.close()
 
 
-def complete_file(path: Path, container_format: str, ratio: Fraction) -> bool:
-    """Writes the ratio into the header of a finished file, in place. False where it has no room. Raises OSError."""
+def complete_file(path: Path, container_format: str, ratio: Fraction, waves: Collection[int] = ()) -> bool:
+    """Writes both into the header of a finished file, in place. False where it has no room. Raises OSError."""
     with path.open("r+b") as file:
         data = file.read(_MOST_HELD)
-        completed = _COMPLETIONS[container_format](data, ratio)
+        completed = _completed(data, container_format, ratio, waves)
         if completed is None or len(completed) != len(data):
             return False
         file.seek(0)
         file.write(completed)
     return True
+
+
+def _completed(data: bytes, container_format: str, ratio: Fraction, waves: Collection[int]) -> bytes | None:
+    """A header with the ratio, where there is one, and the names of those tracks; None where it isn't whole."""
+    if not waves:
+        return _COMPLETIONS[container_format](data, ratio)
+    named = with_wave_names(data, waves)
+    if named is None or ratio in (0, 1):
+        return named
+    return _COMPLETIONS[container_format](named, ratio) or named
 
 
 def _y4m(data: bytes, ratio: Fraction) -> bytes | None:

@@ -54,18 +54,23 @@ class Container:
     """It has no times at all: one frame comes after the other."""
     decode_times_only: bool = False
     """It has no presentation times, and nothing before 0."""
+    counts_sound: bool = False
+    """Times of sound are its packets, or bytes, counted; all packets of a stream last equally long."""
     tells_durations: bool = False
     """For how long the last frame is shown can be read back."""
 
     # What goes along with the video.
+    wants_video: bool = False
+    """It takes other streams only beside one of video."""
     video_only: bool = False
     """It holds one video stream and nothing else."""
     codecs: frozenset[str] | None = None
     """libav's names of those that its readers know; None: all that the muxer takes."""
-    aborts_on: tuple[str, ...] = ()
-    """Beginnings of codecs' names at which libav's muxer would end the process."""
     places_channels: bool = False
-    """Its PCM of two channels and more has to tell where they are to be heard (ISO/IEC 23003-5)."""
+    """Its sound has to tell where channels are to be heard: PCM in MP4 (ISO/IEC 23003-5), and in FLV, where libav ends
+    the process for want of it."""
+    holds_waves: bool = False
+    """Sound may have the header that it has in WAVE files; libav's muxer takes it, but PyAV doesn't ask for it."""
     text_codec: str = ""
     """Into which text subtitles are converted that the muxer doesn't take."""
     covers: str = ""
@@ -151,6 +156,7 @@ _OF_MATROSKA = Container(
     ),
     holds_negative_times=True,
     tells_durations=True,
+    holds_waves=True,
     text_codec="subrip",
     covers="attached",
     holds_attachments=True,
@@ -210,7 +216,9 @@ _OF_3GP = replace(
     holds_hdr=False,
 )
 # What libav reads back from MPEG streams; everything else it writes as private data or subtitles that no reader knows.
-_PROGRAM_STREAM_CODECS = frozenset({"mpeg1video", "mpeg2video", "mp1", "mp2", "mp3", "ac3", "dts", "dvd_subtitle"})
+_PROGRAM_STREAM_CODECS = frozenset(
+    {"mpeg1video", "mpeg2video", "mp1", "mp2", "mp3", "ac3", "dts", "pcm_dvd", "dvd_subtitle"}
+)
 _OF_MPEG = Container(
     name="mpeg",
     suffixes=(".mpg", ".mpeg"),
@@ -228,6 +236,7 @@ CONTAINERS = (
         _OF_MATROSKA,
         name="webm",
         suffixes=(".webm",),
+        holds_waves=False,
         text_codec="webvtt",
         covers="",
         holds_attachments=False,
@@ -280,6 +289,7 @@ CONTAINERS = (
         suffixes=(".avi",),
         counts_frames=True,
         decode_times_only=True,
+        counts_sound=True,
         takes_data=False,
         languages_of=frozenset(),
         encoders=frozenset({"ffv1"}),
@@ -289,7 +299,7 @@ CONTAINERS = (
         name="mpegts",
         suffixes=(".ts", ".m2ts", ".mts"),
         moves_for_reordering=True,
-        codecs=_PROGRAM_STREAM_CODECS - {"dvd_subtitle"}
+        codecs=_PROGRAM_STREAM_CODECS - {"pcm_dvd", "dvd_subtitle"}
         | {"mpeg4", "h264", "hevc", "vvc", "av1", "dirac", "vc1", "cavs", "jpeg2000"}
         | {"aac", "aac_latm", "eac3", "truehd", "opus", "s302m", "pcm_bluray", "ac4"}
         | {"dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "arib_caption"},
@@ -305,6 +315,7 @@ CONTAINERS = (
         suffixes=(".mxf",),
         muxer_options=(("fflags", "+bitexact"),),  # no clock in its numbers and dates: equal runs, equal files
         begins_at_zero=True,
+        wants_video=True,
         languages_of=frozenset(),
         encoder="mpeg2video",
         color_tags_unread=("range",),
@@ -313,7 +324,7 @@ CONTAINERS = (
         name="flv",
         suffixes=(".flv",),
         moves_for_reordering=True,
-        aborts_on=("pcm_", "adpcm_", "speex", "nellymoser"),  # of libav 8; 5.1 wrote them. Nellymoser wasn't tried
+        places_channels=True,
         takes_data=False,
         languages_of=frozenset(),
         frames_by_length=True,

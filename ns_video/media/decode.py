@@ -53,7 +53,7 @@ from ns_video.record import Damage, in_time
 
 MAX_PIXELS = 1 << 28  # 268 megapixels: sixteen times 4K, far under what a 65535 x 65535 header claims
 _DAMAGE_KEPT = 500  # places listed one by one; the rest is only counted
-_COARSE, _FINER = Fraction(1, 1000), 1000  # ticks in which a moved packet would be heard too early, and their parts
+_COARSE, FINER = Fraction(1, 1000), 1000  # ticks in which a moved packet would be heard too early, and their parts
 _INTERLEAVED_SECONDS = 5  # by which sound may lie in a file behind the picture that it belongs to
 _HELD_PACKETS = 512  # copied packets that wait for the video to pass a jump of the clock: seconds of sound
 _SHORT_BYTES = 64 << 20  # where even these can't be mapped any more, memory is short
@@ -220,10 +220,10 @@ class CopiedClock:
 def shift_packet(packet: Any, seconds: Fraction) -> None:
     """Move the packet's times by `seconds`, to the next tick of its clock; coarse ones (sound in AVI) are refined."""
     if packet.time_base > _COARSE and seconds % packet.time_base:
-        packet.time_base /= _FINER
-        packet.duration *= _FINER
-        packet.pts = None if packet.pts is None else packet.pts * _FINER
-        packet.dts = None if packet.dts is None else packet.dts * _FINER
+        packet.time_base /= FINER
+        packet.duration *= FINER
+        packet.pts = None if packet.pts is None else packet.pts * FINER
+        packet.dts = None if packet.dts is None else packet.dts * FINER
     ticks = round(seconds / packet.time_base) if seconds else 0
     if ticks:
         packet.pts = None if packet.pts is None else packet.pts + ticks

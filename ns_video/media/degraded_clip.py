@@ -52,7 +52,7 @@ from ns_video.media.mux import (
 from ns_video.media.pictures import Rgb
 from ns_video.media.probe import VideoInfo, pixel_format
 from ns_video.media.swscale import EXACT, swscale_matrix
-from ns_video.media.verify import PacketTally, Promise, Times, chapters_of, compare, look_of, read_facts
+from ns_video.media.verify import PacketTally, Promise, Times, chapters_of, compare, look_of, read_facts, write_counted
 
 __all__ = ["ClipOutcome", "degrade_clip"]
 
@@ -183,21 +183,19 @@ class _Made:
 
     def copy(self, writer: ClipWriter, item: CopiedPacket) -> None:
         """A packet of another stream."""
-        payload = bytes(item.packet)
-        if writer.write_copy(item):
-            self._tallies.setdefault(item.stream_index, PacketTally()).add(payload)
+        write_counted(writer, item, self._tallies)
 
     def expect(self, frame: Frame) -> None:
         """Note when a frame is to be shown."""
         assert frame.pts is not None
-        self.ticks.append(self._plan.ticks(frame.pts * frame.time_base))
+        self.ticks.append(self._plan.tick_of(frame.pts * frame.time_base))
         self._shown = (frame.duration or 0) * frame.time_base
 
     def promise(
         self, reader: ClipReader, first: Frame, copies: Sequence[CopyPlan], writer: ClipWriter, end: Fraction | None
     ) -> Promise:
         """All of it, once the writer is closed. `first`: of the source's frames."""
-        plan, times = self._plan, Times(self.ticks, self._plan.time_base)
+        plan, times = self._plan, Times(self.ticks, self._plan.time_base, -self._plan.offset)
         aspect, shape = plan.sample_aspect_ratio or Fraction(1), Fraction(plan.width, plan.height)
         return Promise(
             source=reader.info,
@@ -234,10 +232,11 @@ def _timed(items: Iterable[Frame | CopiedPacket], plan: VideoPlan) -> Iterator[F
     last: int | None = None
     for item in items:
         if plan.codec == "mpeg2video" and isinstance(item, Frame) and item.pts is not None:
-            tick = plan.ticks(item.pts * item.time_base)
+            tick = plan.tick_of(item.pts * item.time_base)
             last = tick if last is None else max(tick, last + 1)
             shown = item.duration and max(1, plan.ticks(item.duration * item.time_base))
-            yield replace(item, pts=last, time_base=plan.time_base, duration=shown)
+            pts, parts = round(plan.time_of(last) / plan.clock), int(plan.time_base / plan.clock)
+            yield replace(item, pts=pts, time_base=plan.clock, duration=shown and shown * parts)
         else:
             yield item
 

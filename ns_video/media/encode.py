@@ -39,7 +39,7 @@ from ns_video.frame import (
 )
 from ns_video.media import chroma_place
 from ns_video.media.containers import COLOR_TAGS, Container, of_muxer
-from ns_video.media.decode import planar_name, plane_views
+from ns_video.media.decode import FINER, planar_name, plane_views
 from ns_video.media.gif import COLORS, with_palette
 from ns_video.media.probe import VideoInfo, pixel_format
 from ns_video.media.swscale import swscale_matrix
@@ -159,6 +159,8 @@ class VideoPlan:
     """Names of the encoder options that the user gave."""
     upright: tuple[str, ...] = ()
     """libav's filters by which the frames are turned, where no display matrix can tell players to."""
+    offset: Fraction = Fraction(0)
+    """Seconds at which tick 0 lies: an encoder that knows only whole frames counts them from the first one's time."""
     begins: Fraction = Fraction(0)
     """Presentation time of the first frame, seconds."""
 
@@ -178,8 +180,21 @@ class VideoPlan:
         return _WHOLE_PICTURES in self.options
 
     def ticks(self, seconds: Fraction) -> int:
-        """A time in ticks of `time_base`, to the nearest."""
+        """A span in ticks of `time_base`, to the nearest."""
         return math.floor(seconds / self.time_base + Fraction(1, 2))
+
+    @property
+    def clock(self) -> Fraction:
+        """Seconds of a tick on which all times of the output lie."""
+        return self.time_base / FINER if self.offset else self.time_base
+
+    def tick_of(self, seconds: Fraction) -> int:
+        """The tick of a time on the output's clock, the nearest one."""
+        return self.ticks(seconds - self.offset)
+
+    def time_of(self, tick: int) -> Fraction:
+        """Seconds on the output's clock at which a tick lies."""
+        return tick * self.time_base + self.offset
 
 
 def video_encoder(codec: str) -> str:
@@ -279,6 +294,7 @@ def plan_video(
     if container.moves_for_reordering and begins < _REORDER_SECONDS:
         settings.setdefault("bf", "0")
     by_frames = container.counts_frames or _knows_only_frames(codec, first.time_base)
+    on_grid = container.counts_frames or container.begins_at_zero or not by_frames
     plan = VideoPlan(
         container_format=container_format,
         codec=codec,
@@ -295,6 +311,7 @@ def plan_video(
         hdr=hdr,
         field_order=kept_fields,
         wished=tuple(sorted(wanted.encoder_options)),
+        offset=Fraction(0) if on_grid else begins % (1 / source.rate),
         begins=begins,
     )
     plan = _oriented(plan, matrix)
@@ -684,7 +701,7 @@ def add_video_stream(container: av.container.OutputContainer, plan: VideoPlan) -
         raise UsageError(str(error), remedy="choose another --codec or container") from error
     assert isinstance(stream, VideoStream)
     context = stream.codec_context
-    stream.time_base = plan.time_base
+    stream.time_base = plan.clock
     context.time_base = plan.time_base
     describe_picture(context, plan)
     context.thread_count = plan.threads
@@ -785,7 +802,7 @@ class FrameEncoder:
         if self._plan.field_order and not picture.interlaced_frame:  # encoders take the order from each frame
             order = "tff" if self._plan.field_order == TOP_FIELD_FIRST else "bff"
             picture = self._through("setparams", f"field_mode={order}", picture)
-        picture.pts = None if frame.pts is None else self._plan.ticks(frame.pts * frame.time_base)
+        picture.pts = None if frame.pts is None else self._plan.tick_of(frame.pts * frame.time_base)
         picture.time_base = self._plan.time_base
         if self._plan.container.decode_times_only:
             self._need_even_times(frame)

@@ -1,14 +1,17 @@
-"""DisplayWidth and DisplayHeight in the header of a Matroska file (RFC 9559, 5.1.4.1.28.12).
+"""Headers of Matroska files (RFC 9559): made for libav to read, and what libav leaves out put into those it writes.
 
-libav's muxer writes them from a field that PyAV sets for nobody, so the sample aspect ratio of codecs whose bitstream
-libav's demuxer doesn't ask (FFV1, VP9) would be lost. The place is taken from the padding that libav leaves before the
-header: nothing behind the header moves.
+DisplayWidth and DisplayHeight (5.1.4.1.28.12) are written from a field that PyAV sets for nobody, so the sample aspect
+ratio of codecs whose bitstream libav's demuxer doesn't ask (FFV1, VP9) would be lost. The place is taken from the
+padding that libav leaves before the header: nothing behind the header moves.
 """
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 _SEGMENT, _SEEK_HEAD, _SEEK, _SEEK_POSITION = 0x18538067, 0x114D9B74, 0x4DBB, 0x53AC
 _VOID, _TRACKS, _TRACK, _TRACK_TYPE, _VIDEO = 0xEC, 0x1654AE6B, 0xAE, 0x83, 0xE0
@@ -20,6 +23,7 @@ _PIXEL_WIDTH, _PIXEL_HEIGHT, _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT, _CR
     0x54B2,
     0xBF,
 )
+_TRACK_NUMBER, _CODEC_ID = 0xD7, 0x86
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,32 @@ def _written(identifier: int, body: bytes) -> bytes:
     return name + (len(body) | 1 << 7 * width).to_bytes(width, "big") + body
 
 
+def element(identifier: int, body: bytes) -> bytes:
+    """An element with its size in eight bytes."""
+    name = identifier.to_bytes((identifier.bit_length() + 7) // 8, "big")
+    return name + (len(body) | 1 << 56).to_bytes(8, "big") + body
+
+
+def unsigned(identifier: int, value: int) -> bytes:
+    """An element that is a number."""
+    return element(identifier, value.to_bytes(max(1, (value.bit_length() + 7) // 8), "big"))
+
+
+def floating(identifier: int, value: Any) -> bytes:
+    """An element that is a number with a fraction."""
+    return element(identifier, struct.pack(">d", float(value)))
+
+
+def file_of_one_track(kind: int, about: bytes) -> bytes:
+    """A file of one track, of video (1) or sound (2), with the elements `about` in its TrackEntry."""
+    track = unsigned(_TRACK_NUMBER, 1) + unsigned(0x73C5, 1) + unsigned(_TRACK_TYPE, kind) + about
+    head = element(0x4282, b"matroska") + unsigned(0x4287, 4) + unsigned(0x4285, 2)
+    # libav wants to see one block before it calls the header complete.
+    cluster = element(0x1F43B675, unsigned(0xE7, 0) + element(0xA3, b"\x81\0\0\x80\0"))
+    parts = element(0x1549A966, unsigned(0x2AD7B1, 1_000_000)) + element(_TRACKS, element(_TRACK, track)) + cluster
+    return element(0x1A45DFA3, head) + element(_SEGMENT, parts)
+
+
 def _void(length: int) -> bytes:
     """A Void element of exactly `length` ≥ 2 bytes."""
     if length < 9:
@@ -76,15 +106,37 @@ def display_size(width: int, height: int, ratio: Fraction) -> tuple[int, int]:
     return max(1, round(exact)), height
 
 
-def with_sample_aspect_ratio(data: bytes, ratio: Fraction, video_number: int = 0) -> bytes | None:
-    """The beginning of a Matroska file with that ratio in its header, as long as it was; None without room."""
+def _found_tracks(data: bytes) -> tuple[_Element, list[_Element], _Element] | None:
+    """The Segment, what lies in it, and its Tracks; None where those are not whole."""
     segment = next((e for e in _children(data, 0, len(data)) if e.identifier == _SEGMENT), None)
     if segment is None:
         return None
     top = _children(data, segment.body, min(len(data), segment.end))
     tracks = next((e for e in top if e.identifier == _TRACKS and e.end <= len(data)), None)
-    if tracks is None:
+    return None if tracks is None else (segment, top, tracks)
+
+
+def with_codec_id(data: bytes, numbers: Collection[int], name: bytes) -> bytes | None:
+    """The beginning of a file in which tracks have that CodecID, shorter than theirs was; None where it isn't whole."""
+    found = _found_tracks(data)
+    if found is None:
         return None
+    patched = bytearray(data)
+    for track in _children(data, found[2].body, found[2].end):
+        parts = {part.identifier: part for part in _children(data, track.body, track.end)}
+        if _TRACK_NUMBER in parts and _number(data, parts[_TRACK_NUMBER]) in numbers:
+            place = parts[_CODEC_ID]
+            written = _written(_CODEC_ID, name)
+            patched[place.start : place.end] = written + _void(place.end - place.start - len(written))
+    return bytes(patched)
+
+
+def with_sample_aspect_ratio(data: bytes, ratio: Fraction, video_number: int = 0) -> bytes | None:
+    """The beginning of a Matroska file with that ratio in its header, as long as it was; None without room."""
+    found = _found_tracks(data)
+    if found is None:
+        return None
+    segment, top, tracks = found
     rebuilt = _with_display_size(data, tracks, ratio, video_number)
     if rebuilt is None:
         return data

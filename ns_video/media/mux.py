@@ -18,7 +18,6 @@ from typing import Any
 import av
 import av.error
 import av.stream
-from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
@@ -44,6 +43,8 @@ from ns_video.media.libav import (
     translate_output,
 )
 from ns_video.media.probe import ClipInfo, StreamInfo, codec_name
+from ns_video.media.sound import refusal_of_sound, tell_of_sound
+from ns_video.media.wave_sound import add_wave_stream
 from ns_video.record import StreamAction
 
 _TEXT_SUBTITLES = frozenset({"subrip", "srt", "text", "mov_text", "webvtt", "ass", "ssa"})
@@ -98,6 +99,8 @@ class CopyPlan:
     """"copied", "attached", "converted: …" or "dropped: …"."""
     target_codec: str = ""
     """The codec of a converted text subtitle."""
+    as_wave: bool = False
+    """It is held as in WAVE files."""
 
     @property
     def kept(self) -> bool:
@@ -145,6 +148,8 @@ def _plan_one(stream: Stream, about: StreamInfo, container: Container) -> CopyPl
     problem = _refusal(stream, container)
     if problem is None:
         return CopyPlan(about, "copied")
+    if container.holds_waves and about.type == "audio" and _refusal(stream, container, as_wave=True) is None:
+        return CopyPlan(about, "copied", as_wave=True)
     target = container.text_codec
     if about.type == "subtitle" and about.codec in _TEXT_SUBTITLES and target:
         return CopyPlan(about, f"converted: {about.codec} to {target}", target)
@@ -159,7 +164,7 @@ def _named(about: StreamInfo) -> str:
     return f"{about.type} of the kind {printable(kind)!r}" if kind else about.type
 
 
-def _refusal(stream: Stream, container: Container) -> str | None:
+def _refusal(stream: Stream, container: Container, *, as_wave: bool = False) -> str | None:
     """Why a container doesn't take a stream, found out by writing a header with it into memory."""
     if stream.type == "attachment" and not container.holds_attachments:
         return "attachments belong to Matroska"
@@ -169,21 +174,19 @@ def _refusal(stream: Stream, container: Container) -> str | None:
         return "of an unknown kind"
     if container.codecs is not None and stream.type != "data" and codec_name(stream) not in container.codecs:
         return "readers of MPEG streams would not know it"
-    if codec_name(stream).startswith(container.aborts_on):
-        return "libav's muxer would end the run"
+    if (problem := refusal_of_sound(stream, container)) is not None:
+        return problem
     try:
         trial = av.open(io.BytesIO(), "w", format=container.name)
         try:
-            _copy_stream(trial, stream)
-            if stream.type == "attachment":
-                trial.add_stream("libx264", rate=25, width=16, height=16)
+            if container.wants_video or stream.type == "attachment":
+                trial.add_stream(container.encoder or "libx264", rate=25, width=16, height=16)
+            _copy_stream(trial, stream, container, as_wave=as_wave)
             trial.start_encoding()
         finally:
             _abandon(trial)
     except (av.FFmpegError, ValueError, OSError, TypeError, AttributeError) as error:
         return re.sub(r"\s+", " ", str(getattr(error, "strerror", None) or error))[:120]
-    if container.places_channels and (channels := _unplaced(stream)) > 2:
-        return f"nothing tells where its {channels} channels are to be heard"
     return None
 
 
@@ -194,22 +197,12 @@ def _abandon(container: OutputContainer) -> None:
         return
 
 
-def _copy_stream(container: OutputContainer, stream: Stream) -> Stream:
-    made = container.add_stream_from_template(stream, opaque=True)
+def _copy_stream(output: OutputContainer, stream: Stream, container: Container, *, as_wave: bool = False) -> Stream:
+    made = add_wave_stream(output, stream) if as_wave else output.add_stream_from_template(stream, opaque=True)
     made.metadata.update(dict(stream.metadata))
     made.disposition = stream.disposition
-    if of_muxer(container.format.name).places_channels and _unplaced(stream) == 2:
-        assert isinstance(made, AudioStream)
-        made.codec_context.layout = "stereo"
+    tell_of_sound(made, stream, container)
     return made
-
-
-def _unplaced(stream: Stream) -> int:
-    """Number of the channels of PCM of which nothing tells where they are to be heard, as in Matroska; else 0."""
-    if not isinstance(stream, AudioStream) or not codec_name(stream).startswith("pcm_"):
-        return 0
-    layout = stream.codec_context.layout
-    return layout.nb_channels if layout.name.endswith(" channels") else 0
 
 
 def _is_streamed(target: Any) -> bool:
@@ -331,7 +324,7 @@ def _container_options(plan: VideoPlan, info: ClipInfo, *, streamed: bool) -> di
         if flags:
             options["movflags"] = flags
         # Start offsets are written in ticks of the movie; its default of 1 ms would move what begins between two.
-        ticks = plan.time_base.denominator
+        ticks = plan.clock.denominator
         options["movie_timescale"] = str(min(_LARGEST_TIMESCALE, ticks * max(1, -(-1000 // ticks))))
     if plan.container.is_matroska:
         promised = info.start_seconds or 0.0
@@ -384,6 +377,7 @@ class ClipWriter:
         self.left_out: dict[int, int] = {}
         """Stream → copied packets from before 0 that were left out, for the container has no times at all."""
         self.early: dict[int, Fraction] = {}
+        self._holder, self._offset = plan.container, plan.offset
         """Stream → seconds by which it begins too early, once closed, for the container counts packets."""
         self._starts: dict[int, Fraction] = {}
         """Stream → seconds taken from all its times, where the container begins each at 0."""
@@ -392,15 +386,21 @@ class ClipWriter:
         self._strict = not ContainerFormat(plan.container_format, "w").flags & FormatFlags.ts_nonstrict.value
         self._first: Fraction | None = None
         self._last: dict[int, int] = {}
+        self._heard: dict[int, tuple[Fraction, int, Fraction]] = {}
+        """Stream → seconds at which its counted sound begins, its packets, and by how much it was told to be early."""
         self._undated: dict[int, tuple[int, int]] = {}
         """Stream → presentation time of its first packet, and how many had no decode time."""
         self._streams: dict[int, Stream] = {}
         self._convert: dict[int, Callable[[bytes], bytes]] = {}
-        self._ratio: tuple[Path, str, Fraction] | None = None
+        self._waves: list[int] = []
+        """Numbers of the tracks of sound that is held as in WAVE files."""
+        self._incomplete: tuple[Path, str, Fraction] | None = None
+        """A file whose header lacks something until it is closed."""
         self._beneath: AspectWriter | None = None
+        copies = list(copies)
         self._gif = GifPackets(whole=plan.whole_pictures) if plan.container_format == "gif" else None
         self._target, self._video_index = settings.target, info.video.index
-        self._container = self._opened(settings, plan, info)
+        self._container = self._opened(settings, plan, info, waves=any(copy.as_wave for copy in copies))
         try:
             self._add_streams(plan, source, info, copies, covers, already_encoded=already_encoded)
             self._container.metadata.update(_kept_metadata(info))
@@ -412,31 +412,31 @@ class ClipWriter:
             _abandon(self._container)
             raise _header_failure(error, self.shown, plan) from error
 
-    def _opened(self, settings: OutputSettings, plan: VideoPlan, info: ClipInfo) -> OutputContainer:
+    def _opened(self, settings: OutputSettings, plan: VideoPlan, info: ClipInfo, *, waves: bool) -> OutputContainer:
         target, container_format = settings.target, plan.container_format
         options = _container_options(plan, info, streamed=_is_streamed(target))
         try:
-            if plan.sample_aspect_ratio not in (0, 1) and container_format in COMPLETED:
-                target = self._with_aspect(target, container_format, plan.sample_aspect_ratio)
+            if waves or (plan.sample_aspect_ratio not in (0, 1) and container_format in COMPLETED):
+                target = self._completed(target, container_format, plan.sample_aspect_ratio)
             return av.open(
                 target, "w", format=container_format, container_options=options, metadata_errors="surrogateescape"
             )
         except (av.FFmpegError, OSError, ValueError) as error:
             raise translate_output(error, self.shown, "open") from error
 
-    def _with_aspect(self, target: Any, container_format: str, ratio: Fraction) -> Any:
-        """What libav is to write to, so that the header tells the sample aspect ratio. Raises OSError."""
+    def _completed(self, target: Any, container_format: str, ratio: Fraction) -> Any:
+        """What libav is to write to, so that the header tells the sample aspect ratio and all sound. Raises OSError."""
         if not isinstance(target, str):
             return target
         path = Path(target.removeprefix("file:"))
         if not _is_streamed(target) and container_format != "yuv4mpegpipe":
-            self._ratio = (path, container_format, ratio)
+            self._incomplete = (path, container_format, ratio)
             return target
         if target.startswith("pipe:"):
             file = open(int(target.removeprefix("pipe:")), "wb", buffering=0, closefd=False)  # noqa: SIM115  closed with the container
         else:
             file = path.open("wb", buffering=0)
-        self._beneath = AspectWriter(file, container_format, ratio)
+        self._beneath = AspectWriter(file, container_format, ratio, self._waves)
         return self._beneath
 
     def _add_streams(
@@ -474,7 +474,10 @@ class ClipWriter:
 
     def _add_copy(self, stream: Stream, copy: CopyPlan) -> Stream:
         if not copy.target_codec:
-            return _copy_stream(self._container, stream)
+            made = _copy_stream(self._container, stream, self._holder, as_wave=copy.as_wave)
+            if copy.as_wave:
+                self._waves.append(sum(s.type != "attachment" for s in self._container.streams))
+            return made
         made = self._container.add_mux_stream(copy.target_codec)
         made.time_base = Fraction(1, 1000)
         made.metadata.update(dict(stream.metadata))
@@ -484,6 +487,7 @@ class ClipWriter:
 
     def write_video(self, packet: Packet) -> None:
         """Mux one packet of the restored stream. Takes the packet over."""
+        shift_packet(packet, self._offset)
         if self._gif is not None:
             packet = self._gif.take(packet)
         packet.stream = self.video
@@ -515,6 +519,8 @@ class ClipWriter:
             return False
         self._from_zero(packet, item.stream_index)
         self._in_order(packet, item.stream_index)
+        if self._holder.counts_sound and target.type == "audio":
+            self._count(packet, item.stream_index, target)
         stamp = None if packet.dts is None else float(packet.dts * packet.time_base)
         packet.stream = target
         try:
@@ -567,6 +573,21 @@ class ClipWriter:
                 packet.pts = max(packet.pts, packet.dts)
         self._last[index] = packet.dts
 
+    def _count(self, packet: Packet, index: int, target: Any) -> None:
+        """Name gaps in sound of which the container counts the packets: what comes after them is early."""
+        if packet.dts is None or not target.codec_context.frame_size:
+            return
+        seconds = packet.dts * packet.time_base
+        first, count, told = self._heard.get(index, (seconds, 0, Fraction(0)))
+        early = seconds - first - count * target.time_base
+        if abs(early - told) > 2 * target.time_base:
+            told = early
+            moved = f"{abs(float(early)) * 1000:.0f} ms {'early' if early > 0 else 'late'}"
+            self._trouble(
+                float(seconds), f"stream {index}: from here on {moved}: this container holds no gaps in sound"
+            )
+        self._heard[index] = first, count + 1, told
+
     def _trouble(self, seconds: float | None, what: str) -> None:
         if len(self.troubles) < _TROUBLES_KEPT:
             self.troubles.append((seconds, what))
@@ -611,8 +632,8 @@ class ClipWriter:
             self._container.close()
             if self._beneath is not None:
                 self._beneath.close()
-            if self._ratio is not None:
-                complete_file(*self._ratio)
+            if self._incomplete is not None:
+                complete_file(*self._incomplete, self._waves)
             self._tell_starts()
         except (av.FFmpegError, OSError, ValueError) as error:
             raise translate_output(error, self.shown, "encode") from error

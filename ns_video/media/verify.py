@@ -24,8 +24,8 @@ from ns_video.media.containers import COLOR_TAGS, Container, of_demuxer, of_file
 from ns_video.media.decode import ClipReader, CopiedClock, CopiedPacket, DecodeOptions, open_clip
 from ns_video.media.encode import color_as, first_frame_metadata
 from ns_video.media.libav import open_input, printable
-from ns_video.media.mux import MOST_REORDERED, QUICKTIME_LANGUAGES, CopyPlan, plan_copies
-from ns_video.media.probe import ClipInfo, StreamInfo, clip_info, stream_info
+from ns_video.media.mux import MOST_REORDERED, QUICKTIME_LANGUAGES, ClipWriter, CopyPlan, plan_copies
+from ns_video.media.probe import ClipInfo, StreamInfo, clip_info, codec_name, stream_info
 from ns_video.media.still import read_still
 
 _TERMINOLOGY_CODES = {b: t for t, b in QUICKTIME_LANGUAGES.items()}
@@ -46,13 +46,14 @@ _STRETCHED = 0.02  # change of width / height that is no rounding
 # frame them in different ways (with or without ADTS headers, start codes or lengths of NAL units).
 _REWRITTEN = frozenset({"av1", "mov_text", "dvb_subtitle"})
 _REFRAMED = frozenset({"h264", "hevc", "vvc", "aac"})
+_DVD_HEAD = 3  # bytes
 _FORMATTED_TAGS = ("creation_time", "location", "software")
 """Beginnings of names of tags with other values: mp4 holds the first two as numbers, AVI its writer in the last."""
 
 # What containers and encoders note of themselves; languages are compared with the streams.
 _OWN_TAGS = re.compile(
     r"^(encoder|encoded_by|handler_name|vendor_id|major_brand|minor_version|compatible_brands|language|duration|rotate|"
-    r"alpha_mode|variant_bitrate|source_id|bps|number_of_(frames|bytes)|_statistics.*)(-\w+)?$",
+    r"alpha_mode|variant_bitrate|source_id|bps|number_of_(frames|bytes)|_statistics.*|(product|toolkit)_version_num|application_platform|\w+_package_umid)(-\w+)?$",
     re.I,
 )
 
@@ -64,15 +65,29 @@ class PacketTally:
     packets: int = 0
     nbytes: int = 0
     digest: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
+    first: Fraction | None = None
+    """Seconds at which its first packet is shown or heard; None where no packet tells."""
+    last: Fraction | None = None
 
-    def add(self, data: Any) -> bool:
-        """Count one packet's payload; False for the empty samples with which mov_text fills gaps: they are none."""
+    def add(self, data: Any, seconds: Fraction | None) -> bool:
+        """Count one packet's payload, with its time where it has one.
+
+        False for the empty samples with which mov_text fills gaps: they are none.
+        """
+        if seconds is not None:
+            self.first = seconds if self.first is None else min(self.first, seconds)
+            self.last = seconds if self.last is None else max(self.last, seconds)
         size = memoryview(data).nbytes
         counts = not (size == 2 and bytes(data) == b"\0\0")
         self.packets += counts
         self.nbytes += size
         self.digest.update(data)
         return counts
+
+    @property
+    def span(self) -> Fraction | None:
+        """Seconds between its first packet and its last one, where they tell."""
+        return None if self.first is None or self.last is None else self.last - self.first
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,12 +230,12 @@ def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequen
                     if from_zero and begin < 0 and not is_video:
                         continue
                     begins[index] = min(begin, begins.get(index, begin))
-                counts = tallies[index].add(packet)
                 if not is_video:
                     clock.move(packet)
-                    stamp = packet.pts if packet.pts is not None else packet.dts
-                    if counts and stamp is not None:
-                        stamps[index].append(stamp)
+                stamp = packet.pts if packet.pts is not None else packet.dts
+                counts = tallies[index].add(_payload(packet), _seconds_of(packet))
+                if not is_video and counts and stamp is not None:
+                    stamps[index].append(stamp)
                 if is_video and not packet.is_discard:
                     known = packet.pts is not None and not holder.decode_times_only  # there libav guesses
                     stamp = packet.pts if known else packet.dts
@@ -235,6 +250,25 @@ def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequen
     tick, is_last = info.video.time_base, bool(ticks) and ticks[-1] == last[0]
     times = Times(array("q", np.sort(ticks).tobytes()), tick)
     return FileFacts(info, holder, times, tick, last[1] * tick, is_last, tallies, stamps, begins, chapters)
+
+
+def _payload(packet: Any) -> Any:
+    """What is copied of a packet: DVD's PCM is cut anew, each packet behind a head of its own."""
+    dvd = packet.stream.type == "audio" and codec_name(packet.stream) == "pcm_dvd"
+    return memoryview(packet)[_DVD_HEAD:] if dvd else packet
+
+
+def _seconds_of(packet: Any) -> Fraction | None:
+    """When a packet is shown or heard, where it tells."""
+    stamp = packet.pts if packet.pts is not None else packet.dts
+    return None if stamp is None else stamp * packet.time_base
+
+
+def write_counted(writer: ClipWriter, item: CopiedPacket, counted: dict[int, PacketTally]) -> None:
+    """Copy a packet and count it, where it is written."""
+    payload, seconds = bytes(_payload(item.packet)), _seconds_of(item.packet)
+    if writer.write_copy(item):
+        counted.setdefault(item.stream_index, PacketTally()).add(payload, seconds)
 
 
 def chapters_of(chapters: Iterable[Any]) -> list[Chapter]:
@@ -414,12 +448,26 @@ def compare_streams(
             and tally.digest.digest() != expected.digest.digest()
         ):
             out.append(Difference(f"{name}: its packets differ"))
+        if about.type == "audio" and tally.packets == expected.packets:
+            out += _compare_spans(name, (expected, about), (tally, match))
     out += [
         Difference(f"{_name(s)} of the output was not in the input", refused > 0)
         for s in added.values()
         if found.tallies[s.index].packets
     ]
     return out
+
+
+def _compare_spans(
+    name: str, was: tuple[PacketTally, StreamInfo], now: tuple[PacketTally, StreamInfo]
+) -> list[Difference]:
+    """Whether the same packets of sound lie within the same time, exact to the clocks of both files."""
+    before, after = was[0].span, now[0].span
+    slack = 2 * max(stream.time_base or Fraction(0) for _, stream in (was, now))
+    if before is None or after is None or abs(after - before) <= slack:
+        return []
+    text = f"its packets lay within {float(before):.3f} s, lie within {float(after):.3f} s"
+    return [Difference(f"{name}: {text}", by_damage=True)]
 
 
 def _is_kept(codec: str, was: Container, now: Container) -> bool:
@@ -466,19 +514,25 @@ def compare_copied_times(
     counts: each container cuts them as it likes. What lies before 0 is encoder delay, which Matroska rounds.
     """
     out: list[Difference] = []
-    if found.container.decode_times_only or not found.video_times:
-        return out  # AVI counts samples of sound from 0
+    if not found.video_times:
+        return out
     moved = found.video_times[0] - begins
     for copy, match in _matched(copies, source.tallies, found.info):
         if match is None or match.is_cover:
+            continue
+        if found.container.decode_times_only and match.type != "audio":
             continue
         was, now = source.stamps[copy.stream.index], found.stamps[match.index]
         ticks = copy.stream.time_base or Fraction(0), match.time_base or Fraction(0)
         if len(was) != len(now) and not copy.stream.codec.startswith("pcm_"):
             continue  # told by their number
+        offset = moved
+        if found.container.counts_sound and was and now:
+            offset = now[0] * ticks[1] - was[0] * ticks[0]  # from 0 on, whenever it began
         slack = 2 * max(*ticks, source.video_tick, found.video_tick)
-        both = ((a * ticks[0], b * ticks[1]) for a, b in zip(was, now if len(was) == len(now) else now[:1]))
-        far = next(((a, b - a - moved) for a, b in both if a >= 0 and abs(b - a - moved) > slack), None)
+        whole = len(was) == len(now) and copy.stream.codec != "pcm_dvd"
+        both = ((a * ticks[0], b * ticks[1]) for a, b in zip(was, now if whole else now[:1]))
+        far = next(((a, b - a - offset) for a, b in both if a >= 0 and abs(b - a - offset) > slack), None)
         if far is not None:
             where = f"its packet at {float(far[0]):.4f} s is {float(far[1]) * 1000:+.3f} ms off beside the video"
             out.append(Difference(f"{_name(copy.stream)}: {where}", by_damage=True))
@@ -718,8 +772,9 @@ def verify_files(
     begins = [facts.begins[c.stream.index] for c in copies if c.kept and c.stream.index in facts.begins]
     moved = Fraction(0) if found.container.holds_negative_times else -min(begins, default=Fraction(0))
     if found.info.video.codec in _WHOLE_FRAMES:
-        whole = array("q", (math.floor(t * info.video.rate + Fraction(1, 2)) for t in expected))
-        expected = Times(whole, 1 / info.video.rate)
+        begin = expected[0]
+        whole = array("q", (math.floor((t - begin) * info.video.rate + Fraction(1, 2)) for t in expected))
+        expected = Times(whole, 1 / info.video.rate, -begin)
     if found.container.begins_at_zero:
         expected = expected.from_zero()
     promise = Promise(
@@ -798,4 +853,5 @@ __all__ = [
     "stream_info",
     "verify_files",
     "verify_stills",
+    "write_counted",
 ]

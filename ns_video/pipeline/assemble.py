@@ -24,7 +24,7 @@ from ns_video.media.mux import (
     read_covers,
     segment_packets,
 )
-from ns_video.media.verify import PacketTally, Times
+from ns_video.media.verify import PacketTally, Times, write_counted
 from ns_video.pipeline.clip import Clip
 from ns_video.pipeline.place import free_name, temporary_of
 from ns_video.record import Damage
@@ -61,9 +61,7 @@ def mux(
             if packet is not None:
                 writer.write_video(packet)
             elif copy is not None:
-                payload = bytes(copy.packet)
-                if writer.write_copy(copy):
-                    counted.setdefault(copy.stream_index, PacketTally()).add(payload)
+                write_counted(writer, copy, counted)
         writer.close()
         clip.note_written(writer)
         run.record.warnings += cut.notes
@@ -82,7 +80,7 @@ def _video_packets(journal: Journal, plan: VideoPlan) -> Generator[TimedPacket]:
         for packet, pts, duration in zip(packets, entry.presentation, entry.durations):
             packet.time_base = plan.time_base
             packet.pts, packet.dts, packet.duration = pts, next(stamps), duration
-            yield TimedPacket(packet.dts * plan.time_base, packet)
+            yield TimedPacket(plan.time_of(packet.dts), packet)
             place += 1
     if place != (count := sum(e.frames for e in entries)):
         raise VerificationError(f"the segments hold {place} of {count} packets", stage="mux")
@@ -94,7 +92,7 @@ def leave_partial(clip: Clip, journal: Journal, plan: VideoPlan) -> NoReturn:
         raise Interrupted("interrupted before anything was finished", remedy="run again with --resume")
     entries = [journal.entries[n] for n in sorted(journal.entries)]
     last = max(t for e in entries for t in e.presentation)
-    end = (last + 1) * plan.time_base
+    end = plan.time_of(last + 1)
     name = journal.own_partial() or free_name(clip.run.target_path, "partial")
     temporary = temporary_of(clip.run, journal)
     mux(temporary, clip, journal, plan, end)
@@ -110,7 +108,7 @@ def expected_times(clip: Clip, journal: Journal, plan: VideoPlan) -> Times:
     ticks: array[int] = array("q")
     for number in sorted(journal.entries):
         ticks.extend(sorted(journal.entries[number].presentation))
-    times = Times(ticks, plan.time_base)
+    times = Times(ticks, plan.time_base, -plan.offset)
     if not plan.container.begins_at_zero or not times[0]:
         return times
     clip.note_start(times[0])

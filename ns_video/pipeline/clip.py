@@ -29,6 +29,7 @@ __all__ = ["STALL_SECONDS", "Clip", "Restored", "decode_options", "open_source"]
 
 STALL_SECONDS = 1800.0  # no stage of a file-to-file run may be silent for longer; a pipe may wait for its writer
 _FINEST_CUT = 10**9  # parts of a second
+_NOT_WRITTEN = frozenset({"pal8"})  # libav makes no palette of pixels
 
 
 def decode_options(run: Run) -> DecodeOptions:
@@ -151,26 +152,31 @@ class Clip:
         codec = options.codec
         if codec is None and self.run.target == "-" and container_format == "nut":
             codec = "rawvideo"
-        threads = options.threads or codec_threads()
+        threads, layout = options.threads or codec_threads(), self._raw_layout()
         wanted = EncodeOptions(
             codec=codec,
             crf=options.crf,
-            pix_fmt=options.pix_fmt,
+            pix_fmt=options.pix_fmt or (layout if layout not in _NOT_WRITTEN else None),
             encoder_options=options.encoder_options,
             threads=threads,
             speed=self.run.preset.speed,
         )
-        plan = plan_video(container_format, info.video, first, self.run.output_size(first), wanted)
-        begins = plan.begins - self.base * info.video.time_base
-        if plan.container.decode_times_only and begins > LATEST_SECONDS:
+        plan = plan_video(container_format, info.video, self.shifted(first), self.run.output_size(first), wanted)
+        if plan.container.decode_times_only and plan.begins > LATEST_SECONDS:
             raise UsageError(
-                f"the clip begins at {float(begins):.0f} s: AVI holds no start that late",
+                f"the clip begins at {float(plan.begins):.0f} s: AVI holds no start that late",
                 remedy="write .mkv or .mp4: they keep every frame's time",
             )
         self.run.record.warnings += plan.notes
+        if layout is not None and layout != plan.pix_fmt:
+            self.run.record.warnings.append(f"the pixels came as {layout} and leave as {plan.pix_fmt}")
         if options.size is not None and options.fit == "stretch" and plan.sample_aspect_ratio:
             plan = replace(plan, sample_aspect_ratio=Fraction(1))  # shown as large as it was asked for
         return plan
+
+    def _raw_layout(self) -> str | None:
+        """The pixel format of raw video that leaves as it came: nothing else tells it to who reads it."""
+        return self.info.video.format.name if self.container_format == self.info.format == "rawvideo" else None
 
     def total(self) -> int:
         """Frames that are to come, as the container claims; 0: not known."""

@@ -19,7 +19,7 @@ from ns_video.media.encode import FrameEncoder
 from ns_video.media.hdr_header import needs_container_hdr
 from ns_video.media.libav import file_url, printable, translate_output
 from ns_video.media.mux import ClipWriter, Cut, OutputSettings
-from ns_video.media.verify import PacketTally, Promise, Times
+from ns_video.media.verify import PacketTally, Promise, Times, write_counted
 from ns_video.pipeline.check import put_in_place
 from ns_video.pipeline.clip import Clip, Restored, open_source
 from ns_video.pipeline.encoding import REFUSED, packets_of
@@ -194,7 +194,8 @@ class _Sink:
         """What a sink that is closed has to hold."""
         assert self._encoder is not None
         video, changes = self.made(), self._encoder.changes
-        promise = self._clip.promise(video, Times(self._expected, video.plan.time_base), self._counted)
+        times = Times(self._expected, video.plan.time_base, -video.plan.offset)
+        promise = self._clip.promise(video, times, self._counted)
         return replace(promise, changes=changes)
 
     def abandon(self) -> None:
@@ -224,9 +225,7 @@ class _Sink:
         self._waiting.clear()
 
     def _copy(self, writer: ClipWriter, packet: CopiedPacket) -> None:
-        payload = bytes(packet.packet)
-        if writer.write_copy(packet):
-            self._counted.setdefault(packet.stream_index, PacketTally()).add(payload)
+        write_counted(writer, packet, self._counted)
 
     def _expect(self, frame: Frame, tick: Fraction, video: Restored) -> None:
         """Note when a frame is to be shown. Raises UsageError where a file of y4m can't show it then."""
@@ -235,11 +234,11 @@ class _Sink:
         at = (frame.pts - self._clip.base) * frame.time_base
         if self.done == 1 and container.begins_at_zero:
             self._begins = at
-        place = at - self._begins
-        even = (self.done - 1 if container.gapless else round(place / tick)) * tick
+        place, offset = at - self._begins, video.plan.offset
+        even = (self.done - 1 if container.gapless else round((place - offset) / tick)) * tick + offset
         self._uneven |= abs(place - even) > Fraction(1, 1000)
         if self._temporary is not None:
-            self._expected.append(video.plan.ticks(place))
+            self._expected.append(video.plan.tick_of(place))
             if container.gapless and abs(place - even) > tick:
                 raise _uneven(at, tick)
 

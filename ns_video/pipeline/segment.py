@@ -32,7 +32,7 @@ class Segment:
         assert frame.pts is not None
         self._passed += passed_through
         packets = packets_of(self._encoder, frame, wished=self._wished and not self._times)
-        self._times.append(self._plan.ticks(frame.pts * frame.time_base))
+        self._times.append(self._plan.tick_of(frame.pts * frame.time_base))
         self._file.write(packets)
 
     def close(self, *, complete: bool = True) -> None:
@@ -47,7 +47,7 @@ class Segment:
             )
         moved = next(((a, b) for a, b in zip(self._times, sorted(self._file.presentation)) if a != b), None)
         if moved is not None:
-            was, now = (float(tick * self._plan.time_base) for tick in moved)
+            was, now = (float(self._plan.time_of(tick)) for tick in moved)
             raise VerificationError(f"the encoder moved the frame at {was:.4f} s to {now:.4f} s", stage="encode")
         entry = SegmentEntry(
             number=self._number,

@@ -1,0 +1,75 @@
+"""What containers have to be told of sound that is copied: how many samples a packet holds, where it is to be heard."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from ns_video.media.containers import Container, of_demuxer
+from ns_video.media.probe import codec_name
+
+_SAMPLES_OF_AC3 = 1536  # ATSC A/52; libav's muxers know it by themselves
+_FEWEST = 64  # in a tick that is a packet: where bytes are counted, a tick is of a few samples
+_OF_ANY_SIZE = frozenset({"aac", "ac3", "dts", "eac3", "flac", "mp1", "mp2", "mp3", "speex", "vorbis"})
+"""Sound whose packets differ in size: they are counted, not their bytes."""
+_ASKING = _OF_ANY_SIZE | {"adpcm_ima_wav", "adpcm_ms", "adpcm_swf", "adpcm_yamaha"}
+"""Sound that libav's muxer gives wrong times where it isn't told."""
+_ASKED_FOR_PLACES = ("pcm_", "adpcm_", "speex")
+_LAYOUTS = {1: "mono", 2: "stereo"}
+
+
+def _samples_of(stream: Any) -> int:
+    """How many samples each packet of a stream of sound holds; 0 where that isn't known, or they don't count (PCM)."""
+    context, codec = stream.codec_context, codec_name(stream)
+    if context is None:
+        return 0
+    tick = (stream.time_base or Fraction(0)) * context.sample_rate
+    if _is_counted(stream) and tick.denominator == 1 and tick >= _FEWEST:
+        return int(tick)
+    if codec == "flac":  # STREAMINFO: the least and the most samples of a block (RFC 9639, 8.2)
+        header = context.extradata or b""
+        return int.from_bytes(header[:2]) if header[:2] == header[2:4] else 0
+    return _SAMPLES_OF_AC3 if codec == "ac3" else context.frame_size
+
+
+def _is_counted(stream: Any) -> bool:
+    return of_demuxer(stream.container.format.name).counts_sound
+
+
+def _unplaced(stream: Any) -> int:
+    """Number of the channels of which nothing tells where they are to be heard, as those of PCM in Matroska; else 0."""
+    if stream.codec_context is None or not codec_name(stream).startswith(_ASKED_FOR_PLACES):
+        return 0
+    layout = stream.codec_context.layout
+    return layout.nb_channels if layout.name.endswith(" channels") else 0
+
+
+def refusal_of_sound(stream: Any, container: Container) -> str | None:
+    """Why a container can't hold a stream of sound, whatever its muxer says; of anything else None."""
+    if stream.type != "audio":
+        return None
+    if container.places_channels and (channels := _unplaced(stream)) > 2:
+        return f"nothing tells where its {channels} channels are to be heard"
+    asking = container.counts_sound and codec_name(stream) in _ASKING
+    if asking and not _is_counted(stream) and not _samples_of(stream):
+        return "nothing tells how long its packets last"
+    return None
+
+
+def tell_of_sound(made: Any, stream: Any, container: Container) -> None:
+    """Have the muxer of `container` know of `made`, a copy of `stream`, what PyAV's copies of streams lack.
+
+    Samples, and that AVI need not count blocks of the one size that it gives all sound, are options of a codec, which
+    takes them when it is opened. Raises FFmpegError.
+    """
+    if stream.type != "audio":
+        return
+    if container.places_channels and (channels := _unplaced(stream)):
+        made.codec_context.layout = _LAYOUTS[channels]
+    if container.counts_sound and (samples := _samples_of(stream)):
+        any_size = {"block_align": "0"} if codec_name(stream) in _OF_ANY_SIZE else {}
+        made.codec_context.options = {"frame_size": str(samples), **any_size}
+        made.codec_context.open()
+
+
+__all__ = ["refusal_of_sound", "tell_of_sound"]
