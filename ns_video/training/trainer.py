@@ -585,7 +585,7 @@ def _identity(config: TrainingConfig) -> str:
         cast(dict[str, Any], table["data"]).pop(key)
     if config.data.line_sharpened:
         table["sharpened"] = (
-            "within borders"  # before 0.7.1 opposite borders mixed: such a training can't go on exactly
+            "within borders"  # before 0.8.0 opposite borders mixed: such a training can't go on exactly
         )
     return json.dumps(table, sort_keys=True)
 
