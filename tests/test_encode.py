@@ -33,6 +33,7 @@ from ns_video.media.encode import (
     field_order,
     first_frame_metadata,
     plan_video,
+    turn_alone,
 )
 from ns_video.media.mux import decode_times
 from ns_video.media.versions import hardware_encoder_works
@@ -363,3 +364,23 @@ def test_dolby_vision_is_left_out_by_name(plain_clip: Path) -> None:
     assert [n for n in known.notes if n not in chosen.notes] == [
         "Dolby Vision's metadata is left out: the base picture stays"
     ]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turn"),
+    [
+        ((65536, 0, 0, 0, 65536, 0), (65536, 0, 0, 65536)),
+        ((0, 65536, 0, -65536, 0, 0), (0, 65536, -65536, 0)),
+        ((0, 65536, 0, 65536, 0, 0), (0, 65536, 65536, 0)),  # mirrored
+        ((46341, 46340, 0, -46341, 46341, 0), (46341, 46340, -46341, 46341)),  # rounded
+        ((65536, 0, 0, 0, 89856, 0), (65536, 0, 0, 65536)),  # stretched
+        ((0, 131072, 0, -65536, 0, 0), (0, 65536, -65536, 0)),
+        ((65536, 32, 0, 0, 65536, 0), (65536, 16, -16, 65536)),  # skewed
+        ((65536, 0, 212, 0, 65536, 0), (65536, 0, 0, 65536)),  # in perspective
+        ((0, 0, 0, 0, 65536, 0), (65536, 0, 0, 65536)),
+        ((0, 0, 0, 0, 0, 0), (65536, 0, 0, 65536)),
+    ],
+)
+def test_the_turn_alone_of_a_display_matrix(matrix: tuple[int, ...], turn: tuple[int, ...]) -> None:
+    found = turn_alone((*matrix, 0, 0, 1 << 30))
+    assert (*found[:2], *found[3:5]) == turn and found[2] == found[5] == 0

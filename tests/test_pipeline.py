@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -1078,3 +1079,19 @@ def test_a_frame_that_is_lost_on_the_way_is_noticed(
     with pytest.raises(VerificationError, match=f"{FRAMES} frames were decoded, {FRAMES - 1} encoded"):
         restore(plain_clip, tmp_path / f"out{suffix}", model="identity")
     assert not (tmp_path / f"out{suffix}").exists()
+
+
+def test_a_matrix_that_stretches_keeps_its_turn_in_matroska_and_all_of_it_in_mp4(
+    plain_clip: Path, tmp_path: Path
+) -> None:
+    data = bytearray(plain_clip.read_bytes())
+    at = data.index(b"tkhd") + 44  # of version 0
+    assert struct.unpack(">9i", data[at : at + 36]) == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    data[at : at + 36] = struct.pack(">9i", 0, 65536, 0, -98304, 0, 0, 0, 0, 1 << 30)
+    source = tmp_path / "in.mp4"
+    source.write_bytes(data)
+    for suffix, noted in ((".mkv", True), (".mp4", False)):
+        record = restore(source, tmp_path / f"out{suffix}", model="identity")
+        assert record.exit_code == 0
+        assert any("only its turn is kept" in warning for warning in record.warnings) == noted
+        assert not verify(source, tmp_path / f"out{suffix}")

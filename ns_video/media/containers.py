@@ -107,6 +107,8 @@ class Container:
     """Alpha may ride beside the packets (Matroska's BlockAdditional)."""
     holds_turn: bool = False
     """It holds a display matrix."""
+    turns_only: bool = False
+    """Of a display matrix it holds the angle and whether it mirrors: nothing that stretches, skews or moves."""
     shown_as_stored: bool = False
     """Pictures that programs show as they are stored: turned here, where a display matrix asks for it."""
     holds_aspect: bool = True
@@ -174,6 +176,7 @@ _OF_MATROSKA = Container(
     encoders=frozenset({"libx265", "ffv1", "libvpx-vp9"}),
     holds_alpha_beside=True,
     holds_turn=True,
+    turns_only=True,
     color_tags=COLOR_TAGS,
     holds_hdr=True,
 )

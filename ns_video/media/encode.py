@@ -55,6 +55,7 @@ _TAGS_IN_STREAM: dict[str, tuple[str, ...]] = {
     "png": COLOR_TAGS[1:3],
     "wrapped_avframe": ("range",),  # the header of y4m
 }
+_ONE = 1 << 16  # of a display matrix
 _HDR_IN_STREAM = frozenset({"libx264", "libx264rgb", "libx265", "libsvtav1", "apng", "png"})
 HDR_IN_HEADER = frozenset({"ffv1", "libvpx-vp9"})  # where the container holds it, see hdr_header
 _MPEG2_SHAPES = (Fraction(4, 3), Fraction(16, 9), Fraction(221, 100))  # of whole pictures; or square samples
@@ -351,6 +352,8 @@ def _knows_only_frames(codec: str, time_base: Fraction) -> bool:
 def _oriented(plan: VideoPlan, matrix: tuple[int, ...]) -> VideoPlan:
     """The plan with the display matrix, or with the filters that turn the frames themselves."""
     if plan.container.holds_turn:
+        if matrix and plan.container.turns_only:
+            matrix = turn_alone(matrix)
         return replace(plan, display_matrix=() if _is_identity_matrix(matrix) else matrix)
     if not (matrix and plan.container.shown_as_stored):
         return plan
@@ -372,6 +375,10 @@ def _losses(plan: VideoPlan, first: Frame, fields: int, matrix: tuple[int, ...])
     notes += _lost_colour(plan, first)
     if first.carrier is not None and any(d.type.name.startswith("DOVI") for d in first.carrier.side_data):
         notes.append("Dolby Vision's metadata is left out: the base picture stays")  # PyAV can't tell encoders of it
+    if matrix and plan.container.turns_only and turn_alone(matrix)[:6] != matrix[:6]:
+        notes.append(
+            f"the picture is to be stretched or skewed, which {container_format} can't say: only its turn is kept"
+        )
     if matrix and not plan.container.holds_turn:
         notes += _turn_notes(matrix, first.rotation, container_format, bool(plan.upright))
     if aspect and _loses_aspect(plan):
@@ -413,6 +420,18 @@ def _holds_fields(codec: str, out: PixelFormat, first: Frame, size: tuple[int, i
         return False
     rows = 4 if out.chroma_shift_y else 2  # that libx264 codes in pairs of each field
     return not codec.startswith("libx264") or size[1] % rows == 0
+
+
+def turn_alone(matrix: tuple[int, ...]) -> tuple[int, ...]:
+    """The nearest display matrix that turns and mirrors only; `matrix` itself where it differs from it by rounding."""
+    a, b, c, d = (matrix[n] for n in (0, 1, 3, 4))
+    mirror = -1 if a * d < b * c else 1
+    angle = math.atan2(b - mirror * c, a + mirror * d)
+    x, y = round(_ONE * math.cos(angle)), round(_ONE * math.sin(angle))
+    turn = (x, y, 0, -mirror * y, mirror * x, 0)
+    if all(abs(one - other) <= 4 for one, other in zip(turn, matrix)):
+        return matrix
+    return (*turn, 0, 0, 1 << 30)
 
 
 def _is_identity_matrix(matrix: tuple[int, ...]) -> bool:
@@ -900,4 +919,5 @@ __all__ = [
     "first_frame_metadata",
     "plan_video",
     "planar_name",
+    "turn_alone",
 ]

@@ -22,7 +22,7 @@ from ns_video.media.animation import open_animation, seconds_of
 from ns_video.media.chroma_place import is_moved
 from ns_video.media.containers import COLOR_TAGS, Container, of_demuxer, of_file
 from ns_video.media.decode import ClipReader, CopiedClock, CopiedPacket, DecodeOptions, open_clip
-from ns_video.media.encode import color_as, first_frame_metadata
+from ns_video.media.encode import color_as, first_frame_metadata, turn_alone
 from ns_video.media.libav import open_input, printable
 from ns_video.media.mux import MOST_REORDERED, QUICKTIME_LANGUAGES, ClipWriter, CopyPlan, plan_copies
 from ns_video.media.probe import ClipInfo, StreamInfo, clip_info, codec_name, stream_info
@@ -580,10 +580,14 @@ def _family(stream: StreamInfo) -> str:
 def look_of(first: Frame, info: ClipInfo) -> Look:
     """The look of a clip by its first frame."""
     matrix, _ = first_frame_metadata(first.carrier)
-    turn = (*matrix[0:2], *matrix[3:5]) if matrix else (1 << 16, 0, 0, 1 << 16)
+    turn = _turn_of(matrix) if matrix else (1 << 16, 0, 0, 1 << 16)
     video = info.video
     shape = Fraction(video.width or first.width, video.height or first.height)  # not every head tells them
     return Look(first.color, first.format, turn, video.sample_aspect_ratio or Fraction(1), shape)
+
+
+def _turn_of(matrix: tuple[int, ...]) -> tuple[int, ...]:
+    return (*matrix[0:2], *matrix[3:5])
 
 
 def compare_picture(was: Look, now: Look, found: FileFacts) -> list[Difference]:
@@ -600,7 +604,10 @@ def compare_picture(was: Look, now: Look, found: FileFacts) -> list[Difference]:
             out.append(f"colour {name} was {tag}, is {now_tags[name]}")
     if is_moved(wanted, now.color, now.format, codec):
         out.append(f"the chroma position was {wanted.chroma_location}, is {now.color.chroma_location}")
-    if container.holds_turn and any(abs(a - b) > _TURN_SLACK for a, b in zip(was.turn, now.turn)):
+    turn = was.turn
+    if container.turns_only:
+        turn = _turn_of(turn_alone((*turn[:2], 0, *turn[2:], 0, 0, 0, 1 << 30)))
+    if container.holds_turn and any(abs(a - b) > _TURN_SLACK for a, b in zip(turn, now.turn)):
         out.append("the display matrix (rotation) differs")
     stretched = abs(was.shape / now.shape - 1) > _STRETCHED  # by --fit stretch, whose pixels are square
     rounded = not container.holds_aspect or codec == "mpeg2video"
