@@ -18,6 +18,7 @@ from conftest import Command, ffmpeg
 from material import FRAMES, X264, Recipe, facts, write_clip
 from PIL import Image
 
+import ns_video
 from ns_video.errors import DamageError, InputError
 from ns_video.frame import Frame
 from ns_video.media.coded_headers import LIKENESS
@@ -462,3 +463,12 @@ def test_empty_packets_of_theora_repeat_the_frame_before(threads: int, tmp_path:
     assert [f.pts for f in found] == list(range(25))
     looks = [f.planes[0].tobytes() for f in found]
     assert all(looks[n] == looks[n - 1] for n in empty) and len(set(looks)) > 4
+
+
+def test_a_nut_file_that_begins_late_is_whole(tmp_path: Path) -> None:
+    """Its header tells when it ends, not how long it is."""
+    late, target = tmp_path / "late.mkv", tmp_path / "late.nut"
+    ffmpeg("-i", write_clip(tmp_path / "in.mkv", Recipe(audio=[("aac", "eng")])), "-output_ts_offset", "100", late)
+    assert ns_video.restore(late, target, model="identity", codec="mpeg2video").exit_code == 0
+    with open_clip(target) as reader:
+        assert sum(1 for _ in reader.frames()) > 1 and not reader.damage

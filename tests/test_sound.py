@@ -90,6 +90,14 @@ def test_times_that_collapse_are_named(tmp_path: Path, monkeypatch: pytest.Monke
         restore(source, tmp_path / "out.avi", model="identity")
 
 
+def test_encoder_delay_that_matroska_rounds_is_no_difference(tmp_path: Path) -> None:
+    """Its packets last 20 ms, as an edit left them, but libav counts back from 0 by the 21 ms of their samples."""
+    source, target = tmp_path / "in.mp4", tmp_path / "out.mkv"
+    sounding(source, "aac", "-ar", "48000", "-bsf:a", "setts=ts=N*960-1440")
+    assert restore(source, target, model="identity").exit_code == 0
+    assert ns_video.verify(source, target) == []
+
+
 def test_a_gap_in_sound_that_avi_does_not_hold_is_named(tmp_path: Path) -> None:
     whole, source = sounding(tmp_path / "whole.mkv", "ac3", "-ar", "48000"), tmp_path / "in.mkv"
     ffmpeg("-i", whole, "-c", "copy", "-bsf:a", "noise=drop='between(n,10,19)'", source)

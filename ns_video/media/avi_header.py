@@ -1,4 +1,4 @@
-"""When each stream of an AVI file begins, which libav's muxer doesn't write: it puts all first packets at 0..
+"""When each stream of an AVI file begins, which libav's muxer doesn't write: it puts all first packets at 0.
 
 AVISTREAMHEADER.dwStart (Microsoft, "AVI RIFF File Reference"), in ticks of the stream: dwScale / dwRate seconds.
 """

@@ -59,6 +59,7 @@ _HELD_PACKETS = 512  # copied packets that wait for the video to pass a jump of 
 _SHORT_BYTES = 64 << 20  # where even these can't be mapped any more, memory is short
 _PACKED_BITS = frozenset({"rgb4", "bgr4"})  # two pixels in a byte
 _REPEATING = frozenset({"theora"})  # a packet of no bytes repeats the frame before (Theora specification, 7.11)
+_FROM_ZERO = frozenset({"matroska,webm", "nut"})  # where libav's durations count from 0, elsewhere from the start
 _SKIPPED_TOLD = 100  # frames of which one is told on the way to `start_seconds`
 _MIXED = "; what is written says of all what it says of the first"
 _PICTURE_TYPES = {0: "?", 1: "I", 2: "P", 3: "B", 4: "P", 5: "I", 6: "P", 7: "B"}
@@ -888,7 +889,7 @@ class ClipReader:
         video = self.info.video
         stream = next(s for s in self.info.streams if s.index == video.index)
         promised: float | None = None
-        from_zero = "matroska" in self.info.format  # libav's durations of other containers count from the start
+        from_zero = self.info.format in _FROM_ZERO
         if stream.duration is not None and stream.time_base is not None:
             promised = float((stream.duration + (0 if from_zero else stream.start_time or 0)) * stream.time_base)
         elif (tag := dict(stream.metadata).get("DURATION")) is not None:

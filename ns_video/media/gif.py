@@ -31,11 +31,12 @@ def with_palette(picture: VideoFrame, *, translucent: bool) -> VideoFrame:
     holes = not solid.all()
     samples[..., 3] = 255
     samples[~solid] = 0
-    packed, indices = np.unique(samples.view(np.uint32), return_inverse=True)
-    if translucent and not holes and len(packed) < COLORS:
-        packed, indices = np.insert(packed, 0, 0), indices + 1
-    table = packed.view(np.uint8).reshape(-1, 4)
-    if len(table) > COLORS:
+    if Image.fromarray(samples).getcolors(COLORS) is not None:
+        packed, indices = np.unique(samples.view(np.uint32), return_inverse=True)
+        if translucent and not holes and len(packed) < COLORS:
+            packed, indices = np.insert(packed, 0, 0), indices + 1
+        table = packed.view(np.uint8).reshape(-1, 4)
+    else:
         reserved = int(translucent or holes)
         image = Image.fromarray(samples[..., :3])
         coarse = image.quantize(COLORS - reserved, method=Image.Quantize.FASTOCTREE)

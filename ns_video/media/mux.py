@@ -377,8 +377,8 @@ class ClipWriter:
         self.left_out: dict[int, int] = {}
         """Stream → copied packets from before 0 that were left out, for the container has no times at all."""
         self.early: dict[int, Fraction] = {}
-        self._holder, self._offset = plan.container, plan.offset
         """Stream → seconds by which it begins too early, once closed, for the container counts packets."""
+        self._holder, self._offset = plan.container, plan.offset
         self._starts: dict[int, Fraction] = {}
         """Stream → seconds taken from all its times, where the container begins each at 0."""
         self._starts_at_zero = plan.container.decode_times_only and plan.begins >= 0

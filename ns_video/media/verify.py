@@ -461,9 +461,13 @@ def compare_streams(
 def _compare_spans(
     name: str, was: tuple[PacketTally, StreamInfo], now: tuple[PacketTally, StreamInfo]
 ) -> list[Difference]:
-    """Whether the same packets of sound lie within the same time, exact to the clocks of both files."""
+    """Whether the same packets of sound lie within the same time, exact to the clocks of both files.
+
+    Where it begins before 0 that is encoder delay, of which Matroska holds no times: libav's demuxer counts back.
+    """
     before, after = was[0].span, now[0].span
-    slack = 2 * max(stream.time_base or Fraction(0) for _, stream in (was, now))
+    delay = max(Fraction(0), -(was[0].first or Fraction(0)))
+    slack = 2 * max(stream.time_base or Fraction(0) for _, stream in (was, now)) + delay
     if before is None or after is None or abs(after - before) <= slack:
         return []
     text = f"its packets lay within {float(before):.3f} s, lie within {float(after):.3f} s"
