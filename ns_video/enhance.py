@@ -214,7 +214,7 @@ class Enhancer:
         count, _, height, width = rgb.shape
         height, width = tile.padded_size(height, width, self.descriptor.multiple_of)
         wanted = example_planes(self.descriptor.conditioning, 1, 1)
-        if wanted is None:
+        if wanted is None or self._cells is not None:  # the size of cells is found in the picture
             raise UsageError(f"{self.descriptor.name} reads no planes", remedy="give pictures alone")
         shapes = [(n, wanted.shape[1], *size) for n in (1, count) for size in ((1, 1), (height, width))]
         if tuple(planes.shape) not in shapes:

@@ -384,6 +384,8 @@ def test_each_picture_has_its_own_planes() -> None:
             enhancer(pictures, wrong)
     with pytest.raises(UsageError, match="reads no planes"):
         Enhancer(restorer(), fp32())(pictures, planes)
+    with pytest.raises(UsageError, match="reads no planes"):  # the size of cells is found in the picture
+        Enhancer(load_descriptor("mosaic"), fp32())(pictures, planes[:, :1, :1, :1])
 
 
 def test_out_of_memory_takes_smaller_tiles() -> None:

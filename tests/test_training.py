@@ -752,6 +752,7 @@ def test_a_seam_is_counted_in_the_pixels_that_the_network_sees(picture_folder: P
     [
         (("crop = 32", "crop = 33"), "multiple of 8"),
         (('size = "tiny"', 'size = "huge"'), "network.size"),
+        (('size = "tiny"', 'architecture = "rcan"\nsize = "1x1x15"'), "16 or more"),
         (("warm_up = 2", "warm = 2"), "unknown keys: warm"),
         (("steps = 8", 'steps = "8"'), "must be int"),
         (('kind = "jpeg"', 'kind = "spec"'), "damage.specs"),

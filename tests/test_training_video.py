@@ -457,6 +457,12 @@ def test_only_a_training_s_own_checkpoint_is_resumed(pool: Path, tmp_path: Path)
     for change in ({"seed": 9}, {"rate": 1e-2}, {"optimizer": "muon"}, {"size": "small"}, {"start": Path("video")}):
         with pytest.raises(ResumeError, match="another configuration"):
             next(train_video(dataclasses.replace(config, **change), "cpu", resume=True))
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    earlier = content["training"].replace(', "repeats": "told as their source"', "")
+    assert earlier != content["training"]
+    torch.save({**content, "training": earlier}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ResumeError, match="another configuration"):  # its batches were told other quantisers
+        next(train_video(config, "cpu", resume=True))
     (tmp_path / "checkpoint.pt").write_bytes(b"torn")
     with pytest.raises(ResumeError, match="is damaged"):
         next(train_video(config, "cpu", resume=True))

@@ -26,7 +26,7 @@ STUDY = ("DeblurCNN", "DeblurCNN_RES", "DeblurSuperResCNN", "DnCNN", "EDSR_Deblu
 ENLARGING = ("ns_restore", "rcan", "hat")
 ARCHITECTURES = (*ENLARGING, "nsie", *STUDY)
 HAT_SIZES = ("small", "base", "medium", "large")
-_RCAN_SIZE = re.compile(r"[1-9]\d?x[1-9]\d?x[1-9]\d{0,2}")
+_RCAN_SIZE = re.compile(r"[1-9]\d?x[1-9]\d?x(1[6-9]|[2-9]\d|[1-9]\d\d)")  # attention has a sixteenth of the channels
 SCHEDULES = ("cosine", "plateau", "constant")
 DISCRIMINATOR_LOSSES = ("ragan", "gan")
 
@@ -321,7 +321,8 @@ def _check_size(config: TrainingConfig, need: Callable[[bool, str], None]) -> No
     elif name == "hat":
         need(size in HAT_SIZES, f"network.size is one of {', '.join(HAT_SIZES)}")
     elif name == "rcan":
-        need(bool(_RCAN_SIZE.fullmatch(size)), "network.size is groups x blocks x channels, for example 5x3x32")
+        said = "network.size is groups x blocks x channels (16 or more), for example 5x3x32"
+        need(bool(_RCAN_SIZE.fullmatch(size)), said)
     enlarges = config.scale > 1
     need(name in ENLARGING or not enlarges, f"{name} does not enlarge")
     scales = (1, 2, 3, 4) if name == "ns_restore" else (1, 2, 3, 4, 8)

@@ -128,6 +128,7 @@ def identity(config: Any) -> str:
     table = dataclasses.asdict(config)
     for key in ("cache", "output", "validation", "save_seconds", "validate_every"):
         table.pop(key)
+    table["repeats"] = "told as their source"  # before 0.8.0 the finer step was: such a training can't go on exactly
     return json.dumps(table, sort_keys=True, default=str)
 
 
@@ -185,8 +186,8 @@ def side_planes(steps: Tensor, types: Tensor) -> Tensor:
 
 
 def told_steps(coded: CodedClip) -> np.ndarray:
-    """The clip's step codes as a run tells them: blocks that repeat the frame before keep the finer code; a frame that
-    tells nothing takes its nearest neighbour's, or a middling code."""
+    """The clip's step codes as a run tells them (`carried`); a frame that tells nothing takes its nearest neighbour's,
+    or a middling code."""
     steps = np.array(coded.steps)
     told = np.flatnonzero(steps[:, 0, 0] != UNKNOWN_STEP)
     for t in np.flatnonzero(steps[:, 0, 0] == UNKNOWN_STEP):
