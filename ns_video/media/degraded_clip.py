@@ -27,17 +27,10 @@ from ns_video.frame import (
     is_full_range,
 )
 from ns_video.media.containers import format_for
-from ns_video.media.decode import ClipReader, CopiedPacket, DecodeOptions, open_clip, plane_views
+from ns_video.media.decode import ClipReader, CopiedPacket, DecodeOptions, open_clip, planar_name, plane_views
 from ns_video.media.degrade import Degradation, coding, degrade_picture
-from ns_video.media.encode import (
-    EncodeOptions,
-    FrameEncoder,
-    VideoPlan,
-    add_video_stream,
-    color_as,
-    plan_video,
-    planar_name,
-)
+from ns_video.media.encode import FrameEncoder, add_video_stream
+from ns_video.media.encoder_options import EncodeOptions
 from ns_video.media.hdr_header import needs_container_hdr
 from ns_video.media.libav import file_url, printable
 from ns_video.media.mux import (
@@ -53,6 +46,7 @@ from ns_video.media.pictures import Rgb
 from ns_video.media.probe import VideoInfo, pixel_format
 from ns_video.media.swscale import EXACT, swscale_matrix
 from ns_video.media.verify import PacketTally, Promise, Times, chapters_of, compare, look_of, read_facts, write_counted
+from ns_video.media.video_plan import VideoPlan, color_as, plan_video
 
 __all__ = ["ClipOutcome", "degrade_clip"]
 

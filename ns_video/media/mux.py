@@ -29,7 +29,7 @@ from ns_video.media.aspect_header import COMPLETED, AspectWriter, complete_file
 from ns_video.media.avi_header import write_starts
 from ns_video.media.containers import Container, of_muxer
 from ns_video.media.decode import CopiedClock, CopiedPacket, is_news, shift_packet
-from ns_video.media.encode import VideoPlan, add_video_stream
+from ns_video.media.encode import add_video_stream
 from ns_video.media.gif import GifPackets
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
 from ns_video.media.libav import (
@@ -44,6 +44,7 @@ from ns_video.media.libav import (
 )
 from ns_video.media.probe import ClipInfo, StreamInfo, codec_name
 from ns_video.media.sound import refusal_of_sound, tell_of_sound
+from ns_video.media.video_plan import VideoPlan
 from ns_video.media.wave_sound import add_wave_stream
 from ns_video.record import StreamAction
 

@@ -11,7 +11,6 @@ from typing import NoReturn
 
 from ns_video.errors import Interrupted, VerificationError
 from ns_video.journal import Journal
-from ns_video.media.encode import VideoPlan
 from ns_video.media.libav import file_url, printable
 from ns_video.media.mux import (
     ClipWriter,
@@ -25,6 +24,7 @@ from ns_video.media.mux import (
     segment_packets,
 )
 from ns_video.media.verify import PacketTally, Times, write_counted
+from ns_video.media.video_plan import VideoPlan
 from ns_video.pipeline.clip import Clip
 from ns_video.pipeline.place import free_name, temporary_of
 from ns_video.record import Damage
