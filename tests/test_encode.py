@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -21,7 +20,6 @@ from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.encode import FrameEncoder, add_video_stream, encoded
 from ns_video.media.encoder_options import EncodeOptions
 from ns_video.media.first_frame import BOTTOM_FIELD_FIRST, TOP_FIELD_FIRST, field_order, first_frame_metadata
-from ns_video.media.mux import decode_times
 from ns_video.media.video_plan import plan_video
 from ns_video.pipeline import restore
 
@@ -129,21 +127,6 @@ def test_encoding_leaves_the_decoded_frame_alone(plain_clip: Path) -> None:
         for packet in encoded((replace(f, planes=tuple(255 - p for p in f.planes)) for f in found), encoder):
             out.mux(packet)
     assert all(np.array_equal(f.planes[0], b) for f, b in zip(found, before))
-
-
-@pytest.mark.parametrize(
-    "presentation",
-    [[0, 40, 80, 120], [0, 120, 40, 80, 160], [0, 80, 40, 160, 120, 200], [5], [0, 400, 200, 100, 300, 1000], []],
-)
-def test_decode_times_rise_and_never_pass_presentation(presentation: list[int]) -> None:
-    stamps = list(decode_times([presentation] if presentation else []))
-    assert len(stamps) == len(presentation)
-    assert all(b > a for a, b in pairwise(stamps))
-    assert all(d <= p for d, p in zip(stamps, presentation))
-    if presentation == sorted(presentation):
-        assert stamps == presentation
-    later = [pts + 10_000 for pts in presentation]
-    assert list(decode_times([presentation, later])) == list(decode_times([presentation + later]))
 
 
 def test_exif_rides_along_and_what_is_turned_is_turned_once(tmp_path: Path) -> None:

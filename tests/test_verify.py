@@ -22,8 +22,8 @@ from ns_video.color import to_tensor
 from ns_video.errors import UsageError, VerificationError
 from ns_video.frame import ColorInfo, Frame
 from ns_video.media import encode, mux
+from ns_video.media.copy_plan import plan_copies
 from ns_video.media.decode import open_clip
-from ns_video.media.mux import plan_copies
 from ns_video.media.verify import compare_animation, compare_streams, compare_times, read_facts
 from ns_video.pipeline import restore
 

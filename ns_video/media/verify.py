@@ -21,11 +21,12 @@ from ns_video.frame import MATRIX_RGB, RANGE_FULL, RANGE_LIMITED, ColorInfo, Fra
 from ns_video.media.animation import open_animation, seconds_of
 from ns_video.media.chroma_place import is_moved
 from ns_video.media.containers import COLOR_TAGS, Container, of_demuxer, of_file
+from ns_video.media.copy_plan import CopyPlan, plan_copies
 from ns_video.media.decode import ClipReader, CopiedClock, CopiedPacket, DecodeOptions, open_clip
 from ns_video.media.display_matrix import turn_alone
 from ns_video.media.first_frame import first_frame_metadata
 from ns_video.media.libav import open_input, printable
-from ns_video.media.mux import MOST_REORDERED, QUICKTIME_LANGUAGES, ClipWriter, CopyPlan, plan_copies
+from ns_video.media.mux import MOST_REORDERED, QUICKTIME_LANGUAGES, ClipWriter
 from ns_video.media.probe import ClipInfo, StreamInfo, clip_info, codec_name, stream_info
 from ns_video.media.still import read_still
 from ns_video.media.video_plan import color_as
