@@ -349,3 +349,13 @@ def two_tracks(tmp_path: Path) -> Path:
     options = ("-c:v", "libx264", "-g", "20", "-metadata:s:v:1", "language=fra")
     ffmpeg(*made[0], *made[1], "-map", "0", "-map", "1", *options, source)
     return source
+
+
+@pytest.fixture
+def finished(two_audio_subs_chapters_clip: Path, tmp_path: Path) -> Path:
+    """A run's output."""
+    from ns_video.pipeline import restore
+
+    target = tmp_path / "finished.mkv"
+    restore(two_audio_subs_chapters_clip, target, model="identity", codec="ffv1")
+    return target
