@@ -7,8 +7,8 @@ from pathlib import Path
 
 import av
 
+from ns_video.media.copied_clock import CopiedPacket
 from ns_video.media.copied_packets import TimedPacket, merged
-from ns_video.media.decode import CopiedPacket
 from ns_video.pipeline import restore
 
 

@@ -13,9 +13,10 @@ import av
 import av.stream
 from av.packet import Packet
 
+from ns_video.media.copied_clock import CopiedClock, CopiedPacket
 from ns_video.media.copy_plan import CopyPlan
 from ns_video.media.cut import Cut
-from ns_video.media.decode import CopiedClock, CopiedPacket, is_news
+from ns_video.media.damage_log import is_news
 from ns_video.media.libav import LogLine, heard, open_input, own_log, printable
 
 

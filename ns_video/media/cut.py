@@ -8,8 +8,8 @@ from typing import Any
 
 from av.packet import Packet
 
+from ns_video.media.copied_clock import CopiedPacket, shift_packet
 from ns_video.media.copy_plan import CopyPlan
-from ns_video.media.decode import CopiedPacket, shift_packet
 
 _CHAPTER_TICK = Fraction(1, 1_000_000)
 

@@ -21,9 +21,9 @@ from av.video.stream import VideoStream
 from ns_video.errors import UsageError
 from ns_video.frame import MATRIX_BT601_625, RANGE_FULL, RANGE_LIMITED, Frame, effective_matrix, is_full_range
 from ns_video.media import chroma_place
-from ns_video.media.decode import plane_views
 from ns_video.media.first_frame import TOP_FIELD_FIRST
 from ns_video.media.gif import with_palette
+from ns_video.media.planes import plane_views
 from ns_video.media.probe import pixel_format
 from ns_video.media.swscale import swscale_matrix
 from ns_video.media.video_plan import VideoPlan

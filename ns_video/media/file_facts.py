@@ -15,7 +15,7 @@ import numpy as np
 
 from ns_video.errors import VerificationError
 from ns_video.media.containers import Container, of_file
-from ns_video.media.decode import CopiedClock, CopiedPacket
+from ns_video.media.copied_clock import CopiedClock, CopiedPacket
 from ns_video.media.libav import open_input, printable
 from ns_video.media.mux import MOST_REORDERED, ClipWriter
 from ns_video.media.probe import ClipInfo, clip_info, codec_name

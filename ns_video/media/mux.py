@@ -22,9 +22,9 @@ from av.stream import Disposition, Stream
 from ns_video.errors import NsVideoError, OutputError
 from ns_video.media.aspect_header import COMPLETED, AspectWriter, complete_file
 from ns_video.media.avi_header import write_starts
+from ns_video.media.copied_clock import CopiedPacket, shift_packet
 from ns_video.media.copy_plan import COVER_MIME, CopyPlan, add_copied_stream
 from ns_video.media.cut import cut_chapters
-from ns_video.media.decode import CopiedPacket, shift_packet
 from ns_video.media.encode import add_video_stream
 from ns_video.media.gif import GifPackets
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr

@@ -23,7 +23,7 @@ from ns_video.frame import (
 )
 from ns_video.media import chroma_place
 from ns_video.media.containers import COLOR_TAGS, Container, of_muxer
-from ns_video.media.decode import FINER
+from ns_video.media.copied_clock import FINER
 from ns_video.media.display_matrix import is_identity, turn_alone, upright_filters
 from ns_video.media.encoder_choice import (
     VP9_ALPHA,

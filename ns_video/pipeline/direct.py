@@ -14,8 +14,9 @@ from ns_video.errors import InputError, Interrupted, OutputError, UsageError
 from ns_video.flow import Aside, decoded_ahead, enhanced_ahead
 from ns_video.frame import Frame
 from ns_video.media.containers import format_for
+from ns_video.media.copied_clock import CopiedPacket
 from ns_video.media.cut import Cut
-from ns_video.media.decode import ClipReader, CopiedPacket, Skipped
+from ns_video.media.decode import ClipReader, Skipped
 from ns_video.media.encode import FrameEncoder
 from ns_video.media.file_facts import PacketTally, Times, write_counted
 from ns_video.media.hdr_header import needs_container_hdr

@@ -15,7 +15,8 @@ from ns_video.flow import Aside, decoded_ahead, enhanced_ahead
 from ns_video.frame import Frame
 from ns_video.journal import Journal, source_fingerprint
 from ns_video.media.containers import format_for
-from ns_video.media.decode import CopiedPacket, Skipped
+from ns_video.media.copied_clock import CopiedPacket
+from ns_video.media.decode import Skipped
 from ns_video.media.libav import translate_output
 from ns_video.media.segment_file import require_codec
 from ns_video.media.video_plan import VideoPlan
