@@ -18,7 +18,7 @@ from pathlib import Path
 from ns_video.errors import NsVideoError
 from ns_video.media.animation import open_animation
 from ns_video.media.decode import DecodeOptions, open_clip
-from ns_video.media.encode import first_frame_metadata
+from ns_video.media.first_frame import first_frame_metadata
 
 _SKIP = {".json"}
 

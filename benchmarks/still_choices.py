@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ns_video import enhance
 from ns_video.constraint import WIDTH, hold
-from ns_video.enhance import EnhanceOptions, Enhancer
+from ns_video.enhance import EnhanceOptions, Enhancer, enhancer
 from ns_video.frame import JpegTables
 from ns_video.media.degrade import parse_spec
 from ns_video.preset import STILL_VIEWS
@@ -50,7 +49,7 @@ def main() -> None:
     for spec in options.degrade:
         for views in options.views:
             for width in options.width:
-                enhance.hold = _holding(width)  # pyright: ignore[reportAttributeAccessIssue]
+                enhancer.hold = _holding(width)  # pyright: ignore[reportAttributeAccessIssue]
                 restore = still_restorer(Enhancer(descriptor, EnhanceOptions(device="cpu", ensemble=views)))
                 gains = [
                     score.psnr_y_after - score.psnr_y_before if descriptor.scale > 1 else score.gain

@@ -35,9 +35,11 @@ from ns_video.media.bench_clip import picture
 from ns_video.media.carried import carry_quantisers
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.degrade import blur_down, mosaic
-from ns_video.media.encode import EncodeOptions, FrameEncoder, plan_video
-from ns_video.media.mux import SegmentFile
+from ns_video.media.encode import FrameEncoder
+from ns_video.media.encoder_options import EncodeOptions
 from ns_video.media.probe import VideoInfo
+from ns_video.media.segment_file import SegmentFile
+from ns_video.media.video_plan import plan_video
 from ns_video.weights import Descriptor, load_descriptor
 
 HELD_BYTES = 256 << 20

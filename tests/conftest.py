@@ -339,3 +339,23 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def noisy() -> np.ndarray:
     """(48, 64, 3) uint8."""
     return picture(7)
+
+
+@pytest.fixture
+def two_tracks(tmp_path: Path) -> Path:
+    """Two video tracks of 2 s, the second in French, its key frames 0.8 s apart."""
+    source = tmp_path / "two.mkv"
+    made = [("-f", "lavfi", "-i", f"testsrc2=s={size}:r=25:d=2") for size in ("96x64", "64x48")]
+    options = ("-c:v", "libx264", "-g", "20", "-metadata:s:v:1", "language=fra")
+    ffmpeg(*made[0], *made[1], "-map", "0", "-map", "1", *options, source)
+    return source
+
+
+@pytest.fixture
+def finished(two_audio_subs_chapters_clip: Path, tmp_path: Path) -> Path:
+    """A run's output."""
+    from ns_video.pipeline import restore
+
+    target = tmp_path / "finished.mkv"
+    restore(two_audio_subs_chapters_clip, target, model="identity", codec="ffv1")
+    return target

@@ -15,22 +15,16 @@ import av
 import numpy as np
 import pytest
 from conftest import Command, ffmpeg
+from decoded import frames
 from material import FRAMES, X264, Recipe, facts, write_clip
 from PIL import Image
 
-import ns_video
 from ns_video.errors import DamageError, InputError
 from ns_video.frame import Frame
 from ns_video.media.coded_headers import LIKENESS
-from ns_video.media.decode import PLANAR, CopiedPacket, DecodeOptions, open_clip, planar_name, plane_views
+from ns_video.media.copied_clock import CopiedPacket
+from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.jpeg_headers import JpegHeaders
-from ns_video.media.probe import pixel_format
-
-
-def frames(source: Path | io.BytesIO, **options: object) -> list[Frame]:
-    """All frames of a clip."""
-    with open_clip(source, DecodeOptions(**options)) as reader:
-        return list(reader.frames())
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -41,22 +35,6 @@ def test_every_frame_once_with_its_time_and_samples(name: str, threads: int, req
     assert [f.pts * f.time_base for f in found if f.pts is not None] == wanted.times
     assert [tuple(p.tobytes() for p in f.planes) for f in found] == wanted.samples
     assert {f.picture_type for f in found} <= {"I", "P", "B", "?"}
-
-
-def test_planes_are_views_of_the_right_shape(odd_size_clip: Path, ten_bit_pq_clip: Path, gray_clip: Path) -> None:
-    odd = frames(odd_size_clip)[0]
-    assert [p.shape for p in odd.planes] == [(49, 67), (25, 34), (25, 34)]
-    assert odd.planes[0].dtype == np.uint8 and odd.nbytes == 49 * 67 + 2 * 25 * 34
-    deep = frames(ten_bit_pq_clip)[0]
-    assert deep.planes[0].dtype == np.uint16 and int(deep.planes[0].max()) < 1024
-    assert len(frames(gray_clip)[0].planes) == 1
-
-
-def test_rgb_comes_in_the_order_red_green_blue(rgb_clip: Path) -> None:
-    first = frames(rgb_clip)[0]
-    with av.open(str(rgb_clip)) as clip:
-        wanted = next(clip.decode(video=0)).to_ndarray(format="rgb24")
-    assert np.array_equal(np.stack(first.planes, -1), wanted)
 
 
 def test_colour_of_frames(full_range_601_clip: Path, plain_clip: Path) -> None:
@@ -123,30 +101,6 @@ def test_damaged_headers_are_no_error(tmp_path: Path) -> None:
     assert frames(broken, quantisers=True)
 
 
-def test_quantisers_of_each_frame(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "q.mp4", Recipe(options={"preset": "veryfast", "qp": "30", "bf": "0"}))
-    found = frames(path, quantisers=True)
-    assert all(f.quantiser is not None for f in found)
-    first = found[0].quantiser
-    assert first is not None
-    assert first.step.shape == (3, 4) and first.source == "h264" and first.picture_type == "I"
-    inter = [f.quantiser for f in found if f.quantiser is not None and f.quantiser.picture_type == "P"]
-    assert inter and np.allclose(inter[0].step, 0.625 * 2 ** (30 / 6))  # x264's --qp is that of P frames
-    assert all(f.quantiser is None for f in frames(path))
-
-
-def test_quantisers_do_not_depend_on_threads() -> None:
-    """libav's frame threads mix up those of H.264 in one of ten frames."""
-    path = Path(__file__).parents[1] / "samples" / "bbb_crf36.mp4"
-
-    def maps(threads: int) -> list[bytes]:
-        return [f.quantiser.step.tobytes() for f in frames(path, threads=threads, quantisers=True) if f.quantiser]
-
-    alone = maps(1)
-    assert len(alone) == 48 and len(set(alone)) > 25
-    assert all(maps(4) == alone for _ in range(3))
-
-
 def test_packets_of_other_streams_come_along(two_audio_subs_chapters_clip: Path) -> None:
     with open_clip(two_audio_subs_chapters_clip) as reader:
         items = list(reader.items([1, 3]))
@@ -181,13 +135,6 @@ def test_a_cut_gives_the_frames_between(plain_clip: Path) -> None:
     assert all(np.array_equal(a.planes[0], b.planes[0]) for a, b in zip(part, whole[2:5]))
 
 
-def test_deinterlacing_gives_one_frame_for_each(interlaced_clip: Path) -> None:
-    woven, smooth = frames(interlaced_clip, deinterlace="off"), frames(interlaced_clip, deinterlace="auto")
-    assert all(f.carrier.interlaced_frame for f in woven)
-    assert [(f.pts, f.duration) for f in smooth] == [(f.pts, f.duration) for f in woven]
-    assert not np.array_equal(woven[3].planes[0], smooth[3].planes[0])
-
-
 def test_a_change_of_size_in_mid_stream_is_converted_back_and_told(tmp_path: Path) -> None:
     small = write_clip(tmp_path / "a.h264", Recipe(size=(64, 48), options={**X264, "bf": "0"}))
     large = write_clip(tmp_path / "b.h264", Recipe(size=(96, 64), options={**X264, "bf": "0"}))
@@ -200,22 +147,6 @@ def test_a_change_of_size_in_mid_stream_is_converted_back_and_told(tmp_path: Pat
     assert {f.planes[0].shape for f in found} == {(48, 64)}
     times = [f.pts for f in found]
     assert all(b > a for a, b in pairwise(times))
-
-
-@pytest.mark.parametrize("sizes", [("128x96", "64x64"), ("64x64", "128x96")])
-def test_an_interlaced_clip_may_change_its_size(sizes: tuple[str, str], tmp_path: Path) -> None:
-    """Each frame is deinterlaced at its own size, without a sample from beside the picture, and none is lost."""
-    coded = ("-c:v", "mpeg2video", "-flags", "+ildct+ilme", "-top", "1", "-bf", "0", "-q:v", "2", "-f", "mpeg2video")
-    flat = [ffmpeg("-f", "lavfi", "-i", f"color=0x808080:s={s}:r=25:d=0.4", *coded, "-") for s in sizes]
-    both, clip = tmp_path / "both.m2v", tmp_path / "both.ts"
-    both.write_bytes(b"".join(flat))
-    ffmpeg("-r", "25", "-f", "mpegvideo", "-i", both, "-c", "copy", "-bsf:v", "setts=ts=N*3600:time_base=1/90000", clip)
-    whole = frames(clip, deinterlace="off")
-    for mode in ("auto", "on"):
-        found = frames(clip, deinterlace=mode)
-        assert [f.pts for f in found] == [f.pts for f in whole] and len(found) >= 19  # libav drops one at the change
-        assert {f.planes[0].shape for f in found} == {whole[0].planes[0].shape}
-        assert max(int(np.ptp(f.planes[0])) for f in found) <= 4
 
 
 def test_raw_streams_get_times_from_their_rate_and_say_so(tmp_path: Path) -> None:
@@ -316,30 +247,6 @@ def test_frames_and_packets_leave_once_however_many_threads_meet_the_damage(tmp_
     assert seen[0] == seen[1] and len(seen[0][1]) > 80
 
 
-def test_a_whole_clip_is_not_called_damaged(
-    plain_clip: Path, vfr_clip: Path, late_start_clip: Path, negative_start_clip: Path, mp4_streams_clip: Path
-) -> None:
-    for path in (plain_clip, vfr_clip, late_start_clip, negative_start_clip, mp4_streams_clip):
-        with open_clip(path) as reader:
-            assert list(reader.frames())
-            assert reader.damage == [] and reader.damage_count == 0
-
-
-@pytest.mark.parametrize("sound", [True, False])
-def test_a_late_start_in_matroska_is_not_called_damaged(sound: bool, tmp_path: Path) -> None:
-    """Its durations count from 0; those of a track are in a tag that other programs don't write."""
-    clip = tmp_path / "late.mkv"
-    tone = ("-f", "lavfi", "-i", "sine=d=0.1") if sound else ()
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=30:d=0.1", *tone, "-output_ts_offset", "8", clip)
-    data = clip.read_bytes()
-    assert b"DURATION" in data
-    for path, whole in ((clip, data), (tmp_path / "untold.mkv", data.replace(b"DURATION", b"DURATIOX"))):
-        path.write_bytes(whole)
-        with open_clip(path) as reader:
-            assert len(list(reader.frames())) == 3
-            assert reader.damage == []
-
-
 def test_file_objects_and_early_ends(plain_clip: Path) -> None:
     assert len(frames(io.BytesIO(plain_clip.read_bytes()))) == FRAMES
     with open_clip(plain_clip) as reader:
@@ -420,22 +327,6 @@ def test_damaged_jpeg_headers_tell_nothing(length: int) -> None:
         assert told is None or (told.luma.shape == (8, 8) and told.luma.all() and broken != zeros)
 
 
-@pytest.mark.parametrize(
-    ("name", "planar"),
-    [(a, b) for a, b in PLANAR.items() if b.startswith("yuv") and a != "uyyvyy411"] + [("x2bgr10le", "gbrp10le")],
-)
-def test_packed_layouts_have_a_planar_one_of_the_same_samples(name: str, planar: str) -> None:
-    assert planar_name(name) == planar and planar_name(planar) == planar
-    assert planar_name(name.replace("le", "be")) == planar or not name.endswith("le")
-    fmt = pixel_format(planar)
-    frame = av.VideoFrame(64, 48, planar)
-    rng = np.random.default_rng(3)
-    for view in plane_views(frame, fmt):
-        view[:] = rng.integers(0, 1 << fmt.bit_depth, view.shape, view.dtype)
-    back = frame.reformat(format=name).reformat(format=planar)
-    assert all(np.array_equal(a, b) for a, b in zip(plane_views(frame, fmt), plane_views(back, fmt)))
-
-
 def test_places_of_damage_come_in_the_order_of_time(tmp_path: Path, ns_video: Command) -> None:
     path = write_clip(tmp_path / "in.mp4", Recipe(times=tuple(range(0, 1200, 40)), options={"bf": "2"}))
     data = bytearray(path.read_bytes())
@@ -463,12 +354,3 @@ def test_empty_packets_of_theora_repeat_the_frame_before(threads: int, tmp_path:
     assert [f.pts for f in found] == list(range(25))
     looks = [f.planes[0].tobytes() for f in found]
     assert all(looks[n] == looks[n - 1] for n in empty) and len(set(looks)) > 4
-
-
-def test_a_nut_file_that_begins_late_is_whole(tmp_path: Path) -> None:
-    """Its header tells when it ends, not how long it is."""
-    late, target = tmp_path / "late.mkv", tmp_path / "late.nut"
-    ffmpeg("-i", write_clip(tmp_path / "in.mkv", Recipe(audio=[("aac", "eng")])), "-output_ts_offset", "100", late)
-    assert ns_video.restore(late, target, model="identity", codec="mpeg2video").exit_code == 0
-    with open_clip(target) as reader:
-        assert sum(1 for _ in reader.frames()) > 1 and not reader.damage

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Generator, Iterable
 from fractions import Fraction
+from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
@@ -16,9 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ns_video import cells, color, constraint, tile
 from ns_video import device as device_module
-from ns_video import enhance as enhance_module
 from ns_video.conditioning import even_map, quantiser_planes
-from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer, load_enhancer
+from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer, load_enhancer, side_information
+from ns_video.enhance import enhancer as enhancer_module
 from ns_video.errors import DeviceError, ModelError, UsageError
 from ns_video.frame import ColorInfo, Frame, JpegTables, PixelFormat, QuantiserMap
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
@@ -111,7 +112,7 @@ def fp32(**options: Any) -> EnhanceOptions:
 def several_on_one_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """`cpu,cpu` are two devices, as `cuda:0,cuda:1` are."""
     devices = lambda name: tuple(torch.device(part) for part in name.split(","))  # noqa: E731
-    monkeypatch.setattr(enhance_module, "pick_devices", devices)
+    monkeypatch.setattr(enhancer_module, "pick_devices", devices)
 
 
 def planes_of(results: Iterable[EnhancedFrame]) -> list[tuple[bytes, ...]]:
@@ -127,7 +128,7 @@ def believed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Networks of noise are believed, whatever they make of the picture, but where that is the question."""
     if "doubted" not in request.keywords:
         monkeypatch.setattr(constraint, "belief", lambda *_: torch.ones(()))
-        monkeypatch.setattr(enhance_module, "believe", lambda restored, *_, **__: restored)
+        monkeypatch.setattr(enhancer_module, "believe", lambda restored, *_, **__: restored)
 
 
 @pytest.mark.doubted
@@ -170,19 +171,6 @@ def test_strength_is_a_factor_on_the_change() -> None:
     inside = (full > 0) & (full < 255)
     assert np.abs((half - source) * 2 - (full - source))[inside].max() <= 2
     assert np.abs(full - source).max() > 4
-
-
-@pytest.mark.parametrize("side", [64, 128, 256, 512])
-@pytest.mark.parametrize("scale", [1, 2])
-def test_the_tile_size_does_not_show(side: int, scale: int) -> None:
-    """The whole stage, odd picture size, fp32: tiles against the whole picture."""
-    descriptor = restorer(scale=scale, domain="rgb")
-    picture = torch.rand(1, 3, 157, 283)
-    whole = Enhancer(descriptor, fp32(tile=4096))(picture)
-    tiled = Enhancer(descriptor, fp32(tile=side))
-    assert whole.shape == (1, 3, 157 * scale, 283 * scale)
-    assert float((tiled(picture) - whole).abs().max()) <= 1e-5
-    assert (tiled.stats.tile is not None) == (side < 283)
 
 
 @pytest.mark.parametrize("conditioning", ["none", "quantiser"])
@@ -268,7 +256,7 @@ def test_frames_go_to_several_devices_in_turn_with_the_same_result(
     assert planes_of(shared.run(frames)) == planes_of(alone.run(frames))
     assert dataclasses.replace(shared.stats, device="cpu") == alone.stats and shared.stats.duplicates == 4
     assert shared.stats.device == "cpu,cpu,cpu"
-    assert len(shared._others) == 2 and all(other._networks for other in shared._others)  # they did their share
+    assert len(shared._others) == 2 and all(other._tiled._networks for other in shared._others)  # they did their share
 
 
 def test_a_failure_on_another_device_is_mended_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,59 +376,21 @@ def test_each_picture_has_its_own_planes() -> None:
         Enhancer(load_descriptor("mosaic"), fp32())(pictures, planes[:, :1, :1, :1])
 
 
-def test_out_of_memory_takes_smaller_tiles() -> None:
-    limit = 70 * 70
-    calls: list[int] = []
-
-    def greedy(x: Tensor) -> Tensor:
-        calls.append(x.shape[-1])
-        if x.shape[-1] * x.shape[-2] > limit:
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
-        return x * 0.5
-
-    frames = clip(2, 100, 200)
-    enhancer = Enhancer(foreign(greedy), fp32())
-    results = list(enhancer.run(frames))
-    assert enhancer.stats.smaller_tiles >= 1 and enhancer.stats.passed_through == 0
-    assert enhancer.stats.tile is not None and enhancer.stats.tile <= 100
-    assert max(calls[-3:]) <= 100 and all(result.reason is None for result in results)
-    assert results[0].frame.planes[0].mean() < frames[0].planes[0].mean() - 20
-
-
-@pytest.mark.parametrize(
-    ("side", "limit", "smaller_tiles"), [(64, 3 * 64 * 64, 0), (64, 64 * 64, 0), (128, 64 * 64, 1)]
-)
-def test_out_of_memory_takes_fewer_tiles_at_once_before_smaller_ones(side: int, limit: int, smaller_tiles: int) -> None:
-    passes: list[int] = []
-
-    def greedy(x: Tensor) -> Tensor:
-        passes.append(len(x))
-        if len(x) * x.shape[-1] * x.shape[-2] > limit:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return x * 0.5
-
-    frames = clip(2, 256, 320)
-    enhancer = Enhancer(foreign(greedy), fp32(tile=side))
-    enhancer._batch_pixels = 1 << 21  # as on a GPU
-    results = list(enhancer.run(frames))
-    assert passes[0] == (20 if side == 64 else 6)
-    assert [result.reason for result in results] == [None, None]
-    assert enhancer.stats.smaller_tiles == smaller_tiles and enhancer.stats.passed_through == 0
-
-
 @pytest.mark.parametrize("times", [1, 3])
-@pytest.mark.parametrize("place", ["quantiser_planes", "believe"])
-def test_want_of_memory_beside_the_network_is_mended(place: str, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("module", "place"), [(side_information, "quantiser_planes"), (enhancer_module, "believe")])
+def test_want_of_memory_beside_the_network_is_mended(
+    module: ModuleType, place: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     frames = clip(2)
     expected = planes_of(Enhancer(restorer("quantiser"), fp32()).run(frames))
-    real, failures = getattr(enhance_module, place), iter(range(times))
+    real, failures = getattr(module, place), iter(range(times))
 
     def full(*given: Any, **named: Any) -> Any:
         if next(failures, None) is not None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
         return real(*given, **named)
 
-    monkeypatch.setattr(enhance_module, place, full)
+    monkeypatch.setattr(module, place, full)
     enhancer = Enhancer(restorer("quantiser"), fp32())
     results = list(enhancer.run(frames))
     passed = [False, False] if times == 1 else [True, False]
@@ -471,17 +421,6 @@ def test_a_device_that_does_nothing_more_ends_the_run(monkeypatch: pytest.Monkey
     assert enhancer.stats.passed_through == 1
 
 
-def test_enhancers_of_one_descriptor_keep_to_their_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    descriptor = restorer()
-    here = Enhancer(descriptor, fp32())
-    picture = torch.rand(1, 3, 48, 48)
-    before = here(picture)
-    monkeypatch.setattr(enhance_module, "pick_devices", lambda _: (torch.device("meta"),))
-    there = Enhancer(descriptor, fp32())
-    assert {parameter.device.type for parameter in there._module("fp32").parameters()} == {"meta"}
-    assert torch.equal(here(picture), before)
-
-
 def test_the_second_frame_brings_no_constants_to_the_device() -> None:
     """Copies from ordinary memory, which make the host wait for a GPU; `meta` stands for one."""
     meta = torch.device("meta")
@@ -503,7 +442,7 @@ def test_the_second_frame_brings_no_constants_to_the_device() -> None:
         color.ycbcr_to_rgb(color.sharpening(picture, 0.5, "rgb"))
         cells.shrink(picture, "mosaic", 4)
         cells.shrink(picture, "shrunk", 3)
-        enhance_module._stay_gray(picture, picture)
+        enhancer_module._stay_gray(picture, picture)
         constraint.jpeg_matrices(meta)
         outer = lambda group: [torch.zeros(1, 3, 64, 64, device=meta) for _ in group]  # noqa: E731
         tile.run_tiled(outer, tiles, torch.empty(1, 3, 96, 128, device=meta), scale=1, blend="gaussian")
@@ -514,18 +453,6 @@ def test_the_second_frame_brings_no_constants_to_the_device() -> None:
         copies.clear()
         frame()
         assert not copies
-
-
-def test_tiles_that_overlap_too_little_are_told() -> None:
-    descriptor = restorer()
-    assert descriptor.halo > 8
-    for options, missing in (({}, 0), ({"overlap": 16}, 2 * descriptor.halo - 16)):
-        enhancer = Enhancer(descriptor, fp32(tile=64, **options))
-        enhancer(torch.rand(1, 3, 160, 200))
-        assert enhancer.stats.tile == 64 and enhancer.stats.missing_overlap == missing
-    whole = Enhancer(descriptor, fp32(overlap=16))
-    whole(torch.rand(1, 3, 64, 64))
-    assert whole.stats.missing_overlap == 0
 
 
 def test_a_picture_that_becomes_none_comes_back() -> None:
@@ -644,25 +571,6 @@ def test_tensors_in_and_out() -> None:
         enhancer(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
 
 
-def test_windowed_networks_run_blended() -> None:
-    """A network without a finite reach gets overlapping tiles; where it changes nothing, nothing shows."""
-    descriptor = foreign(lambda x: x, exact_tiles=False)
-    rgb = torch.rand(1, 3, 300, 500)
-    for blend in ("auto", *tile.BLENDS):
-        enhancer = Enhancer(descriptor, fp32(blend=blend))
-        assert float((enhancer(rgb) - rgb).abs().max()) < 1e-5
-        assert enhancer.stats.tile == 256
-
-
-def test_the_automatic_tile_costs_little_at_1080p() -> None:
-    """Halo cost of the automatic tile over the whole frame, for the reach of the shipped sizes."""
-    for blocks in ((0, 2, 0), (1, 4, 1), (2, 6, 2)):
-        network = NsRestore(NsRestoreConfig(channels=8, blocks=blocks))
-        descriptor = describe(network, halo=network.receptive_radius)
-        enhancer = Enhancer(descriptor, fp32())
-        assert tile.halo_cost(enhancer.tiles(1080, 1920)) <= 0.12
-
-
 def test_a_stage_closed_early_closes_its_source() -> None:
     closed: list[bool] = []
 
@@ -676,26 +584,6 @@ def test_a_stage_closed_early_closes_its_source() -> None:
     next(stage)
     stage.close()
     assert closed == [True]
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"strength": 1.5},
-        {"sharpen": -0.1},
-        {"scale": 0.0},
-        {"scale": 2.0, "size": (10, 10)},
-        {"tile": 3},
-        {"overlap": -1},
-        {"blend": "square"},
-        {"assumed_step": -1.0},
-        {"fit": "cover"},
-        {"size": (0, 4)},
-    ],
-)
-def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
-        EnhanceOptions(**options)
 
 
 def test_unknown_options_and_models_are_named() -> None:

@@ -35,8 +35,8 @@ from ns_video.errors import (
     VerificationError,
 )
 from ns_video.journal import Journal
+from ns_video.media.compare_animation import compare_animation
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
-from ns_video.media.verify import compare_animation
 from ns_video.pipeline import RestoreOptions, restore, restore_steps, verify
 from ns_video.record import RunRecord
 

@@ -12,7 +12,7 @@ from conftest import ffmpeg
 
 import ns_video
 from ns_video.errors import VerificationError
-from ns_video.media import mux
+from ns_video.media import copy_plan
 from ns_video.pipeline import restore
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1")
@@ -85,7 +85,7 @@ def test_times_that_collapse_are_named(tmp_path: Path, monkeypatch: pytest.Monke
     found = ns_video.verify(source, remuxed(source, tmp_path / "remuxed.avi"))
     assert any("ac3): its packets lay within" in d.what for d in found)
     assert any("ac3): its packet at" in d.what for d in found)
-    monkeypatch.setattr(mux, "tell_of_sound", lambda *_: None)
+    monkeypatch.setattr(copy_plan, "tell_of_sound", lambda *_: None)
     with pytest.raises(VerificationError, match="its packets lay within"):
         restore(source, tmp_path / "out.avi", model="identity")
 

@@ -77,7 +77,7 @@ class _Found:
 def _check_names(options: RestoreOptions) -> None:
     """Raises UsageError for names that nothing has: these fail no file, but the command."""
     from ns_video.media.containers import format_for
-    from ns_video.media.encode import video_encoder
+    from ns_video.media.encoder_choice import video_encoder
 
     load_preset(options.preset)
     if options.codec:

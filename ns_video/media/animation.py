@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from ns_video.errors import DamageError, InputError
-from ns_video.media.decode import ClipReader, DecodeOptions
+from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
 from ns_video.media.libav import check_input_file, printable
 from ns_video.record import Damage
 
@@ -100,3 +100,11 @@ def open_animation(path: Path, options: DecodeOptions) -> ClipReader | None:
         reader.damage.append(damage)
         reader.damage_count += 1
     return reader
+
+
+def open_clip_or_animation(path: str | Path) -> tuple[ClipReader, bool]:
+    """A reader, and whether it is of an animated WebP, or of the still that is made of one that never changes."""
+    options = DecodeOptions(deinterlace="off")
+    animation = open_animation(Path(path), options)
+    reader = animation or open_clip(path, options)
+    return reader, animation is not None or reader.info.format == "webp_pipe"

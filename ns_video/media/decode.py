@@ -6,11 +6,10 @@ damaged is counted and located, never skipped in silence.
 
 from __future__ import annotations
 
-import re
 import threading
 from bisect import insort
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
@@ -21,19 +20,21 @@ from typing import IO, Any
 import av
 import av.container
 import av.error
-import numpy as np
 from av.filter import Graph
-from av.sidedata.encparams import VideoEncParams, VideoEncParamsType
 from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ns_video.errors import DamageError, InputError
-from ns_video.frame import ColorInfo, Frame, JpegTables, PixelFormat, Plane, QuantiserMap
+from ns_video.frame import ColorInfo, Frame, JpegTables, QuantiserMap
 from ns_video.machine import can_map, is_exhausted
 from ns_video.media.coded_headers import CODECS as HEADER_CODECS
-from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers, chroma_location, frame_chroma_location, vp9_steps
+from ns_video.media.coded_headers import HeaderQuantisers, chroma_location, frame_chroma_location
 from ns_video.media.containers import of_demuxer
+from ns_video.media.copied_clock import CopiedClock, CopiedPacket
+from ns_video.media.damage_log import is_news
+from ns_video.media.deinterlace import Deinterlacer
+from ns_video.media.exported_quantisers import PICTURE_TYPES, ExportedQuantisers
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.jpeg_headers import JpegHeaders
 from ns_video.media.libav import (
@@ -48,95 +49,20 @@ from ns_video.media.libav import (
     printable,
     workers_log,
 )
+from ns_video.media.planes import planar_name, plane_views
 from ns_video.media.probe import ClipInfo, clip_info, pixel_format
+from ns_video.media.promised_end import bytes_missing, promised_end
 from ns_video.record import Damage, in_time
 
 MAX_PIXELS = 1 << 28  # 268 megapixels: sixteen times 4K, far under what a 65535 x 65535 header claims
 _DAMAGE_KEPT = 500  # places listed one by one; the rest is only counted
-_COARSE, FINER = Fraction(1, 1000), 1000  # ticks in which a moved packet would be heard too early, and their parts
 _INTERLEAVED_SECONDS = 5  # by which sound may lie in a file behind the picture that it belongs to
 _HELD_PACKETS = 512  # copied packets that wait for the video to pass a jump of the clock: seconds of sound
 _SHORT_BYTES = 64 << 20  # where even these can't be mapped any more, memory is short
 _PACKED_BITS = frozenset({"rgb4", "bgr4"})  # two pixels in a byte
 _REPEATING = frozenset({"theora"})  # a packet of no bytes repeats the frame before (Theora specification, 7.11)
-_FROM_ZERO = frozenset({"matroska,webm", "nut"})  # where libav's durations count from 0, elsewhere from the start
 _SKIPPED_TOLD = 100  # frames of which one is told on the way to `start_seconds`
 _MIXED = "; what is written says of all what it says of the first"
-_PICTURE_TYPES = {0: "?", 1: "I", 2: "P", 3: "B", 4: "P", 5: "I", 6: "P", 7: "B"}
-
-# libav writes these at error level for files that are whole.
-_HARMLESS = re.compile(
-    r"Could not find codec parameters|Application has requested|deprecated|unspecified pixel format|"
-    r"Unsupported codec with id|Failed to open codec|Cannot find .* reference|co located POCs unavailable|"
-    r"DTS .* out of order|Invalid timestamps|Timestamps are unset|Packet corrupt.*stream = [1-9]|"
-    r"Unknown cover type|error reading header|VPS 0 does not exist|SPS 0 does not exist|PPS id out of range|"
-    r"Could not parse .*chapter|skipping|Header missing|"
-    r"number of reference frames .* exceeds max|"
-    r"mebx|tmcd|unknown stream|decoding for stream|Late SEI|no frame!$"
-)
-
-# Packed and semi-planar layouts, and the planar one that holds the same samples exactly.
-PLANAR: dict[str, str] = {
-    "nv12": "yuv420p",
-    "nv21": "yuv420p",
-    "nv16": "yuv422p",
-    "nv24": "yuv444p",
-    "yuyv422": "yuv422p",
-    "uyvy422": "yuv422p",
-    "yvyu422": "yuv422p",
-    "uyyvyy411": "yuv411p",
-    "p010le": "yuv420p10le",
-    "p210le": "yuv422p10le",
-    "p410le": "yuv444p10le",
-    "y210le": "yuv422p10le",
-    "nv20le": "yuv422p10le",
-    "nv42": "yuv444p",
-    "p012le": "yuv420p12le",
-    "p016le": "yuv420p16le",
-    "p212le": "yuv422p12le",
-    "p216le": "yuv422p16le",
-    "p412le": "yuv444p12le",
-    "p416le": "yuv444p16le",
-    "y212le": "yuv422p12le",
-    "y216le": "yuv422p16le",
-    "vyu444": "yuv444p",
-    "vuyx": "yuv444p",
-    "xv30le": "yuv444p10le",
-    "v30xle": "yuv444p10le",
-    "xv36le": "yuv444p12le",
-    "xv48le": "yuv444p16le",
-    "ayuv": "yuva444p",
-    "vuya": "yuva444p",
-    "uyva": "yuva444p",
-    "ayuv64le": "yuva444p16le",
-    "rgb24": "gbrp",
-    "bgr24": "gbrp",
-    "rgb0": "gbrp",
-    "bgr0": "gbrp",
-    "0rgb": "gbrp",
-    "0bgr": "gbrp",
-    "rgb8": "gbrp",
-    "bgr8": "gbrp",
-    "rgb565le": "gbrp",
-    "rgb555le": "gbrp",
-    "bgr565le": "gbrp",
-    "bgr555le": "gbrp",
-    "rgba": "gbrap",
-    "bgra": "gbrap",
-    "argb": "gbrap",
-    "abgr": "gbrap",
-    "pal8": "gbrap",
-    "ya8": "gbrap",
-    "rgb48le": "gbrp16le",
-    "rgba64le": "gbrap16le",
-    "x2rgb10le": "gbrp10le",
-    "bgr48le": "gbrp16le",
-    "bgra64le": "gbrap16le",
-    "x2bgr10le": "gbrp10le",
-    "ya16le": "gbrap16le",
-    "monow": "gray",
-    "monob": "gray",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,147 +90,14 @@ class DecodeOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class CopiedPacket:
-    """A packet of a stream that is not restored. `packet` is libav's, opaque outside `ns_video.media`."""
-
-    stream_index: int
-    packet: Any
-    nbytes: int
-    seconds: Fraction = Fraction(0)
-    """Decode time."""
-
-
-@dataclass(frozen=True, slots=True)
 class Skipped:
     """A frame before `start_seconds`: where the reader is on its way there."""
 
     seconds: float
 
 
-class CopiedClock:
-    """Moves the times of copied packets on where the clock of the source jumps back, as the video's were."""
-
-    def __init__(self, jumps: Sequence[float]) -> None:
-        """`jumps`: seconds added to the video's times from each jump on; it may grow meanwhile."""
-        self._jumps = jumps
-        self._passed: dict[int, int] = {}
-        self._last: dict[int, Fraction] = {}
-
-    def _offset(self, stream_index: int) -> Fraction:
-        passed = self._jumps[: self._passed.get(stream_index, 0)]
-        return sum((Fraction(j).limit_denominator(1 << 20) for j in passed), Fraction(0))
-
-    def _seconds(self, packet: Any) -> Fraction:
-        stamp = packet.dts if packet.dts is not None else packet.pts
-        if stamp is None:
-            return self._last.get(packet.stream_index, Fraction(0))
-        return stamp * packet.time_base + self._offset(packet.stream_index)
-
-    def _jumped(self, packet: Any) -> bool:
-        last = self._last.get(packet.stream_index)
-        return last is not None and self._seconds(packet) < last - 1
-
-    def is_ahead(self, packet: Any) -> bool:
-        """The packet lies behind a jump that the video has not passed yet."""
-        return self._jumped(packet) and self._passed.get(packet.stream_index, 0) >= len(self._jumps)
-
-    def move(self, packet: Any) -> CopiedPacket:
-        """The packet, its times moved on."""
-        index = packet.stream_index
-        if self._jumped(packet) and not self.is_ahead(packet):
-            self._passed[index] = self._passed.get(index, 0) + 1
-        self._last[index] = seconds = self._seconds(packet)
-        shift_packet(packet, self._offset(index))
-        return CopiedPacket(index, packet, packet.size, seconds)
-
-
-def shift_packet(packet: Any, seconds: Fraction) -> None:
-    """Move the packet's times by `seconds`, to the next tick of its clock; coarse ones (sound in AVI) are refined."""
-    if packet.time_base > _COARSE and seconds % packet.time_base:
-        packet.time_base /= FINER
-        packet.duration *= FINER
-        packet.pts = None if packet.pts is None else packet.pts * FINER
-        packet.dts = None if packet.dts is None else packet.dts * FINER
-    ticks = round(seconds / packet.time_base) if seconds else 0
-    if ticks:
-        packet.pts = None if packet.pts is None else packet.pts + ticks
-        packet.dts = None if packet.dts is None else packet.dts + ticks
-
-
-def planar_name(name: str) -> str:
-    """The planar pixel format that holds the same samples as `name`."""
-    name = name[:-2] + "le" if name.endswith("be") else name
-    return PLANAR.get(name, name)
-
-
-def _plane_view(plane: Any, width_bytes: int) -> np.ndarray:
-    rows = np.frombuffer(plane, np.uint8)
-    return rows[: plane.line_size * plane.height].reshape(plane.height, plane.line_size)[:, :width_bytes]
-
-
-def plane_views(frame: VideoFrame, fmt: PixelFormat) -> tuple[Plane, ...]:
-    """Numpy views, without copying, of a planar libav frame; RGB in R, G, B[, A] order."""
-    wide = fmt.bit_depth > 8
-    views: list[Any] = []
-    for plane in frame.planes[: fmt.planes]:
-        view = _plane_view(plane, plane.width * (2 if wide else 1))
-        views.append(view.view(np.uint16) if wide else view)
-    if fmt.is_rgb and len(views) >= 3:
-        views[:3] = [views[2], views[0], views[1]]
-    return tuple(views)
-
-
-def is_news(level: int, text: str) -> bool:
-    """Whether a line of libav's log tells of damage."""
-    return level <= av.logging.ERROR and bool(text) and not _HARMLESS.search(text)
-
-
 class _ThreadedError(Exception):
     """A packet could not be decoded while several threads decoded."""
-
-
-class _Quantisers:
-    """Reads libav's VIDEO_ENC_PARAMS into QuantiserMaps."""
-
-    def __init__(self, codec: str, bit_depth: int) -> None:
-        self._codec = codec
-        self._depth = bit_depth
-
-    def read(self, frame: VideoFrame) -> QuantiserMap | None:
-        side_data: list[Any] = list(frame.side_data)
-        params: Any = next((d for d in side_data if isinstance(d, VideoEncParams)), None)
-        if params is None:
-            return None
-        qp = np.full((-(-frame.height // 16), -(-frame.width // 16)), params.qp, np.float32)
-        count, size, offset = params.nb_blocks, params.block_size, params.blocks_offset
-        if count:
-            raw = np.frombuffer(params, np.uint8)[offset : offset + count * size].reshape(count, size)
-            block = raw[:, :20].copy().view(np.int32)  # AVVideoBlockParams: src_x, src_y, w, h, delta_qp
-            delta = block[:, 4].astype(np.float32)
-            x0, y0 = block[:, 0] // 16, block[:, 1] // 16
-            inside = (x0 >= 0) & (y0 >= 0) & (x0 < qp.shape[1]) & (y0 < qp.shape[0])
-            big = int(max(block[:, 2].max(), block[:, 3].max(), 16)) // 16
-            for dy in range(big):
-                for dx in range(big):
-                    covers = inside & (block[:, 2] > 16 * dx) & (block[:, 3] > 16 * dy)
-                    yy, xx = y0[covers] + dy, x0[covers] + dx
-                    ok = (yy < qp.shape[0]) & (xx < qp.shape[1])
-                    qp[yy[ok], xx[ok]] = params.qp + delta[covers][ok]
-        kind = VideoEncParamsType(params.codec_type)
-        if kind == VideoEncParamsType.H264:
-            step = 0.625 * np.exp2((qp - 6 * (self._depth - 8)) / 6)
-        elif kind == VideoEncParamsType.MPEG2:
-            step = qp  # libav exports 2 * quant for MPEG-1 and -4, quantiser_scale for MPEG-2: the step itself
-        elif kind == VideoEncParamsType.VP9:
-            step = LIKENESS["vp9"] * vp9_steps(qp)
-        else:
-            return None
-        return QuantiserMap(
-            step=step.astype(np.float32),
-            block=16,
-            picture_type=_PICTURE_TYPES.get(int(frame.pict_type), "?"),
-            source=self._codec,
-        )
 
 
 def _check_memory(error: Exception) -> None:
@@ -342,8 +135,6 @@ class ClipReader:
         """Seconds added to all times from each place on where the clock of the source jumped back (MPEG-TS)."""
         self._clock = CopiedClock(self.clock_jumps)
         self._held_packets: deque[Any] = deque()
-        self._graph: Graph | None = None
-        self._graph_geometry: tuple[int, int, str] | None = None
         self._last_pts: int | None = None
         self._last_duration = 0
         self._held: VideoFrame | None = None
@@ -377,7 +168,8 @@ class ClipReader:
             raise
         codec = self.info.video.codec
         self._chroma_location = chroma_location(self._stream, codec)
-        self._quantisers = _Quantisers(codec, self.info.video.format.bit_depth)
+        self._quantisers = ExportedQuantisers(codec, self.info.video.format.bit_depth)
+        self._deinterlacer = Deinterlacer(self.options.deinterlace, self.info.video.time_base, self.warnings)
         self._headers = (
             HeaderQuantisers(self._stream, codec) if self.options.quantisers and codec in HEADER_CODECS else None
         )
@@ -404,7 +196,7 @@ class ClipReader:
         self._release()
 
     def _release(self) -> None:
-        self._graph = None
+        self._deinterlacer.release()
         at_rest(self._decoder)
         self._container.close()
 
@@ -563,7 +355,7 @@ class ClipReader:
                 if of_demuxer(self.info.format).decode_times_only:
                     self._count(frame)
                 self._read_log(lines, self._seconds(frame.pts))
-                for picture in self._deinterlaced(frame):
+                for picture in self._deinterlacer.take(frame):
                     for ordered in self._ordered(picture):
                         out = self._timed(ordered)
                         if out is None:
@@ -573,7 +365,8 @@ class ClipReader:
                             yield out
             yield from self._let_go()
             self._read_log(lines, None)
-        for ordered in [f for picture in self._drain_graph() for f in self._ordered(picture)] + self._flush_held():
+        rest = self._deinterlacer.drain()
+        for ordered in [f for picture in rest for f in self._ordered(picture)] + self._flush_held():
             out = self._timed(ordered)
             if out is None:
                 break
@@ -725,52 +518,6 @@ class ClipReader:
             if is_news(level, text):
                 self._damaged(f"{who}: {printable(text)}", pts_seconds)
 
-    def _deinterlaced(self, frame: VideoFrame) -> list[VideoFrame]:
-        mode = self.options.deinterlace
-        geometry = (frame.width, frame.height, frame.format.name)
-        before = self._drain_graph() if geometry != self._graph_geometry else []
-        if self._graph is None:
-            if mode == "off" or (mode == "auto" and not frame.interlaced_frame):
-                return [*before, frame]
-            self._graph = Graph()
-            source = self._graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=self.info.video.time_base
-            )
-            bwdif = self._graph.add("bwdif", f"mode=send_frame:deint={'all' if mode == 'on' else 'interlaced'}")
-            sink = self._graph.add("buffersink")
-            self._graph.link_nodes(source, bwdif, sink).configure()
-            self._graph_geometry = geometry
-            told = "interlaced frames were deinterlaced (bwdif)"
-            if told not in self.warnings:
-                self.warnings.append(told)
-        frame.time_base = self.info.video.time_base
-        self._graph.vpush(frame)
-        return [*before, *self._pull()]
-
-    def _drain_graph(self) -> list[VideoFrame]:
-        """What the filter still holds. A filter takes pictures of one geometry: the next frame gets a new one."""
-        if self._graph is None:
-            return []
-        self._graph.vpush(None)
-        rest = self._pull()
-        self._graph = None
-        return rest
-
-    def _pull(self) -> list[VideoFrame]:
-        assert self._graph is not None
-        out: list[VideoFrame] = []
-        while True:
-            try:
-                frame = self._graph.vpull()
-            except (BlockingIOError, EOFError, av.FFmpegError):
-                return out
-            if frame.time_base:  # the filter halves it
-                ratio = frame.time_base / self.info.video.time_base
-                frame.pts = None if frame.pts is None else round(frame.pts * ratio)
-                frame.duration = round(frame.duration * ratio)
-            frame.time_base = self.info.video.time_base
-            out.append(frame)
-
     def _timed(self, picture: VideoFrame) -> Frame | Skipped | None:
         """The frame with its time; Skipped for what lies before the start, None once the end has passed."""
         video = self.info.video
@@ -861,7 +608,7 @@ class ClipReader:
             pts=pts,
             time_base=self.info.video.time_base,
             duration=duration,
-            picture_type=_PICTURE_TYPES.get(int(picture.pict_type), "?"),
+            picture_type=PICTURE_TYPES.get(int(picture.pict_type), "?"),
             rotation=int(picture.rotation),
             pixel_aspect=self.info.video.sample_aspect_ratio or Fraction(1),
             quantiser=self._quantiser(picture) if self.options.quantisers else None,
@@ -882,45 +629,18 @@ class ClipReader:
         if 0 < cut < self._packet_step:  # libav takes it for the end
             self._damaged("the video was cut in the middle of a frame", self.end_seconds)
             return
-        missing = _bytes_missing(self._source)
+        missing = bytes_missing(self._source)
         if missing:
             self._damaged(f"the file was cut: {missing} bytes are missing at its end", self.end_seconds)
             return
-        video = self.info.video
-        stream = next(s for s in self.info.streams if s.index == video.index)
-        promised: float | None = None
-        from_zero = self.info.format in _FROM_ZERO
-        if stream.duration is not None and stream.time_base is not None:
-            promised = float((stream.duration + (0 if from_zero else stream.start_time or 0)) * stream.time_base)
-        elif (tag := dict(stream.metadata).get("DURATION")) is not None:
-            promised = _clock_seconds(tag)
-        elif len(self.info.streams) == 1 and self.info.duration_seconds is not None:
-            promised = self.info.duration_seconds + (0.0 if from_zero else self.info.start_seconds or 0.0)
+        promised = promised_end(self.info)
         if promised is None:
             return
-        slack = max(0.5, 3 / float(video.rate))
+        slack = max(0.5, 3 / float(self.info.video.rate))
         if self.end_seconds + slack < promised:
             self._damaged(
                 f"the video ends at {self.end_seconds:.3f} s, its header promises {promised:.3f} s", self.end_seconds
             )
-
-
-def _bytes_missing(source: str | Path | IO[bytes]) -> int:
-    """Bytes that the first chunk of a RIFF file (AVI) promises beyond the file's end; libav guesses around the cut."""
-    if not isinstance(source, (str, Path)) or not Path(source).is_file():
-        return 0
-    with Path(source).open("rb") as file:
-        head = file.read(8)
-        size = file.seek(0, 2)
-    promised = int.from_bytes(head[4:8], "little")
-    if head[:4] != b"RIFF" or promised in (0, 0xFFFFFFFF):
-        return 0
-    return max(0, promised + 8 - size)
-
-
-def _clock_seconds(text: str) -> float | None:
-    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text.strip())
-    return None if match is None else int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
 
 
 def open_clip(source: str | Path | IO[bytes], options: DecodeOptions | None = None) -> ClipReader:

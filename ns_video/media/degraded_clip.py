@@ -26,33 +26,26 @@ from ns_video.frame import (
     effective_matrix,
     is_full_range,
 )
+from ns_video.media.compare import compare
 from ns_video.media.containers import format_for
-from ns_video.media.decode import ClipReader, CopiedPacket, DecodeOptions, open_clip, plane_views
+from ns_video.media.copied_clock import CopiedPacket
+from ns_video.media.copied_packets import read_covers
+from ns_video.media.copy_plan import CopyPlan, plan_copies
+from ns_video.media.cut import Cut, cut_chapters
+from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
 from ns_video.media.degrade import Degradation, coding, degrade_picture
-from ns_video.media.encode import (
-    EncodeOptions,
-    FrameEncoder,
-    VideoPlan,
-    add_video_stream,
-    color_as,
-    plan_video,
-    planar_name,
-)
+from ns_video.media.encode import FrameEncoder, add_video_stream
+from ns_video.media.encoder_options import EncodeOptions
+from ns_video.media.file_facts import PacketTally, Times, chapters_of, read_facts, write_counted
 from ns_video.media.hdr_header import needs_container_hdr
 from ns_video.media.libav import file_url, printable
-from ns_video.media.mux import (
-    ClipWriter,
-    CopyPlan,
-    Cut,
-    OutputSettings,
-    cut_chapters,
-    plan_copies,
-    read_covers,
-)
+from ns_video.media.mux import ClipWriter, OutputSettings
 from ns_video.media.pictures import Rgb
+from ns_video.media.planes import planar_name, plane_views
 from ns_video.media.probe import VideoInfo, pixel_format
+from ns_video.media.promise import Promise, look_of
 from ns_video.media.swscale import EXACT, swscale_matrix
-from ns_video.media.verify import PacketTally, Promise, Times, chapters_of, compare, look_of, read_facts, write_counted
+from ns_video.media.video_plan import VideoPlan, color_as, plan_video
 
 __all__ = ["ClipOutcome", "degrade_clip"]
 

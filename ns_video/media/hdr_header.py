@@ -11,8 +11,10 @@ from typing import Any
 
 import av
 
-from ns_video.media.encode import HDR_IN_HEADER, HdrMetadata, VideoPlan, add_video_stream, describe_picture
+from ns_video.media.encode import add_video_stream, describe_picture
+from ns_video.media.first_frame import HdrMetadata
 from ns_video.media.matroska_header import element, file_of_one_track, floating, unsigned
+from ns_video.media.video_plan import HDR_IN_HEADER, VideoPlan
 
 _CODEC_IDS = {"ffv1": "V_FFV1", "libvpx-vp9": "V_VP9"}
 _SITING = {1: (1, 2), 2: (2, 2), 3: (1, 1), 4: (2, 1)}

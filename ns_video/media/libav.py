@@ -17,6 +17,7 @@ import av
 import av.container
 import av.error
 import av.logging
+from av.container import OutputContainer
 from av.sidedata.sidedata import Type as SideDataType
 
 from ns_video.errors import DownstreamClosed, InputError, NsVideoError, OutputError, UsageError, printable
@@ -373,4 +374,12 @@ def at_rest(context: Any) -> None:
     try:
         context.flush_buffers()
     except (av.FFmpegError, ValueError, AttributeError):
+        return
+
+
+def abandon(container: OutputContainer) -> None:
+    """Close without caring for the file."""
+    try:
+        container.close()
+    except (av.FFmpegError, ValueError, OSError):
         return

@@ -32,8 +32,9 @@ from ns_video.frame import (
     is_full_range,
 )
 from ns_video.media.animation import open_animation
-from ns_video.media.decode import ClipReader, DecodeOptions, open_clip, plane_views
+from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
 from ns_video.media.libav import open_input
+from ns_video.media.planes import plane_views
 from ns_video.media.probe import choose_video
 from ns_video.media.swscale import EXACT, swscale_matrix
 from ns_video.quality.temporal import mean_change

@@ -12,7 +12,8 @@ from ns_video.errors import InputError, NsVideoError
 from ns_video.machine import check_address_space, exhaustion_named, short_collections
 from ns_video.media.libav import printable
 from ns_video.media.probe import still_format
-from ns_video.media.verify import Difference, verify_files, verify_stills
+from ns_video.media.promise import Difference
+from ns_video.media.verify import verify_files, verify_stills
 from ns_video.pipeline.direct import restore_direct
 from ns_video.pipeline.options import RestoreOptions, path_text
 from ns_video.pipeline.run import Progress, Run

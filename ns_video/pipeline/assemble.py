@@ -11,20 +11,13 @@ from typing import NoReturn
 
 from ns_video.errors import Interrupted, VerificationError
 from ns_video.journal import Journal
-from ns_video.media.encode import VideoPlan
+from ns_video.media.copied_packets import TimedPacket, copied_packets, merged, read_covers
+from ns_video.media.cut import Cut
+from ns_video.media.file_facts import PacketTally, Times, write_counted
 from ns_video.media.libav import file_url, printable
-from ns_video.media.mux import (
-    ClipWriter,
-    Cut,
-    OutputSettings,
-    TimedPacket,
-    copied_packets,
-    decode_times,
-    merged,
-    read_covers,
-    segment_packets,
-)
-from ns_video.media.verify import PacketTally, Times, write_counted
+from ns_video.media.mux import ClipWriter, OutputSettings
+from ns_video.media.segment_file import decode_times, segment_packets
+from ns_video.media.video_plan import VideoPlan
 from ns_video.pipeline.clip import Clip
 from ns_video.pipeline.place import free_name, temporary_of
 from ns_video.record import Damage

@@ -10,19 +10,14 @@ from pathlib import Path
 from ns_video.errors import InputError, VerificationError
 from ns_video.journal import sync_file, sync_folder
 from ns_video.media.animation import open_animation, seconds_of
+from ns_video.media.compare import compare
+from ns_video.media.compare_animation import compare_animation, compare_joined
 from ns_video.media.containers import format_for
 from ns_video.media.decode import DecodeOptions, open_clip
+from ns_video.media.file_facts import read_facts
+from ns_video.media.left_out import left_out
 from ns_video.media.libav import printable
-from ns_video.media.verify import (
-    Difference,
-    Promise,
-    compare,
-    compare_animation,
-    compare_joined,
-    left_out,
-    look_of,
-    read_facts,
-)
+from ns_video.media.promise import Difference, Promise, look_of
 from ns_video.pipeline.clip import Restored
 from ns_video.pipeline.place import free_name
 from ns_video.pipeline.run import Progress, Run

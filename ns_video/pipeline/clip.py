@@ -15,13 +15,18 @@ from ns_video.media.animation import open_animation
 from ns_video.media.avi_header import LATEST_SECONDS
 from ns_video.media.carried import Item, carry_quantisers
 from ns_video.media.containers import of_muxer
+from ns_video.media.copy_plan import plan_copies, stream_actions
+from ns_video.media.cut import cut_chapters
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
-from ns_video.media.encode import EncodeOptions, VideoPlan, plan_video
+from ns_video.media.encoder_options import EncodeOptions
+from ns_video.media.file_facts import Chapter, PacketTally, Times, chapters_of
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
+from ns_video.media.left_out import dropped_chapters
 from ns_video.media.libav import is_url
-from ns_video.media.mux import ClipWriter, cut_chapters, plan_copies, stream_actions
+from ns_video.media.mux import ClipWriter
 from ns_video.media.probe import ClipInfo
-from ns_video.media.verify import Chapter, Look, PacketTally, Promise, Times, chapters_of, dropped_chapters, look_of
+from ns_video.media.promise import Look, Promise, look_of
+from ns_video.media.video_plan import VideoPlan, plan_video
 from ns_video.pipeline.run import Run
 from ns_video.record import Damage
 

@@ -14,12 +14,15 @@ from ns_video.errors import InputError, Interrupted, OutputError, UsageError
 from ns_video.flow import Aside, decoded_ahead, enhanced_ahead
 from ns_video.frame import Frame
 from ns_video.media.containers import format_for
-from ns_video.media.decode import ClipReader, CopiedPacket, Skipped
+from ns_video.media.copied_clock import CopiedPacket
+from ns_video.media.cut import Cut
+from ns_video.media.decode import ClipReader, Skipped
 from ns_video.media.encode import FrameEncoder
+from ns_video.media.file_facts import PacketTally, Times, write_counted
 from ns_video.media.hdr_header import needs_container_hdr
 from ns_video.media.libav import file_url, printable, translate_output
-from ns_video.media.mux import ClipWriter, Cut, OutputSettings
-from ns_video.media.verify import PacketTally, Promise, Times, write_counted
+from ns_video.media.mux import ClipWriter, OutputSettings
+from ns_video.media.promise import Promise
 from ns_video.pipeline.check import put_in_place
 from ns_video.pipeline.clip import Clip, Restored, open_source
 from ns_video.pipeline.encoding import REFUSED, packets_of

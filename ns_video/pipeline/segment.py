@@ -7,8 +7,9 @@ from array import array
 from ns_video.errors import VerificationError
 from ns_video.frame import Frame
 from ns_video.journal import Journal, SegmentEntry, file_digest
-from ns_video.media.encode import FrameEncoder, VideoPlan
-from ns_video.media.mux import SegmentFile, segment_packets
+from ns_video.media.encode import FrameEncoder
+from ns_video.media.segment_file import SegmentFile, segment_packets
+from ns_video.media.video_plan import VideoPlan
 from ns_video.pipeline.encoding import packets_of
 
 __all__ = ["Segment"]

@@ -15,10 +15,11 @@ from ns_video.flow import Aside, decoded_ahead, enhanced_ahead
 from ns_video.frame import Frame
 from ns_video.journal import Journal, source_fingerprint
 from ns_video.media.containers import format_for
-from ns_video.media.decode import CopiedPacket, Skipped
-from ns_video.media.encode import VideoPlan
+from ns_video.media.copied_clock import CopiedPacket
+from ns_video.media.decode import Skipped
 from ns_video.media.libav import translate_output
-from ns_video.media.mux import require_codec
+from ns_video.media.segment_file import require_codec
+from ns_video.media.video_plan import VideoPlan
 from ns_video.pipeline.assemble import expected_times, leave_partial, mux
 from ns_video.pipeline.check import put_in_place
 from ns_video.pipeline.clip import Clip, Restored, decode_options, open_source

@@ -74,7 +74,7 @@ def _at(count: int, act: Callable[[], None]) -> Callable[[int], None]:
 def _places() -> dict[str, tuple[Any, str]]:
     """Where a fault can be put: the object and the name of the function that is called there."""
     from ns_video import journal, stage
-    from ns_video.media import decode, encode, mux
+    from ns_video.media import decode, encode, mux, segment_file
     from ns_video.pipeline import check
 
     return {
@@ -82,8 +82,8 @@ def _places() -> dict[str, tuple[Any, str]]:
         "enhance": (stage, "EnhancedFrame"),
         "encode": (encode.FrameEncoder, "encode"),
         "flush": (encode.FrameEncoder, "flush"),
-        "segment": (mux.SegmentFile, "write"),
-        "segment close": (mux.SegmentFile, "close"),
+        "segment": (segment_file.SegmentFile, "write"),
+        "segment close": (segment_file.SegmentFile, "close"),
         "journal": (journal.Journal, "_append"),
         "mux": (mux.ClipWriter, "_mux"),
         "mux close": (mux.ClipWriter, "close"),

@@ -1,0 +1,439 @@
+"""A model ready to run, over frames or over pictures.
+
+A frame that fails is tried with smaller tiles, then in fp32, then passed through; every step is counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from fractions import Fraction
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+import ns_video.color as color
+import ns_video.tile as tile
+from ns_video.belief import believe
+from ns_video.cells import find_pitch, fit, shrink
+from ns_video.conditioning import example_planes, pitch_plane
+from ns_video.constraint import hold, jpeg_matrices
+from ns_video.device import check_alive, choose_precision, is_out_of_memory, pick_devices, release_memory
+from ns_video.enhance.in_flight import Around, Pending, same_picture, start_copy, wait, windows
+from ns_video.enhance.options import EnhanceOptions
+from ns_video.enhance.side_information import Side, SideInformation, domain_of
+from ns_video.enhance.tiled_network import TiledNetwork
+from ns_video.errors import ModelError, UsageError
+from ns_video.estimate import JpegEvidence, find_jpeg
+from ns_video.frame import Frame, JpegTables, Plane, QuantiserMap
+from ns_video.preset import STILL_VIEWS
+from ns_video.stage import EnhancedFrame, EnhanceStats
+from ns_video.weights import Descriptor, load_descriptor
+
+logger = logging.getLogger("ns_video")
+
+_CONSTANT, _VARIED = 1e-4, 0.05
+"""A result that spans less than the first where the input spans more than the second is no picture."""
+_FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+_PENDING = 2
+"""Frames in flight on each GPU. Its work and copies wait in one queue; while it works on one frame, the host looks at
+the next one, fills the queue and takes what the frame before has become."""
+
+
+class Enhancer:
+    """A model, ready to run. Called with a tensor, or run over frames. Not thread-safe; one `run` at a time."""
+
+    def __init__(self, descriptor: Descriptor, options: EnhanceOptions | None = None) -> None:
+        """Moves the network to its device and tries the precision.
+
+        Raises ModelError for a model that restores nothing, DeviceError for a device or precision that isn't there.
+        """
+        if not descriptor.restores:
+            raise ModelError(f"{descriptor.name} does not restore pictures: it is a {descriptor.architecture}")
+        self.descriptor = descriptor
+        self.options = options or EnhanceOptions()
+        self.devices = pick_devices(self.options.device)
+        """Frames of a run go to them in turn; all else is done on the first."""
+        self.device = self.devices[0]
+        self.domain: color.Domain = domain_of(descriptor)
+        self.stats = EnhanceStats(device=",".join(str(device) for device in self.devices))
+        self._others: list[Enhancer] = []
+        self._tiled = TiledNetwork(descriptor, self.options, self.device, self.stats)
+        if self.does_nothing:
+            self.precision = "fp32"
+        else:
+            self.precision = choose_precision(
+                self.options.precision, self.device, descriptor.safe_precisions, self._tiled.trial
+            )
+        self.stats.precision = self.precision
+        self._sides = SideInformation(descriptor, self.options, self.device, self.precision, self.stats)
+
+    @property
+    def does_nothing(self) -> bool:
+        """The model is `identity`: samples are never touched, only resampled or sharpened where that was asked for."""
+        return self.descriptor.architecture == "identity"
+
+    def output_size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of what comes out for an input of this size."""
+        options = self.options
+        if options.size is not None:
+            if options.fit == "stretch":
+                return options.size
+            factor = min(options.size[0] / width, options.size[1] / height)
+        else:
+            factor = float(self.descriptor.scale) if options.scale is None else options.scale
+        return max(1, round(width * factor)), max(1, round(height * factor))
+
+    def frame_size(self, frame: Frame) -> tuple[int, int]:
+        """(width, height) of what comes out for a frame; `size` of the options is that of the frame as it is shown."""
+        if frame.turned:
+            width, height = self.output_size(frame.height, frame.width)
+            return height, width
+        return self.output_size(frame.width, frame.height)
+
+    def __call__(self, rgb: Tensor, side: Tensor | Side = None) -> Tensor:
+        """(N, 3, H, W) RGB in [0, 1] → (N, 3, sH, sW) float32 in [0, 1] on the same device.
+
+        `side` says how the pictures were damaged: a JPEG's tables (blocks begin at the corner, or as the evidence
+        says), a quantiser map, or planes as the network reads them, of each picture or one for all (constants, or sides
+        padded to multiples of `descriptor.multiple_of`). None: a JPEG is looked for in each picture, and where none is
+        found, or a quantiser map is wanted, the picture comes back as it is; so do pictures that a run leaves, unless
+        planes are given.
+        Raises UsageError for another shape, and for samples that are no floats.
+        """
+        if not isinstance(rgb, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"a tensor of shape (N, 3, H, W) is wanted, not a {type(rgb).__name__}")
+        if rgb.dim() != 4 or rgb.shape[1] != 3 or rgb.numel() == 0:
+            raise UsageError(f"a tensor of shape (N, 3, H, W) is wanted, not {tuple(rgb.shape)}")
+        if not rgb.is_floating_point():
+            raise UsageError(f"floats in [0, 1] are wanted, not {rgb.dtype}", remedy="samples of 8 bits: rgb / 255")
+        pictures = rgb.detach().float().split(1)
+        sides = self._split_planes(side, rgb) if isinstance(side, Tensor) else [side] * len(pictures)
+        return torch.cat([self._restore_rgb(one, told) for one, told in zip(pictures, sides, strict=True)])
+
+    def _split_planes(self, planes: Tensor, rgb: Tensor) -> Sequence[Tensor]:
+        """Those of each picture. Raises UsageError."""
+        count, _, height, width = rgb.shape
+        height, width = tile.padded_size(height, width, self.descriptor.multiple_of)
+        wanted = example_planes(self.descriptor.conditioning, 1, 1)
+        if wanted is None or self._sides.cells is not None:  # the size of cells is found in the picture
+            raise UsageError(f"{self.descriptor.name} reads no planes", remedy="give pictures alone")
+        shapes = [(n, wanted.shape[1], *size) for n in (1, count) for size in ((1, 1), (height, width))]
+        if tuple(planes.shape) not in shapes:
+            known = " or ".join(map(str, dict.fromkeys(shapes)))
+            raise UsageError(f"planes of shape {known} are wanted, not {tuple(planes.shape)}")
+        return planes.to(self.device).expand(count, -1, -1, -1).split(1)
+
+    def run(
+        self,
+        frames: Iterable[Frame],
+        *,
+        before: Frame | None = None,
+        start_index: int = 0,
+        restart_every: int | None = None,
+    ) -> Generator[EnhancedFrame]:
+        """Restores frames in order, one out per one in; reads one frame ahead where the network sees neighbours.
+
+        A result depends only on the frames themselves: on the neighbours in time and, for a run of equal frames, on
+        its first. To go on in the middle of a clip give `before`, the frame ahead of the first one, and the
+        `start_index` of the first; where `restart_every` is given, a run of equal frames is begun anew at each
+        multiple of it, so that work can begin there with the same result.
+        """
+        pending: deque[Pending] = deque()
+        depth = _PENDING * len(self.devices) if self.device.type == "cuda" else 1
+        last: Pending | None = None
+        index = start_index
+        computed = 0
+        for around in windows(self, self.descriptor.frames, frames, before):
+            fresh = restart_every is not None and index % restart_every == 0
+            index += 1
+            previous = around.previous if last is not None else None
+            if (
+                last is not None
+                and previous is not None
+                and self.options.skip_duplicates
+                and not fresh
+                and not self._is_free(around.current.frame)
+                and same_picture(previous.frame, around.current.frame)
+            ):
+                entry = Pending(around, "duplicate", source=last)
+            else:
+                worker = self._worker(computed)
+                computed += 1
+                entry = worker.launch(around.on(worker), worker.precision)
+            last = entry
+            pending.append(entry)
+            while len(pending) >= depth:
+                yield self._end(pending.popleft())
+        while pending:
+            yield self._end(pending.popleft())
+
+    def _worker(self, turn: int) -> Enhancer:
+        """Whose turn it is: this one's, or another's with the same network, precision and counts on another device."""
+        place = turn % len(self.devices)
+        if place == 0 or self.does_nothing:
+            return self
+        while len(self._others) < place:
+            device = str(self.devices[len(self._others) + 1])
+            options = dataclasses.replace(self.options, device=device, precision=self.precision)
+            other = Enhancer(self.descriptor, options)
+            other.stats = other._tiled.stats = other._sides.stats = self.stats
+            self._others.append(other)
+        return self._others[place - 1]
+
+    # The way of one frame: launch (starts work), end (waits for it and checks it).
+
+    def _keeps(self, frame: Frame) -> bool:
+        """Where no network runs, the frame's samples stay as they are."""
+        return self.options.sharpen == 0 and self.frame_size(frame) == (frame.width, frame.height)
+
+    def _is_free(self, frame: Frame) -> bool:
+        """Nothing at all is to be done to this frame."""
+        return self.does_nothing and self._keeps(frame)
+
+    def launch(self, around: Around, precision: str) -> Pending:
+        """Computes a frame's planes, once more where memory ended; on CUDA returns before they are there."""
+        entry = self._attempt(around, precision)
+        if entry.out_of_memory:
+            logger.warning("%s: trying once more", entry.failure)
+            release_memory(self.device)
+            entry = self._attempt(around, precision)
+        return entry
+
+    def _attempt(self, around: Around, precision: str) -> Pending:
+        frame = around.current.frame
+        try:
+            with torch.inference_mode(), _on(self.device):
+                if not around.looked_at:
+                    around.reason = self._look(around)
+                    around.looked_at = True
+                reason = around.reason
+                if reason is not None and self._keeps(frame):
+                    return Pending(around, reason, planes=frame.planes)
+                planes, healthy = self._restore_frame(around, precision, compute=reason is None)
+                return Pending(around, reason, tensors=start_copy(planes), healthy=healthy, precision=precision)
+        except (RuntimeError, MemoryError, TypeError) as error:  # MPS refuses types that it lacks with a TypeError
+            failure = str(error).splitlines()[0] if str(error) else repr(error)
+            starved = is_out_of_memory(error)
+            return Pending(around, around.reason, precision=precision, failure=failure, out_of_memory=starved)
+
+    def _look(self, around: Around) -> str | None:
+        """Puts together what the network is told of a frame; the reason for which it isn't to be computed, or None."""
+        if self.does_nothing:
+            return "identity"
+        frame = around.current.frame
+        around.side, reason = self._sides.of_frame(around)
+        if reason is not None and self.descriptor.scale != 1:
+            around.side, reason = self._sides.closed(frame.height, frame.width), None
+        return reason
+
+    def _end(self, entry: Pending) -> EnhancedFrame:
+        """Waits for a frame, walks down the ladder where it failed, and counts."""
+        frame = entry.around.current.frame
+        self.stats.frames += 1
+        if entry.source is not None:
+            source = entry.source.result
+            assert source is not None
+            self.stats.duplicates += 1
+            self.stats.passed_through += source.passed_through
+            passed = source.passed_through
+            result = EnhancedFrame(
+                _refill(frame, source.frame.planes), passed, source.reason if passed else "duplicate"
+            )
+        elif entry.planes is not None:
+            result = EnhancedFrame(frame, reason=entry.reason)
+            self._count(entry.reason)
+        else:
+            result = self._finish(entry)
+        if self.options.size is not None and self.options.fit == "stretch":
+            result = dataclasses.replace(result, frame=dataclasses.replace(result.frame, pixel_aspect=Fraction(1)))
+        entry.forget(result)
+        return result
+
+    def _finish(self, entry: Pending) -> EnhancedFrame:
+        frame, owner = entry.around.current.frame, entry.around.current.owner
+        failure = entry.failure or wait(entry)
+        if failure is not None and entry.reason is None and entry.precision != "fp32":
+            logger.warning("%s: trying fp32", failure)
+            self.stats.fp32_retries += 1
+            entry.retry(owner.launch(entry.around, "fp32"))
+            failure = entry.failure or wait(entry)
+        if failure is None:
+            self._count(entry.reason)
+            return EnhancedFrame(_refill(frame, entry.arrays()), reason=entry.reason)
+        check_alive(owner.device, failure)
+        logger.warning("frame at %s s passed through: %s", frame.pts_seconds, failure)
+        self.stats.passed_through += 1
+        size = self.frame_size(frame)
+        planes = color.recompose(frame.planes, frame.format, frame.color, None, self.domain, size=(size[1], size[0]))
+        arrays = tuple(cast(Plane, plane.numpy()) for plane in planes)
+        return EnhancedFrame(_refill(frame, arrays), passed_through=True, reason=failure)
+
+    def _count(self, reason: str | None) -> None:
+        if reason is None:
+            self.stats.restored += 1
+        elif reason != "identity":
+            self.stats.undamaged += 1
+            self.stats.without_side_information += reason == "unknown damage"
+            self.stats.too_small += reason == "too small"
+
+    def _restore_frame(
+        self, around: Around, precision: str, *, compute: bool
+    ) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """The output planes on the device, and a flag that says that they are sound."""
+        current = around.current
+        frame = current.frame
+        width, height = self.frame_size(frame)
+        size = (height, width)
+        resized = size != (frame.height, frame.width)
+        healthy: Tensor | None = None
+        change: Tensor | None = None
+        if compute and self.options.strength > 0:
+            seen = current.picture()
+            restored = self._restored(
+                around.pictures(), around.side, around.pitch, precision, self.options.ensemble or 1
+            )
+            healthy = _health(seen, restored)
+            restored = self._as_told(restored, seen, around.side, around.jpeg or current.frame.quantiser)
+            if self.domain == "rgb":
+                restored.clamp_(0, 1)
+            target = color.resample(seen, size)
+            change = color.resample(restored, size).sub_(target)
+            if self.options.strength != 1.0:
+                change.mul_(self.options.strength)
+        if self.options.sharpen > 0:
+            target = color.resample(current.picture(), size)
+            sharper = color.sharpening(target if change is None else target + change, self.options.sharpen, self.domain)
+            change = sharper if change is None else change.add_(sharper)
+        planes = color.recompose(
+            current.tensors(), frame.format, frame.color, change, self.domain, size=size if resized else None
+        )
+        return planes, healthy
+
+    def _restore_rgb(self, rgb: Tensor, side: Tensor | Side) -> Tensor:
+        height, width = rgb.shape[-2:]
+        out_width, out_height = self.output_size(width, height)
+        size = (out_height, out_width)
+        with torch.inference_mode():
+            seen = rgb.to(self.device)
+            picture = color.rgb_to_ycbcr(seen) if self.domain == "ycbcr" else seen
+            change = torch.zeros(1, 3, *size, device=self.device)
+            kind = self._sides.cells
+            pitch = 0 if kind is None else find_pitch(seen[0].mean(0), kind) or 0
+            if self.descriptor.conditioning == "jpeg" and not isinstance(side, Tensor):
+                eight = seen[0].clamp(0, 1).mul(255).round_().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+                side = JpegEvidence(side) if isinstance(side, JpegTables) else side or find_jpeg(eight)
+            planes = side if isinstance(side, Tensor) else self._sides.of_picture(side, seen)
+            if planes is None and self.descriptor.scale != 1:
+                planes = self._sides.closed(height, width)
+            if pitch or (not self.does_nothing and (planes is not None or self.descriptor.conditioning == "none")):
+                pictures = [picture] * self.descriptor.frames
+                views = self.options.ensemble or (STILL_VIEWS if self.descriptor.architecture == "ns_restore" else 1)
+                restored = self._restored(pictures, planes, pitch, self.precision, views)
+                healthy = bool(_health(picture, restored))
+                if not healthy and self.precision != "fp32":
+                    self.stats.fp32_retries += 1
+                    restored = self._restored(pictures, planes, pitch, "fp32", views)
+                    healthy = bool(_health(picture, restored))
+                if healthy:
+                    known = None if isinstance(side, (Tensor, JpegTables)) else side
+                    restored = self._as_told(restored, picture, planes, known)
+                    change = color.resample(restored, size) - color.resample(picture, size)
+                else:
+                    logger.warning("picture passed through: the network's result is no picture")
+                    self.stats.passed_through += 1
+            change = change * self.options.strength
+            if self.options.sharpen > 0:
+                target = color.resample(picture, size) + change
+                change = change + color.sharpening(target, self.options.sharpen, self.domain)
+            if self.domain == "ycbcr":
+                offset = torch.tensor([0.0, 0.5, 0.5], device=self.device).view(1, 3, 1, 1)
+                change = color.ycbcr_to_rgb(change + offset)
+            out = (color.resample(seen, size) + change).clamp_(0, 1)
+        return out.to(rgb.device).clone()
+
+    def _as_told(
+        self, restored: Tensor, seen: Tensor, planes: Tensor | None, told: JpegEvidence | QuantiserMap | None
+    ) -> Tensor:
+        """What the network made of `seen`, as far as what was told of the damage lets it be believed."""
+        conditioning = self.descriptor.conditioning
+        if conditioning == "jpeg" and self.domain == "rgb":
+            restored = _stay_gray(restored, seen)
+        if self.descriptor.scale != 1:
+            return restored
+        if conditioning == "quantiser" and planes is not None:
+            by_block = isinstance(told, QuantiserMap) and told.source == "h264"
+            return believe(restored, seen, planes, doubt_edges=by_block)
+        if isinstance(told, JpegEvidence) and self.domain == "rgb":
+            return hold(restored, seen, told.tables, told.phase)
+        return restored
+
+    def _restored(
+        self, pictures: Sequence[Tensor], side: Tensor | None, pitch: int, precision: str, views: int
+    ) -> Tensor:
+        """The mean of that many views through the network, over cells of `pitch` px where it sees those."""
+        kind = self._sides.cells
+        if kind is None:
+            return self._averaged(pictures, side, precision, views)
+        small = [shrink(picture, kind, pitch) for picture in pictures]
+        planes = pitch_plane(pitch, self.device) if kind == "mosaic" else None
+        enlarged = self._averaged(small, planes, precision, views)
+        return fit(enlarged, kind, *pictures[0].shape[-2:])
+
+    def _averaged(self, pictures: Sequence[Tensor], side: Tensor | None, precision: str, views: int) -> Tensor:
+        """The mean of what the network makes of flipped views."""
+        total: Tensor | None = None
+        for axes in _FLIPS[:views]:
+            if not axes:
+                result = self._tiled.run(pictures, side, precision)
+            else:
+                planes = side if side is None or side.shape[-2:] == (1, 1) else side.flip(axes)
+                result = self._tiled.run([picture.flip(axes) for picture in pictures], planes, precision).flip(axes)
+            total = result if total is None else total.add_(result)
+        assert total is not None
+        return total.div_(views) if views > 1 else total
+
+    def tiles(self, height: int, width: int) -> tuple[tile.Tile, ...]:
+        """The tiles in use for a padded picture of H x W; remembers their side in `stats`."""
+        return self._tiled.tiles(height, width)
+
+
+def load_enhancer(name_or_path: str, **options: Any) -> Enhancer:
+    """A model by name or path, ready to run; keywords are the fields of EnhanceOptions.
+
+    Raises ModelError, DeviceError, UsageError.
+    """
+    known = {field.name for field in dataclasses.fields(EnhanceOptions)}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise UsageError(f"there is no option {unknown[0]!r}", remedy=f"known are {', '.join(sorted(known))}")
+    return Enhancer(load_descriptor(name_or_path), EnhanceOptions(**options))
+
+
+def _refill(frame: Frame, planes: Sequence[Plane]) -> Frame:
+    return dataclasses.replace(frame, planes=tuple(planes), width=planes[0].shape[1], height=planes[0].shape[0])
+
+
+def _health(seen: Tensor, restored: Tensor) -> Tensor:
+    """A flag on the device: every value is finite, and the result isn't flat where the input is a picture."""
+    finite = torch.isfinite(restored.sum())
+    few_seen, few_restored = seen[..., ::8, ::8], restored[..., ::8, ::8]
+    varied = few_seen.amax() - few_seen.amin() > _VARIED
+    flat = few_restored.amax() - few_restored.amin() < _CONSTANT
+    return finite & ~(varied & flat)
+
+
+def _stay_gray(restored: Tensor, seen: Tensor) -> Tensor:
+    """(1, 3, sH, sW) RGB: its luma, where the picture that was seen is gray in each pixel."""
+    is_gray = (seen.amax(1) - seen.amin(1)).amax() == 0
+    weights = jpeg_matrices(restored.device).to_ycbcr[0].view(1, 3, 1, 1)
+    return torch.where(is_gray, (restored * weights).sum(1, keepdim=True).expand_as(restored), restored)
+
+
+def _on(device: torch.device) -> AbstractContextManager[object]:
+    """Makes a CUDA device the current one, so that events and pinned copies belong to it."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

@@ -1,0 +1,200 @@
+"""Frames on their way through a device: what is held of them and their neighbours there, and results to come."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import ns_video.color as color
+from ns_video.estimate import JpegEvidence
+from ns_video.frame import Frame, Plane
+from ns_video.stage import EnhancedFrame
+
+
+class Worker(Protocol):
+    """Who restores frames on one device."""
+
+    device: torch.device
+    domain: color.Domain
+
+    def launch(self, around: Around, precision: str) -> Pending:
+        """Computes a frame's planes, once more where memory ended; on CUDA returns before they are there."""
+        ...
+
+
+class Held:
+    """A frame with what was made of it on the device, made when first asked for."""
+
+    def __init__(self, frame: Frame, owner: Worker) -> None:
+        self.frame = frame
+        self.owner = owner
+        self._tensors: tuple[Tensor, ...] | None = None
+        self._picture: Tensor | None = None
+        self._elsewhere: dict[int, Held] = {}
+
+    def on(self, owner: Worker) -> Held:
+        """The same frame as another enhancer holds it."""
+        if owner is self.owner:
+            return self
+        return self._elsewhere.setdefault(id(owner), Held(self.frame, owner))
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The integer planes on the device."""
+        if self._tensors is None:
+            self._tensors = color.as_tensors(self.frame.planes, self.owner.device)
+        return self._tensors
+
+    def picture(self) -> Tensor:
+        """What the network sees, (1, 3, H, W)."""
+        if self._picture is None:
+            self._picture = color.to_tensor(
+                self.tensors(), self.frame.format, self.frame.color, self.owner.domain, self.owner.device
+            )
+        return self._picture
+
+
+@dataclass(slots=True)
+class Around:
+    """A frame and its neighbours in time; None at the ends and where the picture's size or format changes."""
+
+    previous: Held | None
+    current: Held
+    following: Held | None
+    frames: int
+    looked_at: bool = False
+    """What follows is known."""
+    reason: str | None = None
+    """Why the frame isn't to be computed."""
+    side: Tensor | None = None
+    pitch: int = 0
+    """Side in px of the cells that the picture is made of, where the network sees cells."""
+    jpeg: JpegEvidence | None = None
+    """The JPEG whose coefficients the result must agree with."""
+
+    def on(self, owner: Worker) -> Around:
+        """The same frames as another enhancer holds them."""
+        if owner is self.current.owner:
+            return self
+        neighbours = [None if held is None else held.on(owner) for held in (self.previous, self.following)]
+        return Around(neighbours[0], self.current.on(owner), neighbours[1], self.frames)
+
+    def pictures(self) -> list[Tensor]:
+        """In time order; an end repeats itself."""
+        current = self.current.picture()
+        if self.frames == 1:
+            return [current]
+        before = current if self.previous is None else self.previous.picture()
+        after = current if self.following is None else self.following.picture()
+        return [before, current, after]
+
+
+class Pending:
+    """A frame on its way."""
+
+    def __init__(
+        self,
+        around: Around,
+        reason: str | None,
+        *,
+        planes: tuple[Plane, ...] | None = None,
+        tensors: tuple[Tensor, ...] = (),
+        healthy: Tensor | None = None,
+        precision: str = "fp32",
+        failure: str | None = None,
+        out_of_memory: bool = False,
+        source: Pending | None = None,
+    ) -> None:
+        self.around = around
+        self.reason = reason
+        self.planes = planes
+        self.tensors = tensors
+        self.healthy = None if healthy is None else start_copy((healthy,))[0]
+        self.precision = precision
+        self.failure = failure
+        self.out_of_memory = out_of_memory
+        self.source = source
+        self.result: EnhancedFrame | None = None
+        self.event: torch.cuda.Event | None = None
+        if tensors and around.current.owner.device.type == "cuda":
+            self.event = torch.cuda.Event()
+            self.event.record()
+
+    def retry(self, other: Pending) -> None:
+        """Takes over another attempt at the same frame."""
+        self.tensors, self.healthy, self.event = other.tensors, other.healthy, other.event
+        self.precision, self.failure = other.precision, other.failure
+        self.reason, self.planes = other.reason, other.planes
+
+    def arrays(self) -> tuple[Plane, ...]:
+        """The planes as numpy, once they are there."""
+        if self.planes is not None:
+            return self.planes
+        return tuple(cast(Plane, tensor.numpy()) for tensor in self.tensors)
+
+    def forget(self, result: EnhancedFrame) -> None:
+        """Keeps the result for duplicates, and nothing of what led to it."""
+        self.result = result
+        self.tensors, self.healthy, self.source, self.planes = (), None, None, None
+        self.around.side = None
+
+
+def windows(owner: Worker, count: int, frames: Iterable[Frame], before: Frame | None) -> Generator[Around]:
+    """Each frame with its neighbours, one frame late where a network of `count` frames wants the next."""
+    previous = None if before is None else Held(before, owner)
+    current: Held | None = None
+    for frame in frames:
+        held = Held(frame, owner)
+        if count == 1:
+            yield Around(_alike(previous, held), held, None, count)
+            previous = Held(frame, owner)  # only for comparison: its tensors are not kept
+            continue
+        if current is not None:
+            yield Around(_alike(previous, current), current, _alike(held, current), count)
+            previous = current
+        current = held
+    if current is not None:
+        yield Around(_alike(previous, current), current, None, count)
+
+
+def _alike(other: Held | None, held: Held) -> Held | None:
+    """`other` where the two can be seen together."""
+    if other is None:
+        return None
+    a, b = other.frame, held.frame
+    same = (a.width, a.height, a.format, a.color) == (b.width, b.height, b.format, b.color)
+    return other if same else None
+
+
+def same_picture(a: Frame, b: Frame) -> bool:
+    """Whether two frames have the same samples, and are to be shown alike."""
+    same = (a.width, a.height, a.format, a.color) == (b.width, b.height, b.format, b.color)
+    return same and all(np.array_equal(x, y) for x, y in zip(a.planes, b.planes, strict=True))
+
+
+def start_copy(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """To the host, without waiting where the device works on its own."""
+    return tuple(_to_host(tensor) for tensor in tensors)
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    if tensor.device.type != "cuda":
+        return tensor.cpu()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)
+
+
+def wait(entry: Pending) -> str | None:
+    """Until the planes are on the host; a word where they are not sound."""
+    try:
+        if entry.event is not None:
+            entry.event.synchronize()
+        if entry.healthy is not None and not bool(entry.healthy):
+            return f"the network's result in {entry.precision} is no picture"
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return None

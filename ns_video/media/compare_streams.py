@@ -1,0 +1,201 @@
+"""Copied streams against those of the input: packets, payloads, times, flags, languages."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping
+from fractions import Fraction
+
+from av.stream import Disposition
+
+from ns_video.media.containers import Container, of_demuxer
+from ns_video.media.copy_plan import CopyPlan
+from ns_video.media.file_facts import FileFacts, PacketTally
+from ns_video.media.mux import QUICKTIME_LANGUAGES
+from ns_video.media.probe import ClipInfo, StreamInfo
+from ns_video.media.promise import Difference
+
+_TERMINOLOGY_CODES = {b: t for t, b in QUICKTIME_LANGUAGES.items()}
+# Payloads that muxers rewrite on the way between containers, counted only: some always, others where the containers
+# frame them in different ways (with or without ADTS headers, start codes or lengths of NAL units).
+_REWRITTEN = frozenset({"av1", "mov_text", "dvb_subtitle"})
+_REFRAMED = frozenset({"h264", "hevc", "vvc", "aac"})
+
+
+def compare_streams(
+    source: ClipInfo, copies: Iterable[CopyPlan], counted: Mapping[int, PacketTally], found: FileFacts, refused: int = 0
+) -> list[Difference]:
+    """Copied streams in order: kind, packets, payload, language and disposition.
+
+    `refused`: packets that the container would not take. It says so one packet too late, maybe of another stream.
+    """
+    out: list[Difference] = []
+    added = {s.index: s for s in found.info.streams if s.type in ("video", "audio", "subtitle") and not s.is_cover}
+    added.pop(found.info.video.index, None)
+    for copy, match in _matched(copies, counted, found.info):
+        if match is not None:
+            added.pop(match.index, None)
+        about, expected = copy.stream, counted.get(copy.stream.index)
+        name = _name(about)
+        beside = about.type in ("subtitle", "data")
+        if match is None:
+            out.append(Difference(f"{name} is missing", beside))
+            continue
+        language, kept = dict(about.metadata).get("language"), dict(match.metadata).get("language")
+        lost = language not in (None, "und", kept, _TERMINOLOGY_CODES.get(kept or ""))
+        if found.container.numbers_languages and kept in (None, "und"):
+            lost = False  # it has no number
+        if lost and about.type in found.container.languages_of:
+            out.append(Difference(f"{name} lost its language {language}"))
+        if expected is None or about.is_cover or about.type == "attachment":
+            continue
+        tally = found.tallies[match.index]
+        if about.codec.startswith("pcm_"):  # without packets of its own: each container cuts it as it likes
+            if tally.nbytes != expected.nbytes:
+                out.append(Difference(f"{name}: {expected.nbytes} bytes went in, {tally.nbytes} are in the output"))
+            elif tally.digest.digest() != expected.digest.digest():
+                out.append(Difference(f"{name}: its samples differ"))
+            continue
+        if tally.packets != expected.packets:
+            if "mov_text" in (about.codec, copy.target_codec) and tally.packets > expected.packets:
+                continue  # gaps between cues are written as empty samples
+            if about.codec == "hdmv_pgs_subtitle" and 0 < tally.packets < expected.packets:
+                continue  # MPEG-TS cuts a picture into packets that other containers keep whole
+            counts = f"{expected.packets} packets went in, {tally.packets} are in the output"
+            out.append(Difference(f"{name}: {counts}", beside or abs(expected.packets - tally.packets) <= refused))
+        elif (
+            not copy.target_codec
+            and _is_kept(about.codec, of_demuxer(source.format), found.container)
+            and tally.digest.digest() != expected.digest.digest()
+        ):
+            out.append(Difference(f"{name}: its packets differ"))
+        if about.type == "audio" and tally.packets == expected.packets:
+            out += _compare_spans(name, (expected, about), (tally, match))
+    out += [
+        Difference(f"{_name(s)} of the output was not in the input", refused > 0)
+        for s in added.values()
+        if found.tallies[s.index].packets
+    ]
+    return out
+
+
+def _compare_spans(
+    name: str, was: tuple[PacketTally, StreamInfo], now: tuple[PacketTally, StreamInfo]
+) -> list[Difference]:
+    """Whether the same packets of sound lie within the same time, exact to the clocks of both files.
+
+    Where it begins before 0 that is encoder delay, of which Matroska holds no times: libav's demuxer counts back.
+    """
+    before, after = was[0].span, now[0].span
+    delay = max(Fraction(0), -(was[0].first or Fraction(0)))
+    slack = 2 * max(stream.time_base or Fraction(0) for _, stream in (was, now)) + delay
+    if before is None or after is None or abs(after - before) <= slack:
+        return []
+    text = f"its packets lay within {float(before):.3f} s, lie within {float(after):.3f} s"
+    return [Difference(f"{name}: {text}", by_damage=True)]
+
+
+def _is_kept(codec: str, was: Container, now: Container) -> bool:
+    """Whether payloads pass from one container into the other bit by bit."""
+    if codec in _REFRAMED:
+        return (was.frames_by_length and now.frames_by_length) or (codec == "aac" and was.read_by == now.read_by)
+    return codec not in _REWRITTEN
+
+
+def _name(stream: StreamInfo) -> str:
+    return f"stream {stream.index} ({stream.type} {stream.codec})"
+
+
+def _matched(
+    copies: Iterable[CopyPlan], counted: Mapping[int, PacketTally], found: ClipInfo
+) -> Generator[tuple[CopyPlan, StreamInfo | None]]:
+    """Each copied stream that held something, and the stream of the output that it became."""
+    pool = [s for s in found.streams if s.index != found.video.index]
+    for copy in copies:
+        about, tally = copy.stream, counted.get(copy.stream.index)
+        carries = about.type == "attachment" or about.is_cover
+        if not copy.kept or (not carries and (tally is None or tally.packets == 0)):
+            continue  # a track without samples leaves no trace in most containers
+        match = next(
+            (
+                s
+                for s in pool
+                if (s.type == about.type or (about.is_cover and s.is_cover))
+                and (_family(s) == _family(about) or copy.target_codec or about.type in ("attachment", "data"))
+            ),
+            None,
+        )
+        if match is not None:
+            pool.remove(match)
+        yield copy, match
+
+
+def compare_copied_times(
+    source: FileFacts, begins: Fraction, copies: Iterable[CopyPlan], found: FileFacts
+) -> list[Difference]:
+    """Times of the packets of copied streams beside the video's, exact to the clocks of both files.
+
+    `begins`: time of the first frame of the source. Of samples without packets of their own (PCM) only the first one's
+    counts: each container cuts them as it likes. What lies before 0 is encoder delay, which Matroska rounds.
+    """
+    out: list[Difference] = []
+    if not found.video_times:
+        return out
+    moved = found.video_times[0] - begins
+    for copy, match in _matched(copies, source.tallies, found.info):
+        if match is None or match.is_cover:
+            continue
+        if found.container.decode_times_only and match.type != "audio":
+            continue
+        was, now = source.stamps[copy.stream.index], found.stamps[match.index]
+        ticks = copy.stream.time_base or Fraction(0), match.time_base or Fraction(0)
+        if len(was) != len(now) and not copy.stream.codec.startswith("pcm_"):
+            continue  # told by their number
+        offset = moved
+        if found.container.counts_sound and was and now:
+            offset = now[0] * ticks[1] - was[0] * ticks[0]  # from 0 on, whenever it began
+        slack = 2 * max(*ticks, source.video_tick, found.video_tick)
+        whole = len(was) == len(now) and copy.stream.codec != "pcm_dvd"
+        both = ((a * ticks[0], b * ticks[1]) for a, b in zip(was, now if whole else now[:1]))
+        far = next(((a, b - a - offset) for a, b in both if a >= 0 and abs(b - a - offset) > slack), None)
+        if far is not None:
+            where = f"its packet at {float(far[0]):.4f} s is {float(far[1]) * 1000:+.3f} ms off beside the video"
+            out.append(Difference(f"{_name(copy.stream)}: {where}", by_damage=True))
+    return out
+
+
+def compare_dispositions(
+    source: ClipInfo, copies: Iterable[CopyPlan], found: FileFacts, counted: Mapping[int, PacketTally]
+) -> list[Difference]:
+    """Flags of the streams (default, forced and the like), as far as the output's container holds them."""
+    return [
+        Difference(f"{_name(was)} {'lost' if was.disposition & flag else 'gained'} the flag {flag.name}")
+        for was, flag, is_held in changed_flags(source, copies, found, counted)
+        if is_held
+    ]
+
+
+def changed_flags(
+    source: ClipInfo, copies: Iterable[CopyPlan], found: FileFacts, counted: Mapping[int, PacketTally]
+) -> Generator[tuple[StreamInfo, Disposition, bool]]:
+    """Flags that a kept stream lost or gained, and whether the output's container holds them there.
+
+    That the first stream of its kind is the default goes without saying.
+    """
+    restored = [[s for s in info.streams if s.index == info.video.index] for info in (source, found.info)]
+    pairs = list(zip(*restored)) + [(c.stream, m) for c, m in _matched(copies, counted, found.info) if m is not None]
+    pairs = [(was, now) for was, now in pairs if not was.is_cover and was.type != "attachment"]
+    for was, now in pairs:
+        alike = [a for a, _ in pairs if a.type == was.type]
+        kept = found.container.dispositions
+        if found.container.is_mov and not any(a.disposition & Disposition.default for a in alike):
+            kept &= ~Disposition.default  # one of each kind is enabled, always
+        for flag in Disposition:
+            implied = flag == Disposition.default and was is min(alike, key=lambda a: a.index)
+            if flag & (was.disposition ^ now.disposition) and (kept & flag or not implied):
+                yield was, flag, bool(kept & flag)
+
+
+def _family(stream: StreamInfo) -> str:
+    """The codec; the layers of MPEG audio are one, for which mp4 has a single code, and so are plain words."""
+    families = {"mp1": "mpeg audio", "mp2": "mpeg audio", "mp3": "mpeg audio", "text": "subrip"}
+    return families.get(stream.codec, stream.codec)

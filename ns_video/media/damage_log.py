@@ -1,0 +1,23 @@
+"""Which lines of libav's log tell of damage."""
+
+from __future__ import annotations
+
+import re
+
+import av
+
+# libav writes these at error level for files that are whole.
+_HARMLESS = re.compile(
+    r"Could not find codec parameters|Application has requested|deprecated|unspecified pixel format|"
+    r"Unsupported codec with id|Failed to open codec|Cannot find .* reference|co located POCs unavailable|"
+    r"DTS .* out of order|Invalid timestamps|Timestamps are unset|Packet corrupt.*stream = [1-9]|"
+    r"Unknown cover type|error reading header|VPS 0 does not exist|SPS 0 does not exist|PPS id out of range|"
+    r"Could not parse .*chapter|skipping|Header missing|"
+    r"number of reference frames .* exceeds max|"
+    r"mebx|tmcd|unknown stream|decoding for stream|Late SEI|no frame!$"
+)
+
+
+def is_news(level: int, text: str) -> bool:
+    """Whether a line of libav's log tells of damage."""
+    return level <= av.logging.ERROR and bool(text) and not _HARMLESS.search(text)

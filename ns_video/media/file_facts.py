@@ -1,0 +1,190 @@
+"""What a file holds, read packet by packet without decoding it: times, payloads, chapters."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, overload
+
+import av
+import numpy as np
+
+from ns_video.errors import VerificationError
+from ns_video.media.containers import Container, of_file
+from ns_video.media.copied_clock import CopiedClock, CopiedPacket
+from ns_video.media.libav import open_input, printable
+from ns_video.media.mux import MOST_REORDERED, ClipWriter
+from ns_video.media.probe import ClipInfo, clip_info, codec_name
+
+_DVD_HEAD = 3  # bytes
+
+
+@dataclass(slots=True)
+class PacketTally:
+    """Number of the packets of one stream, and size and hash of all they hold."""
+
+    packets: int = 0
+    nbytes: int = 0
+    digest: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
+    first: Fraction | None = None
+    """Seconds at which its first packet is shown or heard; None where no packet tells."""
+    last: Fraction | None = None
+
+    def add(self, data: Any, seconds: Fraction | None) -> bool:
+        """Count one packet's payload, with its time where it has one.
+
+        False for the empty samples with which mov_text fills gaps: they are none.
+        """
+        if seconds is not None:
+            self.first = seconds if self.first is None else min(self.first, seconds)
+            self.last = seconds if self.last is None else max(self.last, seconds)
+        size = memoryview(data).nbytes
+        counts = not (size == 2 and bytes(data) == b"\0\0")
+        self.packets += counts
+        self.nbytes += size
+        self.digest.update(data)
+        return counts
+
+    @property
+    def span(self) -> Fraction | None:
+        """Seconds between its first packet and its last one, where they tell."""
+        return None if self.first is None or self.last is None else self.last - self.first
+
+
+@dataclass(frozen=True, slots=True)
+class Times(Sequence[Fraction]):
+    """Presentation times in seconds, in order, kept as ticks: eight bytes each."""
+
+    ticks: array[int]
+    tick: Fraction
+    begins: Fraction = Fraction(0)
+    """Seconds that are taken from each."""
+
+    def __len__(self) -> int:
+        return len(self.ticks)
+
+    @overload
+    def __getitem__(self, index: int) -> Fraction: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Fraction]: ...
+
+    def __getitem__(self, index: int | slice) -> Fraction | Sequence[Fraction]:
+        if isinstance(index, slice):
+            return replace(self, ticks=self.ticks[index])
+        return self.ticks[index] * self.tick - self.begins
+
+    def from_zero(self) -> Times:
+        """The first one at 0, the others as far behind it as they are."""
+        return replace(self, begins=self.begins + self[0])
+
+
+Chapter = tuple[Fraction, Fraction, str]
+"""Start and end in seconds, and title."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What a file turned out to hold, without decoding it."""
+
+    info: ClipInfo
+    container: Container
+    """By what the file holds, whatever its name."""
+    video_times: Times
+    """Of the video's packets, sorted."""
+    video_tick: Fraction
+    last_duration: Fraction
+    """Seconds for which the last frame is shown; 0 where its packet doesn't say it."""
+    last_is_last: bool
+    """No packet comes after the last frame's."""
+    tallies: dict[int, PacketTally]
+    stamps: dict[int, array[int]]
+    """Times of the packets of each stream beside the video, in the file's order, in ticks of that stream."""
+    begins: dict[int, Fraction]
+    """Stream → the earliest time at which a packet may have to be decoded."""
+    chapters: list[Chapter]
+
+
+def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequence[float] = ()) -> FileFacts:
+    """Read every packet of a file. Raises InputError where it can't be opened.
+
+    `from_zero`: without the packets from before 0 of streams beside the video, which AVI doesn't hold. `clock_jumps`:
+    what the reader of the video added to its times; those of other streams are moved on alike.
+    """
+    clock = CopiedClock(clock_jumps)
+    with open_input(path) as container:
+        info = clip_info(container)
+        holder = of_file(path, info)
+        stream = container.streams[info.video.index]
+        ticks: array[int] = array("q")
+        last = (-1 << 62, 0)
+        tallies: dict[int, PacketTally] = {s.index: PacketTally() for s in container.streams}
+        stamps: dict[int, array[int]] = {s.index: array("q") for s in container.streams}
+        begins: dict[int, Fraction] = {}
+        try:
+            for packet in container.demux():
+                if not packet.size:
+                    continue
+                index, is_video = packet.stream_index, packet.stream_index == stream.index
+                begin = _may_begin(packet)
+                if begin is not None:
+                    if from_zero and begin < 0 and not is_video:
+                        continue
+                    begins[index] = min(begin, begins.get(index, begin))
+                if not is_video:
+                    clock.move(packet)
+                stamp = packet.pts if packet.pts is not None else packet.dts
+                counts = tallies[index].add(_payload(packet), _seconds_of(packet))
+                if not is_video and counts and stamp is not None:
+                    stamps[index].append(stamp)
+                if is_video and not packet.is_discard:
+                    known = packet.pts is not None and not holder.decode_times_only  # there libav guesses
+                    stamp = packet.pts if known else packet.dts
+                    if stamp is not None:
+                        ticks.append(stamp)
+                        last = max(last, (stamp, packet.duration or 0))
+        except av.FFmpegError as error:
+            raise VerificationError(
+                f"{printable(str(path))} can't be read back: {error.strerror}", stage="verify"
+            ) from error
+        chapters = chapters_of(container.chapters())
+    tick, is_last = info.video.time_base, bool(ticks) and ticks[-1] == last[0]
+    times = Times(array("q", np.sort(ticks).tobytes()), tick)
+    return FileFacts(info, holder, times, tick, last[1] * tick, is_last, tallies, stamps, begins, chapters)
+
+
+def _payload(packet: Any) -> Any:
+    """What is copied of a packet: DVD's PCM is cut anew, each packet behind a head of its own."""
+    dvd = packet.stream.type == "audio" and codec_name(packet.stream) == "pcm_dvd"
+    return memoryview(packet)[_DVD_HEAD:] if dvd else packet
+
+
+def _seconds_of(packet: Any) -> Fraction | None:
+    """When a packet is shown or heard, where it tells."""
+    stamp = packet.pts if packet.pts is not None else packet.dts
+    return None if stamp is None else stamp * packet.time_base
+
+
+def write_counted(writer: ClipWriter, item: CopiedPacket, counted: dict[int, PacketTally]) -> None:
+    """Copy a packet and count it, where it is written."""
+    payload, seconds = bytes(_payload(item.packet)), _seconds_of(item.packet)
+    if writer.write_copy(item):
+        counted.setdefault(item.stream_index, PacketTally()).add(payload, seconds)
+
+
+def chapters_of(chapters: Iterable[Any]) -> list[Chapter]:
+    """libav's chapters."""
+    ticks = ((chapter, Fraction(chapter["time_base"] or 0)) for chapter in chapters)
+    return [(c["start"] * tick, c["end"] * tick, str(dict(c["metadata"]).get("title", ""))) for c, tick in ticks]
+
+
+def _may_begin(packet: Any) -> Fraction | None:
+    if packet.dts is None and packet.pts is None:
+        return None
+    reordered = MOST_REORDERED if packet.stream.type == "video" else 0
+    stamp = packet.dts if packet.dts is not None else packet.pts - reordered
+    return stamp * packet.time_base

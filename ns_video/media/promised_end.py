@@ -1,0 +1,42 @@
+"""Where a file says that it ends; one that was cut short says so nowhere else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import IO
+
+from ns_video.media.probe import ClipInfo
+
+_FROM_ZERO = frozenset({"matroska,webm", "nut"})  # where libav's durations count from 0, elsewhere from the start
+
+
+def promised_end(info: ClipInfo) -> float | None:
+    """Seconds at which the header says that the video ends; None where it doesn't."""
+    stream = next(s for s in info.streams if s.index == info.video.index)
+    from_zero = info.format in _FROM_ZERO
+    if stream.duration is not None and stream.time_base is not None:
+        return float((stream.duration + (0 if from_zero else stream.start_time or 0)) * stream.time_base)
+    if (tag := dict(stream.metadata).get("DURATION")) is not None:
+        return _clock_seconds(tag)
+    if len(info.streams) == 1 and info.duration_seconds is not None:
+        return info.duration_seconds + (0.0 if from_zero else info.start_seconds or 0.0)
+    return None
+
+
+def bytes_missing(source: str | Path | IO[bytes]) -> int:
+    """Bytes that the first chunk of a RIFF file (AVI) promises beyond the file's end; libav guesses around the cut."""
+    if not isinstance(source, (str, Path)) or not Path(source).is_file():
+        return 0
+    with Path(source).open("rb") as file:
+        head = file.read(8)
+        size = file.seek(0, 2)
+    promised = int.from_bytes(head[4:8], "little")
+    if head[:4] != b"RIFF" or promised in (0, 0xFFFFFFFF):
+        return 0
+    return max(0, promised + 8 - size)
+
+
+def _clock_seconds(text: str) -> float | None:
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text.strip())
+    return None if match is None else int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])

@@ -1,0 +1,107 @@
+"""Segments: closed pieces of encoded video, each a file of one stream, and their times put in order."""
+
+from __future__ import annotations
+
+import io
+from array import array
+from collections.abc import Generator, Iterable, Sequence
+from itertools import chain, islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+from av.packet import Packet
+
+from ns_video.errors import UsageError
+from ns_video.media.encode import add_video_stream
+from ns_video.media.libav import abandon, file_url, open_input, translate_output
+from ns_video.media.video_plan import VideoPlan
+
+_SEGMENT_FORMATS = {".nut": "nut", ".mkv": "matroska"}
+
+
+def decode_times(segments: Sequence[Sequence[int]]) -> Generator[int]:
+    """Decode times for packets whose presentation times, in decode order, are given (ticks, distinct).
+
+    Each segment ends before the next one begins. dts[i] is the presentation time `depth` places earlier in presentation
+    order, where depth is the smallest reorder depth that keeps every dts ≤ its pts; before the first one, times run on
+    backwards by the smallest gap.
+    """
+    depth = max((_depth(segment) for segment in segments), default=0)
+    gap = min((b - a for a, b in pairwise(_in_order(segments))), default=1)
+    first = next(_in_order(segments), 0)
+    early = (first - back * max(1, gap) for back in range(depth, 0, -1))
+    yield from islice(chain(early, _in_order(segments)), sum(len(segment) for segment in segments))
+
+
+def _in_order(segments: Sequence[Sequence[int]]) -> Generator[int]:
+    for segment in segments:
+        yield from sorted(segment)
+
+
+def _depth(presentation: Sequence[int]) -> int:
+    rank = {pts: place for place, pts in enumerate(sorted(presentation))}
+    return max((place - rank[pts] for place, pts in enumerate(presentation)), default=0)
+
+
+class SegmentFile:
+    """One closed piece of encoded video: a file of one stream, kept with its times.
+
+    By its suffix NUT, which keeps all of them, or Matroska, which holds alpha beside the picture too.
+    """
+
+    def __init__(self, path: Path, plan: VideoPlan) -> None:
+        self.path = path
+        try:
+            self._container = av.open(file_url(path), "w", format=_SEGMENT_FORMATS[path.suffix])
+        except (av.FFmpegError, OSError) as error:
+            raise translate_output(error, str(path), "encode") from error
+        self.stream = add_video_stream(self._container, plan)
+        self.presentation: array[int] = array("q")
+        """Times of the packets in decode order, in ticks of the plan's time base."""
+        self.durations: array[int] = array("q")
+        """Ticks that each of them is shown for, 0 where that isn't known."""
+
+    def write(self, packets: Iterable[Any]) -> None:
+        """Mux packets of this segment's encoder."""
+        try:
+            for packet in packets:
+                self.presentation.append(int(packet.pts))
+                self.durations.append(int(packet.duration or 0))
+                self._container.mux_one(packet)
+        except (av.FFmpegError, OSError) as error:
+            raise translate_output(error, str(self.path), "encode") from error
+
+    def close(self) -> None:
+        """Write the trailer and flush to disk; what is not whole raises OutputError."""
+        try:
+            self._container.close()
+        except (av.FFmpegError, OSError) as error:
+            raise translate_output(error, str(self.path), "encode") from error
+
+    def abandon(self) -> None:
+        """Close without caring for the file."""
+        abandon(self._container)
+
+
+def segment_packets(path: Path) -> Generator[Packet]:
+    """The packets of a segment in decode order."""
+    with open_input(path, container_format=_SEGMENT_FORMATS[path.suffix]) as container:
+        for packet in container.demux(container.streams.video[0]):
+            if packet.size:
+                yield packet
+
+
+def require_codec(plan: VideoPlan) -> None:
+    """A codec that the output or a segment (a NUT file) can't hold is refused before work begins. Raises UsageError."""
+    for container_format in ("nut", plan.container_format):
+        try:
+            trial = av.open(io.BytesIO(), "w", format=container_format)
+            try:
+                trial.add_stream(plan.codec, rate=25, width=16, height=16)
+            finally:
+                abandon(trial)
+        except (ValueError, av.FFmpegError) as error:
+            raise UsageError(
+                f"{container_format} can't hold {plan.codec}: {error}", remedy="choose another --codec or container"
+            ) from error

@@ -1,0 +1,84 @@
+"""What becomes of each stream beside the restored one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import ffmpeg
+from material import facts
+
+from ns_video.media.copy_plan import plan_copies
+from ns_video.media.libav import open_input
+from ns_video.media.probe import clip_info
+from ns_video.pipeline import restore
+
+
+def actions(path: Path, container_format: str) -> list[str]:
+    """What would become of each stream beside the restored one."""
+    with open_input(path) as container:
+        return [c.action for c in plan_copies(container, clip_info(container), container_format)]
+
+
+def test_matroska_holds_everything(two_audio_subs_chapters_clip: Path) -> None:
+    assert actions(two_audio_subs_chapters_clip, "matroska") == ["copied"] * 5
+
+
+def test_mp4_converts_text_and_names_what_it_drops(two_audio_subs_chapters_clip: Path) -> None:
+    found = actions(two_audio_subs_chapters_clip, "mp4")
+    assert found[:2] == ["copied", "copied"]
+    assert found[2:4] == ["converted: subrip to mov_text"] * 2
+    assert found[4].startswith("dropped: ") and "Matroska" in found[4]
+
+
+def test_mpegts_drops_what_its_readers_do_not_know(two_audio_subs_chapters_clip: Path) -> None:
+    found = actions(two_audio_subs_chapters_clip, "mpegts")
+    assert [a.partition(":")[0] for a in found] == ["dropped", "copied", "dropped", "dropped", "dropped"]
+
+
+@pytest.mark.parametrize("suffix", ["mpg", "vob"])
+def test_program_streams_drop_what_their_readers_do_not_know(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    source, words = tmp_path / "in.mkv", tmp_path / "in.srt"
+    words.write_text("1\n00:00:00,100 --> 00:00:00,400\nhello\n")
+    sound = ("-f", "lavfi", "-i", "sine=d=0.4:r=48000")
+    kinds = ("-c:v", "copy", "-c:a:0", "ac3", "-c:a:1", "pcm_s16be", "-c:s", "subrip")
+    maps = ("-map", "0:v", "-map", "1", "-map", "1", "-map", "2", "-metadata:s:a:0", "language=deu")
+    ffmpeg("-i", plain_clip, *sound, "-i", words, *maps, *kinds, source)
+    record = restore(source, tmp_path / f"out.{suffix}", model="identity")
+    assert record.exit_code == 0 and any("stream 1: language" in text for text in record.warnings)
+    assert [s.action.partition(":")[0] for s in record.streams] == ["restored", "copied", "dropped", "dropped"]
+
+
+def test_data_of_a_codec_without_a_name_is_told_by_its_kind(plain_clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.mov"
+    ffmpeg("-i", plain_clip, "-c:v", "libx264", "-timecode", "01:02:03:04", source)
+    assert actions(source, "mov") == ["dropped: libav makes the time code's track anew"]
+    restore(source, tmp_path / "out.mov", model="identity")
+    assert actions(tmp_path / "out.mov", "matroska") == actions(source, "matroska")
+    assert "can't hold data of the kind" in actions(source, "matroska")[0]
+
+
+def test_containers_of_one_stream(two_audio_subs_chapters_clip: Path) -> None:
+    for container_format in ("yuv4mpegpipe", "rawvideo", "gif"):
+        assert all(a.startswith("dropped") for a in actions(two_audio_subs_chapters_clip, container_format))
+
+
+@pytest.mark.parametrize("suffix", ["avi", "flv"])
+def test_time_code_tracks_are_dropped_by_name(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.mov"
+    ffmpeg("-i", plain_clip, "-c", "copy", "-timecode", "01:00:00:00", source)
+    record = restore(source, tmp_path / f"out.{suffix}", model="identity")
+    assert record.exit_code == 0 and [s.action.partition(":")[0] for s in record.streams] == ["restored", "dropped"]
+
+
+def test_cover_art(cover_clip: Path) -> None:
+    assert actions(cover_clip, "mp4") == ["copied"]
+    assert actions(cover_clip, "matroska") == ["attached"]
+    assert actions(cover_clip, "mpegts")[0].startswith("dropped")
+    assert actions(cover_clip, "mov") == ["dropped: mov holds no cover art"]
+
+
+def test_mov_leaves_a_cover_out_and_says_so(cover_clip: Path, tmp_path: Path) -> None:
+    record = restore(cover_clip, tmp_path / "out.mov", model="identity")
+    assert record.exit_code == 0 and any("mov holds no cover art" in w for w in record.warnings)
+    assert facts(tmp_path / "out.mov").samples

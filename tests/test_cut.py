@@ -1,0 +1,58 @@
+"""What of the copied streams lies in a cut."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from material import Recipe, write_clip
+
+from ns_video.media.copied_packets import copied_packets
+from ns_video.media.copy_plan import plan_copies
+from ns_video.media.cut import Cut
+from ns_video.media.libav import open_input
+from ns_video.media.probe import clip_info
+from ns_video.pipeline import restore
+
+
+def test_copied_packets_are_cut_and_moved(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", Recipe(times=tuple(range(0, 1000, 40)), audio=[("flac", "eng")]))
+    with open_input(source) as container:
+        plans = plan_copies(container, clip_info(container), "matroska")
+    whole = list(copied_packets(source, plans))
+    part = list(copied_packets(source, plans, cut=Cut(plans, Fraction(1, 4), Fraction(3, 4))))
+    inside = [bytes(c.packet) for t, c in whole if Fraction(1, 4) <= t < Fraction(3, 4)]
+    assert [bytes(c.packet) for _, c in part] == inside and 2 <= len(inside) < len(whole)
+    assert all(0 <= t < Fraction(1, 2) for t, _ in part)
+    assert all(c.packet.pts * c.packet.time_base == t for t, c in part)
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_a_cover_is_whole_in_a_cut(name: str, cover_clip: Path, tmp_path: Path) -> None:
+    restore(cover_clip, tmp_path / name, model="identity", start=0.1, end=0.3)
+    covers = []
+    for path in (cover_clip, tmp_path / name):
+        with av.open(str(path)) as clip:
+            stream = next(s for s in clip.streams.video if s.codec_context.name == "png")
+            covers.append([bytes(p) for p in clip.demux(stream) if p.size])
+    assert covers[0] == covers[1] and len(covers[0]) == 1
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "ts"])
+def test_a_copied_video_track_begins_at_a_key_frame(suffix: str, two_tracks: Path, tmp_path: Path) -> None:
+    target = tmp_path / f"cut.{suffix}"
+    record = restore(two_tracks, target, model="identity", codec="libx264", start=1)
+    assert record.exit_code == 0 and "stream 1 begins 0.600 s into the cut, at its first key frame" in record.warnings
+    with av.open(str(two_tracks)) as was, av.open(str(target)) as now:
+        behind = [f.to_ndarray() for f in was.decode(video=1) if f.time >= 1.599]
+        decoded = list(now.decode(video=1))
+        begins = float(now.streams.video[0].start_time * now.streams.video[0].time_base)
+    assert [f.to_ndarray().tobytes() for f in decoded] == [f.tobytes() for f in behind]
+    assert decoded[0].time - begins == pytest.approx(0.6, abs=0.001)
+
+
+def test_a_cut_without_a_key_frame_of_a_copied_track_says_so(two_tracks: Path, tmp_path: Path) -> None:
+    record = restore(two_tracks, tmp_path / "cut.mp4", model="identity", start=0.9, end=1.5)
+    assert record.exit_code == 0 and "stream 1 is empty: no key frame of it lies in the cut" in record.warnings

@@ -1,0 +1,45 @@
+"""Where files say that they end: whole ones are not called damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import ffmpeg
+from material import Recipe, write_clip
+
+import ns_video
+from ns_video.media.decode import open_clip
+
+
+def test_a_whole_clip_is_not_called_damaged(
+    plain_clip: Path, vfr_clip: Path, late_start_clip: Path, negative_start_clip: Path, mp4_streams_clip: Path
+) -> None:
+    for path in (plain_clip, vfr_clip, late_start_clip, negative_start_clip, mp4_streams_clip):
+        with open_clip(path) as reader:
+            assert list(reader.frames())
+            assert reader.damage == [] and reader.damage_count == 0
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_late_start_in_matroska_is_not_called_damaged(sound: bool, tmp_path: Path) -> None:
+    """Its durations count from 0; those of a track are in a tag that other programs don't write."""
+    clip = tmp_path / "late.mkv"
+    tone = ("-f", "lavfi", "-i", "sine=d=0.1") if sound else ()
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=30:d=0.1", *tone, "-output_ts_offset", "8", clip)
+    data = clip.read_bytes()
+    assert b"DURATION" in data
+    for path, whole in ((clip, data), (tmp_path / "untold.mkv", data.replace(b"DURATION", b"DURATIOX"))):
+        path.write_bytes(whole)
+        with open_clip(path) as reader:
+            assert len(list(reader.frames())) == 3
+            assert reader.damage == []
+
+
+def test_a_nut_file_that_begins_late_is_whole(tmp_path: Path) -> None:
+    """Its header tells when it ends, not how long it is."""
+    late, target = tmp_path / "late.mkv", tmp_path / "late.nut"
+    ffmpeg("-i", write_clip(tmp_path / "in.mkv", Recipe(audio=[("aac", "eng")])), "-output_ts_offset", "100", late)
+    assert ns_video.restore(late, target, model="identity", codec="mpeg2video").exit_code == 0
+    with open_clip(target) as reader:
+        assert sum(1 for _ in reader.frames()) > 1 and not reader.damage
