@@ -205,23 +205,92 @@ def test_a_turned_deep_tiff_comes_out_upright(orientation: int, tmp_path: Path) 
     assert np.array_equal(pixels(tmp_path / "out.tif"), upright[orientation](deep_picture(1)))
 
 
-def tiff16(samples: np.ndarray, **tags: int) -> bytes:
-    """A gray TIFF of 16 bits per sample as it lies in the file."""
+def tiff16(samples: np.ndarray, *, planar: bool = False, **tags: int) -> bytes:
+    """A TIFF of 16 bits per sample as it lies in the file; `planar`: each channel's samples by themselves."""
+    height, width, channels = samples.shape if samples.ndim == 3 else (*samples.shape, 1)
+    strips = np.moveaxis(samples, -1, 0) if planar else samples[None]
+    blob = strips.astype("<u2").tobytes()
     known = {
-        256: samples.shape[1],
-        257: samples.shape[0],
-        258: 16,
-        259: 1,
-        262: tags.get("photometric", 1),
-        273: 8,
-        277: 1,
-        278: samples.shape[0],
-        279: samples.nbytes,
-        339: tags.get("sign", 1),
+        256: [width],
+        257: [height],
+        258: [16] * channels,
+        259: [1],
+        262: [tags.get("photometric", 1 if channels == 1 else 2)],
+        273: [8 + index * len(blob) // len(strips) for index in range(len(strips))],
+        274: [tags.get("orientation", 1)],
+        277: [channels],
+        278: [height],
+        279: [len(blob) // len(strips)] * len(strips),
+        284: [2 if planar else 1],
+        338: [tags.get("extra", 2)] * (channels == 4),
+        339: [tags.get("sign", 1)] * channels,
     }
-    head = b"II*\0" + (8 + samples.nbytes).to_bytes(4, "little") + samples.astype("<u2").tobytes()
-    rows = b"".join(k.to_bytes(2, "little") + b"\4\0\1\0\0\0" + v.to_bytes(4, "little") for k, v in known.items())
-    return head + len(known).to_bytes(2, "little") + rows + bytes(4)
+    known = {tag: values for tag, values in known.items() if values}
+    rows = tail = b""
+    behind = 8 + len(blob) + 2 + 12 * len(known) + 4
+    for tag, values in known.items():
+        data = b"".join(value.to_bytes(4, "little") for value in values)
+        place = data if len(data) == 4 else (behind + len(tail)).to_bytes(4, "little")
+        tail += data if len(data) > 4 else b""
+        rows += tag.to_bytes(2, "little") + b"\4\0" + len(values).to_bytes(4, "little") + place
+    head = b"II*\0" + (8 + len(blob)).to_bytes(4, "little") + blob
+    return head + len(known).to_bytes(2, "little") + rows + bytes(4) + tail
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_deep_planes_that_lie_apart_are_read_as_they_are(channels: int, orientation: int, tmp_path: Path) -> None:
+    deep = deep_picture(channels)
+    (tmp_path / "in.tif").write_bytes(tiff16(deep, planar=True, orientation=orientation))
+    assert identity(tmp_path / "in.tif", tmp_path / "out.png") == 0
+    found = cv2.imread(str(tmp_path / "out.png"), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(found[..., [2, 1, 0, 3][:channels]], deep if orientation == 1 else np.rot90(deep, -1))
+
+
+@pytest.mark.parametrize("planar", [False, True])
+def test_deep_colours_are_divided_by_an_alpha_that_was_multiplied_in(planar: bool, tmp_path: Path) -> None:
+    deep = deep_picture(4)
+    deep[..., 3] |= 0x8000
+    deep[:4, :, 3] = 0
+    alpha = deep[..., 3:].astype(np.uint64)
+    multiplied = deep.copy()
+    multiplied[..., :3] = (deep[..., :3] * alpha + 32767) // 65535
+    (tmp_path / "in.tif").write_bytes(tiff16(multiplied, extra=1, planar=planar))
+    samples = np.stack(read_still(tmp_path / "in.tif")[0].planes, -1)
+    assert np.array_equal(samples[..., 3], deep[..., 3])
+    assert np.abs(samples[4:].astype(int) - deep[4:]).max() <= 1
+    assert not samples[:4].any()
+    (tmp_path / "in.tif").write_bytes(tiff16(deep, extra=0, planar=planar))  # of which it says nothing
+    assert np.array_equal(np.stack(read_still(tmp_path / "in.tif")[0].planes, -1), deep[..., :3])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_transparent_value_of_a_gray_png(bits: int, tmp_path: Path) -> None:
+    through = (1 << bits) - 1
+    samples = np.random.default_rng(0).integers(0, 256, (48, 1 + 8 * bits), np.uint8)
+    samples[:, 0] = 0  # no filter
+    head = (64).to_bytes(4, "big") + (48).to_bytes(4, "big") + bytes((bits, 0, 0, 0, 0))
+    chunks = {
+        b"IHDR": head,
+        b"tRNS": through.to_bytes(2, "big"),
+        b"IDAT": zlib.compress(samples.tobytes()),
+        b"IEND": b"",
+    }
+    made = (len(b).to_bytes(4, "big") + k + b + zlib.crc32(k + b).to_bytes(4, "big") for k, b in chunks.items())
+    (tmp_path / "in.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(made))
+    values = np.unpackbits(samples[:, 1:], axis=1).reshape(48, 64, bits) @ (1 << np.arange(bits)[::-1])
+    identity(tmp_path / "in.png", tmp_path / "out.png")
+    with Image.open(tmp_path / "out.png") as image:
+        found = np.asarray(image.convert("RGBA"))
+    assert np.array_equal(found[..., 0], values * 255 // through)
+    assert np.array_equal(found[..., 3] == 0, values == through)
+
+
+@pytest.mark.parametrize(("code", "sampling"), [(0x121111, (1, 2)), (0x411111, (4, 1)), (0x211111, (2, 1))])
+def test_the_network_is_told_how_chroma_was_subsampled(code: int, sampling: tuple[int, int], tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "in.jpg"), picture(7), [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, code])
+    tables = read_still(tmp_path / "in.jpg")[0].jpeg
+    assert tables is not None and tables.subsampling == sampling
 
 
 def test_a_gray_tiff_whose_white_is_0_is_no_negative(tmp_path: Path) -> None:

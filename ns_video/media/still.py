@@ -6,10 +6,8 @@ import io
 import itertools
 import os
 import struct
-import warnings
 import zlib
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,13 +16,26 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from ns_video.errors import InputError, NsVideoError, OutputError, UsageError
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, ColorInfo, Frame, JpegTables, PixelFormat
 from ns_video.journal import write_whole
 from ns_video.media.decode import MAX_PIXELS
+from ns_video.media.jpeg_headers import tables_of
 from ns_video.media.libav import check_input_file, printable
+from ns_video.media.still_samples import (
+    CONVERTED,
+    PNG_HEADER_END,
+    PNG_SIGNATURE,
+    check_samples,
+    load_damaged,
+    load_samples,
+    open_picture,
+    said,
+    to_eight_bits,
+    upright,
+)
 from ns_video.record import Damage
 
 _SUFFIXES = {
@@ -37,8 +48,6 @@ _SUFFIXES = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_HEADER_END = len(_PNG_SIGNATURE) + 25  # of IHDR, whose ninth byte, the 25th of the file, is the bit depth
 _PNG_XMP = "XML:com.adobe.xmp"
 _COMMENT = "Comment"  # the keyword that PNG registers for it
 _AV1_CONFIGURATION, _AV1_DEEP = b"av1C", 0x40  # third byte of its body: high_bitdepth (AV1 in ISOBMFF, 2.3.3)
@@ -93,34 +102,8 @@ def jpeg_tables_of(image: Image.Image) -> JpegTables | None:
     """The quantisation tables and subsampling of an opened JPEG; None for other formats."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return None
-    tables: dict[int, list[int]] = getattr(image, "quantization", {})  # in natural order since Pillow 8.3
-    if not tables:
-        return None
-    first = np.array(tables[min(tables)], np.uint16).reshape(8, 8)
-    second = np.array(tables[max(tables)], np.uint16).reshape(8, 8)
-    sampling = {0: (1, 1), 1: (2, 1), 2: (2, 2)}.get(int(JpegImagePlugin.get_sampling(image)), (1, 1))
-    return JpegTables(luma=first, chroma=second, subsampling=sampling if image.mode != "L" else (1, 1))
-
-
-def _working_mode(mode: str) -> str:
-    """The mode, "L", "RGB" or "RGBA", in which a picture of a Pillow mode is restored."""
-    if mode in ("1", "L"):
-        return "L"
-    if mode in ("LA", "La", "PA", "RGBa", "RGBA"):
-        return "RGBA"
-    return "RGB"
-
-
-def _open(file: Path | io.BytesIO) -> Image.Image:
-    """A picture whose header is read, however large: `max_pixels` says what is too large, not Pillow's own limit."""
-    limit = Image.MAX_IMAGE_PIXELS
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            Image.MAX_IMAGE_PIXELS = None
-            return Image.open(file)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+    steps = {name: np.array(table, np.uint16).reshape(8, 8) for name, table in image.quantization.items()}
+    return tables_of([(across, down, table) for _, across, down, table in image.layer[:3]], steps)
 
 
 def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, StillInfo]:
@@ -132,9 +115,9 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
     notes: list[str] = []
     damage: list[Damage] = []
     try:
-        image = _open(path)
+        image = open_picture(path)
     except Exception as error:  # Pillow's readers raise whatever their parsing runs into
-        what = f"{printable(path)} is not a picture that can be read: {_said(error)}"
+        what = f"{printable(path)} is not a picture that can be read: {said(error)}"
         raise InputError(what, stage="open") from error
     with image:
         if image.width * image.height > max_pixels:
@@ -152,16 +135,16 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
             tables = jpeg_tables_of(image)
             if getattr(image, "n_frames", 1) > 1:
                 notes.append(f"only the first of {getattr(image, 'n_frames', 1)} pictures is restored")
-            _check_samples(image, path)
+            check_samples(image, path)
             image.load()  # says where a file was cut; OpenCV may not
-            samples = _load(image, path, notes, bytes(icc))
+            samples = load_samples(image, path, notes, bytes(icc))
         except InputError:
             raise
         except Exception as error:
             tables = None
-            samples = _load_damaged(path, notes, bytes(icc))
-            damage.append(Damage(0.0, f"the picture is damaged: {_said(error)}"))
-        if image.mode == "CMYK":
+            samples = load_damaged(path, notes, bytes(icc))
+            damage.append(Damage(0.0, f"the picture is damaged: {said(error)}"))
+        if image.mode in CONVERTED:
             icc = b""
         texts = _texts_of(image)
         if kind == "AVIF" and _is_deep_avif(path):
@@ -235,7 +218,7 @@ def _color_chunks_of(path: Path) -> tuple[tuple[bytes, bytes], ...]:
     """The sound chunks of `_PNG_COLOR` before a PNG's samples."""
     found: dict[bytes, bytes] = {}
     with path.open("rb") as file:
-        file.seek(len(_PNG_SIGNATURE))
+        file.seek(len(PNG_SIGNATURE))
         while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
             length, kind = int.from_bytes(head[:4], "big"), head[4:]
             if _PNG_COLOR.get(kind) != length:
@@ -279,112 +262,6 @@ def _is_deep_avif(path: Path) -> bool:
     return bool(found) and len(body) > 2 and bool(body[2] & _AV1_DEEP)
 
 
-def _said(error: Exception) -> str:
-    return printable(str(error) or type(error).__name__)
-
-
-def _deep_samples(image: Image.Image, path: Path) -> npt.NDArray[Any] | None:
-    """(H, W, C) uint16 of a 16-bit PNG or TIFF; Pillow reduces those to 8 bits when they have colour."""
-    if _bits_of(image, path) != 16 or image.mode in ("P", "1", "CMYK"):
-        return None
-    raw = np.frombuffer(path.read_bytes(), np.uint8)
-    with _quiet_cv2():
-        decoded: Any = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-    if decoded is None or decoded.dtype != np.uint16:
-        return None
-    if decoded.ndim == 2:
-        if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == 0:  # white is 0
-            decoded = 65535 - decoded
-        through = image.info.get("transparency")
-        if through is None:
-            return decoded[..., None]
-        alpha = np.where(decoded == through, np.uint16(0), np.uint16(65535))
-        return np.stack([decoded, decoded, decoded, alpha], -1)
-    order = [2, 1, 0] + ([3] if decoded.shape[2] == 4 else [])
-    return decoded[..., order]
-
-
-def _bits_of(image: Image.Image, path: Path) -> int:
-    """Bits of a sample of a TIFF or PNG, 8 for what is neither."""
-    if isinstance(image, PngImagePlugin.PngImageFile):
-        with path.open("rb") as file:
-            return file.read(_PNG_HEADER_END)[24]
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return 8
-    bits: Any = image.tag_v2.get(258, (1,))
-    return max(bits)
-
-
-@contextmanager
-def _quiet_cv2() -> Generator[None]:
-    """OpenCV says on stderr what it can't read; Pillow reads it instead."""
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-
-
-def _check_samples(image: Image.Image, path: Path) -> None:
-    """Raises InputError for numbers that are no 8 or 16 bits of a picture."""
-    is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
-    sign: Any = image.tag_v2.get(339, (1,)) if is_tiff else (1,)  # pyright: ignore[reportAttributeAccessIssue]
-    what = ""
-    if image.mode == "F":
-        what = "floating-point"
-    elif 2 in sign:
-        what = "signed"
-    elif image.mode == "I" or _bits_of(image, path) > 16:
-        what = "32-bit"
-    if what:
-        raise InputError(
-            f"pictures of {what} samples are not supported", stage="open", remedy="make them 16-bit, unsigned"
-        )
-
-
-def _load(image: Image.Image, path: Path, notes: list[str], icc: bytes) -> npt.NDArray[Any]:
-    """(H, W, C) samples."""
-    if (deep := _deep_samples(image, path)) is not None:
-        return deep
-    bits = _bits_of(image, path)
-    if image.mode.startswith("I;16"):
-        array = np.asarray(image).astype(np.uint16)
-        return (array << (16 - bits) | array >> (2 * bits - 16) if 8 < bits < 16 else array)[..., None]
-    if bits == 16:
-        notes.append("8 of its 16 bits per sample were read")
-    if image.mode == "CMYK":
-        notes.append(f"CMYK was converted to RGB{'; its profile is left out' if icc else ''}")
-        if icc:
-            try:
-                rgb = ImageCms.profileToProfile(
-                    image, ImageCms.ImageCmsProfile(io.BytesIO(icc)), ImageCms.createProfile("sRGB"), outputMode="RGB"
-                )
-                if rgb is not None:
-                    return np.asarray(rgb)
-            except ImageCms.PyCMSError:
-                notes.append("its profile was unusable")
-        return np.asarray(image.convert("RGB"))
-    if image.mode == "P":
-        return np.asarray(image.convert("RGBA" if "transparency" in image.info else "RGB"))
-    if image.mode in ("RGB", "L") and "transparency" in image.info:
-        return np.asarray(image.convert("RGBA"))
-    array = np.asarray(image.convert(_working_mode(image.mode)))
-    return array if array.ndim == 3 else array[..., None]
-
-
-def _load_damaged(path: Path, notes: list[str], icc: bytes) -> npt.NDArray[Any]:
-    """What is left of a picture that was cut short."""
-    kept = ImageFile.LOAD_TRUNCATED_IMAGES
-    ImageFile.LOAD_TRUNCATED_IMAGES = True
-    try:
-        with _open(path) as image:
-            return _load(image, path, notes, icc)
-    except Exception as worse:
-        raise InputError(f"{printable(path)} is damaged: {_said(worse)}", stage="decode") from worse
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = kept
-
-
 def write_still(path: Path, frame: Frame, info: StillInfo, *, quality: float | None = None) -> tuple[str, ...]:
     """Write one picture, whole or not at all (a pipe or device: as it is). Returns what the format could not hold.
 
@@ -397,12 +274,12 @@ def write_still(path: Path, frame: Frame, info: StillInfo, *, quality: float | N
     notes: list[str] = []
     if samples.dtype == np.uint16 and kind not in ("PNG", "TIFF"):
         notes.append(f"{kind} holds 8 of 16 bits per sample")
-        samples = ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+        samples = to_eight_bits(samples)
     if samples.shape[2] == 4 and kind in ("JPEG", "BMP"):
         notes.append(f"{kind} can't hold the alpha channel; it is left out")
         samples = samples[..., :3]
     if kind == "BMP":
-        samples = _upright(samples, info.orientation)
+        samples = upright(samples, info.orientation)
         if info.icc or info.exif:
             turned = "; the picture is turned as its EXIF says" if info.orientation > 1 else ""
             notes.append(f"BMP holds no EXIF and no ICC profile{turned}")
@@ -417,23 +294,15 @@ def write_still(path: Path, frame: Frame, info: StillInfo, *, quality: float | N
     except (NsVideoError, MemoryError):
         raise
     except Exception as error:  # Pillow's writers raise whatever they run into
-        what = f"{printable(path)} can't be written as {kind}: {_said(error)}"
+        what = f"{printable(path)} can't be written as {kind}: {said(error)}"
         raise OutputError(what, stage="encode", remedy="give OUTPUT another suffix") from error
     write_whole(path, data, stage="encode")
     return tuple(notes)
 
 
-def _upright(samples: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    """(H, W, C) samples turned and mirrored as EXIF's orientation asks readers to."""
-    if orientation >= 5:
-        samples = samples.swapaxes(0, 1)
-    rows, columns = (-1 if orientation in flips else 1 for flips in ((3, 4, 7, 8), (2, 3, 6, 7)))
-    return np.ascontiguousarray(samples[::rows, ::columns])
-
-
 def _check(data: bytes, samples: npt.NDArray[Any]) -> None:
     """Raises OutputError where a written picture doesn't read back."""
-    with _open(io.BytesIO(data)) as image:
+    with open_picture(io.BytesIO(data)) as image:
         # Pillow gives a TIFF's size as it is shown; these are width and height of its samples.
         size = (
             (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImagePlugin.TiffImageFile) else image.size
@@ -544,7 +413,7 @@ def _png(samples: npt.NDArray[Any], info: StillInfo) -> bytes:
     added = (
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     )
-    return b"".join([png[:_PNG_HEADER_END], *added, png[_PNG_HEADER_END:]])
+    return b"".join([png[:PNG_HEADER_END], *added, png[PNG_HEADER_END:]])
 
 
 def _png_texts(info: StillInfo) -> PngImagePlugin.PngInfo:
