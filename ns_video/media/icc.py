@@ -21,9 +21,9 @@ def space_of(icc: bytes) -> str:
     return _NAMES.get(space, space)
 
 
-def fits(icc: bytes, channels: int) -> bool:
-    """Whether a profile is for samples of so many channels: up to 2 are gray, alpha included."""
-    return space_of(icc) in ("", "gray" if channels < 3 else "RGB")
+def fits(icc: bytes, *, is_gray: bool) -> bool:
+    """Whether a profile is for such samples, gray or RGB; one of which that can't be told is."""
+    return space_of(icc) in ("", "gray" if is_gray else "RGB")
 
 
 def to_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
@@ -44,5 +44,5 @@ def gray_to_srgb(gray: npt.NDArray[Any], icc: bytes) -> npt.NDArray[Any] | None:
     table = np.asarray(tones)[0]
     if gray.dtype == np.uint8:
         return table[gray]
-    places, steps = np.arange(256) * 257, table.T * 257
+    places, steps = np.arange(256) * 257.0, table.T * 257.0
     return np.stack([np.rint(np.interp(gray, places, step)).astype(np.uint16) for step in steps], -1)

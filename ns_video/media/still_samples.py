@@ -18,12 +18,11 @@ from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
 from ns_video.errors import InputError
 from ns_video.media.icc import to_srgb
 from ns_video.media.libav import printable
+from ns_video.media.png_chunks import GRAY, GRAY_ALPHA, HEADER_END
 
 Samples = npt.NDArray[Any]
 """(H, W, C) uint8 or uint16: gray, R G B or R G B A."""
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_HEADER_END = len(PNG_SIGNATURE) + 25  # of IHDR, whose ninth byte, the 25th of the file, is the bit depth
 CONVERTED = {"CMYK": "CMYK", "LAB": "CIE L*a*b*"}
 """Pillow's modes of what becomes RGB, and what it is called."""
 _PHOTOMETRIC, _ORIENTATION, _PLANAR, _TILE_WIDTH, _EXTRA_SAMPLES = 262, 274, 284, 322, 338
@@ -47,8 +46,10 @@ def said(error: Exception) -> str:
     return printable(str(error) or type(error).__name__)
 
 
-def is_gray(image: Image.Image) -> bool:
+def is_gray(image: Image.Image, path: Path) -> bool:
     """Whether its samples have no colour, transparent or not."""
+    if isinstance(image, PngImagePlugin.PngImageFile):  # of which Pillow reads 16 bits of gray with alpha as colours
+        return _png_header(path)[25] in (GRAY, GRAY_ALPHA)
     return image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I;16")
 
 
@@ -129,11 +130,15 @@ def _tag(image: Image.Image, tag: int, default: Any) -> Any:
     return image.tag_v2.get(tag, default) if isinstance(image, TiffImagePlugin.TiffImageFile) else default
 
 
+def _png_header(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEADER_END)
+
+
 def _bits_of(image: Image.Image, path: Path) -> int:
     """Bits of a sample of a TIFF or PNG, 8 for what is neither."""
     if isinstance(image, PngImagePlugin.PngImageFile):
-        with path.open("rb") as file:
-            return file.read(PNG_HEADER_END)[24]
+        return _png_header(path)[24]
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return 8
     return max(_tag(image, 258, (1,)))
@@ -142,7 +147,7 @@ def _bits_of(image: Image.Image, path: Path) -> int:
 def _planes_apart(image: Image.Image, path: Path) -> bool:
     """Whether a TIFF has 16 bits per sample, a plane for each colour. Pillow's and OpenCV's readers scramble those:
     they take one plane's bytes for whole pixels (Pillow 13.0, OpenCV 5.0)."""
-    return _bits_of(image, path) == 16 and _tag(image, _PLANAR, 1) == 2 and not is_gray(image)
+    return _bits_of(image, path) == 16 and _tag(image, _PLANAR, 1) == 2 and not is_gray(image, path)
 
 
 def _with_hole(gray: Samples, through: Any, bits: int) -> Samples:
