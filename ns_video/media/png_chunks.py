@@ -64,8 +64,8 @@ def _is_carried(kind: bytes, body: bytes, carried: list[Chunk]) -> bool:
 
 
 def shape_of(chunks: Iterable[Chunk]) -> bool:
-    """Whether some say of what shape pixels are."""
-    return any(kind == _SHAPE for kind, _ in chunks)
+    """Whether some say that pixels are no squares."""
+    return any(kind == _SHAPE and body[:4] != body[4:8] for kind, body in chunks)
 
 
 def resolution(dpi: tuple[float, float]) -> Chunk:
