@@ -95,6 +95,7 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
             texts=(),
             chunks=(),
             segments=(),
+            left_out=(),
             notes=tuple(notes),
             damage=tuple(damage),
         )
@@ -154,7 +155,7 @@ def _dpi_of(image: Image.Image, notes: list[str]) -> tuple[float, float] | None:
 
 
 def _riders(image: Image.Image, path: Path, info: StillInfo) -> StillInfo:
-    """What rides along in pieces of the file that Pillow doesn't tell, and notes on what of it is left out."""
+    """What rides along in pieces of the file that Pillow doesn't tell."""
     lost: tuple[str, ...] = ()
     behind = 0
     if isinstance(image, JpegImagePlugin.JpegImageFile):
@@ -171,10 +172,9 @@ def _riders(image: Image.Image, path: Path, info: StillInfo) -> StillInfo:
         except Exception:  # texts behind damaged samples
             chunks, texts = tuple(chunk for chunk in chunks if chunk[0] not in png_chunks.TEXTS), ()
         info = replace(info, chunks=chunks, texts=texts)
-    notes = [f"left out: {', '.join(lost)}"] if lost else []
     if behind:
-        notes.append(f"left out: {behind:,} bytes behind its end (a video, a gain map or the like)")
-    return replace(info, notes=(*info.notes, *notes))
+        lost = (*lost, f"{behind:,} bytes behind its end (a video, a gain map or the like)")
+    return replace(info, left_out=(f"left out: {', '.join(lost)}",) if lost else ())
 
 
 def _is_deep_avif(path: Path) -> bool:

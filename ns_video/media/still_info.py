@@ -44,6 +44,8 @@ class StillInfo:
     """Of a PNG what another one gets as it is: texts, and what colours mean."""
     segments: tuple[jpeg_segments.Segment, ...]
     """Of a JPEG likewise: IPTC and Photoshop's data, XMP beyond 64 KiB."""
+    left_out: tuple[str, ...]
+    """What no output gets, in words."""
     notes: tuple[str, ...]
     damage: tuple[Damage, ...]
 
@@ -88,9 +90,9 @@ _NAMES: dict[str, Callable[[StillInfo], list[str]]] = {
 
 
 def fitted(info: StillInfo, kind: str, *, is_gray: bool) -> tuple[StillInfo, list[str]]:
-    """What a format (a key of HOLDS) keeps of it beside gray or other samples, and in words what it can't."""
+    """What a format (a key of HOLDS) keeps of it beside gray or other samples, and in words what it doesn't."""
     empty = replace(info, exif=b"", icc=b"", xmp=b"", dpi=None, texts=(), chunks=(), segments=())
-    lost, notes, left = list[str](), list[str](), dict[str, Any]()
+    lost, notes, left = list[str](), list(info.left_out), dict[str, Any]()
     for field, names in _NAMES.items():
         if not getattr(info, field):
             continue
