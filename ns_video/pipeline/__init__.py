@@ -82,8 +82,8 @@ def verify(
 ) -> list[Difference]:
     """Check a finished OUTPUT against its INPUT; an empty list where frames, times, streams and tags agree.
 
-    `notes` gets what OUTPUT's container can't hold of a clip.
+    `notes` gets what OUTPUT can't hold.
     """
     if still_format(Path(path_text(input))) is not None:
-        return verify_stills(Path(path_text(input)), Path(path_text(output)))
+        return verify_stills(Path(path_text(input)), Path(path_text(output)), notes=notes)
     return verify_files(path_text(input), path_text(output), full=full, notes=notes)

@@ -13,11 +13,13 @@ from ns_video.machine import check_device_name
 from ns_video.media.decode import MAX_PIXELS
 from ns_video.preset import DEINTERLACE, ENSEMBLES
 
-__all__ = ["RestoreOptions", "path_text"]
+__all__ = ["OF_CLIPS", "RestoreOptions", "path_text"]
+_HIGHEST_CRF = 63  # of any encoder
 _RANGES = (
     ("strength", 0.0, 1.0),
     ("sharpen", 0.0, 1.0),
-    ("crf", 0, 100),
+    ("crf", 0, _HIGHEST_CRF),
+    ("still_quality", 1, 100),
     ("tile", 16, 1 << 20),
     ("overlap", 0, 1 << 20),
     ("max_pixels", 1, 1 << 62),
@@ -35,6 +37,8 @@ _CHOICES = {
 }
 _TEXTS = ("preset", "model", "blend", "codec", "pix_fmt", "format", "input_format")
 """Options that are text."""
+OF_CLIPS = ("codec", "crf", "pix_fmt", "encoder_options", "start", "end")
+"""Options that say nothing of a still."""
 _TABLES = ("encoder_options", "input_options")
 """Options that are names with values, which libav takes as text."""
 
@@ -61,6 +65,8 @@ class RestoreOptions:
     crf: float | None = None
     pix_fmt: str | None = None
     encoder_options: Mapping[str, str] = field(default_factory=dict)
+    still_quality: float | None = None
+    """Of a still as JPEG or lossy WebP, 1 to 100; None: 95 as JPEG, lossless as WebP."""
     format: str | None = None
     input_format: str | None = None
     input_options: Mapping[str, str] = field(default_factory=dict)
