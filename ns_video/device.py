@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -70,8 +71,10 @@ def pick_device(name: str = "auto") -> torch.device:
 
     Raises DeviceError where this machine doesn't have it, UnknownDeviceError where no machine does.
     """
+    _outlast_forks()
     if name == "auto":
         if torch.cuda.is_available():
+            _check_fork()
             return torch.device("cuda", 0)
         return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
     check_device_name(name)
@@ -81,6 +84,7 @@ def pick_device(name: str = "auto") -> torch.device:
         if int(number or 0) >= count:
             found = f"{count} CUDA device{'' if count == 1 else 's'}"
             raise DeviceError(f"{name} is not there: this machine has {found}", remedy="use --device auto or cpu")
+        _check_fork()
         return torch.device("cuda", int(number or 0))
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("mps is not there: this is not an Apple GPU", remedy="use --device auto or cpu")
@@ -93,7 +97,7 @@ def pick_devices(name: str = "auto") -> tuple[torch.device, ...]:
     Raises DeviceError where this machine doesn't have one, or they are of different kinds.
     """
     if name == "cuda" and torch.cuda.is_available():
-        return tuple(torch.device("cuda", index) for index in range(torch.cuda.device_count()))
+        return tuple(pick_device(f"cuda:{index}") for index in range(torch.cuda.device_count()))
     devices = tuple(dict.fromkeys(pick_device(part.strip()) for part in name.split(",")))
     if len({device.type for device in devices}) > 1:
         raise DeviceError(f"{name} are devices of different kinds", remedy="name GPUs only: cuda:0,cuda:1")
@@ -238,6 +242,23 @@ def check_alive(device: torch.device, failure: str) -> None:
             raise DeviceError(
                 f"{device} no longer works: {failure}", stage="enhance", remedy="run again with --resume to go on"
             ) from error
+
+
+@cache
+def _outlast_forks() -> None:
+    """A forked child has no other thread: OpenMP would wait there forever for those that it had. So it uses none."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+
+def _check_fork() -> None:
+    """Raises DeviceError in a forked child of a process that used CUDA."""
+    in_bad_fork: Callable[[], bool] | None = getattr(torch.cuda, "_is_in_bad_fork", None)
+    if in_bad_fork is not None and in_bad_fork():
+        raise DeviceError(
+            "CUDA does not outlast a fork, and was used before this one",
+            remedy="start processes with multiprocessing.get_context('spawn'), or use the device cpu",
+        )
 
 
 def _best_time(run: Callable[[], object], device: torch.device) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +67,34 @@ def test_several_devices_are_named_with_commas(monkeypatch: pytest.MonkeyPatch) 
     assert pick_devices("auto") == (torch.device("cuda", 0),)
     with pytest.raises(DeviceError, match="different kinds"):
         pick_devices("cuda:0,cpu")
+
+
+def test_a_forked_child_of_a_process_that_used_cuda_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    for name in ("auto", "cuda", "cuda:0"):
+        with pytest.raises(DeviceError, match="spawn"):
+            pick_devices(name)
+    assert pick_devices("cpu") == (CPU,)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_computes_as_its_parent_did() -> None:
+    code = """
+import os, torch
+torch.set_num_threads(4)
+from ns_video import load_model
+picture = torch.rand(1, 3, 128, 128)
+whole = load_model("photo", device="cpu", ensemble=4)
+expected = whole(picture)
+child = os.fork()
+if child == 0:
+    os._exit(0 if torch.allclose(whole(picture), expected, atol=1e-3) else 1)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_native_precision_is_taken_however_busy_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
