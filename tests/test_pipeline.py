@@ -874,6 +874,14 @@ def test_a_record_that_fails_does_not_hide_why_the_run_ended(
     assert "record: /dev/full: No space left on device" in caplog.text
 
 
+def test_a_model_whose_name_is_no_utf_8_is_recorded(small_model: Path, plain_clip: Path, tmp_path: Path) -> None:
+    model = tmp_path / os.fsdecode(b"mo\xffd.safetensors")
+    model.write_bytes(small_model.read_bytes())
+    record = tmp_path / "record.json"
+    restore(plain_clip, tmp_path / "out.mkv", model=model, end=0.1, record=record)
+    assert json.loads(record.read_text())["model"]["name"] == "mo\\udcffd"
+
+
 def test_a_run_without_memory_leaves_its_record(
     plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
