@@ -37,9 +37,6 @@ def restore(
     text. Raises NsVideoError; a run that ends with damaged input or frames passed through returns a record whose
     `exit_code` is 3.
     """
-    for name in ("report", "record"):
-        if options.get(name) is not None:
-            options[name] = Path(path_text(options[name]))
     steps = restore_steps(path_text(input), path_text(output), RestoreOptions(preset=preset, **options))
     while True:
         try:

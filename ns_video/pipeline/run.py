@@ -254,4 +254,5 @@ class Run:
 
     def _write_record(self) -> None:
         if self.options.record is not None:
-            write_whole(self.options.record, (self.record.dumps() + "\n").encode(), stage="record")
+            text = self.record.dumps() + "\n"
+            write_whole(self.options.record, text.encode("utf-8", "backslashreplace"), stage="record")
