@@ -434,6 +434,8 @@ def test_times_read_like_clocks() -> None:
     assert clock(3.4567) == "3.457 s"
     assert clock(83.5) == "1:23.500"
     assert clock(3723.25) == "1:02:03.250"
+    assert [clock(t) for t in (59.9997, 119.9999, 3599.9996)] == ["1:00.000", "2:00.000", "1:00:00.000"]
+    assert [clock(t) for t in (-0.0001, -59.9999, -3723.25)] == ["0.000 s", "-1:00.000", "-1:02:03.250"]
     assert clock(None) == "an unknown time"
 
 
