@@ -466,6 +466,18 @@ def test_a_resumed_run_reports_all_of_the_clip(stopped: str, tmp_path: Path, mon
     assert any("restored before the run was resumed" in text for text in resumed["warnings"])
 
 
+def test_what_a_resumed_run_takes_from_segments_is_measured_as_the_clip_is_coded(tmp_path: Path) -> None:
+    """RGB of full range beside YUV of limited range was ten steps darker."""
+    source, target = write_clip(tmp_path / "in.mkv", TWO_SHOTS, crf="30"), tmp_path / "out.gif"
+    steps = restore_steps(str(source), str(target), RestoreOptions(model="identity"))
+    for progress in steps:
+        if progress.phase == "mux":
+            steps.close()
+    assert restore(source, target, model="identity", resume=True, report=tmp_path / "out.html").segments_resumed == 1
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert abs(report["temporal"]["luma_drift"]["mean"]) < 0.5 and report["ns_iqa"] is not None
+
+
 def test_times_read_like_clocks() -> None:
     assert clock(3.4567) == "3.457 s"
     assert clock(83.5) == "1:23.500"

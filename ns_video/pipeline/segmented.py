@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -160,15 +160,21 @@ class _Segments:
         entry = self._journal.entries[number]
         return segment_frames(self._journal.folder / entry.file, max_pixels=self._run.options.max_pixels)
 
-    def _shown(self, before: Frame, after: Frame) -> Frame:
-        """`after`, decoded from a segment, which doesn't tell all of its looks, as the stage gave it."""
+    def _shown(self, before: Frame, after: Frame) -> Frame | None:
+        """`after`, decoded from a segment, which doesn't tell all of its looks, in the format in which the stage gave
+        it; None where libav converts nothing into that."""
+        from ns_video.media.metrics import coded_like
+
         plan = self.plan
-        return replace(
+        told = replace(
             after,
             color=plan.color,
             pixel_aspect=plan.sample_aspect_ratio or before.pixel_aspect,
             rotation=0 if plan.upright else before.rotation,
         )
+        with suppress(ValueError, OSError):
+            return coded_like(told, before)
+        return None
 
     def _write(
         self, enhanced: Generator[EnhancedFrame | Aside], position: int, stop: int | None
