@@ -276,6 +276,25 @@ def test_every_kind_of_format_is_measured(folder: Path, fmt: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "fmt", ["yuv420p9le", "yuv420p10le", "yuv422p12le", "yuv444p16le", "gray10le", "gray16le", "gbrp10le", "gbrp12le"]
+)
+def test_code_values_are_those_of_the_bit_depth(fmt: str) -> None:
+    """Above 10 bits, and of 9, they were those of another depth."""
+    kind, shallow = pixel_format(fmt), pixel_format({"yuv": "yuv444p", "gra": "gray", "gbr": "gbrp"}[fmt[:3]])
+    rng = np.random.default_rng(3)
+    levels = [cv2.resize(rng.integers(30, 220, (6, 8)).astype(np.uint8), (64, 48)) for _ in range(kind.planes)]
+    shifts = [(0, 0)] + [(kind.chroma_shift_y, kind.chroma_shift_x)] * (kind.planes - 1)
+    deep = tuple(a[:: 1 << y, :: 1 << x].astype(np.uint16) << kind.bit_depth - 8 for a, (y, x) in zip(levels, shifts))
+    of_8, of_depth = (
+        filter_values(Frame(planes, 64, 48, f, ColorInfo(), 0, Fraction(1, 25)))
+        for planes, f in ((tuple(levels), shallow), (deep, kind))
+    )
+    scale = 1 << kind.bit_depth - 8
+    for name in ("luma_mean", "luma_low", "luma_high", "saturation_mean"):
+        assert getattr(of_depth, name) / scale == pytest.approx(getattr(of_8, name), abs=1.5), name
+
+
+@pytest.mark.parametrize(
     ("pix_fmt", "color"),
     [("yuv444p", (6, 2, 6, 6)), ("yuv444p", (1, 1, 6, 6)), ("yuv444p10le", (1, 2, 6, 6)), ("bgr0", None)],
     ids=["full range", "BT.709", "10 bits, both", "RGB"],

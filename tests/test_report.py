@@ -7,6 +7,8 @@ import io
 import json
 import re
 import resource
+import threading
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,11 @@ from material import write_clip as clip_of
 
 from ns_video.cli.restore import summary
 from ns_video.enhance import Enhancer
-from ns_video.errors import InputError
+from ns_video.errors import InputError, Interrupted
 from ns_video.frame import ColorInfo
 from ns_video.media.metrics import frames_as_coded
 from ns_video.media.report_pictures import square_pixels
-from ns_video.pipeline import restore
+from ns_video.pipeline import RestoreOptions, restore, restore_steps
 from ns_video.quality.tone import HLG, PQ, is_hdr, to_sdr
 from ns_video.record import Damage, ModelInfo, RunRecord, StreamAction
 from ns_video.report import build_clip, build_run, json_text, to_json, write_csv, write_index, write_report
@@ -430,10 +432,58 @@ def test_the_index_lists_reports_with_relative_links(tmp_path: Path, clip: Path,
         write_index(tmp_path / "index.html", [("missing", tmp_path / "missing.html")])
 
 
+@pytest.mark.parametrize("stopped", ["after 8 frames", "while muxing", "with a hole"])
+def test_a_resumed_run_reports_all_of_the_clip(stopped: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was restored before is taken from its segments: as the uninterrupted run, where these are lossless."""
+    monkeypatch.setattr("ns_video.pipeline.segmented._SEGMENT_FRAMES", (6, 6))
+    monkeypatch.setattr("ns_video.report.build.RUN_SHARE", 0.0)  # the least that is scored, always the same
+    source, target = write_clip(tmp_path / "in.mkv", TWO_SHOTS, crf="30"), tmp_path / "out.mkv"
+
+    def report() -> dict[str, Any]:
+        return json.loads((tmp_path / "out.json").read_text())
+
+    def run(**options: Any) -> RunRecord:
+        return restore(source, target, model="identity", codec="ffv1", report=tmp_path / "out.html", **options)
+
+    assert run().exit_code == 0
+    whole = report()
+    cancel, options = threading.Event(), RestoreOptions(model="identity", codec="ffv1", overwrite=True)
+    steps = restore_steps(str(source), str(target), options, cancel)
+    with suppress(Interrupted):
+        for progress in steps:
+            if stopped == "after 8 frames" and progress.frames == 8:
+                cancel.set()
+            elif stopped != "after 8 frames" and progress.phase == "mux":
+                steps.close()
+    if stopped == "with a hole":
+        next(tmp_path.glob(".ns-video-*/segment-000001.nut")).unlink()
+    done = run(resume=True, overwrite=True)
+    resumed = report()
+    assert done.exit_code == 0 and done.segments_resumed == {"after 8 frames": 1, "with a hole": 3}.get(stopped, 4)
+    assert resumed["cost"]["frames_seen"] == whole["cost"]["frames_seen"] == 20
+    for key in ("shots", "frames", "temporal", "ns_iqa", "verdict"):
+        assert resumed[key] == whole[key], key
+    assert any("restored before the run was resumed" in text for text in resumed["warnings"])
+
+
+def test_what_a_resumed_run_takes_from_segments_is_measured_as_the_clip_is_coded(tmp_path: Path) -> None:
+    """A GIF's RGB of full range beside YUV of limited range: the mean luma was seven steps off, by a palette it is one."""
+    source, target = write_clip(tmp_path / "in.mkv", TWO_SHOTS, crf="30"), tmp_path / "out.gif"
+    steps = restore_steps(str(source), str(target), RestoreOptions(model="identity"))
+    for progress in steps:
+        if progress.phase == "mux":
+            steps.close()
+    assert restore(source, target, model="identity", resume=True, report=tmp_path / "out.html").segments_resumed == 1
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert abs(report["temporal"]["luma_drift"]["mean"]) < 2 and report["ns_iqa"] is not None
+
+
 def test_times_read_like_clocks() -> None:
     assert clock(3.4567) == "3.457 s"
     assert clock(83.5) == "1:23.500"
     assert clock(3723.25) == "1:02:03.250"
+    assert [clock(t) for t in (59.9997, 119.9999, 3599.9996)] == ["1:00.000", "2:00.000", "1:00:00.000"]
+    assert [clock(t) for t in (-0.0001, -59.9999, -3723.25)] == ["0.000 s", "-1:00.000", "-1:02:03.250"]
     assert clock(None) == "an unknown time"
 
 

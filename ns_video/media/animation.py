@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from ns_video.errors import DamageError, InputError
+from ns_video.media.animation_header import read_animation_info
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
 from ns_video.media.libav import check_input_file, printable
 from ns_video.record import Damage
@@ -96,6 +98,7 @@ def open_animation(path: Path, options: DecodeOptions) -> ClipReader | None:
         raise DamageError(damage.what, stage="decode", pts_seconds=damage.pts_seconds)
     buffer.seek(0)
     reader = ClipReader(buffer, options)
+    reader.info = replace(reader.info, animation=read_animation_info(path))
     if damage is not None:
         reader.damage.append(damage)
         reader.damage_count += 1

@@ -16,6 +16,7 @@ from av.stream import Disposition
 
 from ns_video.errors import UsageError
 from ns_video.frame import UNSPECIFIED, ColorInfo
+from ns_video.media.animation_header import EXIF, PROFILE, RESOLUTION, TEXT, XMP
 from ns_video.media.probe import ClipInfo
 
 COLOR_TAGS = ("matrix", "primaries", "transfer", "range")
@@ -119,6 +120,12 @@ class Container:
     """It tells none of them where the matrix, the primaries or the transfer is unknown."""
     color_tags_unread: tuple[str, ...] = ()
     """Of COLOR_TAGS, what can't be read back of it, whatever the codec."""
+    plays_option: str = ""
+    """Of the muxer: how often an animation is shown, 0 for without end."""
+    counts_repeats: bool = False
+    """It counts how often the pictures are shown again; -1 is the option's word for never."""
+    parts: frozenset[str] = frozenset()
+    """Of what animations say beside their pictures (`animation_header`), what it holds."""
     tells_look: bool = True
     """Enough of the picture can be read back to compare it: colours and the shape of a pixel."""
     holds_hdr: bool = False
@@ -362,6 +369,8 @@ CONTAINERS = (
         video_only=True,
         encoder="gif",
         shown_as_stored=True,
+        plays_option="loop",
+        counts_repeats=True,
         holds_aspect=False,
         color_tags_unread=("primaries", "transfer"),
     ),
@@ -373,6 +382,8 @@ CONTAINERS = (
         encoder="apng",
         in_segments=False,
         shown_as_stored=True,
+        plays_option="plays",
+        parts=frozenset({PROFILE, EXIF, XMP, RESOLUTION, TEXT}),
     ),
     Container(
         name="webp",
@@ -382,6 +393,8 @@ CONTAINERS = (
         encoder="libwebp_anim",
         in_segments=False,
         shown_as_stored=True,
+        plays_option="loop",
+        parts=frozenset({PROFILE, EXIF, XMP}),
         holds_aspect=False,
     ),
     Container(

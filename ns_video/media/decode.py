@@ -61,6 +61,9 @@ _HELD_PACKETS = 512  # copied packets that wait for the video to pass a jump of 
 _SHORT_BYTES = 64 << 20  # where even these can't be mapped any more, memory is short
 _PACKED_BITS = frozenset({"rgb4", "bgr4"})  # two pixels in a byte
 _REPEATING = frozenset({"theora"})  # a packet of no bytes repeats the frame before (Theora specification, 7.11)
+_NAMING_PROFILES = frozenset({"apng", "png"})
+"""Their decoders give the colour profile beside a frame a name, which PyAV frees a second time where it is looked at
+(`SideData.metadata`): the process ends. The file's is read by `animation_header`."""
 _SKIPPED_TOLD = 100  # frames of which one is told on the way to `start_seconds`
 _MIXED = "; what is written says of all what it says of the first"
 
@@ -348,6 +351,8 @@ class ClipReader:
                     self._repeats.append(packet.pts)
                     continue
                 decoded = self._decode(packet, lines)
+                if self.info.video.codec in _NAMING_PROFILES:
+                    decoded = [self._passed(frame, "sidedata", "mode=delete:type=ICC_PROFILE") for frame in decoded]
                 self._count_lost_start(packet, decoded)
             for frame in self._repeated(decoded, at_end=packet is None):
                 if self._jpegs is not None and self.options.deinterlace != "on" and not frame.interlaced_frame:
@@ -432,15 +437,19 @@ class ClipReader:
             pts = self._repeats.popleft()
             if shown is None:
                 continue
-            graph = Graph()
-            source = graph.add_buffer(
-                width=shown.width, height=shown.height, format=shown.format, time_base=self.info.video.time_base
-            )
-            graph.link_nodes(source, graph.add("null"), graph.add("buffersink")).configure()
-            graph.vpush(shown)
-            copy = graph.vpull()
-            copy.pts, copy.time_base = pts, self.info.video.time_base
+            copy = self._passed(shown, "null")
+            copy.pts = pts
             yield copy
+
+    def _passed(self, picture: VideoFrame, name: str, settings: str = "") -> VideoFrame:
+        """The picture, its samples shared, as one of libav's filters gives it back."""
+        graph, tick = Graph(), self.info.video.time_base
+        source = graph.add_buffer(width=picture.width, height=picture.height, format=picture.format, time_base=tick)
+        graph.link_nodes(source, graph.add(name, settings), graph.add("buffersink")).configure()
+        graph.vpush(picture)
+        copy = graph.vpull()
+        copy.pts, copy.time_base = picture.pts, tick
+        return copy
 
     def _count(self, frame: VideoFrame) -> None:
         """AVI holds decode times only; libav's presentation times of H.264 in it are in the wrong order."""

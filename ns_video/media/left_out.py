@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ns_video.media.compare_beside import lost_parts
 from ns_video.media.compare_streams import changed_flags
 from ns_video.media.compare_tags import lost_tags
 from ns_video.media.containers import Container
 from ns_video.media.file_facts import Chapter, FileFacts
 from ns_video.media.libav import printable
+from ns_video.media.probe import ClipInfo
 from ns_video.media.promise import Promise
 
 _NAMED = 12  # of what can't be held, in one sentence
@@ -18,13 +20,20 @@ def left_out(promise: Promise, found: FileFacts) -> list[str]:
     """What of the kept streams and of the file as a whole the output's container doesn't hold, in words."""
     changed = changed_flags(promise.source, promise.copies, found, promise.tallies)
     flags = [f"stream {s.index}: {f.name}" for s, f, is_held in changed if not is_held and s.disposition & f]
-    kinds = {"flags": flags, "tags": lost_tags(promise.source, promise.copies, found.info)}
-    out: list[str] = []
-    for kind, lost in kinds.items():
-        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
-        if lost:
-            out.append(f"{kind} that this container doesn't hold: {printable(', '.join(lost[:_NAMED]))}{more}")
-    return out
+    tags = lost_tags(promise.source, promise.copies, found.info)
+    beside = left_out_beside(promise.source, found.info, found.container)
+    return [*_named("flags", flags), *_named("tags", tags), *beside]
+
+
+def left_out_beside(source: ClipInfo, found: ClipInfo, container: Container) -> list[str]:
+    """What an animation says beside its pictures that the output's container doesn't hold, in words."""
+    lost = [part.name for part, is_held in lost_parts(source, found, container) if not is_held]
+    return _named("data beside the pictures", lost)
+
+
+def _named(kind: str, lost: Sequence[str]) -> list[str]:
+    more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+    return [f"{kind} that this container doesn't hold: {printable(', '.join(lost[:_NAMED]))}{more}"] if lost else []
 
 
 def dropped_chapters(chapters: Sequence[Chapter], container: Container) -> str | None:

@@ -47,6 +47,7 @@ _MOST_LAG = 12
 _CLEARLY_BETTER = 0.6
 """An offset other than 0 is believed when its pictures differ by less than this share of those at offset 0."""
 _LUMA_WEIGHTS = np.array((0.299, 0.587, 0.114))
+_MEASURED = ("yuv444p", "yuv422p", "yuv420p")
 _LEAST_SITI_SIDE = 3
 """px that libav's siti needs: it makes room for the samples that have neighbours all around, even fewer than none."""
 _LEAST_SIDE = 8
@@ -69,8 +70,9 @@ class FilterValues:
     entropy: float | None
     """entropy of luma in bits."""
     luma_mean: float | None
+    """In code values of the bit depth, as the next three."""
     luma_low: float | None
-    """10th percentile of luma, in code values of the bit depth."""
+    """10th percentile of luma."""
     luma_high: float | None
     saturation_mean: float | None
     hue_median: float | None
@@ -200,17 +202,22 @@ def _in_planes(rgb: VideoFrame) -> VideoFrame:
     return made
 
 
-def _number(values: dict[str, str], key: str) -> float | None:
-    value = float(values.get(key, "nan"))
+def _number(values: dict[str, str], key: str, scale: float = 1.0) -> float | None:
+    value = float(values.get(key, "nan")) * scale
     return None if math.isnan(value) else value
 
 
 def filter_values(frame: Frame) -> FilterValues:
-    """libav's no-reference measures of one picture. Gray and RGB are measured as libav converts them."""
+    """libav's no-reference measures of one picture. Gray and RGB are measured as libav converts them.
+
+    The filters take 8 and 10 bits: other depths are measured in 10, and code values told in the picture's own.
+    """
     picture = as_video_frame(frame)
+    deep = frame.format.bit_depth > 8
+    scale = 2.0 ** (frame.format.bit_depth - 10) if deep else 1.0
     graph = Graph()
     nodes = [_source(graph, picture, Fraction(25))]
-    nodes.append(graph.add("format", "yuv444p|yuv422p|yuv420p|yuv420p10|yuv422p10|yuv444p10"))
+    nodes.append(graph.add("format", "|".join(f"{name}{'10' if deep else ''}" for name in _MEASURED)))
     siti = ["siti"] if min(frame.width, frame.height) >= _LEAST_SITI_SIDE else []
     nodes += map(graph.add, ("signalstats", "blockdetect", "blurdetect", *siti, "entropy", "buffersink"))
     graph.link_nodes(*nodes).configure()
@@ -222,10 +229,10 @@ def filter_values(frame: Frame) -> FilterValues:
         blur=None if blur is None or blur < 0 else blur,
         spatial_information=_number(values, "lavfi.siti.si"),
         entropy=_number(values, "lavfi.entropy.entropy.normal.Y"),
-        luma_mean=_number(values, "lavfi.signalstats.YAVG"),
-        luma_low=_number(values, "lavfi.signalstats.YLOW"),
-        luma_high=_number(values, "lavfi.signalstats.YHIGH"),
-        saturation_mean=_number(values, "lavfi.signalstats.SATAVG"),
+        luma_mean=_number(values, "lavfi.signalstats.YAVG", scale),
+        luma_low=_number(values, "lavfi.signalstats.YLOW", scale),
+        luma_high=_number(values, "lavfi.signalstats.YHIGH", scale),
+        saturation_mean=_number(values, "lavfi.signalstats.SATAVG", scale),
         hue_median=_number(values, "lavfi.signalstats.HUEMED"),
     )
 

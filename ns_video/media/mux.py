@@ -20,6 +20,7 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 
 from ns_video.errors import NsVideoError, OutputError
+from ns_video.media.animation_header import MOST_PLAYS, add_parts
 from ns_video.media.aspect_header import COMPLETED, AspectWriter, complete_file
 from ns_video.media.avi_header import write_starts
 from ns_video.media.copied_clock import CopiedPacket, shift_packet
@@ -29,7 +30,7 @@ from ns_video.media.encode import add_video_stream
 from ns_video.media.gif import GifPackets
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
 from ns_video.media.libav import abandon, muted_log, printable, translate_output
-from ns_video.media.probe import ClipInfo
+from ns_video.media.probe import ANIMATIONS, ClipInfo
 from ns_video.media.text_subtitles import text_converter
 from ns_video.media.video_plan import VideoPlan
 
@@ -103,6 +104,12 @@ def _container_options(plan: VideoPlan, info: ClipInfo, *, streamed: bool) -> di
         # Start offsets are written in ticks of the movie; its default of 1 ms would move what begins between two.
         ticks = plan.clock.denominator
         options["movie_timescale"] = str(min(_LARGEST_TIMESCALE, ticks * max(1, -(-1000 // ticks))))
+    if plan.container.plays_option:
+        told = info.animation.plays if info.animation is not None else None
+        plays = min(told or 0, MOST_PLAYS)  # of what is no animation yet, without end
+        if plan.container.counts_repeats and plays:
+            plays = plays - 1 or -1
+        options[plan.container.plays_option] = str(plays)
     if plan.container.is_matroska:
         promised = info.start_seconds or 0.0
         unforeseen = plan.begins < 0 <= promised  # a damaged index: a block of video before 0 would have no time
@@ -173,10 +180,16 @@ class ClipWriter:
         """Numbers of the tracks of sound that is held as in WAVE files."""
         self._incomplete: tuple[Path, str, Fraction] | None = None
         """A file whose header lacks something until it is closed."""
+        self._parts = info.animation.parts if info.animation is not None else ()
+        self._upright = bool(plan.upright)
+        self._untold = bool(plan.container.plays_option) and info.animation is None and info.format in ANIMATIONS
         self._beneath: AspectWriter | None = None
         copies = list(copies)
         self._gif = GifPackets(whole=plan.whole_pictures) if plan.container_format == "gif" else None
-        self._target, self._video_index = settings.target, info.video.index
+        self._video_index, target = info.video.index, settings.target
+        in_file = isinstance(target, str) and not _is_streamed(target)
+        self._file = Path(target.removeprefix("file:")) if in_file else None
+        """The output, where it can be gone back to."""
         self._container = self._opened(settings, plan, info, waves=any(copy.as_wave for copy in copies))
         try:
             self._add_streams(plan, source, info, copies, covers, already_encoded=already_encoded)
@@ -331,9 +344,8 @@ class ClipWriter:
         numbers = {index: stream.index for index, stream in {**self._streams, self._video_index: self.video}.items()}
         late = {index: start for index, start in self._starts.items() if start}
         told: dict[int, Fraction] = {}
-        if late and isinstance(self._target, str) and not _is_streamed(self._target):
-            path = Path(self._target.removeprefix("file:"))
-            told = write_starts(path, {numbers[index]: start for index, start in late.items()})
+        if late and self._file is not None:
+            told = write_starts(self._file, {numbers[index]: start for index, start in late.items()})
         self.early = {index: start - told.get(numbers[index], 0) for index, start in late.items()}
 
     def _in_order(self, packet: Packet, index: int) -> None:
@@ -385,6 +397,10 @@ class ClipWriter:
             if abs(early) >= _LEAST_NAMED:
                 moved = f"{abs(float(early)) * 1000:.0f} ms {'early' if early > 0 else 'late'}"
                 out.append(f"stream {index} is {moved}: this container counts packets, not times")
+        if self._file is None and (lost := [p.name for p in self._parts if p.kind in self._holder.parts]):
+            out.append(f"left out, for this output can't be gone back to: {printable(', '.join(lost))}")
+        if self._untold:
+            out.append("shown without end: of an animation from a pipe neither its number of plays nor texts are read")
         if self.shift:
             out.append(f"all times are {float(self.shift) * 1000:.0f} ms later: this container holds none before 0")
         return out
@@ -411,6 +427,8 @@ class ClipWriter:
                 self._beneath.close()
             if self._incomplete is not None:
                 complete_file(*self._incomplete, self._waves)
+            if self._file is not None:
+                add_parts(self._file, self._parts, self._holder.parts, turned=self._upright)
             self._tell_starts()
         except (av.FFmpegError, OSError, ValueError) as error:
             raise translate_output(error, self.shown, "encode") from error

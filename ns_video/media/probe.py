@@ -19,11 +19,14 @@ from av.video.stream import VideoStream
 
 from ns_video.errors import InputError, NsVideoError
 from ns_video.frame import ColorInfo, PixelFormat
+from ns_video.media.animation_header import AnimationInfo, read_animation_info
 from ns_video.media.jpeg_segments import EOI, walk
 from ns_video.media.libav import open_input, printable, traced_log
 
 DEFAULT_RATE = Fraction(25)  # what libav assumes for raw streams that state no rate
 _MICROSECOND = 1e-6  # to which libav rounds when a container begins
+ANIMATIONS = frozenset({"gif", "apng", "png_pipe", "webp_pipe"})
+"""Demuxers of pictures that may move."""
 MAX_STREAMS = 1000  # a header that claims more is hostile
 
 
@@ -79,6 +82,8 @@ class ClipInfo:
     streams: tuple[StreamInfo, ...]
     metadata: tuple[tuple[str, str], ...]
     chapters: int = 0
+    animation: AnimationInfo | None = None
+    """Of a file of GIF, PNG or WebP."""
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -227,7 +232,15 @@ def clip_info(container: av.container.InputContainer) -> ClipInfo:
         streams=tuple(stream_info(s) for s in container.streams),
         metadata=(*dict(container.metadata).items(), *_service(container, video.index)),
         chapters=len(container.chapters()),
+        animation=_animation_info(container),
     )
+
+
+def _animation_info(container: av.container.InputContainer) -> AnimationInfo | None:
+    """What a file of pictures says beside them; a pipe can't be gone back to."""
+    if container.format.name not in ANIMATIONS or not container.name.startswith("file:"):
+        return None
+    return read_animation_info(Path(container.name.removeprefix("file:")))
 
 
 _SERVICE_TAG = re.compile(r"^ {6}(service_(?:name|provider)) *: (.+)$", re.M)

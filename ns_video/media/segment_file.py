@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from array import array
 from collections.abc import Generator, Iterable, Sequence
+from contextlib import suppress
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from typing import Any
 import av
 from av.packet import Packet
 
-from ns_video.errors import UsageError
+from ns_video.errors import NsVideoError, UsageError
+from ns_video.frame import Frame
+from ns_video.machine import codec_threads
+from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.encode import add_video_stream
 from ns_video.media.libav import abandon, file_url, open_input, translate_output
 from ns_video.media.video_plan import VideoPlan
@@ -90,6 +94,18 @@ def segment_packets(path: Path) -> Generator[Packet]:
         for packet in container.demux(container.streams.video[0]):
             if packet.size:
                 yield packet
+
+
+def segment_frames(path: Path, *, max_pixels: int) -> Generator[Frame]:
+    """What a segment shows, in presentation order and without alpha beside it, as far as libav decodes it."""
+    options = DecodeOptions(
+        container_format=_SEGMENT_FORMATS[path.suffix],
+        deinterlace="off",
+        threads=codec_threads(),
+        max_pixels=max_pixels,
+    )
+    with suppress(NsVideoError), open_clip(path, options) as reader:
+        yield from reader.frames()
 
 
 def require_codec(plan: VideoPlan) -> None:

@@ -11,11 +11,13 @@ from ns_video.frame import Frame
 from ns_video.media.animation import open_clip_or_animation, seconds_of
 from ns_video.media.compare import compare
 from ns_video.media.compare_animation import compare_animation, compare_missing
+from ns_video.media.compare_beside import compare_beside
 from ns_video.media.compare_streams import compare_copied_times
 from ns_video.media.compare_tags import compare_tags
+from ns_video.media.containers import of_muxer
 from ns_video.media.copy_plan import plan_copies
 from ns_video.media.file_facts import Times, read_facts
-from ns_video.media.left_out import dropped_chapters, left_out
+from ns_video.media.left_out import dropped_chapters, left_out, left_out_beside
 from ns_video.media.libav import open_input
 from ns_video.media.promise import Difference, Promise, look_of
 from ns_video.media.still import read_still
@@ -58,6 +60,9 @@ def verify_files(
     differences = [Difference(f"the output is damaged: {reader.damage[0].what}")] if reader.damage_count else []
     if is_animation:
         differences += compare_animation(expected, made, shown, seconds_of(Path(output)))
+        differences += compare_beside(info, reader.info, of_muxer("webp"))
+        if notes is not None:
+            notes += left_out_beside(info, reader.info, of_muxer("webp"))
         return differences + compare_missing(source, expected, made)
     if full and len(made) != len(expected):
         differences.append(Difference(f"{len(expected)} frames decode from the input, {len(made)} from the output"))

@@ -12,10 +12,11 @@ from ns_video.journal import sync_file, sync_folder
 from ns_video.media.animation import open_animation, seconds_of
 from ns_video.media.compare import compare
 from ns_video.media.compare_animation import compare_animation, compare_joined
-from ns_video.media.containers import format_for
+from ns_video.media.compare_beside import compare_beside
+from ns_video.media.containers import format_for, of_muxer
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.file_facts import read_facts
-from ns_video.media.left_out import left_out
+from ns_video.media.left_out import left_out, left_out_beside
 from ns_video.media.libav import printable
 from ns_video.media.promise import Difference, Promise, look_of
 from ns_video.pipeline.clip import Restored
@@ -64,12 +65,16 @@ def _check_animation(run: Run, path: Path, promise: Promise) -> list[Difference]
     animation = open_animation(path, DecodeOptions())
     made: Sequence[Fraction]
     if animation is None:  # nothing ever changes: its encoder makes a still of it
-        made = read_facts(path).video_times[:1]
+        facts = read_facts(path)
+        made, found = facts.video_times[:1], facts.info
     else:
         with animation as reader:
+            found = reader.info
             made = [f.pts * f.time_base for f in reader.frames() if f.pts is not None]
     differences = compare_animation(expected, made, promise.shown, seconds_of(path))
     differences = differences or compare_joined(expected, made, promise.changes)
+    differences += compare_beside(promise.source, found, of_muxer("webp"))
+    run.record.warnings += left_out_beside(promise.source, found, of_muxer("webp"))
     if not differences and len(made) < len(expected):
         joined = f"{len(expected) - len(made)} frames that change nothing are part of the one before"
         run.record.warnings.append(f"{joined}: animated WebP holds no frame twice")

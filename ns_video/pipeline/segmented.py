@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Generator, Iterable
-from contextlib import closing
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ns_video.media.containers import format_for
 from ns_video.media.copied_clock import CopiedPacket
 from ns_video.media.decode import Skipped
 from ns_video.media.libav import translate_output
-from ns_video.media.segment_file import require_codec
+from ns_video.media.segment_file import require_codec, segment_frames
 from ns_video.media.video_plan import VideoPlan
 from ns_video.pipeline.assemble import expected_times, leave_partial, mux
 from ns_video.pipeline.check import put_in_place
@@ -114,16 +114,28 @@ class _Segments:
         journal.begin(_fingerprint(self._run, plan, self._length), resume=options.resume)
         self._run.record.segments_resumed = len(journal.entries)
         _take_passed(self._run, journal)
+        if self._run.observer is not None and (done := sum(e.frames for e in journal.entries.values())):
+            told = f"{done} frames were restored before the run was resumed: the report has them as they were encoded"
+            self._run.record.warnings.append(told)
         self._total = clip.total()
 
     def walk(self, first: Frame, decoded: Generator[Frame]) -> Generator[Progress, None, Frame | None]:
-        """Walk through the clip once, return its last frame; frames of segments that are done are only decoded."""
+        """Walk through the clip once, return its last frame; frames of segments that are done are only decoded, and
+        shown to the observer with what the segment holds of them."""
         run, entries, length = self._run, self._journal.entries, self._length
         position = 0  # index of the frame in `ahead`
         ahead: Frame | None = first
         before: Frame | None = None
+        unseen = 0  # index of the first frame that the observer has not seen
+        encoded: Iterator[Frame] = iter(())
         while ahead is not None and not run.cancel.is_set():
             if position // length in entries:
+                if run.observer is not None:
+                    if position % length == 0:
+                        encoded = self._encoded(position // length)
+                    after = next(encoded, None)
+                    if position >= unseen:
+                        run.observer.observe(ahead, None if after is None else self._shown(ahead, after))
                 before, ahead, position = ahead, next(decoded, None), position + 1
                 if position % _SHOWN_EVERY == 0:
                     yield run.progress(position, self._total, before)
@@ -143,9 +155,30 @@ class _Segments:
             )
             with closing(stage) as enhanced:
                 yield from self._write(enhanced, position, stop)
+            unseen = 0 if stop is None else stop + 1  # that one was looked at, too
             position, ahead, before = stretch.position, stretch.ahead, stretch.before
         run.record.frames_out = sum(e.frames for e in entries.values())
         return before
+
+    def _encoded(self, number: int) -> Iterator[Frame]:
+        entry = self._journal.entries[number]
+        return segment_frames(self._journal.folder / entry.file, max_pixels=self._run.options.max_pixels)
+
+    def _shown(self, before: Frame, after: Frame) -> Frame | None:
+        """`after`, decoded from a segment, which doesn't tell all of its looks, in the format in which the stage gave
+        it; None where libav converts nothing into that."""
+        from ns_video.media.metrics import coded_like
+
+        plan = self.plan
+        told = replace(
+            after,
+            color=plan.color,
+            pixel_aspect=plan.sample_aspect_ratio or before.pixel_aspect,
+            rotation=0 if plan.upright else before.rotation,
+        )
+        with suppress(ValueError, OSError):
+            return coded_like(told, before)
+        return None
 
     def _write(
         self, enhanced: Generator[EnhancedFrame | Aside], position: int, stop: int | None

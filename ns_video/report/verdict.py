@@ -25,12 +25,13 @@ def clock(seconds: float | None) -> str:
     """A time as 1:02:03.456, 2:03.456 or 3.456 s."""
     if seconds is None:
         return "an unknown time"
-    sign, seconds = ("-" if seconds < 0 else ""), abs(seconds)
-    whole, minutes = math.floor(seconds), math.floor(seconds / 60)
-    if minutes == 0:
-        return f"{sign}{seconds:.3f} s"
-    rest = f"{seconds - minutes * 60:06.3f}"
-    return f"{sign}{whole // 3600}:{minutes % 60:02d}:{rest}" if minutes >= 60 else f"{sign}{minutes}:{rest}"
+    whole = round(seconds * 1000)
+    sign = "-" if whole < 0 else ""
+    minutes, rest = divmod(abs(whole), 60_000)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{sign}{hours}:{minutes:02d}:{rest / 1000:06.3f}"
+    return f"{sign}{minutes}:{rest / 1000:06.3f}" if minutes else f"{sign}{rest / 1000:.3f} s"
 
 
 def verdict(report: Report) -> tuple[Sentence, ...]:

@@ -12,10 +12,10 @@
   const color = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const clock = (s) => {
     if (s === null || s === undefined) return "–";
-    const m = Math.floor(s / 60), h = Math.floor(m / 60);
-    const rest = (s - 60 * m).toFixed(3);
-    if (!m) return `${rest} s`;
-    return h ? `${h}:${String(m % 60).padStart(2, "0")}:${rest.padStart(6, "0")}` : `${m}:${rest.padStart(6, "0")}`;
+    const ms = Math.round(Math.abs(s) * 1000), m = Math.floor(ms / 60000), h = Math.floor(m / 60);
+    const sign = s < 0 && ms ? "-" : "", rest = ((ms - 60000 * m) / 1000).toFixed(3);
+    if (!m) return `${sign}${rest} s`;
+    return sign + (h ? `${h}:${String(m % 60).padStart(2, "0")}:${rest.padStart(6, "0")}` : `${m}:${rest.padStart(6, "0")}`);
   };
   const number = (v, digits = 2) => (v === null || v === undefined ? "–" : typeof v === "number" ? v.toFixed(digits) : v);
   const labels = data.kind === "comparison" ? ["clip", "reference"] : ["before", "after"];
