@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
 from conftest import ffmpeg
-from material import facts
+from material import cues, facts
 
 import ns_video
 from ns_video.errors import OutputError
+from ns_video.media import mux
+from ns_video.media.copied_clock import CopiedPacket
 from ns_video.pipeline import restore
 
 
@@ -100,3 +103,77 @@ def video_times(path: Path) -> list[Fraction]:
     """Of its frames, in seconds."""
     with av.open(str(path)) as clip:
         return [Fraction(f.pts or 0) * Fraction(f.time_base or 0) for f in clip.decode(video=0)]
+
+
+def packet_times(path: Path, kind: str) -> list[float]:
+    """Of the packets of its only stream of a kind, in seconds; those with which mov_text fills gaps left out."""
+    with av.open(str(path)) as clip:
+        stream = next(s for s in clip.streams if s.type == kind)
+        packets = [p for p in clip.demux(stream) if p.size > 2]
+        return [float((p.dts if p.pts is None else p.pts) * p.time_base) for p in packets]  # pyright: ignore
+
+
+def spoken(path: Path, spans: list[tuple[int, int]], film: Path, codec: str = "subrip") -> Path:
+    """A film with cues of (begin, end) milliseconds."""
+
+    def clock(at: int) -> str:
+        return f"{at // 3_600_000:02}:{at // 60_000 % 60:02}:{at // 1000 % 60:02},{at % 1000:03}"
+
+    cues = [f"{n}\n{clock(a)} --> {clock(b)}\ncue {n}\n" for n, (a, b) in enumerate(spans, 1)]
+    words = ("-f", "srt", "-i", "-", "-map", "0", "-map", "1", "-c:v", "copy", "-c:s", codec)
+    ffmpeg("-i", film, *words, path, data="\n".join(cues).encode())
+    return path
+
+
+def test_packets_shorter_than_matroskas_clock_keep_their_times(plain_clip: Path, tmp_path: Path) -> None:
+    """TrueHD's last 0.83 ms: some of them have equal times in ticks of 1 ms."""
+    source, target = tmp_path / "in.mkv", tmp_path / "out.ts"
+    sound = ("-f", "lavfi", "-i", "sine=d=1:r=48000", "-map", "0", "-map", "1", "-c:v", "copy")
+    ffmpeg("-i", plain_clip, *sound, "-c:a", "truehd", "-strict", "-2", source)
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0 and not record.damage and not record.warnings
+    was, now = packet_times(source, "audio"), packet_times(target, "audio")
+    offset = video_times(target)[0] - video_times(source)[0]
+    assert len(set(was)) < len(was) and len(now) == len(was)
+    assert max(abs(b - a - float(offset)) for a, b in zip(was, now)) < 0.0005
+    assert all(b > a for a, b in pairwise(now)) and ns_video.verify(source, target) == []
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("subrip", "mp4"), ("ass", "nut"), ("ass", "mkv")])
+def test_cues_that_begin_together_are_no_damage(codec: str, suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    source = spoken(tmp_path / "in.mkv", [(40, 300), (40, 200), (40, 120), (41, 90)], plain_clip, codec)
+    record = restore(source, tmp_path / f"out.{suffix}", model="identity")
+    assert record.exit_code == 0 and not record.damage
+    assert packet_times(tmp_path / f"out.{suffix}", "subtitle") == pytest.approx([0.04, 0.04, 0.04, 0.041], abs=1e-4)
+
+
+def test_times_that_run_backwards_are_damage(plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = spoken(tmp_path / "in.mkv", [(40, 90), (100, 190), (200, 290)], plain_clip)
+    whole = mux.ClipWriter.write_copy
+
+    def write_copy(self: mux.ClipWriter, item: CopiedPacket) -> bool:
+        if item.packet.pts == 200:
+            item.packet.pts = item.packet.dts = 50
+        return whole(self, item)
+
+    monkeypatch.setattr(mux.ClipWriter, "write_copy", write_copy)
+    record = restore(source, tmp_path / "out.mkv", model="identity")
+    assert [d.what for d in record.damage] == ["stream 1: its times run backwards; they were moved on"]
+    assert packet_times(tmp_path / "out.mkv", "subtitle") == [0.04, 0.1, 0.101]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_overlapping_cues_begin_when_they_did(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    """Those of mp4 can't overlap: libav's muxer would move what begins before the end that it wrote. Nor does a gap of
+    fifty minutes, of more ticks than it can count, move the cues behind it."""
+    spans = [(100, 900), (300, 600), (700, 1100), (3_000_000, 3_000_500), (3_000_400, 3_000_900)]
+    source, target = spoken(tmp_path / "in.mkv", spans, plain_clip), tmp_path / f"out.{suffix}"
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0
+    assert "stream 1: 2 cues end when the next one begins: this container shows one at a time" in record.warnings
+    with av.open(str(target)) as clip:
+        tick = clip.streams.subtitles[0].time_base or 0
+        found = [(float((a or 0) * tick), float((d or 0) * tick)) for a, d, text in cues(target) if len(text) > 2]
+    assert [a for a, _ in found] == pytest.approx([0.1, 0.3, 0.7, 3000.0, 3000.4])
+    assert [d for _, d in found] == pytest.approx([0.2, 0.3, 0.4, 0.4, 0.5])
+    assert ns_video.verify(source, target) == []

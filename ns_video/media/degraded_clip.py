@@ -196,7 +196,7 @@ class _Made:
             times=times.from_zero() if plan.container.begins_at_zero else times,
             shown=self._shown,
             copies=copies,
-            tallies=self._tallies,
+            tallies={**self._tallies, **{n: PacketTally.of(data) for n, data in writer.attached.items()}},
             chapters=chapters_of(cut_chapters(reader.container.chapters(), None, end)),
             shift=writer.shift,
             refused=writer.refused,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -17,7 +18,7 @@ from av.container import InputContainer, OutputContainer
 from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import AttachmentStream, Disposition, Stream
 
 from ns_video.errors import NsVideoError, OutputError
 from ns_video.media.aspect_header import COMPLETED, AspectWriter, complete_file
@@ -39,6 +40,10 @@ _STALE_VIDEO_TAGS = re.compile(
 _FILE_TYPE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands"})  # of the input's own container
 _PRIMING_SECONDS = 0.25  # encoder delay of audio; what begins earlier still is shifted by libav, all streams alike
 _LEAST_NAMED = Fraction(1, 1000)  # seconds by which a stream is moved, for a note
+# libav's muxer of mp4 compares the ends of cues with other streams' times, in their ticks: where these are finer than
+# the cue's, it ends the cue too soon, and what begins before that end is moved. Of a million ticks a second only half
+# an hour between two cues fits into its 31 bits.
+_FINEST_SOUND = 192_000
 _LARGEST_TIMESCALE = 1_000_000  # of a movie header whose 32 bits of duration still hold an hour
 # QuickTime's own language table has the bibliographic codes of ISO 639-2 for these.
 QUICKTIME_LANGUAGES = {
@@ -124,6 +129,10 @@ def _header_failure(error: Exception, shown: str, plan: VideoPlan) -> NsVideoErr
     )
 
 
+def _ticks(seconds: Fraction, tick: Fraction) -> int:
+    return math.floor(seconds / tick + Fraction(1, 2))
+
+
 class ClipWriter:
     """An output container with the restored video stream and all that is copied beside it.
 
@@ -153,6 +162,8 @@ class ClipWriter:
         """Copied packets that the container would not take."""
         self.left_out: dict[int, int] = {}
         """Stream → copied packets from before 0 that were left out, for the container has no times at all."""
+        self.attached: dict[int, bytes] = {}
+        """Stream → what the header holds of it: attachments and covers."""
         self.early: dict[int, Fraction] = {}
         """Stream → seconds by which it begins too early, once closed, for the container counts packets."""
         self._holder, self._offset = plan.container, plan.offset
@@ -162,13 +173,17 @@ class ClipWriter:
         self._holds_negative_times = plan.container.holds_negative_times
         self._strict = not ContainerFormat(plan.container_format, "w").flags & FormatFlags.ts_nonstrict.value
         self._first: Fraction | None = None
-        self._last: dict[int, int] = {}
+        self._last: dict[int, tuple[Fraction, int]] = {}
+        """Stream → seconds of its latest copied packet, and the tick of the container at which the last one was put."""
         self._heard: dict[int, tuple[Fraction, int, Fraction]] = {}
         """Stream → seconds at which its counted sound begins, its packets, and by how much it was told to be early."""
         self._undated: dict[int, tuple[int, int]] = {}
         """Stream → presentation time of its first packet, and how many had no decode time."""
         self._streams: dict[int, Stream] = {}
         self._convert: dict[int, Callable[[bytes], bytes]] = {}
+        self._text_clock = Fraction(1, min(_LARGEST_TIMESCALE, max(_FINEST_SOUND, plan.clock.denominator)))
+        self._cues: dict[int, tuple[Fraction, int]] = {}
+        """Stream → seconds at which its latest cue ends, and how many were still shown when the next one began."""
         self._waves: list[int] = []
         """Numbers of the tracks of sound that is held as in WAVE files."""
         self._incomplete: tuple[Path, str, Fraction] | None = None
@@ -233,11 +248,14 @@ class ClipWriter:
             if stream.index == info.video.index:
                 self._add_video(plan, info, already_encoded=already_encoded)
             elif copy is not None and copy.action != "attached":
+                if isinstance(stream, AttachmentStream):
+                    self.attached[stream.index] = stream.data or b""
                 made = self._streams[stream.index] = self._add_copy(stream, copy)
                 language = made.metadata.get("language", "")
                 if plan.container.numbers_languages and language in QUICKTIME_LANGUAGES:
                     made.metadata["language"] = QUICKTIME_LANGUAGES[language]
             elif copy is not None and stream.index in covers:
+                self.attached[stream.index] = covers[stream.index]
                 self._container.add_attachment(*COVER_MIME[copy.stream.codec], covers[stream.index])
 
     def _add_video(self, plan: VideoPlan, info: ClipInfo, *, already_encoded: bool) -> None:
@@ -256,7 +274,7 @@ class ClipWriter:
                 self._waves.append(sum(s.type != "attachment" for s in self._container.streams))
             return made
         made = self._container.add_mux_stream(copy.target_codec)
-        made.time_base = Fraction(1, 1000)
+        made.time_base = self._text_clock
         made.metadata.update(dict(stream.metadata))
         made.disposition = stream.disposition
         self._convert[stream.index] = text_converter(copy.stream.codec, copy.target_codec)
@@ -289,13 +307,14 @@ class ClipWriter:
             made.pts, made.dts = packet.pts, packet.pts
             made.time_base, made.duration = packet.time_base, packet.duration
             packet = made
+            self._note_overlap(packet, item.stream_index)
         if packet.dts is None and packet.pts is not None:
             packet.dts = self._decode_time(packet.pts, item.stream_index, is_video=target.type == "video")
         if self._starts_at_zero and packet.dts is not None and packet.dts < 0:
             self.left_out[item.stream_index] = self.left_out.get(item.stream_index, 0) + 1
             return False
         self._from_zero(packet, item.stream_index)
-        self._in_order(packet, item.stream_index)
+        self._in_order(packet, item.stream_index, target)
         if self._holder.counts_sound and target.type == "audio":
             self._count(packet, item.stream_index, target)
         stamp = None if packet.dts is None else float(packet.dts * packet.time_base)
@@ -309,6 +328,13 @@ class ClipWriter:
             self._trouble(stamp, f"stream {item.stream_index}: the container refuses a packet; it is left out")
             return False
         return True
+
+    def _note_overlap(self, cue: Packet, index: int) -> None:
+        if cue.pts is None or not self._holder.is_mov:
+            return
+        begins = cue.pts * cue.time_base
+        before, count = self._cues.get(index, (begins, 0))
+        self._cues[index] = begins + (cue.duration or 0) * cue.time_base, count + (begins < before)
 
     def _decode_time(self, pts: int, index: int, *, is_video: bool) -> int | None:
         """Of a packet without one. Of reordered video libav works it out, but would shift all streams untold for it."""
@@ -336,19 +362,24 @@ class ClipWriter:
             told = write_starts(path, {numbers[index]: start for index, start in late.items()})
         self.early = {index: start - told.get(numbers[index], 0) for index, start in late.items()}
 
-    def _in_order(self, packet: Packet, index: int) -> None:
-        """Decode times that run backwards, which no container takes, are moved on; the payload stays."""
+    def _in_order(self, packet: Packet, index: int, target: Any) -> None:
+        """Decode times as the container takes them, each at a later tick of its own; the payload stays.
+
+        A coarse clock (Matroska's) gives packets that follow soon the same time; times that run backwards are damage.
+        """
         if packet.dts is None:
             return
-        last = self._last.get(index)
-        if last is not None and (packet.dts < last or (self._strict and packet.dts == last)):
-            self._trouble(
-                float(packet.dts * packet.time_base), f"stream {index}: its times run backwards; they were moved on"
-            )
-            packet.dts = last + 1
-            if packet.pts is not None:
-                packet.pts = max(packet.pts, packet.dts)
-        self._last[index] = packet.dts
+        seconds, tick = packet.dts * packet.time_base, target.time_base
+        latest, last = self._last.get(index, (seconds, None))
+        place = _ticks(seconds, tick)
+        if seconds < latest:
+            self._trouble(float(seconds), f"stream {index}: its times run backwards; they were moved on")
+        if last is not None and place < (least := last + (self._strict or seconds < latest)):
+            place, shown = least, None if packet.pts is None else packet.pts * packet.time_base
+            packet.duration = _ticks((packet.duration or 0) * packet.time_base, tick)
+            packet.time_base, packet.dts = tick, place
+            packet.pts = None if shown is None else max(place, _ticks(shown, tick))
+        self._last[index] = max(seconds, latest), place
 
     def _count(self, packet: Packet, index: int, target: Any) -> None:
         """Name gaps in sound of which the container counts the packets: what comes after them is early."""
@@ -381,6 +412,10 @@ class ClipWriter:
         for index, count in sorted(self.left_out.items()):
             packets = "a packet" if count == 1 else f"{count} packets"
             out.append(f"stream {index}: {packets} before 0 left out: this container has no times")
+        for index, (_, count) in sorted(self._cues.items()):
+            if count:
+                cues = "a cue ends" if count == 1 else f"{count} cues end"
+                out.append(f"stream {index}: {cues} when the next one begins: this container shows one at a time")
         for index, early in sorted(self.early.items()):
             if abs(early) >= _LEAST_NAMED:
                 moved = f"{abs(float(early)) * 1000:.0f} ms {'early' if early > 0 else 'late'}"

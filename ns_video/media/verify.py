@@ -11,7 +11,6 @@ from ns_video.frame import Frame
 from ns_video.media.animation import open_clip_or_animation, seconds_of
 from ns_video.media.compare import compare
 from ns_video.media.compare_animation import compare_animation, compare_missing
-from ns_video.media.compare_streams import compare_copied_times
 from ns_video.media.compare_tags import compare_tags
 from ns_video.media.copy_plan import plan_copies
 from ns_video.media.file_facts import Times, read_facts
@@ -85,7 +84,6 @@ def verify_files(
         notes += [f"stream {c.stream.index}: {c.action}" for c in copies if not c.kept or c.target_codec]
         notes += [note for note in (dropped_chapters(facts.chapters, found.container),) if note]
         notes += left_out(promise, found)
-    differences += compare_copied_times(facts, expected[0], copies, found)
     differences += compare_tags(info, copies, found)
     return [d for d in differences if not (damaged and d.by_damage)]
 

@@ -106,6 +106,7 @@ class Clip:
         self.run, self.reader, self.info, self.container_format = run, reader, reader.info, container_format
         self.shift, self.refused = Fraction(0), 0
         """Seconds by which the writer had to move all streams."""
+        self._attached: dict[int, PacketTally] = {}
         self.copies = plan_copies(reader.container, self.info, container_format)
         run.record.streams = stream_actions(self.info, self.copies)
         self._warn_dropped()
@@ -214,6 +215,7 @@ class Clip:
     def note_written(self, writer: ClipWriter) -> None:
         """What a writer that is closed had to move or to leave out."""
         self.shift, self.refused = writer.shift, writer.refused
+        self._attached = {index: PacketTally.of(data) for index, data in writer.attached.items()}
         self.run.record.damage += [Damage(seconds, what) for seconds, what in writer.troubles]
         self.run.record.warnings += writer.notes
 
@@ -225,7 +227,7 @@ class Clip:
             times=times,
             shown=video.shown,
             copies=self.copies,
-            tallies=counted,
+            tallies={**counted, **self._attached},
             chapters=self._chapters(),
             shift=self.shift,
             refused=self.refused,
