@@ -177,3 +177,33 @@ def test_overlapping_cues_begin_when_they_did(suffix: str, plain_clip: Path, tmp
     assert [a for a, _ in found] == pytest.approx([0.1, 0.3, 0.7, 3000.0, 3000.4])
     assert [d for _, d in found] == pytest.approx([0.2, 0.3, 0.4, 0.4, 0.5])
     assert ns_video.verify(source, target) == []
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "3gp", "f4v", "mkv", "ts"])
+def test_a_clip_from_before_zero_is_shifted_as_a_whole(suffix: str, tmp_path: Path) -> None:
+    """Edit lists of mp4 would hide its frames."""
+    source, target = tmp_path / "in.ts", tmp_path / f"out.{suffix}"
+    tone = ("-f", "lavfi", "-i", "sine=d=1", "-c:v", "libx264", "-c:a", "aac", "-muxdelay", "0", "-muxpreload", "0")
+    early = ("-avoid_negative_ts", "disabled", "-output_ts_offset", "-5")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1", *tone, *early, source)
+    assert video_times(source)[0] == -5
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0 and "later: this container holds none before 0" in "; ".join(record.warnings)
+    was, now = video_times(source), video_times(target)
+    shift = now[0] - was[0]
+    assert len(was) == len(now) and max(abs(b - a - shift) for a, b in zip(was, now)) <= Fraction(1, 1000)
+    heard = packet_times(target, "audio")
+    assert min(heard) >= 0 and heard == pytest.approx([t + shift for t in packet_times(source, "audio")], abs=0.002)
+    assert ns_video.verify(source, target) == []
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_sound_from_long_before_the_picture_is_kept(suffix: str, tmp_path: Path) -> None:
+    film, source, target = tmp_path / "film.mkv", tmp_path / "in.mkv", tmp_path / f"out.{suffix}"
+    tone = ("-f", "lavfi", "-i", "sine=d=2", "-c:v", "libx264", "-c:a", "aac")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1", *tone, film)
+    both = ("-itsoffset", "-1.3", "-i", film, "-map", "0:v", "-map", "1:a", "-c", "copy")
+    ffmpeg("-i", film, *both, "-avoid_negative_ts", "disabled", source)
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0 and any(text.startswith("all times are 1300 ms later") for text in record.warnings)
+    assert ns_video.verify(source, target) == []

@@ -23,6 +23,7 @@ from av.stream import AttachmentStream, Disposition, Stream
 from ns_video.errors import NsVideoError, OutputError
 from ns_video.media.aspect_header import COMPLETED, AspectWriter, complete_file
 from ns_video.media.avi_header import write_starts
+from ns_video.media.containers import PRIMING_SECONDS
 from ns_video.media.copied_clock import CopiedPacket, shift_packet
 from ns_video.media.copy_plan import COVER_MIME, CopyPlan, add_copied_stream
 from ns_video.media.cut import cut_chapters
@@ -38,7 +39,6 @@ _STALE_VIDEO_TAGS = re.compile(
     r"^(encoder|BPS|NUMBER_OF_FRAMES|NUMBER_OF_BYTES|_STATISTICS.*|DURATION|alpha_mode)(-\w+)?$", re.I
 )
 _FILE_TYPE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands"})  # of the input's own container
-_PRIMING_SECONDS = 0.25  # encoder delay of audio; what begins earlier still is shifted by libav, all streams alike
 _LEAST_NAMED = Fraction(1, 1000)  # seconds by which a stream is moved, for a note
 # libav's muxer of mp4 compares the ends of cues with other streams' times, in their ticks: where these are finer than
 # the cue's, it ends the cue too soon, and what begins before that end is moved. Of a million ticks a second only half
@@ -97,8 +97,16 @@ def _kept_metadata(info: ClipInfo) -> dict[str, str]:
     return {k: v for k, v in info.metadata if k.lower() not in _FILE_TYPE_TAGS}
 
 
-def _container_options(plan: VideoPlan, info: ClipInfo, *, streamed: bool) -> dict[str, str]:
-    """Options of libav's muxer. `streamed`: the output can't be gone back to."""
+def _holds_all_times(plan: VideoPlan, info: ClipInfo, start: Fraction | None) -> bool:
+    """Whether times before 0 are kept; otherwise libav shifts all streams alike. `start`: of a cut."""
+    promised = (info.start_seconds or 0.0) if start is None else 0.0
+    unforeseen = plan.begins < 0 <= promised  # a damaged index: a block of video before 0 would have no time
+    hidden = plan.begins < 0 and plan.container.is_mov  # by the edit list
+    return plan.container.holds_negative_times and promised > -PRIMING_SECONDS and not (unforeseen or hidden)
+
+
+def _container_options(plan: VideoPlan, info: ClipInfo, *, streamed: bool, shifted: bool) -> dict[str, str]:
+    """Options of libav's muxer. `streamed`: the output can't be gone back to, `shifted`: for times before 0."""
     options = dict(plan.container.muxer_options)
     if plan.container.is_mov:
         flags = "+use_metadata_tags" if any(key.startswith("com.") for key in _kept_metadata(info)) else ""
@@ -108,12 +116,11 @@ def _container_options(plan: VideoPlan, info: ClipInfo, *, streamed: bool) -> di
         # Start offsets are written in ticks of the movie; its default of 1 ms would move what begins between two.
         ticks = plan.clock.denominator
         options["movie_timescale"] = str(min(_LARGEST_TIMESCALE, ticks * max(1, -(-1000 // ticks))))
-    if plan.container.is_matroska:
-        promised = info.start_seconds or 0.0
-        unforeseen = plan.begins < 0 <= promised  # a damaged index: a block of video before 0 would have no time
-        if promised > -_PRIMING_SECONDS and not unforeseen:
-            # A block may lie before 0 (encoder delay of AAC); shifting all streams for it would move every frame.
-            options["avoid_negative_ts"] = "disabled"
+        if shifted:
+            options["avoid_negative_ts"] = "make_non_negative"
+    if plan.container.is_matroska and not shifted:
+        # A block may lie before 0 (encoder delay of AAC); shifting all streams for it would move every frame.
+        options["avoid_negative_ts"] = "disabled"
     return options
 
 
@@ -170,7 +177,7 @@ class ClipWriter:
         self._starts: dict[int, Fraction] = {}
         """Stream → seconds taken from all its times, where the container begins each at 0."""
         self._starts_at_zero = plan.container.decode_times_only and plan.begins >= 0
-        self._holds_negative_times = plan.container.holds_negative_times
+        self._holds_negative_times = _holds_all_times(plan, info, settings.start)
         self._strict = not ContainerFormat(plan.container_format, "w").flags & FormatFlags.ts_nonstrict.value
         self._first: Fraction | None = None
         self._last: dict[int, tuple[Fraction, int]] = {}
@@ -206,7 +213,8 @@ class ClipWriter:
 
     def _opened(self, settings: OutputSettings, plan: VideoPlan, info: ClipInfo, *, waves: bool) -> OutputContainer:
         target, container_format = settings.target, plan.container_format
-        options = _container_options(plan, info, streamed=_is_streamed(target))
+        shifted, streamed = not self._holds_negative_times, _is_streamed(target)
+        options = _container_options(plan, info, streamed=streamed, shifted=shifted)
         try:
             if waves or (plan.sample_aspect_ratio not in (0, 1) and container_format in COMPLETED):
                 target = self._completed(target, container_format, plan.sample_aspect_ratio)

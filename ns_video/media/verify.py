@@ -12,6 +12,7 @@ from ns_video.media.animation import open_clip_or_animation, seconds_of
 from ns_video.media.compare import compare
 from ns_video.media.compare_animation import compare_animation, compare_missing
 from ns_video.media.compare_tags import compare_tags
+from ns_video.media.containers import PRIMING_SECONDS
 from ns_video.media.copy_plan import plan_copies
 from ns_video.media.file_facts import Times, read_facts
 from ns_video.media.left_out import dropped_chapters, left_out
@@ -62,7 +63,8 @@ def verify_files(
         copies = plan_copies(container, info, found.container.name)
     facts = read_facts(source, from_zero=found.container.decode_times_only, clock_jumps=jumps)
     begins = [facts.begins[c.stream.index] for c in copies if c.kept and c.stream.index in facts.begins]
-    moved = Fraction(0) if found.container.holds_negative_times else -min(begins, default=Fraction(0))
+    early = -min(begins, default=Fraction(0))
+    moved = Fraction(0) if found.container.holds_negative_times and early < PRIMING_SECONDS else early
     if found.info.video.codec in _WHOLE_FRAMES:
         begin = expected[0]
         whole = array("q", (math.floor((t - begin) * info.video.rate + Fraction(1, 2)) for t in expected))
