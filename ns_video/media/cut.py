@@ -33,7 +33,8 @@ def cut_chapters(chapters: list[Any], start: Fraction | None, end: Fraction | No
 class Cut:
     """What of the copied streams lies in [start, end) seconds; in the output it begins at 0.
 
-    A cue that runs into the cut begins with it, video at its first key frame; a cover goes out whole.
+    A cue that runs into the cut begins with it, one that runs out of it ends with it; video begins at its first key
+    frame, and a cover goes out whole.
     """
 
     def __init__(self, copies: Iterable[CopyPlan], start: Fraction | None, end: Fraction | None) -> None:
@@ -53,8 +54,11 @@ class Cut:
         if item.stream_index in self._covers:
             packet.pts = packet.dts = 0
             return Fraction(0)
-        if self.end is not None and time >= self.end:
-            return None
+        if self.end is not None:
+            if time >= self.end:
+                return None
+            if packet.stream.type == "subtitle" and packet.duration:
+                packet.duration = min(packet.duration, max(1, (self.end - time) // packet.time_base))
         if self.start is None:
             return time
         if item.stream_index in self._videos:
