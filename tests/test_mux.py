@@ -16,6 +16,7 @@ import ns_video
 from ns_video.errors import OutputError
 from ns_video.media import mux
 from ns_video.media.copied_clock import CopiedPacket
+from ns_video.media.verify import verify_files
 from ns_video.pipeline import restore
 
 
@@ -207,3 +208,21 @@ def test_sound_from_long_before_the_picture_is_kept(suffix: str, tmp_path: Path)
     record = restore(source, target, model="identity")
     assert record.exit_code == 0 and any(text.startswith("all times are 1300 ms later") for text in record.warnings)
     assert ns_video.verify(source, target) == []
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts", "nut", "avi", "mp4"])
+def test_sound_that_an_edit_list_hides_stays_unheard(suffix: str, tmp_path: Path) -> None:
+    whole, source, target = tmp_path / "whole.mp4", tmp_path / "in.mp4", tmp_path / f"out.{suffix}"
+    tone = ("-f", "lavfi", "-i", "sine=d=3", "-c:v", "libx264", "-g", "100", "-c:a", "ac3")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=3", *tone, whole)
+    ffmpeg("-ss", "1", "-i", whole, "-c", "copy", source)
+    assert video_times(source)[0] == 0 and packet_times(source, "audio")[0] < -0.9
+    record, notes = restore(source, target, model="identity"), list[str]()
+    assert record.exit_code == 0
+    told = [text for text in record.warnings if text.endswith("left out: the input's edit list hides what lies there")]
+    heard = packet_times(target, "audio")[0] - float(video_times(target)[0])
+    if suffix == "mp4":
+        assert not told and heard < -0.9  # it holds the edit list
+    else:
+        assert len(told) == 1 and -0.3 < heard < 0.02
+    assert verify_files(source, target, notes=notes) == [] and set(told) <= set(notes)

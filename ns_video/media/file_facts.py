@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -17,6 +18,7 @@ from av.stream import AttachmentStream
 from ns_video.errors import VerificationError
 from ns_video.media.containers import Container, of_file
 from ns_video.media.copied_clock import CopiedClock, CopiedPacket
+from ns_video.media.cut import is_cut_off
 from ns_video.media.libav import open_input, printable
 from ns_video.media.mux import MOST_REORDERED, ClipWriter
 from ns_video.media.probe import ClipInfo, clip_info, codec_name
@@ -121,14 +123,19 @@ class FileFacts:
     begins: dict[int, Fraction]
     """Stream → the earliest time at which a packet may have to be decoded."""
     chapters: list[Chapter]
+    cut_off: Counter[int]
+    """Stream → packets that were not looked at, for an edit list hides them."""
 
 
-def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequence[float] = ()) -> FileFacts:
+def read_facts(path: str | Path, *, into: Container | None = None, clock_jumps: Sequence[float] = ()) -> FileFacts:
     """Read every packet of a file. Raises InputError where it can't be opened.
 
-    `from_zero`: without the packets from before 0 of streams beside the video, which AVI doesn't hold. `clock_jumps`:
-    what the reader of the video added to its times; those of other streams are moved on alike.
+    `into`: without the packets of streams beside the video that aren't copied into such a container: from before 0,
+    which AVI doesn't hold, or hidden by an edit list. `clock_jumps`: what the reader of the video added to its times;
+    those of other streams are moved on alike.
     """
+    from_zero = into is not None and into.decode_times_only
+    has_no_edits = into is not None and not into.is_mov
     clock = CopiedClock(clock_jumps)
     with open_input(path) as container:
         info = clip_info(container)
@@ -141,11 +148,15 @@ def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequen
             for s in container.streams
         }
         begins: dict[int, Fraction] = {}
+        cut_off: Counter[int] = Counter()
         try:
             for packet in container.demux():
                 if not packet.size:
                     continue
                 index, is_video = packet.stream_index, packet.stream_index == stream.index
+                if has_no_edits and not is_video and is_cut_off(packet):
+                    cut_off[index] += 1
+                    continue
                 begin = _may_begin(packet)
                 if begin is not None:
                     if from_zero and begin < 0 and not is_video:
@@ -167,7 +178,7 @@ def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequen
         chapters = chapters_of(container.chapters())
     tick, is_last = info.video.time_base, bool(ticks) and ticks[-1] == last[0]
     times = Times(array("q", np.sort(ticks).tobytes()), tick)
-    return FileFacts(info, holder, times, tick, last[1] * tick, is_last, tallies, begins, chapters)
+    return FileFacts(info, holder, times, tick, last[1] * tick, is_last, tallies, begins, chapters, cut_off)
 
 
 def _payload(packet: Any) -> Any:

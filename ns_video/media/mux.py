@@ -26,7 +26,7 @@ from ns_video.media.avi_header import write_starts
 from ns_video.media.containers import PRIMING_SECONDS
 from ns_video.media.copied_clock import CopiedPacket, shift_packet
 from ns_video.media.copy_plan import COVER_MIME, CopyPlan, add_copied_stream
-from ns_video.media.cut import cut_chapters
+from ns_video.media.cut import CUT_OFF, cut_chapters, is_cut_off, left_out_notes
 from ns_video.media.encode import add_video_stream
 from ns_video.media.gif import GifPackets
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
@@ -169,6 +169,8 @@ class ClipWriter:
         """Copied packets that the container would not take."""
         self.left_out: dict[int, int] = {}
         """Stream → copied packets from before 0 that were left out, for the container has no times at all."""
+        self.cut_off: dict[int, int] = {}
+        """Stream → copied packets that an edit list of the source hides, left out where the container has none."""
         self.attached: dict[int, bytes] = {}
         """Stream → what the header holds of it: attachments and covers."""
         self.early: dict[int, Fraction] = {}
@@ -306,6 +308,9 @@ class ClipWriter:
         if target is None:
             return False
         packet = item.packet
+        if not self._holder.is_mov and is_cut_off(packet):
+            self.cut_off[item.stream_index] = self.cut_off.get(item.stream_index, 0) + 1
+            return False
         convert = self._convert.get(item.stream_index)
         if convert is not None:
             text = convert(bytes(packet))
@@ -416,10 +421,8 @@ class ClipWriter:
     @property
     def notes(self) -> list[str]:
         """What was moved or left out by a writer that is closed, in words."""
-        out: list[str] = []
-        for index, count in sorted(self.left_out.items()):
-            packets = "a packet" if count == 1 else f"{count} packets"
-            out.append(f"stream {index}: {packets} before 0 left out: this container has no times")
+        out = left_out_notes(self.cut_off, CUT_OFF)
+        out += left_out_notes(self.left_out, "before 0 left out: this container has no times")
         for index, (_, count) in sorted(self._cues.items()):
             if count:
                 cues = "a cue ends" if count == 1 else f"{count} cues end"

@@ -14,6 +14,7 @@ from ns_video.media.compare_animation import compare_animation, compare_missing
 from ns_video.media.compare_tags import compare_tags
 from ns_video.media.containers import PRIMING_SECONDS
 from ns_video.media.copy_plan import plan_copies
+from ns_video.media.cut import CUT_OFF, left_out_notes
 from ns_video.media.file_facts import Times, read_facts
 from ns_video.media.left_out import dropped_chapters, left_out
 from ns_video.media.libav import open_input
@@ -61,7 +62,7 @@ def verify_files(
     found = read_facts(output)
     with open_input(source) as container:
         copies = plan_copies(container, info, found.container.name)
-    facts = read_facts(source, from_zero=found.container.decode_times_only, clock_jumps=jumps)
+    facts = read_facts(source, into=found.container, clock_jumps=jumps)
     begins = [facts.begins[c.stream.index] for c in copies if c.kept and c.stream.index in facts.begins]
     early = -min(begins, default=Fraction(0))
     moved = Fraction(0) if found.container.holds_negative_times and early < PRIMING_SECONDS else early
@@ -86,6 +87,7 @@ def verify_files(
         notes += [f"stream {c.stream.index}: {c.action}" for c in copies if not c.kept or c.target_codec]
         notes += [note for note in (dropped_chapters(facts.chapters, found.container),) if note]
         notes += left_out(promise, found)
+        notes += left_out_notes({c.stream.index: facts.cut_off[c.stream.index] for c in copies if c.kept}, CUT_OFF)
     differences += compare_tags(info, copies, found)
     return [d for d in differences if not (damaged and d.by_damage)]
 
