@@ -37,6 +37,7 @@ from ns_video.errors import (
 from ns_video.journal import Journal
 from ns_video.media.compare_animation import compare_animation
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
+from ns_video.media.verify import verify_files
 from ns_video.pipeline import RestoreOptions, restore, restore_steps, verify
 from ns_video.record import RunRecord
 
@@ -577,6 +578,16 @@ def test_the_name_of_a_dvb_service_is_a_tag(suffix: str, plain_clip: Path, tmp_p
     ffmpeg("-i", plain_clip, "-c", "copy", other)
     assert any("service_name" in d.what for d in ns_video.verify(source, other)) == bool(found)
     assert restore(other, tmp_path / "last.mp4", model="identity").warnings == []  # libav's own names are none
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mkv"])
+def test_services_that_become_one_are_named(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.ts", tmp_path / f"out.{suffix}"
+    both = ("-map", "0", "-map", "1", "-c", "copy", "-program", "title=One:st=0", "-program", "title=Two:st=1")
+    ffmpeg("-i", plain_clip, "-i", plain_clip, *both, source)
+    record, notes = restore(source, target, model="identity"), list[str]()
+    assert record.exit_code == 0 and "2 services (channels) become one" in record.warnings
+    assert verify_files(source, target, notes=notes) == [] and "2 services (channels) become one" in notes
 
 
 def test_frames_that_webp_joins_are_named(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from ns_video.media.encode import FrameEncoder, add_video_stream
 from ns_video.media.encoder_options import EncodeOptions
 from ns_video.media.file_facts import PacketTally, Times, chapters_of, read_facts, write_counted
 from ns_video.media.hdr_header import needs_container_hdr
+from ns_video.media.left_out import joined_services
 from ns_video.media.libav import file_url, printable
 from ns_video.media.mux import ClipWriter, OutputSettings
 from ns_video.media.pictures import Rgb
@@ -238,6 +239,8 @@ def _notes(
     reader: ClipReader, plan: VideoPlan, copies: Iterable[CopyPlan], writer: ClipWriter, cut: Cut
 ) -> tuple[str, ...]:
     lost = [f"stream {c.stream.index}: {c.action}" for c in copies if not c.kept or c.target_codec]
+    joined = joined_services(reader.info)
+    lost += [joined] if joined else []
     damage = [f"INPUT is damaged: {reader.damage[0].what}"] if reader.damage else []
     troubles = [what for _, what in writer.troubles]
     return (*lost, *plan.notes, *reader.warnings, *damage, *writer.notes, *troubles, *cut.notes)

@@ -9,6 +9,7 @@ from ns_video.media.compare_tags import lost_tags
 from ns_video.media.containers import Container
 from ns_video.media.file_facts import Chapter, FileFacts
 from ns_video.media.libav import printable
+from ns_video.media.probe import ClipInfo
 from ns_video.media.promise import Promise
 
 _NAMED = 12  # of what can't be held, in one sentence
@@ -32,3 +33,8 @@ def dropped_chapters(chapters: Sequence[Chapter], container: Container) -> str |
     if not chapters or container.holds_chapters:
         return None
     return f"{'1 chapter' if len(chapters) == 1 else f'{len(chapters)} chapters'}: dropped: {container.name} holds none"
+
+
+def joined_services(source: ClipInfo) -> str | None:
+    """What is to be said of several channels (DVB) in one file: libav's muxers know of one."""
+    return f"{source.services} services (channels) become one" if source.services > 1 else None

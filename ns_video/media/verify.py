@@ -16,7 +16,7 @@ from ns_video.media.containers import PRIMING_SECONDS
 from ns_video.media.copy_plan import plan_copies
 from ns_video.media.cut import CUT_OFF, left_out_notes
 from ns_video.media.file_facts import Times, read_facts
-from ns_video.media.left_out import dropped_chapters, left_out
+from ns_video.media.left_out import dropped_chapters, joined_services, left_out
 from ns_video.media.libav import open_input
 from ns_video.media.promise import Difference, Promise, look_of
 from ns_video.media.still import read_still
@@ -85,7 +85,8 @@ def verify_files(
     differences += compare(promise, found, look_of(found_first, found.info))
     if notes is not None:
         notes += [f"stream {c.stream.index}: {c.action}" for c in copies if not c.kept or c.target_codec]
-        notes += [note for note in (dropped_chapters(facts.chapters, found.container),) if note]
+        lost = joined_services(info), dropped_chapters(facts.chapters, found.container)
+        notes += [note for note in lost if note]
         notes += left_out(promise, found)
         notes += left_out_notes({c.stream.index: facts.cut_off[c.stream.index] for c in copies if c.kept}, CUT_OFF)
     differences += compare_tags(info, copies, found)

@@ -21,7 +21,7 @@ from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
 from ns_video.media.encoder_options import EncodeOptions
 from ns_video.media.file_facts import Chapter, PacketTally, Times, chapters_of
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
-from ns_video.media.left_out import dropped_chapters
+from ns_video.media.left_out import dropped_chapters, joined_services
 from ns_video.media.libav import is_url
 from ns_video.media.mux import ClipWriter
 from ns_video.media.probe import ClipInfo
@@ -121,6 +121,8 @@ class Clip:
         for copy in self.copies:
             if not copy.kept or copy.target_codec:
                 self.run.record.warnings.append(f"stream {copy.stream.index}: {copy.action}")
+        if (note := joined_services(self.info)) is not None:
+            self.run.record.warnings.append(note)
 
     def _warn_chapters(self) -> None:
         chapters, container = self._chapters(), of_muxer(self.container_format)
