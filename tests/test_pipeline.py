@@ -393,6 +393,24 @@ def test_avi_tells_in_its_header_when_streams_begin(tmp_path: Path) -> None:
     assert ns_video.verify(source, target) == []
 
 
+@pytest.mark.parametrize("start", [21, 33])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_avi_of_an_even_rate_begins_at_the_nearest_tick(codec: str, start: int, tmp_path: Path) -> None:
+    recipe = Recipe(times=tuple(range(start, 600, 40)), audio=[("mp2", "eng")])
+    source, target = write_clip(tmp_path / "in.mkv", recipe), tmp_path / "out.avi"
+    record = restore(source, target, model="identity", codec=codec)
+    begins, tick = facts(source).times[0], Fraction(1, 25)
+    first = round(begins / tick)
+    late = int((first * tick - begins) * 1000)
+    told = f"all times are {abs(late)} ms {'later' if late > 0 else 'earlier'}: this container counts frames"
+    assert record.exit_code == 0 and late and told in record.warnings
+    with open_clip(target) as reader:
+        assert [f.pts for f in reader.frames()] == list(range(first, first + len(recipe.times)))
+    moved = audio_times(target)[-1] - audio_times(source)[-1]
+    assert moved == pytest.approx(late / 1000, abs=0.0132)  # half a packet
+    assert ns_video.verify(source, target) == []
+
+
 def test_avi_of_avi_with_reordered_frames_begins_when_they_do(tmp_path: Path) -> None:
     source, target = tmp_path / "in.avi", tmp_path / "out.avi"
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x64:r=25:d=0.4", "-c:v", "mpeg4", "-bf", "2", source)

@@ -175,6 +175,8 @@ class ClipWriter:
         """Stream → what the header holds of it: attachments and covers."""
         self.early: dict[int, Fraction] = {}
         """Stream → seconds by which it begins too early, once closed, for the container counts packets."""
+        self.moved = Fraction(0)
+        """Seconds by which all streams are later, once closed, for the picture begins with a whole tick."""
         self._holder, self._offset = plan.container, plan.offset
         self._starts: dict[int, Fraction] = {}
         """Stream → seconds taken from all its times, where the container begins each at 0."""
@@ -368,11 +370,13 @@ class ClipWriter:
     def _tell_starts(self) -> None:
         """Raises OSError."""
         numbers = {index: stream.index for index, stream in {**self._streams, self._video_index: self.video}.items()}
-        late = {index: start for index, start in self._starts.items() if start}
+        begins = self._starts.get(self._video_index, Fraction(0))
+        self.moved = _ticks(begins, self.tick) * self.tick - begins
+        late = {index: start + self.moved for index, start in self._starts.items() if start + self.moved}
         told: dict[int, Fraction] = {}
         if late and isinstance(self._target, str) and not _is_streamed(self._target):
             path = Path(self._target.removeprefix("file:"))
-            told = write_starts(path, {numbers[index]: start for index, start in late.items()})
+            told = write_starts(path, {numbers[index]: max(start, Fraction(0)) for index, start in late.items()})
         self.early = {index: start - told.get(numbers[index], 0) for index, start in late.items()}
 
     def _in_order(self, packet: Packet, index: int, target: Any) -> None:
@@ -431,6 +435,9 @@ class ClipWriter:
             if abs(early) >= _LEAST_NAMED:
                 moved = f"{abs(float(early)) * 1000:.0f} ms {'early' if early > 0 else 'late'}"
                 out.append(f"stream {index} is {moved}: this container counts packets, not times")
+        if abs(self.moved) >= _LEAST_NAMED:
+            moved = f"{abs(float(self.moved)) * 1000:.0f} ms {'later' if self.moved > 0 else 'earlier'}"
+            out.append(f"all times are {moved}: this container counts frames")
         if self.shift:
             out.append(f"all times are {float(self.shift) * 1000:.0f} ms later: this container holds none before 0")
         return out
