@@ -226,3 +226,16 @@ def test_sound_that_an_edit_list_hides_stays_unheard(suffix: str, tmp_path: Path
     else:
         assert len(told) == 1 and -0.3 < heard < 0.02
     assert verify_files(source, target, notes=notes) == [] and set(told) <= set(notes)
+
+
+@pytest.mark.parametrize(
+    ("picture", "sound", "told"), [(0.48, 0.48, ""), (0, 0.3, "300 ms early"), (0.32, 0, "320 ms late")]
+)
+def test_sound_that_mxf_moves_to_its_begin_is_named(picture: float, sound: float, told: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mxf"
+    film = ("-itsoffset", str(picture), "-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1", "-c:v", "ffv1")
+    ffmpeg("-itsoffset", str(sound), "-f", "lavfi", "-i", "sine=d=1:r=48000", *film, "-c:a", "pcm_s16le", source)
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0 and ns_video.verify(source, target) == []
+    said = [text for text in record.warnings if "counts packets" in text]
+    assert said == ([f"stream 1 is {told}: this container counts packets, not times"] if told else [])

@@ -170,8 +170,9 @@ def compare_copied_times(promise: Promise, found: FileFacts) -> list[Difference]
             continue  # told by their number
         ticks = (copy.stream.time_base or 0, match.time_base or 0, promise.source.video.time_base, found.video_tick)
         slack = float(2 * max(ticks)) + _ROUNDED
-        # AVI's sound is counted from 0 on, whenever it began.
-        offset = now[0] - was[0] if found.container.counts_sound and was and now else float(moved)
+        # The sound of AVI and MXF is counted from 0 on, whenever it began.
+        from_zero = found.container.counts_sound or found.container.begins_at_zero
+        offset = now[0] - was[0] if from_zero and was and now else float(moved)
         whole = len(was) == len(now) and copy.stream.codec != "pcm_dvd"
         both = zip(was, now if whole else now[:1])
         far = next(((a, b - a - offset) for a, b in both if a >= 0 and abs(b - a - offset) > slack), None)

@@ -178,6 +178,7 @@ class ClipWriter:
         self.moved = Fraction(0)
         """Seconds by which all streams are later, once closed, for the picture begins with a whole tick."""
         self._holder, self._offset = plan.container, plan.offset
+        self._begins = plan.begins
         self._starts: dict[int, Fraction] = {}
         """Stream → seconds taken from all its times, where the container begins each at 0."""
         self._starts_at_zero = plan.container.decode_times_only and plan.begins >= 0
@@ -363,13 +364,18 @@ class ClipWriter:
 
     def _from_zero(self, packet: Packet, index: int) -> None:
         """libav's muxer of AVI shows the first packet of each stream at 0, and the others when they are to be shown."""
+        start = Fraction(0) if packet.dts is None else packet.dts * packet.time_base
         if self._starts_at_zero:
-            start = Fraction(0) if packet.dts is None else packet.dts * packet.time_base
             shift_packet(packet, -self._starts.setdefault(index, start))
+        elif self._holder.begins_at_zero:  # libav's muxer of MXF does so by itself
+            self._starts.setdefault(index, start)
 
     def _tell_starts(self) -> None:
         """Raises OSError."""
         numbers = {index: stream.index for index, stream in {**self._streams, self._video_index: self.video}.items()}
+        if self._holder.begins_at_zero:
+            self.early = {i: start - self._begins for i, start in self._starts.items() if i != self._video_index}
+            return
         begins = self._starts.get(self._video_index, Fraction(0))
         self.moved = _ticks(begins, self.tick) * self.tick - begins
         late = {index: start + self.moved for index, start in self._starts.items() if start + self.moved}
