@@ -7,7 +7,7 @@ from pathlib import Path
 
 import av
 import pytest
-from material import Recipe, write_clip
+from material import Recipe, cues, write_clip
 
 from ns_video.media.copied_packets import copied_packets
 from ns_video.media.copy_plan import plan_copies
@@ -56,3 +56,13 @@ def test_a_copied_video_track_begins_at_a_key_frame(suffix: str, two_tracks: Pat
 def test_a_cut_without_a_key_frame_of_a_copied_track_says_so(two_tracks: Path, tmp_path: Path) -> None:
     record = restore(two_tracks, tmp_path / "cut.mp4", model="identity", start=0.9, end=1.5)
     assert record.exit_code == 0 and "stream 1 is empty: no key frame of it lies in the cut" in record.warnings
+
+
+@pytest.mark.parametrize("start", [None, 0.2, 0.5])
+def test_cues_end_with_the_cut(start: float | None, running_cue_clip: Path, tmp_path: Path) -> None:
+    """One of them lasts from 0.2 s to 0.9 s."""
+    target, begins = tmp_path / "out.mkv", round((start or 0) * 1000)
+    assert restore(running_cue_clip, target, model="identity", start=start, end=0.75).exit_code == 0
+    spans = [(100, 300), (200, 750), (700, 750)]
+    expected = [(max(a - begins, 0), b - max(a, begins)) for a, b in spans if b > begins]
+    assert [(a, d) for a, d, _ in cues(target)] == expected

@@ -19,6 +19,7 @@ from decoded import frames
 from material import FRAMES, X264, Recipe, facts, write_clip
 from PIL import Image
 
+import ns_video
 from ns_video.errors import DamageError, InputError
 from ns_video.frame import Frame
 from ns_video.media.coded_headers import LIKENESS
@@ -354,3 +355,19 @@ def test_empty_packets_of_theora_repeat_the_frame_before(threads: int, tmp_path:
     assert [f.pts for f in found] == list(range(25))
     looks = [f.planes[0].tobytes() for f in found]
     assert all(looks[n] == looks[n - 1] for n in empty) and len(set(looks)) > 4
+
+
+@pytest.mark.parametrize("rate", [25, 1200])
+def test_a_frame_that_repeats_a_time_of_a_fine_clock_is_another_one_in_matroska(rate: int, tmp_path: Path) -> None:
+    """Next to it, but no further than half a frame."""
+    source, target = tmp_path / "in.ts", tmp_path / "out.mkv"
+    again = f"setts=pts=if(eq(N\\,5)\\,PREV_OUTPTS\\,PTS):dts=DTS-2/{rate}/TB"
+    film = ("-f", "lavfi", "-i", f"testsrc2=s=64x48:r={rate}:d={10 / rate}", "-c:v", "libx264", "-bf", "0")
+    ffmpeg(*film, "-bsf:v", again, source)
+    with open_clip(source) as reader:
+        times = [Fraction(f.pts or 0) * f.time_base for f in reader.frames()]
+        assert [d.what.split(" time")[0] for d in reader.damage] == ["a frame repeats the"]
+    assert min(Fraction(1, 1000), Fraction(37, 90000)) <= times[5] - times[4] <= Fraction(1, 1000)
+    if rate == 25:
+        record = ns_video.restore(source, target, model="identity")
+        assert record.exit_code == 3 and ns_video.verify(source, target) == []

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
 from conftest import ffmpeg
-from material import facts
+from material import cues, facts
 
 import ns_video
 from ns_video.errors import OutputError
+from ns_video.media import mux
+from ns_video.media.copied_clock import CopiedPacket
+from ns_video.media.verify import verify_files
 from ns_video.pipeline import restore
 
 
@@ -100,3 +104,138 @@ def video_times(path: Path) -> list[Fraction]:
     """Of its frames, in seconds."""
     with av.open(str(path)) as clip:
         return [Fraction(f.pts or 0) * Fraction(f.time_base or 0) for f in clip.decode(video=0)]
+
+
+def packet_times(path: Path, kind: str) -> list[float]:
+    """Of the packets of its only stream of a kind, in seconds; those with which mov_text fills gaps left out."""
+    with av.open(str(path)) as clip:
+        stream = next(s for s in clip.streams if s.type == kind)
+        packets = [p for p in clip.demux(stream) if p.size > 2]
+        return [float((p.dts if p.pts is None else p.pts) * p.time_base) for p in packets]  # pyright: ignore
+
+
+def spoken(path: Path, spans: list[tuple[int, int]], film: Path, codec: str = "subrip") -> Path:
+    """A film with cues of (begin, end) milliseconds."""
+
+    def clock(at: int) -> str:
+        return f"{at // 3_600_000:02}:{at // 60_000 % 60:02}:{at // 1000 % 60:02},{at % 1000:03}"
+
+    cues = [f"{n}\n{clock(a)} --> {clock(b)}\ncue {n}\n" for n, (a, b) in enumerate(spans, 1)]
+    words = ("-f", "srt", "-i", "-", "-map", "0", "-map", "1", "-c:v", "copy", "-c:s", codec)
+    ffmpeg("-i", film, *words, path, data="\n".join(cues).encode())
+    return path
+
+
+def test_packets_shorter_than_matroskas_clock_keep_their_times(plain_clip: Path, tmp_path: Path) -> None:
+    """TrueHD's last 0.83 ms: some of them have equal times in ticks of 1 ms."""
+    source, target = tmp_path / "in.mkv", tmp_path / "out.ts"
+    sound = ("-f", "lavfi", "-i", "sine=d=1:r=48000", "-map", "0", "-map", "1", "-c:v", "copy")
+    ffmpeg("-i", plain_clip, *sound, "-c:a", "truehd", "-strict", "-2", source)
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0 and not record.damage and not record.warnings
+    was, now = packet_times(source, "audio"), packet_times(target, "audio")
+    offset = video_times(target)[0] - video_times(source)[0]
+    assert len(set(was)) < len(was) and len(now) == len(was)
+    assert max(abs(b - a - float(offset)) for a, b in zip(was, now)) < 0.0005
+    assert all(b > a for a, b in pairwise(now)) and ns_video.verify(source, target) == []
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("subrip", "mp4"), ("ass", "nut"), ("ass", "mkv")])
+def test_cues_that_begin_together_are_no_damage(codec: str, suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    source = spoken(tmp_path / "in.mkv", [(40, 300), (40, 200), (40, 120), (41, 90)], plain_clip, codec)
+    record = restore(source, tmp_path / f"out.{suffix}", model="identity")
+    assert record.exit_code == 0 and not record.damage
+    assert packet_times(tmp_path / f"out.{suffix}", "subtitle") == pytest.approx([0.04, 0.04, 0.04, 0.041], abs=1e-4)
+
+
+def test_times_that_run_backwards_are_damage(plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = spoken(tmp_path / "in.mkv", [(40, 90), (100, 190), (200, 290)], plain_clip)
+    whole = mux.ClipWriter.write_copy
+
+    def write_copy(self: mux.ClipWriter, item: CopiedPacket) -> bool:
+        if item.packet.pts == 200:
+            item.packet.pts = item.packet.dts = 50
+        return whole(self, item)
+
+    monkeypatch.setattr(mux.ClipWriter, "write_copy", write_copy)
+    record = restore(source, tmp_path / "out.mkv", model="identity")
+    assert [d.what for d in record.damage] == ["stream 1: its times run backwards; they were moved on"]
+    assert packet_times(tmp_path / "out.mkv", "subtitle") == [0.04, 0.1, 0.101]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_overlapping_cues_begin_when_they_did(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    """Those of mp4 can't overlap: libav's muxer would move what begins before the end that it wrote. Nor does a gap of
+    fifty minutes, of more ticks than it can count, move the cues behind it."""
+    spans = [(100, 900), (300, 600), (700, 1100), (3_000_000, 3_000_500), (3_000_400, 3_000_900)]
+    source, target = spoken(tmp_path / "in.mkv", spans, plain_clip), tmp_path / f"out.{suffix}"
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0
+    assert "stream 1: 2 cues end when the next one begins: this container shows one at a time" in record.warnings
+    with av.open(str(target)) as clip:
+        tick = clip.streams.subtitles[0].time_base or 0
+        found = [(float((a or 0) * tick), float((d or 0) * tick)) for a, d, text in cues(target) if len(text) > 2]
+    assert [a for a, _ in found] == pytest.approx([0.1, 0.3, 0.7, 3000.0, 3000.4])
+    assert [d for _, d in found] == pytest.approx([0.2, 0.3, 0.4, 0.4, 0.5])
+    assert ns_video.verify(source, target) == []
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "3gp", "f4v", "mkv", "ts"])
+def test_a_clip_from_before_zero_is_shifted_as_a_whole(suffix: str, tmp_path: Path) -> None:
+    """Edit lists of mp4 would hide its frames."""
+    source, target = tmp_path / "in.ts", tmp_path / f"out.{suffix}"
+    tone = ("-f", "lavfi", "-i", "sine=d=1", "-c:v", "libx264", "-c:a", "aac", "-muxdelay", "0", "-muxpreload", "0")
+    early = ("-avoid_negative_ts", "disabled", "-output_ts_offset", "-5")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1", *tone, *early, source)
+    assert video_times(source)[0] == -5
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0 and "later: this container holds none before 0" in "; ".join(record.warnings)
+    was, now = video_times(source), video_times(target)
+    shift = now[0] - was[0]
+    assert len(was) == len(now) and max(abs(b - a - shift) for a, b in zip(was, now)) <= Fraction(1, 1000)
+    heard = packet_times(target, "audio")
+    assert min(heard) >= 0 and heard == pytest.approx([t + shift for t in packet_times(source, "audio")], abs=0.002)
+    assert ns_video.verify(source, target) == []
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_sound_from_long_before_the_picture_is_kept(suffix: str, tmp_path: Path) -> None:
+    film, source, target = tmp_path / "film.mkv", tmp_path / "in.mkv", tmp_path / f"out.{suffix}"
+    tone = ("-f", "lavfi", "-i", "sine=d=2", "-c:v", "libx264", "-c:a", "aac")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1", *tone, film)
+    both = ("-itsoffset", "-1.3", "-i", film, "-map", "0:v", "-map", "1:a", "-c", "copy")
+    ffmpeg("-i", film, *both, "-avoid_negative_ts", "disabled", source)
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0 and any(text.startswith("all times are 1300 ms later") for text in record.warnings)
+    assert ns_video.verify(source, target) == []
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts", "nut", "avi", "mp4"])
+def test_sound_that_an_edit_list_hides_stays_unheard(suffix: str, tmp_path: Path) -> None:
+    whole, source, target = tmp_path / "whole.mp4", tmp_path / "in.mp4", tmp_path / f"out.{suffix}"
+    tone = ("-f", "lavfi", "-i", "sine=d=3", "-c:v", "libx264", "-g", "100", "-c:a", "ac3")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=3", *tone, whole)
+    ffmpeg("-ss", "1", "-i", whole, "-c", "copy", source)
+    assert video_times(source)[0] == 0 and packet_times(source, "audio")[0] < -0.9
+    record, notes = restore(source, target, model="identity"), list[str]()
+    assert record.exit_code == 0
+    told = [text for text in record.warnings if text.endswith("left out: the input's edit list hides what lies there")]
+    heard = packet_times(target, "audio")[0] - float(video_times(target)[0])
+    if suffix == "mp4":
+        assert not told and heard < -0.9  # it holds the edit list
+    else:
+        assert len(told) == 1 and -0.3 < heard < 0.02
+    assert verify_files(source, target, notes=notes) == [] and set(told) <= set(notes)
+
+
+@pytest.mark.parametrize(
+    ("picture", "sound", "told"), [(0.48, 0.48, ""), (0, 0.3, "300 ms early"), (0.32, 0, "320 ms late")]
+)
+def test_sound_that_mxf_moves_to_its_begin_is_named(picture: float, sound: float, told: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mxf"
+    film = ("-itsoffset", str(picture), "-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1", "-c:v", "ffv1")
+    ffmpeg("-itsoffset", str(sound), "-f", "lavfi", "-i", "sine=d=1:r=48000", *film, "-c:a", "pcm_s16le", source)
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0 and ns_video.verify(source, target) == []
+    said = [text for text in record.warnings if "counts packets" in text]
+    assert said == ([f"stream 1 is {told}: this container counts packets, not times"] if told else [])

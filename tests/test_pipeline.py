@@ -37,6 +37,7 @@ from ns_video.errors import (
 from ns_video.journal import Journal
 from ns_video.media.compare_animation import compare_animation
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
+from ns_video.media.verify import verify_files
 from ns_video.pipeline import RestoreOptions, restore, restore_steps, verify
 from ns_video.record import RunRecord
 
@@ -392,6 +393,24 @@ def test_avi_tells_in_its_header_when_streams_begin(tmp_path: Path) -> None:
     assert ns_video.verify(source, target) == []
 
 
+@pytest.mark.parametrize("start", [21, 33])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_avi_of_an_even_rate_begins_at_the_nearest_tick(codec: str, start: int, tmp_path: Path) -> None:
+    recipe = Recipe(times=tuple(range(start, 600, 40)), audio=[("mp2", "eng")])
+    source, target = write_clip(tmp_path / "in.mkv", recipe), tmp_path / "out.avi"
+    record = restore(source, target, model="identity", codec=codec)
+    begins, tick = facts(source).times[0], Fraction(1, 25)
+    first = round(begins / tick)
+    late = int((first * tick - begins) * 1000)
+    told = f"all times are {abs(late)} ms {'later' if late > 0 else 'earlier'}: this container counts frames"
+    assert record.exit_code == 0 and late and told in record.warnings
+    with open_clip(target) as reader:
+        assert [f.pts for f in reader.frames()] == list(range(first, first + len(recipe.times)))
+    moved = audio_times(target)[-1] - audio_times(source)[-1]
+    assert moved == pytest.approx(late / 1000, abs=0.0132)  # half a packet
+    assert ns_video.verify(source, target) == []
+
+
 def test_avi_of_avi_with_reordered_frames_begins_when_they_do(tmp_path: Path) -> None:
     source, target = tmp_path / "in.avi", tmp_path / "out.avi"
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x64:r=25:d=0.4", "-c:v", "mpeg4", "-bf", "2", source)
@@ -577,6 +596,16 @@ def test_the_name_of_a_dvb_service_is_a_tag(suffix: str, plain_clip: Path, tmp_p
     ffmpeg("-i", plain_clip, "-c", "copy", other)
     assert any("service_name" in d.what for d in ns_video.verify(source, other)) == bool(found)
     assert restore(other, tmp_path / "last.mp4", model="identity").warnings == []  # libav's own names are none
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mkv"])
+def test_services_that_become_one_are_named(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.ts", tmp_path / f"out.{suffix}"
+    both = ("-map", "0", "-map", "1", "-c", "copy", "-program", "title=One:st=0", "-program", "title=Two:st=1")
+    ffmpeg("-i", plain_clip, "-i", plain_clip, *both, source)
+    record, notes = restore(source, target, model="identity"), list[str]()
+    assert record.exit_code == 0 and "2 services (channels) become one" in record.warnings
+    assert verify_files(source, target, notes=notes) == [] and "2 services (channels) become one" in notes
 
 
 def test_frames_that_webp_joins_are_named(tmp_path: Path) -> None:

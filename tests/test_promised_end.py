@@ -43,3 +43,17 @@ def test_a_nut_file_that_begins_late_is_whole(tmp_path: Path) -> None:
     assert ns_video.restore(late, target, model="identity", codec="mpeg2video").exit_code == 0
     with open_clip(target) as reader:
         assert sum(1 for _ in reader.frames()) > 1 and not reader.damage
+
+
+def test_fragmented_mp4_that_begins_late_is_whole(tmp_path: Path) -> None:
+    """A recording of a live stream: libav tells when its fragments end, not how long they are."""
+    lasting = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=6", "-c:v", "libx264", "-g", "50", "-sc_threshold", "0")
+    hls = ("-f", "hls", "-hls_time", "2", "-hls_segment_type", "fmp4", "-hls_fmp4_init_filename", "init.mp4")
+    ffmpeg(*lasting, *hls, "-hls_segment_filename", tmp_path / "part%d.m4s", tmp_path / "live.m3u8")
+    parts = [(tmp_path / name).read_bytes() for name in ("init.mp4", "part1.m4s", "part2.m4s")]
+    for name, data, frames in (("whole", b"".join(parts), 100), ("cut", b"".join(parts)[:-2000], None)):
+        clip = tmp_path / f"{name}.mp4"
+        clip.write_bytes(data)
+        with open_clip(clip) as reader:
+            found = sum(1 for _ in reader.frames())
+            assert (found == frames and not reader.damage) if frames else reader.damage

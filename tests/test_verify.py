@@ -173,6 +173,12 @@ def test_a_turn_without_its_shift_is_the_same_turn(tmp_path: Path) -> None:
         (["-map", "0", "-metadata:s:a:0", "language=eng", "-metadata", "comment=x"], "the tag COMMENT was"),
         (["-map", "0", "-disposition:a:0", "forced"], "stream 1 (audio flac) gained the flag forced"),
         (["-map", "0", "-bsf:a:0", "setts=ts=TS+300"], "stream 1 (audio flac): its packet at"),
+        (
+            ["-map", "0", "-bsf:s:0", "setts=duration=DURATION/2"],
+            "its cue at 0.0230 s was shown for 0.100 s, is for 0.050 s",
+        ),
+        (["-map", "0", "-metadata:s:t", "filename=other.ttf"], "its filename was 'font.ttf', is 'other.ttf'"),
+        (["-map", "0", "-metadata:s:t", "mimetype=font/otf"], "its mimetype was"),
         (["-map", "0", "-map", "0:a:0"], "was not in the input"),
     ],
 )
@@ -182,6 +188,42 @@ def test_each_doctored_output_is_named(
     doctored = tmp_path / "doctored.mkv"
     ffmpeg("-i", finished, *options, "-c", "copy", doctored)
     assert word in found(two_audio_subs_chapters_clip, doctored)
+
+
+def test_changed_covers_and_attachments_are_named(
+    finished: Path, two_audio_subs_chapters_clip: Path, cover_clip: Path, tmp_path: Path
+) -> None:
+    font, data = bytes(range(200)), finished.read_bytes()
+    assert font in data
+    finished.write_bytes(data.replace(font, font[:100] + b"\0" + font[101:]))
+    assert "stream 5 (attachment font.ttf): its content differs" in found(two_audio_subs_chapters_clip, finished)
+    for suffix in ("mkv", "mp4"):
+        target = tmp_path / f"cover.{suffix}"
+        restore(cover_clip, target, model="identity")
+        assert ns_video.verify(cover_clip, target) == []
+        with av.open(str(cover_clip)) as clip:
+            stream = next(s for s in clip.streams.video if s.codec_context.name == "png")
+            cover = next(bytes(p) for p in clip.demux(stream) if p.size)
+        data = target.read_bytes()
+        assert cover in data
+        target.write_bytes(data.replace(cover, cover[:-20] + bytes(20)))
+        assert "(video png): its content differs" in found(cover_clip, target)
+
+
+def test_a_run_sees_copied_packets_that_its_muxer_moves(
+    two_audio_subs_chapters_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = mux.ClipWriter._mux  # pyright: ignore[reportPrivateUsage]
+
+    def late(self: mux.ClipWriter, packet: Any) -> None:
+        if packet.stream.index == 1 and packet.pts * packet.time_base > Fraction(1, 10):
+            packet.pts += 60
+            packet.dts += 60
+        whole(self, packet)
+
+    monkeypatch.setattr(mux.ClipWriter, "_mux", late)
+    with pytest.raises(VerificationError, match=r"stream 1 \(audio flac\): its packet at 0\.\d+ s is \+60\.000 ms off"):
+        restore(two_audio_subs_chapters_clip, tmp_path / "out.mkv", model="identity")
 
 
 def test_a_last_frame_that_is_gone_too_soon_or_too_late_is_named(tmp_path: Path) -> None:

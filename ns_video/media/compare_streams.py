@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable, Mapping
 from fractions import Fraction
+from itertools import repeat
 
 from av.stream import Disposition
 
@@ -12,13 +14,14 @@ from ns_video.media.copy_plan import CopyPlan
 from ns_video.media.file_facts import FileFacts, PacketTally
 from ns_video.media.mux import QUICKTIME_LANGUAGES
 from ns_video.media.probe import ClipInfo, StreamInfo
-from ns_video.media.promise import Difference
+from ns_video.media.promise import Difference, Promise
 
 _TERMINOLOGY_CODES = {b: t for t, b in QUICKTIME_LANGUAGES.items()}
 # Payloads that muxers rewrite on the way between containers, counted only: some always, others where the containers
 # frame them in different ways (with or without ADTS headers, start codes or lengths of NAL units).
 _REWRITTEN = frozenset({"av1", "mov_text", "dvb_subtitle"})
 _REFRAMED = frozenset({"h264", "hevc", "vvc", "aac"})
+_ROUNDED = 1e-6  # seconds
 
 
 def compare_streams(
@@ -46,9 +49,12 @@ def compare_streams(
             lost = False  # it has no number
         if lost and about.type in found.container.languages_of:
             out.append(Difference(f"{name} lost its language {language}"))
-        if expected is None or about.is_cover or about.type == "attachment":
+        if expected is None:
             continue
         tally = found.tallies[match.index]
+        if about.is_cover or about.type == "attachment":
+            out += _compare_attached((expected, about), (tally, match))
+            continue
         if about.codec.startswith("pcm_"):  # without packets of its own: each container cuts it as it likes
             if tally.nbytes != expected.nbytes:
                 out.append(Difference(f"{name}: {expected.nbytes} bytes went in, {tally.nbytes} are in the output"))
@@ -75,6 +81,19 @@ def compare_streams(
         for s in added.values()
         if found.tallies[s.index].packets
     ]
+    return out
+
+
+def _compare_attached(was: tuple[PacketTally, StreamInfo], now: tuple[PacketTally, StreamInfo]) -> list[Difference]:
+    """Covers and attachments: what they hold, and the names and types of the latter."""
+    (before, about), (after, match) = was, now
+    out: list[Difference] = []
+    if before.digest.digest() != after.digest.digest():
+        out.append(Difference(f"{_name(about)}: its content differs"))
+    tags, told = dict(about.metadata), dict(match.metadata)
+    for key in ("filename", "mimetype"):
+        if about.type == "attachment" and tags.get(key) not in (None, told.get(key)):
+            out.append(Difference(f"{_name(about)}: its {key} was {tags[key]!r}, is {told.get(key)!r}"))
     return out
 
 
@@ -129,38 +148,57 @@ def _matched(
         yield copy, match
 
 
-def compare_copied_times(
-    source: FileFacts, begins: Fraction, copies: Iterable[CopyPlan], found: FileFacts
-) -> list[Difference]:
-    """Times of the packets of copied streams beside the video's, exact to the clocks of both files.
+def compare_copied_times(promise: Promise, found: FileFacts) -> list[Difference]:
+    """Times of the packets of copied streams beside the video's, exact to the clocks of both files, and for how long
+    cues are shown.
 
-    `begins`: time of the first frame of the source. Of samples without packets of their own (PCM) only the first one's
-    counts: each container cuts them as it likes. What lies before 0 is encoder delay, which Matroska rounds.
+    Of samples without packets of their own (PCM) only the first one's counts: each container cuts them as it likes.
+    What lies before 0 is encoder delay, which Matroska rounds.
     """
     out: list[Difference] = []
-    if not found.video_times:
+    if not found.video_times or not promise.times:
         return out
-    moved = found.video_times[0] - begins
-    for copy, match in _matched(copies, source.tallies, found.info):
-        if match is None or match.is_cover:
+    moved = found.video_times[0] - promise.times[0]
+    for copy, match in _matched(promise.copies, promise.tallies, found.info):
+        expected = promise.tallies.get(copy.stream.index)
+        if match is None or match.is_cover or expected is None:
             continue
         if found.container.decode_times_only and match.type != "audio":
             continue
-        was, now = source.stamps[copy.stream.index], found.stamps[match.index]
-        ticks = copy.stream.time_base or Fraction(0), match.time_base or Fraction(0)
+        was, now = expected.times, found.tallies[match.index].times
         if len(was) != len(now) and not copy.stream.codec.startswith("pcm_"):
             continue  # told by their number
-        offset = moved
-        if found.container.counts_sound and was and now:
-            offset = now[0] * ticks[1] - was[0] * ticks[0]  # from 0 on, whenever it began
-        slack = 2 * max(*ticks, source.video_tick, found.video_tick)
+        ticks = (copy.stream.time_base or 0, match.time_base or 0, promise.source.video.time_base, found.video_tick)
+        slack = float(2 * max(ticks)) + _ROUNDED
+        # The sound of AVI and MXF is counted from 0 on, whenever it began.
+        from_zero = found.container.counts_sound or found.container.begins_at_zero
+        offset = now[0] - was[0] if from_zero and was and now else float(moved)
         whole = len(was) == len(now) and copy.stream.codec != "pcm_dvd"
-        both = ((a * ticks[0], b * ticks[1]) for a, b in zip(was, now if whole else now[:1]))
+        both = zip(was, now if whole else now[:1])
         far = next(((a, b - a - offset) for a, b in both if a >= 0 and abs(b - a - offset) > slack), None)
         if far is not None:
-            where = f"its packet at {float(far[0]):.4f} s is {float(far[1]) * 1000:+.3f} ms off beside the video"
+            where = f"its packet at {far[0]:.4f} s is {far[1] * 1000:+.3f} ms off beside the video"
             out.append(Difference(f"{_name(copy.stream)}: {where}", by_damage=True))
+        elif match.type == "subtitle":
+            out += _compare_cues(copy.stream, expected, match, found, slack)
     return out
+
+
+def _compare_cues(
+    about: StreamInfo, expected: PacketTally, match: StreamInfo, found: FileFacts, slack: float
+) -> list[Difference]:
+    """For how long each cue is shown, where both files tell; those of mov_text end when the next one begins."""
+    container, now = found.container, found.tallies[match.index]
+    one_at_a_time = match.codec == "mov_text"
+    if not container.tells_durations or (container.is_mov and not one_at_a_time):
+        return []
+    following = (*expected.times[1:], math.inf) if one_at_a_time else repeat(math.inf)
+    for begins, then, was, told in zip(expected.times, following, expected.durations, now.durations):
+        wanted = min(was, max(0.0, then - begins))
+        if was and abs(told - wanted) > slack:
+            what = f"its cue at {begins:.4f} s was shown for {wanted:.3f} s, is for {told:.3f} s"
+            return [Difference(f"{_name(about)}: {what}", by_damage=True)]
+    return []
 
 
 def compare_dispositions(

@@ -21,6 +21,8 @@ from ns_video.media.probe import ClipInfo
 
 COLOR_TAGS = ("matrix", "primaries", "transfer", "range")
 """Names of ColorInfo's tags."""
+PRIMING_SECONDS = 0.25
+"""Most of an encoder's delay of sound, which lies before 0; for what begins earlier still all streams are shifted."""
 _STREAM_TYPES = frozenset({"video", "audio", "subtitle", "data", "attachment"})
 _NO_FLAGS = Disposition(0)
 
@@ -486,4 +488,14 @@ def refuse_as_file(container_format: str) -> None:
         raise UsageError(f"{container_format} {problem}", remedy="write .mkv or .mp4")
 
 
-__all__ = ["COLOR_TAGS", "CONTAINERS", "Container", "format_for", "of_demuxer", "of_file", "of_muxer", "refuse_as_file"]
+__all__ = [
+    "COLOR_TAGS",
+    "CONTAINERS",
+    "PRIMING_SECONDS",
+    "Container",
+    "format_for",
+    "of_demuxer",
+    "of_file",
+    "of_muxer",
+    "refuse_as_file",
+]

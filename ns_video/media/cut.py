@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
 from av.packet import Packet
 
+from ns_video.media.containers import PRIMING_SECONDS
 from ns_video.media.copied_clock import CopiedPacket, shift_packet
 from ns_video.media.copy_plan import CopyPlan
 
+CUT_OFF = "left out: the input's edit list hides what lies there"
 _CHAPTER_TICK = Fraction(1, 1_000_000)
 
 
@@ -30,10 +32,27 @@ def cut_chapters(chapters: list[Any], start: Fraction | None, end: Fraction | No
     return kept
 
 
+def is_cut_off(packet: Packet) -> bool:
+    """Whether a packet of sound or words isn't heard or seen: an edit list (MP4) lets its stream begin later, by more
+    than an encoder's delay, which decoders need."""
+    stamp, about = packet.pts if packet.pts is not None else packet.dts, packet.stream
+    if not packet.is_discard or stamp is None or about.type not in ("audio", "subtitle"):
+        return False
+    begins = (about.start_time or 0) * (about.time_base or packet.time_base)
+    return (stamp + (packet.duration or 0)) * packet.time_base < begins - Fraction(PRIMING_SECONDS)
+
+
+def left_out_notes(counts: Mapping[int, int], why: str) -> list[str]:
+    """What is to be said of the packets of each stream that were left out."""
+    named = {index: "a packet" if n == 1 else f"{n} packets" for index, n in sorted(counts.items()) if n}
+    return [f"stream {index}: {packets} {why}" for index, packets in named.items()]
+
+
 class Cut:
     """What of the copied streams lies in [start, end) seconds; in the output it begins at 0.
 
-    A cue that runs into the cut begins with it, video at its first key frame; a cover goes out whole.
+    A cue that runs into the cut begins with it, one that runs out of it ends with it; video begins at its first key
+    frame, and a cover goes out whole.
     """
 
     def __init__(self, copies: Iterable[CopyPlan], start: Fraction | None, end: Fraction | None) -> None:
@@ -53,8 +72,11 @@ class Cut:
         if item.stream_index in self._covers:
             packet.pts = packet.dts = 0
             return Fraction(0)
-        if self.end is not None and time >= self.end:
-            return None
+        if self.end is not None:
+            if time >= self.end:
+                return None
+            if packet.stream.type == "subtitle" and packet.duration:
+                packet.duration = min(packet.duration, max(1, (self.end - time) // packet.time_base))
         if self.start is None:
             return time
         if item.stream_index in self._videos:

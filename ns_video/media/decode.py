@@ -6,6 +6,7 @@ damaged is counted and located, never skipped in silence.
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import insort
 from collections import Counter, deque
@@ -58,6 +59,7 @@ MAX_PIXELS = 1 << 28  # 268 megapixels: sixteen times 4K, far under what a 65535
 _DAMAGE_KEPT = 500  # places listed one by one; the rest is only counted
 _INTERLEAVED_SECONDS = 5  # by which sound may lie in a file behind the picture that it belongs to
 _HELD_PACKETS = 512  # copied packets that wait for the video to pass a jump of the clock: seconds of sound
+_TOLD_APART = Fraction(1, 1000)  # seconds between frames that are two in Matroska, too
 _SHORT_BYTES = 64 << 20  # where even these can't be mapped any more, memory is short
 _PACKED_BITS = frozenset({"rgb4", "bgr4"})  # two pixels in a byte
 _REPEATING = frozenset({"theora"})  # a packet of no bytes repeats the frame before (Theora specification, 7.11)
@@ -549,7 +551,7 @@ class ClipReader:
                     pts += shift
                 else:
                     self._damaged(f"a frame repeats the time {float(pts * tick):.3f} s", self._seconds(pts))
-                    pts = self._last_pts + 1
+                    pts = self._last_pts + max(1, min(math.ceil(_TOLD_APART / tick), nominal // 2))
         if guessed and not any(w.startswith("frames without") for w in self.warnings):
             self.warnings.append("frames without a timestamp were given one from the stream's rate")
         duration = picture.duration or None

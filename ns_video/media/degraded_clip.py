@@ -39,6 +39,7 @@ from ns_video.media.encode import FrameEncoder, add_video_stream
 from ns_video.media.encoder_options import EncodeOptions
 from ns_video.media.file_facts import PacketTally, Times, chapters_of, read_facts, write_counted
 from ns_video.media.hdr_header import needs_container_hdr
+from ns_video.media.left_out import joined_services
 from ns_video.media.libav import file_url, printable
 from ns_video.media.mux import ClipWriter, OutputSettings
 from ns_video.media.pictures import Rgb
@@ -197,7 +198,7 @@ class _Made:
             times=times.from_zero() if plan.container.begins_at_zero else times,
             shown=self._shown,
             copies=copies,
-            tallies=self._tallies,
+            tallies={**self._tallies, **{n: PacketTally.of(data) for n, data in writer.attached.items()}},
             chapters=chapters_of(cut_chapters(reader.container.chapters(), None, end)),
             shift=writer.shift,
             refused=writer.refused,
@@ -239,6 +240,8 @@ def _notes(
     reader: ClipReader, plan: VideoPlan, copies: Iterable[CopyPlan], writer: ClipWriter, cut: Cut
 ) -> tuple[str, ...]:
     lost = [f"stream {c.stream.index}: {c.action}" for c in copies if not c.kept or c.target_codec]
+    joined = joined_services(reader.info)
+    lost += [joined] if joined else []
     damage = [f"INPUT is damaged: {reader.damage[0].what}"] if reader.damage else []
     troubles = [what for _, what in writer.troubles]
     return (*lost, *plan.notes, *reader.warnings, *damage, *writer.notes, *troubles, *cut.notes)

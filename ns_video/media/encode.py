@@ -143,10 +143,10 @@ class FrameEncoder:
         return packets
 
     def _need_even_times(self, frame: Frame) -> None:
-        """AVI counts frames: each must lie on a tick of the rate, and on one of its own."""
+        """AVI counts frames: each must lie on a tick of the rate from the first one on, and on one of its own."""
         if frame.pts is None:
             return
-        ticks = frame.pts * frame.time_base / self._plan.time_base
+        ticks = (frame.pts * frame.time_base - self._plan.offset) / self._plan.time_base
         tick = round(ticks)
         if abs(ticks - tick) > _EVEN or (self._last_tick is not None and tick <= self._last_tick):
             raise UsageError(

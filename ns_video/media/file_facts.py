@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -12,10 +13,12 @@ from typing import Any, overload
 
 import av
 import numpy as np
+from av.stream import AttachmentStream
 
 from ns_video.errors import VerificationError
 from ns_video.media.containers import Container, of_file
 from ns_video.media.copied_clock import CopiedClock, CopiedPacket
+from ns_video.media.cut import is_cut_off
 from ns_video.media.libav import open_input, printable
 from ns_video.media.mux import MOST_REORDERED, ClipWriter
 from ns_video.media.probe import ClipInfo, clip_info, codec_name
@@ -25,7 +28,7 @@ _DVD_HEAD = 3  # bytes
 
 @dataclass(slots=True)
 class PacketTally:
-    """Number of the packets of one stream, and size and hash of all they hold."""
+    """Number of the packets of one stream, size and hash of all they hold, and their times."""
 
     packets: int = 0
     nbytes: int = 0
@@ -33,9 +36,20 @@ class PacketTally:
     first: Fraction | None = None
     """Seconds at which its first packet is shown or heard; None where no packet tells."""
     last: Fraction | None = None
+    times: array[float] = field(default_factory=lambda: array("d"))
+    """Seconds at which each packet that tells is shown or heard, in the file's order."""
+    durations: array[float] = field(default_factory=lambda: array("d"))
+    """Of subtitles, for how many seconds each of these is shown; 0 where it doesn't say."""
 
-    def add(self, data: Any, seconds: Fraction | None) -> bool:
-        """Count one packet's payload, with its time where it has one.
+    @classmethod
+    def of(cls, data: bytes) -> PacketTally:
+        """Of what is no packet: an attachment."""
+        tally = cls(packets=1, nbytes=len(data))
+        tally.digest.update(data)
+        return tally
+
+    def add(self, data: Any, seconds: Fraction | None, duration: Fraction | None = None) -> bool:
+        """Count one packet's payload, with its time and duration where it has them.
 
         False for the empty samples with which mov_text fills gaps: they are none.
         """
@@ -44,6 +58,10 @@ class PacketTally:
             self.last = seconds if self.last is None else max(self.last, seconds)
         size = memoryview(data).nbytes
         counts = not (size == 2 and bytes(data) == b"\0\0")
+        if counts and seconds is not None:
+            self.times.append(float(seconds))
+            if duration is not None:
+                self.durations.append(float(duration))
         self.packets += counts
         self.nbytes += size
         self.digest.update(data)
@@ -102,19 +120,22 @@ class FileFacts:
     last_is_last: bool
     """No packet comes after the last frame's."""
     tallies: dict[int, PacketTally]
-    stamps: dict[int, array[int]]
-    """Times of the packets of each stream beside the video, in the file's order, in ticks of that stream."""
     begins: dict[int, Fraction]
     """Stream → the earliest time at which a packet may have to be decoded."""
     chapters: list[Chapter]
+    cut_off: Counter[int]
+    """Stream → packets that were not looked at, for an edit list hides them."""
 
 
-def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequence[float] = ()) -> FileFacts:
+def read_facts(path: str | Path, *, into: Container | None = None, clock_jumps: Sequence[float] = ()) -> FileFacts:
     """Read every packet of a file. Raises InputError where it can't be opened.
 
-    `from_zero`: without the packets from before 0 of streams beside the video, which AVI doesn't hold. `clock_jumps`:
-    what the reader of the video added to its times; those of other streams are moved on alike.
+    `into`: without the packets of streams beside the video that aren't copied into such a container: from before 0,
+    which AVI doesn't hold, or hidden by an edit list. `clock_jumps`: what the reader of the video added to its times;
+    those of other streams are moved on alike.
     """
+    from_zero = into is not None and into.decode_times_only
+    has_no_edits = into is not None and not into.is_mov
     clock = CopiedClock(clock_jumps)
     with open_input(path) as container:
         info = clip_info(container)
@@ -122,14 +143,20 @@ def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequen
         stream = container.streams[info.video.index]
         ticks: array[int] = array("q")
         last = (-1 << 62, 0)
-        tallies: dict[int, PacketTally] = {s.index: PacketTally() for s in container.streams}
-        stamps: dict[int, array[int]] = {s.index: array("q") for s in container.streams}
+        tallies: dict[int, PacketTally] = {
+            s.index: PacketTally.of(s.data or b"") if isinstance(s, AttachmentStream) else PacketTally()
+            for s in container.streams
+        }
         begins: dict[int, Fraction] = {}
+        cut_off: Counter[int] = Counter()
         try:
             for packet in container.demux():
                 if not packet.size:
                     continue
                 index, is_video = packet.stream_index, packet.stream_index == stream.index
+                if has_no_edits and not is_video and is_cut_off(packet):
+                    cut_off[index] += 1
+                    continue
                 begin = _may_begin(packet)
                 if begin is not None:
                     if from_zero and begin < 0 and not is_video:
@@ -137,10 +164,7 @@ def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequen
                     begins[index] = min(begin, begins.get(index, begin))
                 if not is_video:
                     clock.move(packet)
-                stamp = packet.pts if packet.pts is not None else packet.dts
-                counts = tallies[index].add(_payload(packet), _seconds_of(packet))
-                if not is_video and counts and stamp is not None:
-                    stamps[index].append(stamp)
+                tallies[index].add(_payload(packet), *_span_of(packet))
                 if is_video and not packet.is_discard:
                     known = packet.pts is not None and not holder.decode_times_only  # there libav guesses
                     stamp = packet.pts if known else packet.dts
@@ -154,7 +178,7 @@ def read_facts(path: str | Path, *, from_zero: bool = False, clock_jumps: Sequen
         chapters = chapters_of(container.chapters())
     tick, is_last = info.video.time_base, bool(ticks) and ticks[-1] == last[0]
     times = Times(array("q", np.sort(ticks).tobytes()), tick)
-    return FileFacts(info, holder, times, tick, last[1] * tick, is_last, tallies, stamps, begins, chapters)
+    return FileFacts(info, holder, times, tick, last[1] * tick, is_last, tallies, begins, chapters, cut_off)
 
 
 def _payload(packet: Any) -> Any:
@@ -163,17 +187,18 @@ def _payload(packet: Any) -> Any:
     return memoryview(packet)[_DVD_HEAD:] if dvd else packet
 
 
-def _seconds_of(packet: Any) -> Fraction | None:
-    """When a packet is shown or heard, where it tells."""
+def _span_of(packet: Any) -> tuple[Fraction | None, Fraction | None]:
+    """When a packet is shown or heard, where it tells, and of a subtitle for how long."""
     stamp = packet.pts if packet.pts is not None else packet.dts
-    return None if stamp is None else stamp * packet.time_base
+    duration = (packet.duration or 0) * packet.time_base if packet.stream.type == "subtitle" else None
+    return None if stamp is None else stamp * packet.time_base, duration
 
 
 def write_counted(writer: ClipWriter, item: CopiedPacket, counted: dict[int, PacketTally]) -> None:
     """Copy a packet and count it, where it is written."""
-    payload, seconds = bytes(_payload(item.packet)), _seconds_of(item.packet)
+    payload, span = bytes(_payload(item.packet)), _span_of(item.packet)
     if writer.write_copy(item):
-        counted.setdefault(item.stream_index, PacketTally()).add(payload, seconds)
+        counted.setdefault(item.stream_index, PacketTally()).add(payload, *span)
 
 
 def chapters_of(chapters: Iterable[Any]) -> list[Chapter]:

@@ -41,3 +41,8 @@ def dropped_chapters(chapters: Sequence[Chapter], container: Container) -> str |
     if not chapters or container.holds_chapters:
         return None
     return f"{'1 chapter' if len(chapters) == 1 else f'{len(chapters)} chapters'}: dropped: {container.name} holds none"
+
+
+def joined_services(source: ClipInfo) -> str | None:
+    """What is to be said of several channels (DVB) in one file: libav's muxers know of one."""
+    return f"{source.services} services (channels) become one" if source.services > 1 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -17,15 +18,16 @@ from av.container import InputContainer, OutputContainer
 from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import AttachmentStream, Disposition, Stream
 
 from ns_video.errors import NsVideoError, OutputError
 from ns_video.media.animation_header import MOST_PLAYS, add_parts
 from ns_video.media.aspect_header import COMPLETED, AspectWriter, complete_file
 from ns_video.media.avi_header import write_starts
+from ns_video.media.containers import PRIMING_SECONDS
 from ns_video.media.copied_clock import CopiedPacket, shift_packet
 from ns_video.media.copy_plan import COVER_MIME, CopyPlan, add_copied_stream
-from ns_video.media.cut import cut_chapters
+from ns_video.media.cut import CUT_OFF, cut_chapters, is_cut_off, left_out_notes
 from ns_video.media.encode import add_video_stream
 from ns_video.media.gif import GifPackets
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
@@ -38,8 +40,11 @@ _STALE_VIDEO_TAGS = re.compile(
     r"^(encoder|BPS|NUMBER_OF_FRAMES|NUMBER_OF_BYTES|_STATISTICS.*|DURATION|alpha_mode)(-\w+)?$", re.I
 )
 _FILE_TYPE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands"})  # of the input's own container
-_PRIMING_SECONDS = 0.25  # encoder delay of audio; what begins earlier still is shifted by libav, all streams alike
 _LEAST_NAMED = Fraction(1, 1000)  # seconds by which a stream is moved, for a note
+# libav's muxer of mp4 compares the ends of cues with other streams' times, in their ticks: where these are finer than
+# the cue's, it ends the cue too soon, and what begins before that end is moved. Of a million ticks a second only half
+# an hour between two cues fits into its 31 bits.
+_FINEST_SOUND = 192_000
 _LARGEST_TIMESCALE = 1_000_000  # of a movie header whose 32 bits of duration still hold an hour
 # QuickTime's own language table has the bibliographic codes of ISO 639-2 for these.
 QUICKTIME_LANGUAGES = {
@@ -93,8 +98,16 @@ def _kept_metadata(info: ClipInfo) -> dict[str, str]:
     return {k: v for k, v in info.metadata if k.lower() not in _FILE_TYPE_TAGS}
 
 
-def _container_options(plan: VideoPlan, info: ClipInfo, *, streamed: bool) -> dict[str, str]:
-    """Options of libav's muxer. `streamed`: the output can't be gone back to."""
+def _holds_all_times(plan: VideoPlan, info: ClipInfo, start: Fraction | None) -> bool:
+    """Whether times before 0 are kept; otherwise libav shifts all streams alike. `start`: of a cut."""
+    promised = (info.start_seconds or 0.0) if start is None else 0.0
+    unforeseen = plan.begins < 0 <= promised  # a damaged index: a block of video before 0 would have no time
+    hidden = plan.begins < 0 and plan.container.is_mov  # by the edit list
+    return plan.container.holds_negative_times and promised > -PRIMING_SECONDS and not (unforeseen or hidden)
+
+
+def _container_options(plan: VideoPlan, info: ClipInfo, *, streamed: bool, shifted: bool) -> dict[str, str]:
+    """Options of libav's muxer. `streamed`: the output can't be gone back to, `shifted`: for times before 0."""
     options = dict(plan.container.muxer_options)
     if plan.container.is_mov:
         flags = "+use_metadata_tags" if any(key.startswith("com.") for key in _kept_metadata(info)) else ""
@@ -104,18 +117,17 @@ def _container_options(plan: VideoPlan, info: ClipInfo, *, streamed: bool) -> di
         # Start offsets are written in ticks of the movie; its default of 1 ms would move what begins between two.
         ticks = plan.clock.denominator
         options["movie_timescale"] = str(min(_LARGEST_TIMESCALE, ticks * max(1, -(-1000 // ticks))))
+        if shifted:
+            options["avoid_negative_ts"] = "make_non_negative"
     if plan.container.plays_option:
         told = info.animation.plays if info.animation is not None else None
         plays = min(told or 0, MOST_PLAYS)  # of what is no animation yet, without end
         if plan.container.counts_repeats and plays:
             plays = plays - 1 or -1
         options[plan.container.plays_option] = str(plays)
-    if plan.container.is_matroska:
-        promised = info.start_seconds or 0.0
-        unforeseen = plan.begins < 0 <= promised  # a damaged index: a block of video before 0 would have no time
-        if promised > -_PRIMING_SECONDS and not unforeseen:
-            # A block may lie before 0 (encoder delay of AAC); shifting all streams for it would move every frame.
-            options["avoid_negative_ts"] = "disabled"
+    if plan.container.is_matroska and not shifted:
+        # A block may lie before 0 (encoder delay of AAC); shifting all streams for it would move every frame.
+        options["avoid_negative_ts"] = "disabled"
     return options
 
 
@@ -129,6 +141,10 @@ def _header_failure(error: Exception, shown: str, plan: VideoPlan) -> NsVideoErr
         stage="open",
         remedy="choose another --codec, --pix-fmt or container",
     )
+
+
+def _ticks(seconds: Fraction, tick: Fraction) -> int:
+    return math.floor(seconds / tick + Fraction(1, 2))
 
 
 class ClipWriter:
@@ -160,22 +176,33 @@ class ClipWriter:
         """Copied packets that the container would not take."""
         self.left_out: dict[int, int] = {}
         """Stream → copied packets from before 0 that were left out, for the container has no times at all."""
+        self.cut_off: dict[int, int] = {}
+        """Stream → copied packets that an edit list of the source hides, left out where the container has none."""
+        self.attached: dict[int, bytes] = {}
+        """Stream → what the header holds of it: attachments and covers."""
         self.early: dict[int, Fraction] = {}
         """Stream → seconds by which it begins too early, once closed, for the container counts packets."""
+        self.moved = Fraction(0)
+        """Seconds by which all streams are later, once closed, for the picture begins with a whole tick."""
         self._holder, self._offset = plan.container, plan.offset
+        self._begins = plan.begins
         self._starts: dict[int, Fraction] = {}
         """Stream → seconds taken from all its times, where the container begins each at 0."""
         self._starts_at_zero = plan.container.decode_times_only and plan.begins >= 0
-        self._holds_negative_times = plan.container.holds_negative_times
+        self._holds_negative_times = _holds_all_times(plan, info, settings.start)
         self._strict = not ContainerFormat(plan.container_format, "w").flags & FormatFlags.ts_nonstrict.value
         self._first: Fraction | None = None
-        self._last: dict[int, int] = {}
+        self._last: dict[int, tuple[Fraction, int]] = {}
+        """Stream → seconds of its latest copied packet, and the tick of the container at which the last one was put."""
         self._heard: dict[int, tuple[Fraction, int, Fraction]] = {}
         """Stream → seconds at which its counted sound begins, its packets, and by how much it was told to be early."""
         self._undated: dict[int, tuple[int, int]] = {}
         """Stream → presentation time of its first packet, and how many had no decode time."""
         self._streams: dict[int, Stream] = {}
         self._convert: dict[int, Callable[[bytes], bytes]] = {}
+        self._text_clock = Fraction(1, min(_LARGEST_TIMESCALE, max(_FINEST_SOUND, plan.clock.denominator)))
+        self._cues: dict[int, tuple[Fraction, int]] = {}
+        """Stream → seconds at which its latest cue ends, and how many were still shown when the next one began."""
         self._waves: list[int] = []
         """Numbers of the tracks of sound that is held as in WAVE files."""
         self._incomplete: tuple[Path, str, Fraction] | None = None
@@ -204,7 +231,8 @@ class ClipWriter:
 
     def _opened(self, settings: OutputSettings, plan: VideoPlan, info: ClipInfo, *, waves: bool) -> OutputContainer:
         target, container_format = settings.target, plan.container_format
-        options = _container_options(plan, info, streamed=_is_streamed(target))
+        shifted, streamed = not self._holds_negative_times, _is_streamed(target)
+        options = _container_options(plan, info, streamed=streamed, shifted=shifted)
         try:
             if waves or (plan.sample_aspect_ratio not in (0, 1) and container_format in COMPLETED):
                 target = self._completed(target, container_format, plan.sample_aspect_ratio)
@@ -246,11 +274,14 @@ class ClipWriter:
             if stream.index == info.video.index:
                 self._add_video(plan, info, already_encoded=already_encoded)
             elif copy is not None and copy.action != "attached":
+                if isinstance(stream, AttachmentStream):
+                    self.attached[stream.index] = stream.data or b""
                 made = self._streams[stream.index] = self._add_copy(stream, copy)
                 language = made.metadata.get("language", "")
                 if plan.container.numbers_languages and language in QUICKTIME_LANGUAGES:
                     made.metadata["language"] = QUICKTIME_LANGUAGES[language]
             elif copy is not None and stream.index in covers:
+                self.attached[stream.index] = covers[stream.index]
                 self._container.add_attachment(*COVER_MIME[copy.stream.codec], covers[stream.index])
 
     def _add_video(self, plan: VideoPlan, info: ClipInfo, *, already_encoded: bool) -> None:
@@ -269,7 +300,7 @@ class ClipWriter:
                 self._waves.append(sum(s.type != "attachment" for s in self._container.streams))
             return made
         made = self._container.add_mux_stream(copy.target_codec)
-        made.time_base = Fraction(1, 1000)
+        made.time_base = self._text_clock
         made.metadata.update(dict(stream.metadata))
         made.disposition = stream.disposition
         self._convert[stream.index] = text_converter(copy.stream.codec, copy.target_codec)
@@ -293,6 +324,9 @@ class ClipWriter:
         if target is None:
             return False
         packet = item.packet
+        if not self._holder.is_mov and is_cut_off(packet):
+            self.cut_off[item.stream_index] = self.cut_off.get(item.stream_index, 0) + 1
+            return False
         convert = self._convert.get(item.stream_index)
         if convert is not None:
             text = convert(bytes(packet))
@@ -302,13 +336,14 @@ class ClipWriter:
             made.pts, made.dts = packet.pts, packet.pts
             made.time_base, made.duration = packet.time_base, packet.duration
             packet = made
+            self._note_overlap(packet, item.stream_index)
         if packet.dts is None and packet.pts is not None:
             packet.dts = self._decode_time(packet.pts, item.stream_index, is_video=target.type == "video")
         if self._starts_at_zero and packet.dts is not None and packet.dts < 0:
             self.left_out[item.stream_index] = self.left_out.get(item.stream_index, 0) + 1
             return False
         self._from_zero(packet, item.stream_index)
-        self._in_order(packet, item.stream_index)
+        self._in_order(packet, item.stream_index, target)
         if self._holder.counts_sound and target.type == "audio":
             self._count(packet, item.stream_index, target)
         stamp = None if packet.dts is None else float(packet.dts * packet.time_base)
@@ -323,6 +358,13 @@ class ClipWriter:
             return False
         return True
 
+    def _note_overlap(self, cue: Packet, index: int) -> None:
+        if cue.pts is None or not self._holder.is_mov:
+            return
+        begins = cue.pts * cue.time_base
+        before, count = self._cues.get(index, (begins, 0))
+        self._cues[index] = begins + (cue.duration or 0) * cue.time_base, count + (begins < before)
+
     def _decode_time(self, pts: int, index: int, *, is_video: bool) -> int | None:
         """Of a packet without one. Of reordered video libav works it out, but would shift all streams untold for it."""
         if not is_video:
@@ -335,32 +377,44 @@ class ClipWriter:
 
     def _from_zero(self, packet: Packet, index: int) -> None:
         """libav's muxer of AVI shows the first packet of each stream at 0, and the others when they are to be shown."""
+        start = Fraction(0) if packet.dts is None else packet.dts * packet.time_base
         if self._starts_at_zero:
-            start = Fraction(0) if packet.dts is None else packet.dts * packet.time_base
             shift_packet(packet, -self._starts.setdefault(index, start))
+        elif self._holder.begins_at_zero:  # libav's muxer of MXF does so by itself
+            self._starts.setdefault(index, start)
 
     def _tell_starts(self) -> None:
         """Raises OSError."""
         numbers = {index: stream.index for index, stream in {**self._streams, self._video_index: self.video}.items()}
-        late = {index: start for index, start in self._starts.items() if start}
+        if self._holder.begins_at_zero:
+            self.early = {i: start - self._begins for i, start in self._starts.items() if i != self._video_index}
+            return
+        begins = self._starts.get(self._video_index, Fraction(0))
+        self.moved = _ticks(begins, self.tick) * self.tick - begins
+        late = {index: start + self.moved for index, start in self._starts.items() if start + self.moved}
         told: dict[int, Fraction] = {}
         if late and self._file is not None:
-            told = write_starts(self._file, {numbers[index]: start for index, start in late.items()})
+            told = write_starts(self._file, {numbers[index]: max(start, Fraction(0)) for index, start in late.items()})
         self.early = {index: start - told.get(numbers[index], 0) for index, start in late.items()}
 
-    def _in_order(self, packet: Packet, index: int) -> None:
-        """Decode times that run backwards, which no container takes, are moved on; the payload stays."""
+    def _in_order(self, packet: Packet, index: int, target: Any) -> None:
+        """Decode times as the container takes them, each at a later tick of its own; the payload stays.
+
+        A coarse clock (Matroska's) gives packets that follow soon the same time; times that run backwards are damage.
+        """
         if packet.dts is None:
             return
-        last = self._last.get(index)
-        if last is not None and (packet.dts < last or (self._strict and packet.dts == last)):
-            self._trouble(
-                float(packet.dts * packet.time_base), f"stream {index}: its times run backwards; they were moved on"
-            )
-            packet.dts = last + 1
-            if packet.pts is not None:
-                packet.pts = max(packet.pts, packet.dts)
-        self._last[index] = packet.dts
+        seconds, tick = packet.dts * packet.time_base, target.time_base
+        latest, last = self._last.get(index, (seconds, None))
+        place = _ticks(seconds, tick)
+        if seconds < latest:
+            self._trouble(float(seconds), f"stream {index}: its times run backwards; they were moved on")
+        if last is not None and place < (least := last + (self._strict or seconds < latest)):
+            place, shown = least, None if packet.pts is None else packet.pts * packet.time_base
+            packet.duration = _ticks((packet.duration or 0) * packet.time_base, tick)
+            packet.time_base, packet.dts = tick, place
+            packet.pts = None if shown is None else max(place, _ticks(shown, tick))
+        self._last[index] = max(seconds, latest), place
 
     def _count(self, packet: Packet, index: int, target: Any) -> None:
         """Name gaps in sound of which the container counts the packets: what comes after them is early."""
@@ -389,10 +443,12 @@ class ClipWriter:
     @property
     def notes(self) -> list[str]:
         """What was moved or left out by a writer that is closed, in words."""
-        out: list[str] = []
-        for index, count in sorted(self.left_out.items()):
-            packets = "a packet" if count == 1 else f"{count} packets"
-            out.append(f"stream {index}: {packets} before 0 left out: this container has no times")
+        out = left_out_notes(self.cut_off, CUT_OFF)
+        out += left_out_notes(self.left_out, "before 0 left out: this container has no times")
+        for index, (_, count) in sorted(self._cues.items()):
+            if count:
+                cues = "a cue ends" if count == 1 else f"{count} cues end"
+                out.append(f"stream {index}: {cues} when the next one begins: this container shows one at a time")
         for index, early in sorted(self.early.items()):
             if abs(early) >= _LEAST_NAMED:
                 moved = f"{abs(float(early)) * 1000:.0f} ms {'early' if early > 0 else 'late'}"
@@ -401,6 +457,9 @@ class ClipWriter:
             out.append(f"left out, for this output can't be gone back to: {printable(', '.join(lost))}")
         if self._untold:
             out.append("shown without end: of an animation from a pipe neither its number of plays nor texts are read")
+        if abs(self.moved) >= _LEAST_NAMED:
+            moved = f"{abs(float(self.moved)) * 1000:.0f} ms {'later' if self.moved > 0 else 'earlier'}"
+            out.append(f"all times are {moved}: this container counts frames")
         if self.shift:
             out.append(f"all times are {float(self.shift) * 1000:.0f} ms later: this container holds none before 0")
         return out

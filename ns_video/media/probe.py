@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,8 @@ class ClipInfo:
     chapters: int = 0
     animation: AnimationInfo | None = None
     """Of a file of GIF, PNG or WebP."""
-    warnings: tuple[str, ...] = field(default=())
+    services: int = 0
+    """Of MPEG-TS, channels that hold streams."""
 
     @property
     def begins(self) -> Fraction:
@@ -204,16 +205,24 @@ def video_info(stream: VideoStream) -> VideoInfo:
     )
 
 
-def _service(container: av.container.InputContainer, index: int) -> list[tuple[str, str]]:
-    """Name and provider of the service (the channel, in DVB) that a stream of MPEG-TS belongs to, as tags of the file.
+def _services(container: av.container.InputContainer) -> list[str]:
+    """The services (channels, in DVB) of MPEG-TS that hold streams, in libav's own words: PyAV tells them in no other.
 
-    PyAV tells them in libav's own words only. Those that libav writes where it is told none are left out.
+    Each is its tags, then its streams, a line each.
     """
     if container.format.name != "mpegts":
         return []
     opened: Any = container  # PyAV's types lack the call
     with traced_log():
         services = opened.dumps_format().split("\n  Program ")[1:]
+    return [text for text in services if "\n  Stream #" in text]
+
+
+def _service_tags(services: Sequence[str], index: int) -> list[tuple[str, str]]:
+    """Name and provider of the service that a stream belongs to, as tags of the file.
+
+    Those that libav writes where it is told none are left out.
+    """
     mine = next((text for text in services if re.search(rf"^  Stream #0:{index}\b", text, re.M)), "")
     return [tag for tag in _SERVICE_TAG.findall(mine.partition("\n  Stream ")[0]) if tag not in _UNTOLD_SERVICE]
 
@@ -221,6 +230,7 @@ def _service(container: av.container.InputContainer, index: int) -> list[tuple[s
 def clip_info(container: av.container.InputContainer) -> ClipInfo:
     """What an open container holds. Raises InputError where there is nothing to restore."""
     video = choose_video(container)
+    services = _services(container)
     duration = container.duration
     start: Any = container.start_time
     return ClipInfo(
@@ -230,9 +240,10 @@ def clip_info(container: av.container.InputContainer) -> ClipInfo:
         start_seconds=None if start is None or abs(start) > 1 << 62 else start / 1e6,
         video=video_info(video),
         streams=tuple(stream_info(s) for s in container.streams),
-        metadata=(*dict(container.metadata).items(), *_service(container, video.index)),
+        metadata=(*dict(container.metadata).items(), *_service_tags(services, video.index)),
         chapters=len(container.chapters()),
         animation=_animation_info(container),
+        services=len(services),
     )
 
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import IO
 
+from ns_video.media.containers import of_demuxer
 from ns_video.media.probe import ClipInfo
 
 _FROM_ZERO = frozenset({"matroska,webm", "nut"})  # where libav's durations count from 0, elsewhere from the start
@@ -14,7 +15,8 @@ _FROM_ZERO = frozenset({"matroska,webm", "nut"})  # where libav's durations coun
 def promised_end(info: ClipInfo) -> float | None:
     """Seconds at which the header says that the video ends; None where it doesn't."""
     stream = next(s for s in info.streams if s.index == info.video.index)
-    from_zero = info.format in _FROM_ZERO
+    fragmented = of_demuxer(info.format).is_mov and not info.video.frames_claimed  # no samples in its header
+    from_zero = fragmented or info.format in _FROM_ZERO
     if stream.duration is not None and stream.time_base is not None:
         return float((stream.duration + (0 if from_zero else stream.start_time or 0)) * stream.time_base)
     if (tag := dict(stream.metadata).get("DURATION")) is not None:

@@ -12,12 +12,12 @@ from ns_video.media.animation import open_clip_or_animation, seconds_of
 from ns_video.media.compare import compare
 from ns_video.media.compare_animation import compare_animation, compare_missing
 from ns_video.media.compare_beside import compare_beside
-from ns_video.media.compare_streams import compare_copied_times
 from ns_video.media.compare_tags import compare_tags
-from ns_video.media.containers import of_muxer
+from ns_video.media.containers import PRIMING_SECONDS, of_muxer
 from ns_video.media.copy_plan import plan_copies
+from ns_video.media.cut import CUT_OFF, left_out_notes
 from ns_video.media.file_facts import Times, read_facts
-from ns_video.media.left_out import dropped_chapters, left_out, left_out_beside
+from ns_video.media.left_out import dropped_chapters, joined_services, left_out, left_out_beside
 from ns_video.media.libav import open_input
 from ns_video.media.promise import Difference, Promise, look_of
 from ns_video.media.still import read_still
@@ -69,9 +69,10 @@ def verify_files(
     found = read_facts(output)
     with open_input(source) as container:
         copies = plan_copies(container, info, found.container.name)
-    facts = read_facts(source, from_zero=found.container.decode_times_only, clock_jumps=jumps)
+    facts = read_facts(source, into=found.container, clock_jumps=jumps)
     begins = [facts.begins[c.stream.index] for c in copies if c.kept and c.stream.index in facts.begins]
-    moved = Fraction(0) if found.container.holds_negative_times else -min(begins, default=Fraction(0))
+    early = -min(begins, default=Fraction(0))
+    moved = Fraction(0) if found.container.holds_negative_times and early < PRIMING_SECONDS else early
     if found.info.video.codec in _WHOLE_FRAMES:
         begin = expected[0]
         whole = array("q", (math.floor((t - begin) * info.video.rate + Fraction(1, 2)) for t in expected))
@@ -91,9 +92,10 @@ def verify_files(
     differences += compare(promise, found, look_of(found_first, found.info))
     if notes is not None:
         notes += [f"stream {c.stream.index}: {c.action}" for c in copies if not c.kept or c.target_codec]
-        notes += [note for note in (dropped_chapters(facts.chapters, found.container),) if note]
+        lost = joined_services(info), dropped_chapters(facts.chapters, found.container)
+        notes += [note for note in lost if note]
         notes += left_out(promise, found)
-    differences += compare_copied_times(facts, expected[0], copies, found)
+        notes += left_out_notes({c.stream.index: facts.cut_off[c.stream.index] for c in copies if c.kept}, CUT_OFF)
     differences += compare_tags(info, copies, found)
     return [d for d in differences if not (damaged and d.by_damage)]
 

@@ -94,7 +94,7 @@ class VideoPlan:
     upright: tuple[str, ...] = ()
     """libav's filters by which the frames are turned, where no display matrix can tell players to."""
     offset: Fraction = Fraction(0)
-    """Seconds at which tick 0 lies: an encoder that knows only whole frames counts them from the first one's time."""
+    """Seconds at which tick 0 lies: what knows only whole frames counts them from the first one's time."""
     begins: Fraction = Fraction(0)
     """Presentation time of the first frame, seconds."""
 
@@ -120,7 +120,7 @@ class VideoPlan:
     @property
     def clock(self) -> Fraction:
         """Seconds of a tick on which all times of the output lie."""
-        return self.time_base / FINER if self.offset else self.time_base
+        return self.time_base / FINER if self.offset and not self.container.counts_frames else self.time_base
 
     def tick_of(self, seconds: Fraction) -> int:
         """The tick of a time on the output's clock, the nearest one."""
@@ -167,7 +167,7 @@ def plan_video(
     if container.moves_for_reordering and begins < _REORDER_SECONDS:
         settings.setdefault("bf", "0")
     by_frames = container.counts_frames or _knows_only_frames(codec, first.time_base)
-    on_grid = container.counts_frames or container.begins_at_zero or not by_frames
+    on_grid = container.begins_at_zero or not by_frames
     plan = VideoPlan(
         container_format=container_format,
         codec=codec,

@@ -21,7 +21,7 @@ from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
 from ns_video.media.encoder_options import EncodeOptions
 from ns_video.media.file_facts import Chapter, PacketTally, Times, chapters_of
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
-from ns_video.media.left_out import dropped_chapters
+from ns_video.media.left_out import dropped_chapters, joined_services
 from ns_video.media.libav import is_url
 from ns_video.media.mux import ClipWriter
 from ns_video.media.probe import ClipInfo
@@ -107,6 +107,7 @@ class Clip:
         self.run, self.reader, self.info, self.container_format = run, reader, reader.info, container_format
         self.shift, self.refused = Fraction(0), 0
         """Seconds by which the writer had to move all streams."""
+        self._attached: dict[int, PacketTally] = {}
         self.copies = plan_copies(reader.container, self.info, container_format)
         run.record.streams = stream_actions(self.info, self.copies)
         self._warn_dropped()
@@ -125,6 +126,8 @@ class Clip:
             self.run.record.warnings.append(
                 "a picture from a pipe keeps no XMP, comment and resolution; from a file it does"
             )
+        if (note := joined_services(self.info)) is not None:
+            self.run.record.warnings.append(note)
 
     def _warn_chapters(self) -> None:
         chapters, container = self._chapters(), of_muxer(self.container_format)
@@ -219,6 +222,7 @@ class Clip:
     def note_written(self, writer: ClipWriter) -> None:
         """What a writer that is closed had to move or to leave out."""
         self.shift, self.refused = writer.shift, writer.refused
+        self._attached = {index: PacketTally.of(data) for index, data in writer.attached.items()}
         self.run.record.damage += [Damage(seconds, what) for seconds, what in writer.troubles]
         self.run.record.warnings += writer.notes
 
@@ -230,7 +234,7 @@ class Clip:
             times=times,
             shown=video.shown,
             copies=self.copies,
-            tallies=counted,
+            tallies={**counted, **self._attached},
             chapters=self._chapters(),
             shift=self.shift,
             refused=self.refused,
