@@ -467,7 +467,7 @@ def test_a_resumed_run_reports_all_of_the_clip(stopped: str, tmp_path: Path, mon
 
 
 def test_what_a_resumed_run_takes_from_segments_is_measured_as_the_clip_is_coded(tmp_path: Path) -> None:
-    """A GIF's RGB of full range beside YUV of limited range: the mean luma was seven steps off, by a palette it is one."""
+    """A GIF's RGB beside YUV of limited range: the mean luma was seven steps off, by its palette it is one."""
     source, target = write_clip(tmp_path / "in.mkv", TWO_SHOTS, crf="30"), tmp_path / "out.gif"
     steps = restore_steps(str(source), str(target), RestoreOptions(model="identity"))
     for progress in steps:
