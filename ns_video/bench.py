@@ -382,7 +382,7 @@ def _measure_whole(
     with open_clip(clip, _decode_options()) as reader, closing(carry_quantisers(reader.frames())) as source:
         given = (_damaged(frame, enhancer) for frame in _until(source, watch, options.seconds))
         decoded = decoded_ahead(given, times, meters, None)
-        with closing(decoded), closing(enhanced_ahead(decoded, enhancer, times, meters)) as enhanced:
+        with closing(enhanced_ahead(decoded, enhancer, times, meters)) as enhanced:
             for item in enhanced:
                 if not isinstance(item, EnhancedFrame):
                     continue

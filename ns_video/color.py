@@ -121,37 +121,37 @@ def recompose(
 
     `change` is (1, 3, H, W) float32 in `domain` at the output size: strength * (restored - seen); None is no change.
     `size` is the output's (H, W) where it differs from the input's: then the planes are resampled (antialiased
-    bicubic) before the change is added. Results are clipped to [0, 2**bit_depth - 1]; a sample whose change rounds
-    to zero is left as it is. Alpha is never changed, only resampled.
+    bicubic) before the change is added, colours by how much alpha shows of them; where no matrix is told and players
+    read the new size with another one, the samples become those of that one. Results are clipped to
+    [0, 2**bit_depth - 1]; a sample whose change rounds to zero is left as it is. Alpha is only ever resampled.
     """
     tensors = _on_device(planes, None if change is None else change.device)
     height, width = tensors[0].shape
     resized = size is not None and size != (height, width)
     if change is None and not resized:
         return tensors
-    out_height, out_width = size if size is not None else (height, width)
     colour_planes = 3 if format.is_rgb else 1 if _is_gray(format) else 3
     deltas: list[Tensor | None] = [None] * len(tensors)
     if change is not None:
         found = _plane_changes(change, format, color, domain, (height, width))
         deltas[:colour_planes] = found
     highest = float(2**format.bit_depth - 1)
-    result: list[Tensor] = []
-    for index, plane in enumerate(tensors):
-        delta = deltas[index]
-        is_chroma = index in (1, 2) and colour_planes == 3 and not format.is_rgb
-        if resized:
-            small = _chroma_size(out_height, out_width, format) if is_chroma else (out_height, out_width)
-            shift = _chroma_phase(format, color) if is_chroma else (0.0, 0.0)
-            value = resample(plane.to(torch.float32)[None, None], small, shift)[0, 0]
-            if delta is not None:
-                value = value + delta
-            result.append(value.round_().clamp_(0.0, highest).to(plane.dtype))
-        elif delta is None:
-            result.append(plane)
-        else:
-            result.append(_add(plane, delta, highest))
-    return tuple(result)
+    if size is None or not resized:
+        return tuple(
+            plane if delta is None else _add(plane, delta, highest)
+            for plane, delta in zip(tensors, deltas, strict=True)
+        )
+    values = [
+        value if delta is None else value + delta
+        for value, delta in zip(_resampled(tensors, format, color, size), deltas, strict=True)
+    ]
+    if colour_planes == 3 and not format.is_rgb:
+        before, after = effective_matrix(color, width, height), effective_matrix(color, size[1], size[0])
+        if before != after:
+            values[:3] = _under_matrix(values[:3], format, color, (before, after))
+    return tuple(
+        value.round_().clamp_(0.0, highest).to(plane.dtype) for value, plane in zip(values, tensors, strict=True)
+    )
 
 
 def resample(picture: Tensor, size: tuple[int, int], phase: tuple[float, float] = (0.0, 0.0)) -> Tensor:
@@ -272,7 +272,7 @@ def _chroma_phase(format: PixelFormat, color: ColorInfo) -> tuple[float, float]:
 
 
 def _enlarge_chroma(small: Tensor, format: PixelFormat, color: ColorInfo) -> Tensor:
-    """(1, 1, h, w) → (1, 1, h << shift_y, w << shift_x), linear between the places where the samples lie."""
+    """(1, C, h, w) → (1, C, h << shift_y, w << shift_x), linear between the places where the samples lie."""
     phase = _chroma_phase(format, color)
     for axis, shift, offset in ((2, format.chroma_shift_y, phase[0]), (3, format.chroma_shift_x, phase[1])):
         factor = 1 << shift
@@ -355,6 +355,49 @@ def _add(plane: Tensor, delta: Tensor, highest: float) -> Tensor:
     if highest < container:
         total = torch.where(rounded == 0, value, total)
     return total.to(plane.dtype)
+
+
+def _resampled(planes: Sequence[Tensor], format: PixelFormat, color: ColorInfo, size: tuple[int, int]) -> list[Tensor]:
+    """Integer planes at another size of the picture, float32; colours that alpha hides don't mix with their neighbours.
+
+    Where the result shows nothing, colours are resampled as if all were shown.
+    """
+    highest = float(2**format.bit_depth - 1)
+    shown = planes[-1].to(torch.float32)[None, None] / highest if format.has_alpha else None
+    least = 0.5 / highest  # of alpha that isn't rounded to 0
+    result: list[Tensor] = []
+    for index, plane in enumerate(planes):
+        is_chroma = index in (1, 2) and not format.is_rgb and not _is_gray(format)
+        there = _chroma_size(*size, format) if is_chroma else size
+        phase = _chroma_phase(format, color) if is_chroma else (0.0, 0.0)
+        samples = plane.to(torch.float32)[None, None]
+        value = resample(samples, there, phase)
+        if shown is not None and index < len(planes) - 1:
+            share = _reduce_chroma(shown, format, color, "rgb") if is_chroma else shown
+            weight = resample(share, there, phase)
+            seen = resample(samples * share, there, phase).div_(weight.clamp_min(least))
+            value = torch.where(weight >= least, seen, value)
+        result.append(value[0, 0])
+    return result
+
+
+def _under_matrix(
+    planes: Sequence[Tensor], format: PixelFormat, color: ColorInfo, matrices: tuple[int, int]
+) -> list[Tensor]:
+    """Y, Cb, Cr in sample units, float32, that show with the second matrix what `planes` show with the first."""
+    before, after = (rgb_to_ycbcr_matrix(matrix) for matrix in matrices)
+    turn = (after @ torch.linalg.inv(before)).tolist()  # its first column is 1, 0, 0: gray stays gray
+    scale, neutral = _chroma_scale(format, color)
+    luma = planes[0]
+    chroma = torch.stack((planes[1], planes[2])).sub_(neutral)
+    height, width = luma.shape
+    blue, red = _enlarge_chroma(chroma[None], format, color)[0, :, :height, :width] * (
+        _luma_scale(format, color)[0] / scale
+    )
+    return [
+        luma + blue * turn[0][1] + red * turn[0][2],
+        *(chroma[0] * row[1] + chroma[1] * row[2] + neutral for row in turn[1:]),
+    ]
 
 
 def _clamped(length: int, step: int, device: torch.device) -> Tensor:

@@ -46,7 +46,7 @@ def jpeg_planes(tables: JpegTables | None) -> Tensor:
         order = _ZIGZAG_SUM
         return float(table[(order >= low) & (order < high)].mean())
 
-    subsampling = (tables.subsampling[0] * tables.subsampling[1] - 1) / 3.0
+    subsampling = min(1.0, (tables.subsampling[0] * tables.subsampling[1] - 1) / 3.0)  # no more than 4:2:0 was learned
     overall = max(mean(luma, 0, 8), 0.5 * mean(chroma, 0, 8))
     gate = float(np.tanh(max(0.0, overall - 1.0) / 8.0))
     gate *= min(1.0, max(0.0, (overall - FADE_END) / (FADE_START - FADE_END)))

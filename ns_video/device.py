@@ -1,6 +1,7 @@
 """What this machine can do: devices, precisions that work, memory, threads. Floor 3.
 
-Precision is decided by what the hardware says it has and by a trial, never by a device's name.
+Precision is decided by what the hardware says it has and by a trial of whether it works, never by a device's name or
+a stopwatch: the same machine chooses the same, however busy it is.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -27,13 +29,7 @@ PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float
 
 _TENSOR_CORES = (7, 0)  # CUDA compute capability that brought them
 _BF16_CUDA = (8, 0)
-_SLOWER = 1.25
-"""A lower precision is refused where its trial takes longer than fp32's by this factor.
-
-It halves the memory and is far faster where the hardware has it, so a tie goes to it: the choice must not hang on the
-noise of a short measurement, for the same input and machine must give the same output.
-"""
-_TRIALS = 3
+_RUNS = 3  # of a measurement that `doctor` shows; the best one counts
 _OUT_OF_MEMORY = (
     "out of memory",
     "not enough memory",
@@ -75,8 +71,10 @@ def pick_device(name: str = "auto") -> torch.device:
 
     Raises DeviceError where this machine doesn't have it, UnknownDeviceError where no machine does.
     """
+    _outlast_forks()
     if name == "auto":
         if torch.cuda.is_available():
+            _check_fork()
             return torch.device("cuda", 0)
         return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
     check_device_name(name)
@@ -86,6 +84,7 @@ def pick_device(name: str = "auto") -> torch.device:
         if int(number or 0) >= count:
             found = f"{count} CUDA device{'' if count == 1 else 's'}"
             raise DeviceError(f"{name} is not there: this machine has {found}", remedy="use --device auto or cpu")
+        _check_fork()
         return torch.device("cuda", int(number or 0))
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("mps is not there: this is not an Apple GPU", remedy="use --device auto or cpu")
@@ -98,7 +97,7 @@ def pick_devices(name: str = "auto") -> tuple[torch.device, ...]:
     Raises DeviceError where this machine doesn't have one, or they are of different kinds.
     """
     if name == "cuda" and torch.cuda.is_available():
-        return tuple(torch.device("cuda", index) for index in range(torch.cuda.device_count()))
+        return tuple(pick_device(f"cuda:{index}") for index in range(torch.cuda.device_count()))
     devices = tuple(dict.fromkeys(pick_device(part.strip()) for part in name.split(",")))
     if len({device.type for device in devices}) > 1:
         raise DeviceError(f"{name} are devices of different kinds", remedy="name GPUs only: cuda:0,cuda:1")
@@ -123,7 +122,7 @@ def cpu_features() -> tuple[str, ...]:
 
 
 def capable_precisions(device: torch.device) -> tuple[str, ...]:
-    """Precisions below fp32 that the hardware computes natively, best first."""
+    """Precisions below fp32 that the hardware computes natively and therefore faster, best first (docs/speed.md)."""
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
         if capability >= _BF16_CUDA:
@@ -144,8 +143,8 @@ def choose_precision(
     """The precision to run in: fp32, fp16 or bf16.
 
     `trial(precision)` runs a small forward pass and returns its result. `auto` takes the first of the device's
-    native precisions that the network is known to stand (`safe`), whose trial succeeds with finite values and is not
-    slower than fp32's. A named precision is tried too. Raises DeviceError where that one fails or is unknown.
+    native precisions that the network is known to stand (`safe`) and whose trial succeeds with finite values.
+    A named precision is tried too. Raises DeviceError where that one fails or is unknown.
     """
     if requested == "fp32":
         return requested
@@ -161,23 +160,15 @@ def choose_precision(
         if not works:
             raise DeviceError(f"{requested} overflows on {device} with this network", remedy="use --precision auto")
         return requested
-    reference: float | None = None
     for candidate in capable_precisions(device):
         if candidate not in safe:
             continue
         try:
-            if not bool(torch.isfinite(trial(candidate)).all()):
-                continue
-            if reference is None:
-                trial("fp32")
-                reference = _best_time(lambda: trial("fp32"), device)
-            taken = _best_time(lambda chosen=candidate: trial(chosen), device)
+            if bool(torch.isfinite(trial(candidate)).all()):
+                return candidate
+            logger.info("%s overflows on %s", candidate, device)
         except (RuntimeError, NotImplementedError) as error:
             logger.info("%s does not work on %s: %s", candidate, device, error)
-            continue
-        if taken <= reference * _SLOWER:
-            return candidate
-        logger.info("%s takes %.2f x as long as fp32 on %s", candidate, taken / reference, device)
     return "fp32"
 
 
@@ -253,6 +244,23 @@ def check_alive(device: torch.device, failure: str) -> None:
             ) from error
 
 
+@cache
+def _outlast_forks() -> None:
+    """A forked child has no other thread: OpenMP would wait there forever for those that it had. So it uses none."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+
+def _check_fork() -> None:
+    """Raises DeviceError in a forked child of a process that used CUDA."""
+    in_bad_fork: Callable[[], bool] | None = getattr(torch.cuda, "_is_in_bad_fork", None)
+    if in_bad_fork is not None and in_bad_fork():
+        raise DeviceError(
+            "CUDA does not outlast a fork, and was used before this one",
+            remedy="start processes with multiprocessing.get_context('spawn'), or use the device cpu",
+        )
+
+
 def _best_time(run: Callable[[], object], device: torch.device) -> float:
     """Seconds of the quickest of some runs; on the CPU of one thread's own time, which other work doesn't blur."""
     on_cpu = device.type == "cpu"
@@ -262,7 +270,7 @@ def _best_time(run: Callable[[], object], device: torch.device) -> float:
     try:
         if on_cpu:
             torch.set_num_threads(1)
-        for _ in range(_TRIALS):
+        for _ in range(_RUNS):
             synchronise(device)
             began = clock()
             run()

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from ns_video.frame import Frame
-from ns_video.prefetch import PrefetchMeter, prefetch
+from ns_video.prefetch import STOP_SECONDS, PrefetchMeter, close, prefetch
 from ns_video.record import StageTimes
 from ns_video.stage import EnhancedFrame, Stage
 
+_ENHANCE_STOP_SECONDS = 3 * STOP_SECONDS  # outlasts the stage before, which it waits for
 QUEUE_BYTES = 24 << 20  # each of the two queues: eight 1080p frames, two of 4K; a larger one passes alone
 
 Item = TypeVar("Item")
@@ -58,20 +59,26 @@ class Meters:
 
 
 def timed(items: Iterable[Item], times: StageTimes, waits: Callable[[], float] | None = None) -> Generator[Item]:
-    """Adds the time spent inside `items` to `times`, less what `waits` says was spent waiting for others."""
+    """Adds the time spent inside `items` to `times`, less what `waits` says was spent waiting for others.
+
+    Closes `items` at its end.
+    """
     iterator: Iterator[Item] = iter(items)
-    while True:
-        waited = waits() if waits is not None else 0.0
-        began = time.perf_counter()
-        try:
-            item = next(iterator)
-        except StopIteration:
-            return
-        finally:
-            idle = (waits() - waited) if waits is not None else 0.0
-            times.busy_seconds += max(0.0, time.perf_counter() - began - idle)
-            times.waiting_seconds += max(0.0, idle)
-        yield item
+    try:
+        while True:
+            waited = waits() if waits is not None else 0.0
+            began = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                idle = (waits() - waited) if waits is not None else 0.0
+                times.busy_seconds += max(0.0, time.perf_counter() - began - idle)
+                times.waiting_seconds += max(0.0, idle)
+            yield item
+    finally:
+        close(iterator)
 
 
 def size_of(item: Any) -> int:
@@ -117,6 +124,8 @@ def enhanced_ahead(
 ) -> Generator[EnhancedFrame | Aside]:
     """The enhance stage in its own thread: Frames become EnhancedFrames, Asides keep their place between them.
 
+    `items` belong to that thread from then on, which closes them at its end.
+
     Asides that come while the stage holds frames back wait for these, but no more than QUEUE_BYTES of them: sound
     behind the last frame would all wait. The oldest ones then leave before frames that they came after.
     """
@@ -145,16 +154,19 @@ def enhanced_ahead(
                     entered += 1
                     yield item
 
-        running = enhancer.run(frames_only(), before=before, start_index=start_index, restart_every=restart_every)
-        for left, out in enumerate(running):
-            while asides and asides[0][0] <= left:
+        try:
+            running = enhancer.run(frames_only(), before=before, start_index=start_index, restart_every=restart_every)
+            for left, out in enumerate(running):
+                while asides and asides[0][0] <= left:
+                    yield next_aside()
+                source = waiting_frames.popleft()
+                if observer is not None:
+                    observer.observe(source, out.frame)
+                yield out
+            while asides:
                 yield next_aside()
-            source = waiting_frames.popleft()
-            if observer is not None:
-                observer.observe(source, out.frame)
-            yield out
-        while asides:
-            yield next_aside()
+        finally:
+            close(items)
 
     return prefetch(
         lambda put: timed(stage(put), times.enhance, lambda: meters.decoded.consumer_waiting_seconds),
@@ -165,6 +177,7 @@ def enhanced_ahead(
         # Longer than the stage before waits, so that the stage that stands still is the one that is named.
         stall_seconds=None if stall_seconds is None else stall_seconds * 1.25 + 1,
         stop=stop,
+        stop_seconds=_ENHANCE_STOP_SECONDS,
     )
 
 

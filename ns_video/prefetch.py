@@ -13,8 +13,10 @@ from ns_video.errors import StallError
 
 Item = TypeVar("Item")
 
-_STOP_JOIN_SECONDS = 30.0  # a libav call that decodes or encodes one frame ends far sooner
-_STOP_POLL_SECONDS = 1.0
+_JOIN_SECONDS = 30.0  # a libav call that decodes or encodes one frame ends far sooner
+_POLL_SECONDS = 0.1  # how often a waiting consumer looks at `stop`: an event can't wake who waits for something else
+STOP_SECONDS = 1.0
+"""For which a worker that may stand still for ever is waited for."""
 
 
 @dataclass(slots=True)
@@ -36,19 +38,21 @@ def prefetch(
     meter: PrefetchMeter | None = None,
     stall_seconds: float | None = None,
     stop: threading.Event | None = None,
+    stop_seconds: float = STOP_SECONDS,
 ) -> Generator[Item]:
     """Run `items` in a thread, at most `budget_bytes` ahead of the consumer.
 
     The order is kept. An item larger than the budget passes alone, so that nothing can deadlock. The
     worker's exception is re-raised at the consumer, after the items made before it, with the worker's traceback.
     A consumer that stops early (close, exception, garbage collection) ends the worker, closes the upstream
-    generator in the worker's thread and joins it. Prefetches nest.
+    generator in the worker's thread and joins it. Prefetches nest: what a worker consumes is its own to close.
 
     `items` may be a function that makes them: what it is given puts an item into the queue at once, from inside of the
     making of another.
 
-    `stop` is for sources that may wait forever: once it is set, a consumer that finds nothing for a second ends as if
-    the items had ended.
+    `stop` is for sources that may wait forever: once it is set, a consumer that finds nothing ends as if the items had
+    ended, and waits no longer than `stop_seconds` for the worker, which may stand still in a call that nothing wakes.
+    Where the worker consumes another prefetch, these are to be more than that one's.
 
     Raises whatever `items` raises, and StallError where nothing came for `stall_seconds`.
     """
@@ -86,9 +90,7 @@ def prefetch(
             failure.append(error)
         finally:
             try:
-                close = getattr(iterator, "close", None)
-                if close is not None:
-                    close()
+                close(iterator)
             except BaseException as error:
                 failure.append(error)
             with condition:
@@ -103,8 +105,7 @@ def prefetch(
             with condition:
                 began = time.perf_counter()
                 while not queue and not state["done"]:
-                    patience = stall_seconds if stop is None else _STOP_POLL_SECONDS
-                    if condition.wait(patience) or queue or state["done"]:
+                    if condition.wait(stall_seconds if stop is None else _POLL_SECONDS) or queue or state["done"]:
                         continue
                     if stop is not None and stop.is_set():
                         state["done"] = True
@@ -126,4 +127,16 @@ def prefetch(
             state["stop"] = True
             queue.clear()
             condition.notify_all()
-        worker.join(_STOP_POLL_SECONDS if stalled or (stop is not None and stop.is_set()) else _STOP_JOIN_SECONDS)
+        worker.join(stop_seconds if stalled or (stop is not None and stop.is_set()) else _JOIN_SECONDS)
+
+
+def close(items: object) -> None:
+    """Close what can be closed, as generators can; one that another thread is in is left to that thread."""
+    closing = getattr(items, "close", None)
+    if closing is None:
+        return
+    try:
+        closing()
+    except ValueError:
+        if not getattr(items, "gi_running", False):
+            raise

@@ -293,3 +293,20 @@ def test_what_nothing_is_called_is_told_once(
     done = ns_video("batch", tmp_path / "in", tmp_path / "out", *wish)
     assert done.code == code and done.err.count("error: ") == 1, done.err
     assert "failed" not in done.err and not tree(tmp_path / "out")
+
+
+def test_options_of_clips_leave_stills_alone(ns_video: Command, folder: Path, tmp_path: Path) -> None:
+    (folder / "broken.mp4").unlink()
+    (folder / "sub" / "photo.webp").unlink()
+    sizes: list[int] = []
+    for number, more in enumerate(((), ("--still-quality", "20"))):
+        options = ("--crf", "40", "--codec", "libx264", "--format", "mp4", "--still-format", "jpg", *more)
+        done = ns_video(*IDENTITY, folder, tmp_path / f"{number}", *options)
+        assert done.code == 0 and "2 restored" in done.err
+        sizes.append((tmp_path / f"{number}" / "sub" / "photo.jpg").stat().st_size)
+    assert sizes[1] < sizes[0] / 2
+    assert (tmp_path / "0" / "a.mp4").read_bytes() == (tmp_path / "1" / "a.mp4").read_bytes()
+    done = ns_video("restore", folder / "sub" / "photo.jpg", tmp_path / "o.jpg", "--crf", "18")
+    assert done.code == 2 and "--still-quality" in done.err
+    done = ns_video("restore", folder / "a.mp4", tmp_path / "o.mp4", "--still-quality", "18")
+    assert done.code == 2 and "--crf" in done.err

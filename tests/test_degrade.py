@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import Command
 from material import Recipe, facts, write_clip
-from PIL import Image
+from PIL import Image, ImageCms
 
 from ns_video.errors import InputError, NsVideoError, UsageError
 from ns_video.jpeg_tables import ijg_tables
@@ -29,7 +29,7 @@ from ns_video.media.degrade import (
     parse_spec,
 )
 from ns_video.media.degraded_clip import degrade_clip
-from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg
+from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg, read_rgb
 
 PIXEL_SPECS = (
     "jpeg:q=10", "jpeg:q=30,subsampling=444", "mosaic:p=4", "blur-down", "noise:sigma=25", "iso-noise",
@@ -418,3 +418,35 @@ def test_arbitrary_tables_survive_in_the_file(picture: Rgb) -> None:
         assert image.quantization[0] == tables.luma.ravel().tolist()  # type: ignore[attr-defined]
         assert image.layer[0][1:3] == (2, 1)  # type: ignore[attr-defined]  sampling factors of Y
     assert decode_jpeg(encode_jpeg(picture, tables)).shape == picture.shape
+
+
+@pytest.mark.parametrize(("name", "spec"), [("out.png", "noise:sigma=5"), ("out.jpg", "noise:sigma=5+jpeg:q=50")])
+def test_what_rides_along_with_a_picture_stays(
+    name: str, spec: str, picture: Rgb, ns_video: Command, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[274], exif[33432] = 6, "somebody"  # turned, copyright
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    smooth = Image.fromarray(picture)
+    smooth.save(tmp_path / "in.jpg", exif=exif, icc_profile=profile, comment=b"words", dpi=(300, 300), quality=95)
+    (tmp_path / "in.jpg").write_bytes((tmp_path / "in.jpg").read_bytes() + b"a video")
+    done = ns_video("degrade", tmp_path / "in.jpg", tmp_path / name, "--spec", spec)
+    assert done.code == 0 and "7 bytes behind its end" in done.err
+    with Image.open(tmp_path / "in.jpg") as before, Image.open(tmp_path / name) as made:
+        assert made.info["icc_profile"] == profile and round(float(made.info["dpi"][0])) == 300
+        assert dict(made.getexif()) == dict(exif)
+        assert psnr(np.asarray(made), np.asarray(before)) > 20
+
+
+def test_deep_gray_is_rounded_and_floats_are_refused(picture: Rgb, tmp_path: Path) -> None:
+    deep = picture[..., 0].astype(np.uint16) * 257
+    for name in ("deep.png", "deep.tif"):
+        Image.fromarray(deep).save(tmp_path / name)
+        assert np.array_equal(read_rgb(tmp_path / name), np.dstack([picture[..., 0]] * 3))
+    Image.fromarray(deep.astype(np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(InputError, match="floating-point"):
+        read_rgb(tmp_path / "float.tif")
+    whole = (tmp_path / "deep.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="damaged"):
+        read_rgb(tmp_path / "cut.png")

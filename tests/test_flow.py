@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Generator, Iterable
+from contextlib import closing
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ns_video.flow import QUEUE_BYTES, Aside, FlowTimes, Meters, enhanced_ahead
+from ns_video.flow import QUEUE_BYTES, Aside, FlowTimes, Meters, decoded_ahead, enhanced_ahead
 from ns_video.frame import ColorInfo, Frame, PixelFormat
 from ns_video.stage import EnhancedFrame, PassThrough
 
@@ -67,3 +69,28 @@ def test_no_more_of_it_waits_than_the_queues_hold(stage: PassThrough, queues: in
         assert ahead <= 50 * queues + 2
     assert [item.frame.pts for item in given if isinstance(item, EnhancedFrame)] == [0, 1, 2, 3]
     assert [item.payload for item in given if isinstance(item, Aside)] == list(range(2 * count))
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_stop_ends_both_stages_while_the_source_stands_still(leaves: bool) -> None:
+    """The enhance stage waits for a decode stage that nothing wakes: it closes that one, and is waited for."""
+    release, stop = threading.Event(), threading.Event()
+
+    def items() -> Generator[Frame]:
+        yield from (frame(pts) for pts in range(3))
+        release.wait(30)
+
+    decoded = decoded_ahead(items(), FlowTimes(), Meters(), None, stop)
+    stage = enhanced_ahead(decoded, PassThrough(), FlowTimes(), Meters(), stop=stop)
+    seen = 0
+    with closing(stage):
+        for _ in stage:
+            seen += 1
+            if seen == 3:
+                stop.set()
+                if leaves:
+                    break
+    assert seen == 3
+    assert decoded.gi_frame is None  # closed
+    assert not [t for t in threading.enumerate() if t.name == "enhance"]
+    release.set()

@@ -16,7 +16,7 @@ FLOORS = {
     **dict.fromkeys(
         ("errors", "frame", "record", "resources", "prefetch", "journal", "jpeg_tables", "machine", "places"), 0
     ),
-    **dict.fromkeys(("stage", "version"), 0),
+    **dict.fromkeys(("declared", "stage", "version"), 0),
     **dict.fromkeys(
         (
             "belief",

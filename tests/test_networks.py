@@ -61,6 +61,7 @@ def reach(network: Callable[[Tensor], Tensor], side: int, block: int) -> int:
         ("small", 357_964),
         ("lean", 542_668),
         ("deep", 579_660),
+        ("deeper", 1_059_788),
         ("fine", 358_220),
         ("finer", 616_908),
         ("medium", 1_412_236),

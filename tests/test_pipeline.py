@@ -874,6 +874,14 @@ def test_a_record_that_fails_does_not_hide_why_the_run_ended(
     assert "record: /dev/full: No space left on device" in caplog.text
 
 
+def test_a_model_whose_name_is_no_utf_8_is_recorded(small_model: Path, plain_clip: Path, tmp_path: Path) -> None:
+    model = tmp_path / os.fsdecode(b"mo\xffd.safetensors")
+    model.write_bytes(small_model.read_bytes())
+    record = tmp_path / "record.json"
+    restore(plain_clip, tmp_path / "out.mkv", model=model, end=0.1, record=record)
+    assert json.loads(record.read_text())["model"]["name"] == "mo\\udcffd"
+
+
 def test_a_run_without_memory_leaves_its_record(
     plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1023,13 +1031,27 @@ def test_a_run_that_found_nothing_to_do_says_so(preset: str, sought: str, plain_
         {"encoder_options": {"g": None}},
         {"input_options": {5: "5"}},
         {"allow_protocols": "http"},
+        {"allow_protocols": None},
+        {"max_pixels": None},
+        {"scale": "2"},
+        {"strength": True},
+        {"overwrite": "no"},
+        {"tile": 64.5},
+        {"assumed_step": "3"},
+        {"fit": None},
+        {"verify": None},
+        {"resume": None},
+        {"size": (48, 48.0)},
+        {"report": ""},
+        {"record": "."},
     ],
+    ids=str,
 )
 def test_wrong_values_of_the_call_are_usage_errors(
     options: dict[str, object], plain_clip: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError):
-        restore(plain_clip, tmp_path / "out.mkv", model="identity", **options)
+    with pytest.raises(UsageError, match=r"|".join(options).replace("_", " ")):
+        restore(plain_clip, tmp_path / "out.mkv", **{"model": "identity", **options})  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 

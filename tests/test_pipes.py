@@ -10,11 +10,16 @@ import time
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
 from conftest import ffmpeg
 from material import FRAMES, WIDTH, Recipe, cues, facts, write_clip
+
+from ns_video.errors import Interrupted
+from ns_video.media.decode import ClipReader
+from ns_video.pipeline import RestoreOptions, restore_steps
 
 IDENTITY = ("restore", "--model", "identity")
 
@@ -402,3 +407,33 @@ def test_a_pipe_through_which_nothing_comes_is_named(container: str | None, pipe
     assert code == 1 and "standard input: nothing came through the pipe" in err
     code, _, err = piped(*IDENTITY, "-", tmp_path / "out.mkv", *given, data=b"no clip at all")
     assert code == 1 and "nothing came" not in err
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_interrupt_while_the_writer_stands_still_keeps_what_is_done(
+    fails: bool, plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, target, cancel, release = tmp_path / "pipe", tmp_path / "out.mkv", threading.Event(), threading.Event()
+    os.mkfifo(pipe)
+    data = ffmpeg("-i", plain_clip, "-f", "yuv4mpegpipe", "-")
+
+    def write() -> None:
+        with pipe.open("wb", buffering=0) as end:
+            end.write(data[: len(data) * 7 // 10])
+            release.wait(60)
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("the reader can't be closed")
+
+    threading.Thread(target=write, daemon=True).start()
+    if fails:
+        monkeypatch.setattr(ClipReader, "close", broken)
+    try:
+        with pytest.raises(RuntimeError if fails else Interrupted):
+            for progress in restore_steps(str(pipe), str(target), RestoreOptions(model="identity"), cancel):
+                if progress.frames == 3:
+                    cancel.set()
+    finally:
+        release.set()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.partial.mkv", "pipe"]
+    assert len(facts(tmp_path / "out.partial.mkv").pictures) >= 3

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import subprocess
+import sys
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -20,10 +22,31 @@ from ns_video.errors import InputError, OutputError, UsageError
 from ns_video.media.animation import open_animation
 from ns_video.media.decode import DecodeOptions
 from ns_video.media.probe import still_format
-from ns_video.media.still import read_still, still_suffix
+from ns_video.media.still import read_still
+from ns_video.media.still_writer import still_suffix
 from ns_video.pipeline import restore, verify
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def gray_profile(gamma: float) -> bytes:
+    """An ICC profile of gray samples (ICC.1:2001-04)."""
+    tags = {
+        b"desc": b"desc\0\0\0\0\0\0\0\5gray\0" + bytes(78),
+        b"wtpt": b"XYZ \0\0\0\0" + struct.pack(">3i", 0xF6D6, 0x10000, 0xD32D),
+        b"kTRC": b"curv\0\0\0\0" + struct.pack(">IHH", 1, round(gamma * 256), 0),
+    }
+    table, body = struct.pack(">I", len(tags)), b""
+    for name, data in tags.items():
+        table += name + struct.pack(">II", 132 + 12 * len(tags) + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    head = struct.pack(">I4sI4s4s4s", 132 + 12 * len(tags) + len(body), b"lcms", 0x02100000, b"mntr", b"GRAY", b"XYZ ")
+    head += struct.pack(">6H4s", 2020, 1, 1, 0, 0, 0, b"acsp").ljust(44, b"\0")
+    head += struct.pack(">3i", 0xF6D6, 0x10000, 0xD32D)
+    return head.ljust(128, b"\0") + table + body
+
+
+GRAY = gray_profile(1.0)
 ORIENTATION, COPYRIGHT, EXPOSURE = 274, 33432, 33434
 
 
@@ -128,10 +151,10 @@ def test_exif_profile_and_orientation_stay_and_the_samples_are_not_turned(
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_metadata_of_a_deep_png_stays(suffix: str, tmp_path: Path) -> None:
     source, target = tmp_path / "in.png", tmp_path / f"out{suffix}"
-    Image.fromarray(deep_picture(1)).save(source, exif=exif_bytes(), icc_profile=SRGB, dpi=(300, 300))
+    Image.fromarray(deep_picture(1)).save(source, exif=exif_bytes(), icc_profile=GRAY, dpi=(300, 300))
     identity(source, target)
     with Image.open(target) as after:
-        assert after.info["icc_profile"] == SRGB
+        assert after.info["icc_profile"] == GRAY
         assert round(float(after.info["dpi"][0])) == 300
         upright = ImageOps.exif_transpose(after)
         assert np.array_equal(np.asarray(upright), np.rot90(deep_picture(1), -1))
@@ -205,23 +228,92 @@ def test_a_turned_deep_tiff_comes_out_upright(orientation: int, tmp_path: Path) 
     assert np.array_equal(pixels(tmp_path / "out.tif"), upright[orientation](deep_picture(1)))
 
 
-def tiff16(samples: np.ndarray, **tags: int) -> bytes:
-    """A gray TIFF of 16 bits per sample as it lies in the file."""
+def tiff16(samples: np.ndarray, *, planar: bool = False, **tags: int) -> bytes:
+    """A TIFF of 16 bits per sample as it lies in the file; `planar`: each channel's samples by themselves."""
+    height, width, channels = samples.shape if samples.ndim == 3 else (*samples.shape, 1)
+    strips = np.moveaxis(samples, -1, 0) if planar else samples[None]
+    blob = strips.astype("<u2").tobytes()
     known = {
-        256: samples.shape[1],
-        257: samples.shape[0],
-        258: 16,
-        259: 1,
-        262: tags.get("photometric", 1),
-        273: 8,
-        277: 1,
-        278: samples.shape[0],
-        279: samples.nbytes,
-        339: tags.get("sign", 1),
+        256: [width],
+        257: [height],
+        258: [16] * channels,
+        259: [1],
+        262: [tags.get("photometric", 1 if channels == 1 else 2)],
+        273: [8 + index * len(blob) // len(strips) for index in range(len(strips))],
+        274: [tags.get("orientation", 1)],
+        277: [channels],
+        278: [height],
+        279: [len(blob) // len(strips)] * len(strips),
+        284: [2 if planar else 1],
+        338: [tags.get("extra", 2)] * (channels == 4),
+        339: [tags.get("sign", 1)] * channels,
     }
-    head = b"II*\0" + (8 + samples.nbytes).to_bytes(4, "little") + samples.astype("<u2").tobytes()
-    rows = b"".join(k.to_bytes(2, "little") + b"\4\0\1\0\0\0" + v.to_bytes(4, "little") for k, v in known.items())
-    return head + len(known).to_bytes(2, "little") + rows + bytes(4)
+    known = {tag: values for tag, values in known.items() if values}
+    rows = tail = b""
+    behind = 8 + len(blob) + 2 + 12 * len(known) + 4
+    for tag, values in known.items():
+        data = b"".join(value.to_bytes(4, "little") for value in values)
+        place = data if len(data) == 4 else (behind + len(tail)).to_bytes(4, "little")
+        tail += data if len(data) > 4 else b""
+        rows += tag.to_bytes(2, "little") + b"\4\0" + len(values).to_bytes(4, "little") + place
+    head = b"II*\0" + (8 + len(blob)).to_bytes(4, "little") + blob
+    return head + len(known).to_bytes(2, "little") + rows + bytes(4) + tail
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_deep_planes_that_lie_apart_are_read_as_they_are(channels: int, orientation: int, tmp_path: Path) -> None:
+    deep = deep_picture(channels)
+    (tmp_path / "in.tif").write_bytes(tiff16(deep, planar=True, orientation=orientation))
+    assert identity(tmp_path / "in.tif", tmp_path / "out.png") == 0
+    found = cv2.imread(str(tmp_path / "out.png"), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(found[..., [2, 1, 0, 3][:channels]], deep if orientation == 1 else np.rot90(deep, -1))
+
+
+@pytest.mark.parametrize("planar", [False, True])
+def test_deep_colours_are_divided_by_an_alpha_that_was_multiplied_in(planar: bool, tmp_path: Path) -> None:
+    deep = deep_picture(4)
+    deep[..., 3] |= 0x8000
+    deep[:4, :, 3] = 0
+    alpha = deep[..., 3:].astype(np.uint64)
+    multiplied = deep.copy()
+    multiplied[..., :3] = (deep[..., :3] * alpha + 32767) // 65535
+    (tmp_path / "in.tif").write_bytes(tiff16(multiplied, extra=1, planar=planar))
+    samples = np.stack(read_still(tmp_path / "in.tif")[0].planes, -1)
+    assert np.array_equal(samples[..., 3], deep[..., 3])
+    assert np.abs(samples[4:].astype(int) - deep[4:]).max() <= 1
+    assert not samples[:4].any()
+    (tmp_path / "in.tif").write_bytes(tiff16(deep, extra=0, planar=planar))  # of which it says nothing
+    assert np.array_equal(np.stack(read_still(tmp_path / "in.tif")[0].planes, -1), deep[..., :3])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_transparent_value_of_a_gray_png(bits: int, tmp_path: Path) -> None:
+    through = (1 << bits) - 1
+    samples = np.random.default_rng(0).integers(0, 256, (48, 1 + 8 * bits), np.uint8)
+    samples[:, 0] = 0  # no filter
+    head = (64).to_bytes(4, "big") + (48).to_bytes(4, "big") + bytes((bits, 0, 0, 0, 0))
+    chunks = {
+        b"IHDR": head,
+        b"tRNS": through.to_bytes(2, "big"),
+        b"IDAT": zlib.compress(samples.tobytes()),
+        b"IEND": b"",
+    }
+    made = (len(b).to_bytes(4, "big") + k + b + zlib.crc32(k + b).to_bytes(4, "big") for k, b in chunks.items())
+    (tmp_path / "in.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(made))
+    values = np.unpackbits(samples[:, 1:], axis=1).reshape(48, 64, bits) @ (1 << np.arange(bits)[::-1])
+    identity(tmp_path / "in.png", tmp_path / "out.png")
+    with Image.open(tmp_path / "out.png") as image:
+        found = np.asarray(image.convert("RGBA"))
+    assert np.array_equal(found[..., 0], values * 255 // through)
+    assert np.array_equal(found[..., 3] == 0, values == through)
+
+
+@pytest.mark.parametrize(("code", "sampling"), [(0x121111, (1, 2)), (0x411111, (4, 1)), (0x211111, (2, 1))])
+def test_the_network_is_told_how_chroma_was_subsampled(code: int, sampling: tuple[int, int], tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "in.jpg"), picture(7), [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, code])
+    tables = read_still(tmp_path / "in.jpg")[0].jpeg
+    assert tables is not None and tables.subsampling == sampling
 
 
 def test_a_gray_tiff_whose_white_is_0_is_no_negative(tmp_path: Path) -> None:
@@ -304,6 +396,132 @@ def test_what_opencv_says_is_not_heard(tmp_path: Path, capfd: pytest.CaptureFixt
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("mode", ["L", "LA", "transparent", "deep"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_a_gray_profile_stays_with_gray_samples(mode: str, suffix: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.png", tmp_path / f"out{suffix}"
+    gray = Image.fromarray(cv2.GaussianBlur(picture(7)[..., 0], (0, 0), 3))
+    if mode == "deep":
+        levels = deep_picture(1)
+        through = struct.pack(">I4sH", 2, b"tRNS", levels[0, 0])
+        Image.fromarray(levels).save(source, icc_profile=GRAY)
+        plain = source.read_bytes()
+        source.write_bytes(plain[:33] + through + zlib.crc32(through[4:]).to_bytes(4, "big") + plain[33:])
+    elif mode == "LA":
+        Image.merge("LA", (gray, Image.fromarray(picture(8)[..., 0]))).save(source, icc_profile=GRAY)
+    else:
+        gray.save(source, icc_profile=GRAY, **({"transparency": 5} if mode == "transparent" else {}))
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0 and verify(source, target) == []
+    (_, before), (frame, after) = read_still(source), read_still(target)
+    is_gray = suffix != ".webp" and not (suffix == ".tif" and mode == "deep")
+    assert after.is_gray == is_gray and after.icc == (GRAY if is_gray else b"") and before.icc == GRAY
+    assert any("through its profile" in text for text in record.warnings) == (not is_gray)
+    if suffix == ".jpg":
+        return
+    with Image.open(source) as image, Image.open(target) as made:
+        if is_gray and mode != "deep":
+            assert np.array_equal(np.asarray(made), np.asarray(image.convert("LA" if mode == "transparent" else mode)))
+        elif mode != "deep":
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(GRAY))
+            shown = ImageCms.profileToProfile(
+                image.convert("L"), profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
+            )
+            assert shown is not None
+            assert np.array_equal(np.asarray(made.convert("RGB")), np.asarray(shown))
+        elif suffix == ".png":
+            assert np.array_equal(np.stack(frame.planes, -1)[..., 0], deep_picture(1))
+
+
+def test_a_profile_of_other_samples_is_left_out_and_told(tmp_path: Path) -> None:
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    image = Image.fromarray(picture(7))
+    image.convert("LAB").save(tmp_path / "lab.tif", icc_profile=lab)
+    image.save(tmp_path / "gray.webp", icc_profile=GRAY)
+    image.convert("L").save(tmp_path / "rgb.jpg", icc_profile=SRGB)
+    for name in ("lab.tif", "gray.webp", "rgb.jpg"):
+        record = restore(tmp_path / name, tmp_path / "out.png", model="identity", overwrite=True)
+        assert any("left out" in text for text in record.warnings)
+        with Image.open(tmp_path / "out.png") as made:
+            assert "icc_profile" not in made.info
+
+
+def test_verify_sees_a_profile_of_other_samples_and_what_is_missing(tmp_path: Path) -> None:
+    image = Image.fromarray(picture(7))
+    image.save(tmp_path / "in.jpg", exif=exif_bytes(), xmp=b"<x/>", comment=b"a", dpi=(300, 300), icc_profile=SRGB)
+    image.save(tmp_path / "bare.jpg")
+    found = "; ".join(difference.what for difference in verify(tmp_path / "in.jpg", tmp_path / "bare.jpg"))
+    assert all(word in found for word in ("EXIF", "XMP", "texts", "resolution", "ICC"))
+    image.convert("L").save(tmp_path / "gray.jpg", icc_profile=GRAY)
+    image.save(tmp_path / "wrong.webp", icc_profile=GRAY)
+    assert any("ICC" in difference.what for difference in verify(tmp_path / "gray.jpg", tmp_path / "wrong.webp"))
+
+
+def jpeg_with(path: Path, segments: list[tuple[int, bytes]], behind: bytes = b"") -> None:
+    """A JPEG with segments behind its JFIF header, and bytes behind its end."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture(7)).save(buffer, "JPEG", dpi=(96, 96))
+    added = b"".join(bytes((0xFF, marker)) + (len(body) + 2).to_bytes(2, "big") + body for marker, body in segments)
+    path.write_bytes(buffer.getvalue()[:20] + added + buffer.getvalue()[20:] + behind)
+
+
+def test_a_jpeg_gets_all_that_rides_along_and_names_the_rest(tmp_path: Path) -> None:
+    xmp = (
+        b'<x:xmpmeta xmlns:x=\'adobe:ns:meta/\'><rdf:Description GCamera:MotionPhoto="1" hdrgm:Version="1.0" '
+        b'xmpNote:HasExtendedXMP="0123"><Container:Directory><rdf:Seq>it</rdf:Seq></Container:Directory>'
+        b"</rdf:Description></x:xmpmeta>"
+    )
+    kept = [
+        (0xED, b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\0"),
+        (0xE1, b"http://ns.adobe.com/xmp/extension/\0" + b"0" * 40),
+        (0xFE, b"one"),
+        (0xFE, b"two"),
+    ]
+    lost = [(0xE2, b"MPF\0II*\0"), (0xEB, b"JP\0\1")]
+    source = tmp_path / "in.jpg"
+    jpeg_with(source, [(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp), *kept, *lost], b"\0\0\0\x18ftypmp42")
+    record = restore(source, tmp_path / "out.jpg", model="identity")
+    made = (tmp_path / "out.jpg").read_bytes()
+    assert all(body in made for _, body in kept) and not any(body in made for _, body in lost)
+    assert made.endswith(b"\xff\xd9")
+    assert b'MotionPhoto="0"' in made and b"hdrgm" not in made and b"Container" not in made and b"HasExtended" in made
+    said = " ".join(record.warnings)
+    assert "APP2 (MPF)" in said and "APP11 (JP)" in said and "12 bytes behind its end" in said
+    assert verify(source, tmp_path / "out.jpg") == []
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert image.info["dpi"] == (96, 96)
+    record = restore(source, tmp_path / "out.webp", model="identity")
+    said = " ".join(record.warnings)
+    assert all(word in said for word in ("IPTC", "extended XMP", "Comment", "resolution"))
+    assert b"HasExtended" not in (tmp_path / "out.webp").read_bytes()
+    notes: list[str] = []
+    assert verify(source, tmp_path / "out.webp", notes=notes) == [] and "IPTC" in " ".join(notes)
+
+
+def test_a_png_gets_all_texts_and_the_shape_of_pixels_and_names_the_rest(tmp_path: Path) -> None:
+    kept = {b"pHYs": bytes((0, 0, 0, 4, 0, 0, 0, 3, 0)), b"zTXt": b"Long\0\0" + zlib.compress(b"long" * 99)}
+    several = [b"Author\0Jos\xe9", b"Author\0Second", b"Title\0T"]
+    Image.fromarray(picture(7)).save(tmp_path / "plain.png")
+    plain = (tmp_path / "plain.png").read_bytes()
+    chunks = [*kept.items(), *((b"tEXt", body) for body in several), (b"sBIT", b"\5\6\5"), (b"oFFs", bytes(9))]
+    told = (len(b).to_bytes(4, "big") + k + b + zlib.crc32(k + b).to_bytes(4, "big") for k, b in chunks)
+    (tmp_path / "in.png").write_bytes(b"".join([plain[:33], *told, plain[33:], b"more"]))
+    record = restore(tmp_path / "in.png", tmp_path / "out.png", model="identity")
+    made = (tmp_path / "out.png").read_bytes()
+    assert all(kind + body in made for kind, body in chunks[:5])
+    said = " ".join(record.warnings)
+    assert "sBIT, oFFs" in said and "4 bytes behind its end" in said
+    assert verify(tmp_path / "in.png", tmp_path / "out.png") == []
+    assert any("pHYs" in text for text in restore(tmp_path / "in.png", tmp_path / "o.tif", model="identity").warnings)
+
+
+def test_a_picture_from_a_pipe_names_what_is_left_out(tmp_path: Path) -> None:
+    jpeg_with(tmp_path / "in.jpg", [(0xFE, b"one")])
+    program = [sys.executable, "-m", "ns_video", "restore", "-", str(tmp_path / "out.png"), "--model", "identity"]
+    done = subprocess.run(program, input=(tmp_path / "in.jpg").read_bytes(), capture_output=True, timeout=120)
+    assert done.returncode == 0 and b"keeps no XMP" in done.stderr
+
+
 def test_cmyk_becomes_rgb_and_is_told(tmp_path: Path) -> None:
     Image.fromarray(picture(7)).convert("CMYK").save(tmp_path / "in.jpg", quality=95)
     record = restore(tmp_path / "in.jpg", tmp_path / "out.png", model="identity")
@@ -322,10 +540,29 @@ def test_alpha_into_a_format_without_it_is_told(tmp_path: Path) -> None:
 def test_jpeg_output_takes_a_quality(tmp_path: Path) -> None:
     Image.fromarray(picture(7)).save(tmp_path / "in.png")
     sizes = []
-    for quality in (0, 10, 50, 95):
-        restore(tmp_path / "in.png", tmp_path / f"{quality}.jpg", model="identity", crf=quality)
+    for quality in (1, 10, 50, 95):
+        restore(tmp_path / "in.png", tmp_path / f"{quality}.jpg", model="identity", still_quality=quality)
         sizes.append((tmp_path / f"{quality}.jpg").stat().st_size)
     assert sizes == sorted(sizes) and sizes[0] < sizes[1] < sizes[3] / 2
+    record = restore(tmp_path / "in.png", tmp_path / "out.tif", model="identity", still_quality=50)
+    assert any("no quality" in text for text in record.warnings)
+
+
+def test_options_of_clips_are_refused_for_a_still(tmp_path: Path) -> None:
+    Image.fromarray(picture(7)).save(tmp_path / "in.png")
+    for name, value in {"crf": 18, "codec": "ffv1", "pix_fmt": "gray", "encoder_options": {"g": 1}, "end": 1}.items():
+        with pytest.raises(UsageError, match=name.replace("_", "-").removesuffix("s")):
+            restore(tmp_path / "in.png", tmp_path / "out.jpg", model="identity", **{name: value})
+    with pytest.raises(UsageError, match="mkv is of clips"):
+        restore(tmp_path / "in.png", tmp_path / "out.png", model="identity", format="mkv")
+
+
+def test_the_format_that_is_asked_for_is_written(tmp_path: Path) -> None:
+    Image.fromarray(picture(7)).save(tmp_path / "in.png")
+    for name, wanted in {"tiff": "TIFF", ".png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}.items():
+        restore(tmp_path / "in.png", tmp_path / "out.tmp", model="identity", format=name, overwrite=True)
+        with Image.open(tmp_path / "out.tmp") as image:
+            assert image.format == wanted
 
 
 def test_jpeg_tables_are_read(tmp_path: Path) -> None:

@@ -183,6 +183,8 @@ def command(
     made = Path(os.path.realpath(output_dir))  # links that lead to themselves have no resolve()
     if made == Path(os.path.realpath(input_dir)):
         raise UsageError("INPUT_DIR and OUTPUT_DIR are the same folder")
+    from ns_video.pipeline.ends import meant_for
+
     options = options_from(values)
     _check_names(options)
     found = _find(input_dir, made, options)
@@ -219,7 +221,9 @@ def command(
                     skipped += 1
                     unreported += report and not _is_reported(target)
                     continue
-                settings = dataclasses.replace(options, resume=True, report=_page(target) if report else None)
+                settings = dataclasses.replace(
+                    meant_for(str(source), options), resume=True, report=_page(target) if report else None
+                )
                 record = run_one(str(source), str(target), settings, str(values["progress"]), quiet, cancel)
             except (Interrupted, ModelError):  # a model that can't be had fails all files
                 raise

@@ -14,8 +14,6 @@ from ns_video.cli import say
 from ns_video.cli.local_file import LocalFile
 from ns_video.errors import UsageError, printable
 
-JPEG_SUFFIXES = (".jpg", ".jpeg")
-
 
 @contextmanager
 def _terminable() -> Generator[None]:
@@ -60,12 +58,12 @@ def command(
 
     A SPEC is name:key=value,... and several are joined with +. A picture goes to PNG, or to .jpg where the SPEC ends
     in jpeg, with exactly those tables; a clip to .mkv or .mp4 with the codec that the SPEC ends in, else lossless.
-    Of a clip all but the pictures is kept, as far as OUTPUT's container holds it.
+    All but the pictures is kept (a clip's sound, a photo's EXIF), as far as OUTPUT holds it.
     """
-    from ns_video.journal import write_whole
-    from ns_video.media.degrade import degrade_still, parse_spec
+    from ns_video.media.degrade import parse_spec
     from ns_video.media.degraded_clip import degrade_clip
-    from ns_video.media.pictures import SUFFIXES, read_rgb, write_png
+    from ns_video.media.degraded_still import degrade_file
+    from ns_video.media.pictures import SUFFIXES
 
     quiet = bool(ctx.obj and ctx.obj["quiet"])
     degradation = parse_spec(spec)
@@ -79,8 +77,7 @@ def command(
     if source.suffix.lower() not in SUFFIXES:
         with _terminable():
             outcome = degrade_clip(source, output, degradation, seed, frames)
-        for note in outcome.notes if not quiet else ():
-            say(f"note: {note}")
+        notes = outcome.notes
         result: dict[str, object] = {
             "output": str(output),
             "spec": str(degradation),
@@ -89,19 +86,14 @@ def command(
             "bytes": outcome.payload_bytes,
         }
     else:
-        still = degrade_still(read_rgb(source), degradation, seed)
-        if output.suffix.lower() in JPEG_SUFFIXES:
-            if still.encoded is None:
-                raise UsageError("a .jpg would add damage of its own", remedy="write .png, or end the SPEC in jpeg")
-            write_whole(output, still.encoded, stage="encode")
-        elif output.suffix.lower() == ".png":
-            write_png(output, still.rgb)
-        else:
-            raise UsageError(f"{output} is neither .png nor .jpg")
+        still = degrade_file(source, output, degradation, seed)
+        notes = still.notes
         result = {
             "output": str(output),
             "spec": str(degradation),
-            "width": still.rgb.shape[1],
-            "height": still.rgb.shape[0],
+            "width": still.width,
+            "height": still.height,
         }
+    for note in notes if not quiet else ():
+        say(f"note: {note}")
     click.echo(json.dumps(result) if as_json else f"{printable(output)}: {degradation}")

@@ -105,10 +105,16 @@ def restore_options(function: Any) -> Any:
             show_default=True,
         ),
         click.option("--codec", default=None, help="Encoder of the output video."),
-        click.option("--crf", type=float, default=None, help="Quality of the encoder; of a JPEG still, 1 to 100."),
+        click.option("--crf", type=float, default=None, help="Quality of the output video's encoder."),
+        click.option("--still-quality", type=float, default=None, help="Of a still as JPEG or lossy WebP, 1 to 100."),
         click.option("--pix-fmt", default=None, help="Pixel format of the output video."),
         click.option("--encoder-option", "encoder_options", multiple=True, callback=_pairs, metavar="K=V"),
-        click.option("--format", "format", default=None, help="Container of the output."),
+        click.option(
+            "--format",
+            "format",
+            default=None,
+            help="Container of the output; of a still: png, jpeg, webp, tiff or bmp.",
+        ),
         click.option("--input-format", default=None, help="Container of the input, for raw pipes."),
         click.option("--input-option", "input_options", multiple=True, callback=_pairs, metavar="K=V"),
         click.option(

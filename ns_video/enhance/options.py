@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import ns_video.tile as tile
+from ns_video.declared import check_types
 from ns_video.errors import UsageError
 from ns_video.preset import ENSEMBLES
 
@@ -48,6 +49,7 @@ class EnhanceOptions:
     more coarsely. An assumption above the truth harms good clips."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.assumed_step is not None and not 0.0 <= self.assumed_step <= 200.0:
             raise UsageError(f"a quantiser step of {self.assumed_step:g} is not between 0 and 200")
         if not 0.0 <= self.strength <= 1.0:

@@ -21,6 +21,7 @@ from ns_video.frame import (
     MATRIX_BT601_625,
     RANGE_FULL,
     RANGE_LIMITED,
+    ColorInfo,
     Frame,
     PixelFormat,
     effective_matrix,
@@ -276,20 +277,20 @@ class _Pictures:
         target = pixel_format(planar_name(self._target(frame.format)))
         source, color = frame.format, frame.color
         full = is_full_range(source, color)
-        matrix = MATRIX_BT601_625 if source.is_rgb else _swscale_matrix(frame)
+        matrix = MATRIX_BT601_625 if source.is_rgb else _swscale_matrix(color, frame.width, frame.height)
         rgb = degrade_picture(_rgb(frame, matrix, full=full), self._steps, self._seed, number)
         if self._codec is not None:
             rgb = _halved(rgb, target)
         # MPEG-2 tells no range
         made_full = full and not self._is_mpeg2 and source.is_rgb == target.is_rgb
+        color = color_as(color, source, target)
         picture = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(
             format=target.name,
             interpolation=EXACT,
             src_color_range=RANGE_FULL,
-            dst_colorspace=matrix,
+            dst_colorspace=_swscale_matrix(color, rgb.shape[1], rgb.shape[0]),
             dst_color_range=RANGE_FULL if made_full else RANGE_LIMITED,
         )
-        color = color_as(color, source, target)
         if full and not made_full:
             color = replace(color, range=RANGE_LIMITED)
         same = target == source and (picture.width, picture.height) == (frame.width, frame.height)
@@ -316,8 +317,8 @@ class _Pictures:
         return source.name if best is None else best.name
 
 
-def _swscale_matrix(frame: Frame) -> int:
-    return swscale_matrix(effective_matrix(frame.color, frame.width, frame.height))
+def _swscale_matrix(color: ColorInfo, width: int, height: int) -> int:
+    return swscale_matrix(effective_matrix(color, width, height))
 
 
 def _rgb(frame: Frame, matrix: int, *, full: bool) -> Rgb:

@@ -221,8 +221,7 @@ class FrameEncoder:
         if source.is_rgb:
             matrix = MATRIX_BT601_625
         else:
-            seen: Any = frame.carrier or frame  # untagged clips go by the size they came in
-            matrix = swscale_matrix(effective_matrix(frame.color, seen.width, seen.height))
+            matrix = swscale_matrix(effective_matrix(frame.color, frame.width, frame.height))
         made = picture.reformat(
             format=self._written,
             interpolation="BICUBIC",

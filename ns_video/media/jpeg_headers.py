@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,15 @@ class _Told:
     pts: int | None
     height: int
     tables: JpegTables
+
+
+def tables_of(components: Sequence[tuple[int, int, int]], tables: Mapping[int, np.ndarray]) -> JpegTables:
+    """Of a frame header's components: horizontal and vertical sampling, table. Raises KeyError for one not defined."""
+    luma, chroma = components[0], components[-1]
+    if len(components) == 1:  # its sampling says nothing
+        return JpegTables(tables[luma[2]], tables[luma[2]])
+    sampling = (max(1, luma[0] // max(1, chroma[0])), max(1, luma[1] // max(1, chroma[1])))
+    return JpegTables(tables[luma[2]], tables[chroma[2]], sampling)
 
 
 class JpegHeaders:
@@ -86,11 +96,7 @@ class JpegHeaders:
                 break
         if len(components) not in (1, 3) or not components[0][0] * components[0][1]:
             return None
-        luma, chroma = components[0], components[-1]
-        if len(components) == 1:
-            return _Told(pts, height, JpegTables(self._tables[luma[2]], self._tables[luma[2]]))
-        sampling = (max(1, luma[0] // max(1, chroma[0])), max(1, luma[1] // max(1, chroma[1])))
-        return _Told(pts, height, JpegTables(self._tables[luma[2]], self._tables[chroma[2]], sampling))
+        return _Told(pts, height, tables_of(components, self._tables))
 
     def _define(self, segment: bytes) -> None:
         """The tables of one DQT segment."""

@@ -1,6 +1,6 @@
 """Plain 8-bit RGB pictures in and out of files: what training, evaluation and `degrade` need of a still.
 
-`ns_video.media.still` is the careful road (EXIF, ICC, alpha, 16 bit); here a picture is only its samples.
+Read by `ns_video.media.still`; here a picture is only its samples.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ns_video.errors import InputError, OutputError
-from ns_video.frame import JpegTables
+from ns_video.errors import InputError, OutputError, printable
+from ns_video.frame import Frame, JpegTables
 from ns_video.journal import write_whole
+from ns_video.media.still import read_still
+from ns_video.media.still_samples import to_eight_bits
 
 Rgb = npt.NDArray[np.uint8]
 """(H, W, 3) uint8."""
@@ -39,16 +41,21 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 def read_rgb(path: Path) -> Rgb:
-    """One picture as RGB; gray is repeated, alpha dropped, 16 bit rounded to 8.
+    """One picture as RGB, not turned; gray is repeated, alpha dropped, 16 bit rounded to 8.
 
     Raises:
-        InputError: the file can't be read or is no picture.
+        InputError: the file can't be read, is no picture or damaged.
     """
-    try:
-        with Image.open(path) as image:
-            return np.ascontiguousarray(np.asarray(image.convert("RGB"), dtype=np.uint8))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} can't be read as a picture: {error}") from error
+    frame, info = read_still(path)
+    if info.damage:
+        raise InputError(f"{printable(path)}: {info.damage[0].what}")
+    return rgb_of(frame)
+
+
+def rgb_of(frame: Frame) -> Rgb:
+    """A still's samples as such RGB."""
+    planes = frame.planes[:3] if frame.format.is_rgb else frame.planes[:1] * 3
+    return to_eight_bits(np.stack(planes, -1))
 
 
 def write_png(path: Path, rgb: Rgb) -> None:
@@ -57,10 +64,15 @@ def write_png(path: Path, rgb: Rgb) -> None:
     Raises:
         OutputError: the file can't be written.
     """
+    write_whole(path, encode_png(rgb), stage="encode")
+
+
+def encode_png(rgb: Rgb) -> bytes:
+    """A lossless PNG of `rgb`."""
     done, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     if not done:
-        raise OutputError(f"{path} can't be encoded as PNG")
-    write_whole(path, data.tobytes(), stage="encode")
+        raise OutputError("a picture can't be encoded as PNG", stage="encode")
+    return data.tobytes()
 
 
 def encode_jpeg(rgb: Rgb, tables: JpegTables) -> bytes:

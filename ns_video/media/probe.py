@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 from ns_video.errors import InputError, NsVideoError
 from ns_video.frame import ColorInfo, PixelFormat
 from ns_video.media.animation_header import AnimationInfo, read_animation_info
+from ns_video.media.jpeg_segments import EOI, walk
 from ns_video.media.libav import open_input, printable, traced_log
 
 DEFAULT_RATE = Fraction(25)  # what libav assumes for raw streams that state no rate
@@ -254,22 +255,20 @@ _STILL_MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"BM", "BMP"),
 )
 _MOST_BYTES = 1 << 26  # of a picture, behind which another one is looked for
-_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # no stuffed byte and no restart marker: T.81, B.1.1
 _NEXT_PICTURE = re.compile(rb"\xff\xd9\0*(?=\xff\xd8\xff)")
 _FRAME_MARKERS = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive
 
 
 def _walk_jpeg(data: bytes, at: int) -> tuple[bytes | None, bool, int | None]:
     """Of the JPEG at `at`: its size as coded, whether it lists more pictures (CIPA DC-007), and where it ends."""
-    size, lists = None, False
-    at += 2
-    while (marker := _MARKER.search(data, at)) is not None and marker[1] != b"\xd9":
-        at = marker.end()
-        if marker[1][0] in _FRAME_MARKERS:
-            size = data[at + 3 : at + 7]
-        lists |= data.startswith(b"MPF\0", at + 2)
-        at += int.from_bytes(data[at : at + 2])
-    return size, lists, None if marker is None else marker.end()
+    size, lists, end = None, False, None
+    for marker, begin, stop in walk(data, at):
+        if marker in _FRAME_MARKERS:
+            size = data[begin + 1 : begin + 5]
+        elif marker == EOI:
+            end = stop
+        lists |= data.startswith(b"MPF\0", begin)
+    return size, lists, end
 
 
 def _is_motion_jpeg(data: bytes) -> bool:

@@ -2,125 +2,44 @@
 
 from __future__ import annotations
 
-import io
-import itertools
-import os
-import struct
-import warnings
-import zlib
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageCms, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from ns_video.errors import InputError, NsVideoError, OutputError, UsageError
+from ns_video.errors import InputError
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, ColorInfo, Frame, JpegTables, PixelFormat
-from ns_video.journal import write_whole
+from ns_video.media import jpeg_segments, png_chunks
 from ns_video.media.decode import MAX_PIXELS
+from ns_video.media.jpeg_headers import tables_of
 from ns_video.media.libav import check_input_file, printable
+from ns_video.media.still_info import BAD_EXIF, EXIF, StillInfo
+from ns_video.media.still_samples import (
+    CONVERTED,
+    check_samples,
+    is_gray,
+    load_damaged,
+    load_samples,
+    open_picture,
+    said,
+)
+from ns_video.media.still_writer import TIFF_STRUCTURE, TIFF_XMP
 from ns_video.record import Damage
 
-_SUFFIXES = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".jpe": "JPEG",
-    ".png": "PNG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-}
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_HEADER_END = len(_PNG_SIGNATURE) + 25  # of IHDR, whose ninth byte, the 25th of the file, is the bit depth
-_PNG_XMP = "XML:com.adobe.xmp"
-_COMMENT = "Comment"  # the keyword that PNG registers for it
 _AV1_CONFIGURATION, _AV1_DEEP = b"av1C", 0x40  # third byte of its body: high_bitdepth (AV1 in ISOBMFF, 2.3.3)
-# Tags of a TIFF that say how its samples lie in the file, and its profile: the writer's own.
-_TIFF_STRUCTURE = frozenset(
-    (*range(254, 260), 262, 266, 273, *range(277, 282), 284, *range(288, 294), 297, 317, *range(320, 326), 330, 332)
-) | frozenset((*range(334, 348), *range(512, 522), 529, 530, 531, 532, 34675))
-_ORIENTATION, _XMP = 274, 700
-_EXIF = b"Exif\0\0"
-_BAD_EXIF = "its EXIF data is damaged and left out"
-_JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0"
-_JPEG_SEGMENT = 65533  # bytes of a marker segment's payload (T.81 B.1.1.4)
-_TIFF_STRIP = 1 << 20  # bytes of samples in a strip, about
-_PNG_COLOR = {b"cICP": 4, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"mDCV": 24, b"cLLI": 8}
-"""Chunks that say what samples mean, and their lengths (PNG specification, third edition, 11.3.2)."""
-_SRGB_CICP = b"\1\x0d\0\1"
-_SRGB = {
-    b"gAMA": struct.pack(">I", 45455),
-    b"cHRM": struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000),
-}
-"""The chunks as sRGB has them."""
-_JPEG_QUALITY = 95  # 4:4:4, visually lossless
+_ORIENTATION, _ACROSS, _DOWN = 274, 282, 283
 _MOST_DPI = 65535  # what JFIF's two bytes hold
-
-
-@dataclass(frozen=True, slots=True)
-class StillInfo:
-    """What rides along with a still."""
-
-    source_format: str
-    exif: bytes
-    """Begins with "Exif\\0\\0" where there is any."""
-    orientation: int
-    """EXIF's, 1 to 8: 1 is upright, from 5 on width and height change places."""
-    icc: bytes
-    xmp: bytes
-    dpi: tuple[float, float] | None
-    texts: tuple[tuple[str, str], ...]
-    """Keywords and texts of a PNG; a JPEG's comment is one, too."""
-    color_chunks: tuple[tuple[bytes, bytes], ...]
-    """Chunks of a PNG that say what its colours mean: kind and body."""
-    notes: tuple[str, ...]
-    damage: tuple[Damage, ...]
-
-
-def still_suffix(path: str) -> str | None:
-    """Pillow's format name for an output path, None where the suffix is not a still's."""
-    return _SUFFIXES.get(Path(path).suffix.lower())
 
 
 def jpeg_tables_of(image: Image.Image) -> JpegTables | None:
     """The quantisation tables and subsampling of an opened JPEG; None for other formats."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return None
-    tables: dict[int, list[int]] = getattr(image, "quantization", {})  # in natural order since Pillow 8.3
-    if not tables:
-        return None
-    first = np.array(tables[min(tables)], np.uint16).reshape(8, 8)
-    second = np.array(tables[max(tables)], np.uint16).reshape(8, 8)
-    sampling = {0: (1, 1), 1: (2, 1), 2: (2, 2)}.get(int(JpegImagePlugin.get_sampling(image)), (1, 1))
-    return JpegTables(luma=first, chroma=second, subsampling=sampling if image.mode != "L" else (1, 1))
-
-
-def _working_mode(mode: str) -> str:
-    """The mode, "L", "RGB" or "RGBA", in which a picture of a Pillow mode is restored."""
-    if mode in ("1", "L"):
-        return "L"
-    if mode in ("LA", "La", "PA", "RGBa", "RGBA"):
-        return "RGBA"
-    return "RGB"
-
-
-def _open(file: Path | io.BytesIO) -> Image.Image:
-    """A picture whose header is read, however large: `max_pixels` says what is too large, not Pillow's own limit."""
-    limit = Image.MAX_IMAGE_PIXELS
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            Image.MAX_IMAGE_PIXELS = None
-            return Image.open(file)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+    steps = {name: np.array(table, np.uint16).reshape(8, 8) for name, table in image.quantization.items()}
+    return tables_of([(across, down, table) for _, across, down, table in image.layer[:3]], steps)
 
 
 def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, StillInfo]:
@@ -132,9 +51,9 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
     notes: list[str] = []
     damage: list[Damage] = []
     try:
-        image = _open(path)
+        image = open_picture(path)
     except Exception as error:  # Pillow's readers raise whatever their parsing runs into
-        what = f"{printable(path)} is not a picture that can be read: {_said(error)}"
+        what = f"{printable(path)} is not a picture that can be read: {said(error)}"
         raise InputError(what, stage="open") from error
     with image:
         if image.width * image.height > max_pixels:
@@ -145,33 +64,47 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
             )
         kind = image.format or "?"
         exif, orientation = _exif_of(image, notes)
-        icc = image.info.get("icc_profile") or b""
+        icc = bytes(image.info.get("icc_profile") or b"")
         xmp = image.info.get("xmp") or b""
         dpi = _dpi_of(image, notes)
         try:
             tables = jpeg_tables_of(image)
             if getattr(image, "n_frames", 1) > 1:
                 notes.append(f"only the first of {getattr(image, 'n_frames', 1)} pictures is restored")
-            _check_samples(image, path)
+            check_samples(image, path)
             image.load()  # says where a file was cut; OpenCV may not
-            samples = _load(image, path, notes, bytes(icc))
+            samples = load_samples(image, path, notes, icc)
         except InputError:
             raise
         except Exception as error:
             tables = None
-            samples = _load_damaged(path, notes, bytes(icc))
-            damage.append(Damage(0.0, f"the picture is damaged: {_said(error)}"))
-        if image.mode == "CMYK":
+            samples = load_damaged(path, notes, icc)
+            damage.append(Damage(0.0, f"the picture is damaged: {said(error)}"))
+        if image.mode in CONVERTED:
             icc = b""
-        texts = _texts_of(image)
         if kind == "AVIF" and _is_deep_avif(path):
             notes.append("8 of its 10 or 12 bits per sample were read")
+        info = StillInfo(
+            source_format=kind,
+            is_gray=is_gray(image, path),
+            exif=exif,
+            orientation=orientation,
+            icc=icc,
+            xmp=bytes(xmp),
+            dpi=dpi,
+            texts=(),
+            chunks=(),
+            segments=(),
+            left_out=(),
+            notes=tuple(notes),
+            damage=tuple(damage),
+        )
+        info = _riders(image, path, info)
     wide = samples.dtype == np.uint16
     planes = tuple(np.ascontiguousarray(samples[..., i]) for i in range(samples.shape[2]))
-    gray = len(planes) == 1
     name = {1: "gray", 3: "gbrp", 4: "gbrap"}[len(planes)] + ("16le" if wide else "")
-    fmt = PixelFormat(name, 16 if wide else 8, not gray, len(planes), 0, 0, len(planes) == 4)
-    color = ColorInfo(matrix=5 if gray else MATRIX_RGB, range=RANGE_FULL)
+    fmt = PixelFormat(name, 16 if wide else 8, len(planes) > 1, len(planes), 0, 0, len(planes) == 4)
+    color = ColorInfo(matrix=MATRIX_RGB if fmt.is_rgb else 5, range=RANGE_FULL)
     frame = Frame(
         planes=planes,
         width=samples.shape[1],
@@ -184,18 +117,6 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
         rotation=(0, 180, 270, 90)[(orientation - 1) // 2],
         jpeg=tables,
     )
-    info = StillInfo(
-        source_format=kind,
-        exif=exif,
-        orientation=orientation,
-        icc=bytes(icc),
-        xmp=bytes(xmp),
-        dpi=dpi,
-        texts=texts,
-        color_chunks=_color_chunks_of(path) if kind == "PNG" else (),
-        notes=tuple(notes),
-        damage=tuple(damage),
-    )
     return frame, info
 
 
@@ -207,21 +128,23 @@ def _exif_of(image: Image.Image, notes: list[str]) -> tuple[bytes, int]:
             copy = Image.Exif()  # Pillow turns a TIFF by the original while it reads; so does cv2
             found.bigtiff = False  # of which tobytes makes nothing that can be read
             copy.load(found.tobytes())
-            for tag in (_TIFF_STRUCTURE | {_ORIENTATION, _XMP}) & set(copy):
+            for tag in (TIFF_STRUCTURE | {_ORIENTATION, TIFF_XMP}) & set(copy):
                 del copy[tag]
             return copy.tobytes() if copy else b"", 1
         exif = image.info.get("exif") or (found.tobytes() if found else b"")  # WebP's comes without the prefix
         orientation = int(found.get(_ORIENTATION) or 1)
-        return _EXIF + exif.removeprefix(_EXIF) if exif else b"", orientation if 1 <= orientation <= 8 else 1
+        return EXIF + exif.removeprefix(EXIF) if exif else b"", orientation if 1 <= orientation <= 8 else 1
     except Exception:  # a directory that points nowhere
         # A PNG that has none before its samples is read to its end for it: damaged samples tell of themselves.
         if not (isinstance(image, PngImagePlugin.PngImageFile) and image.tile and "exif" not in image.info):
-            notes.append(_BAD_EXIF)
+            notes.append(BAD_EXIF)
         return b"", 1
 
 
 def _dpi_of(image: Image.Image, notes: list[str]) -> tuple[float, float] | None:
-    if (told := image.info.get("dpi")) is None:
+    told = image.info.get("dpi")
+    has_none = isinstance(image, TiffImagePlugin.TiffImageFile) and not {_ACROSS, _DOWN} & set(image.tag_v2)
+    if told is None or has_none:  # Pillow's default
         return None
     with suppress(TypeError, ValueError, OverflowError):  # a TIFF may hold anything there
         across, down = map(float, told)
@@ -231,331 +154,30 @@ def _dpi_of(image: Image.Image, notes: list[str]) -> tuple[float, float] | None:
     return None
 
 
-def _color_chunks_of(path: Path) -> tuple[tuple[bytes, bytes], ...]:
-    """The sound chunks of `_PNG_COLOR` before a PNG's samples."""
-    found: dict[bytes, bytes] = {}
-    with path.open("rb") as file:
-        file.seek(len(_PNG_SIGNATURE))
-        while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
-            length, kind = int.from_bytes(head[:4], "big"), head[4:]
-            if _PNG_COLOR.get(kind) != length:
-                file.seek(length + 4, os.SEEK_CUR)
-            elif int.from_bytes((tail := file.read(length + 4))[length:], "big") == zlib.crc32(kind + tail[:length]):
-                found.setdefault(kind, tail[:length])
-    return tuple(found.items())
-
-
-def _lost_color(info: StillInfo) -> str:
-    """What another format than PNG loses of what the colours mean, in words; "" where that is nothing.
-
-    Of these chunks the first one counts: cICP, iCCP (which other formats hold), sRGB, gAMA with cHRM (PNG
-    specification, third edition, 4.3).
-    """
-    chunks = dict(info.color_chunks)
-    if chunks.get(b"cICP", _SRGB_CICP) != _SRGB_CICP:
-        lost = (b"cICP", b"mDCV", b"cLLI")
-    elif info.icc or b"cICP" in chunks or b"sRGB" in chunks or all(chunks.get(k, v) == v for k, v in _SRGB.items()):
-        return ""
-    else:
-        lost = tuple(_SRGB)
-    return ", ".join(kind.decode() for kind in lost if kind in chunks)
-
-
-def _texts_of(image: Image.Image) -> tuple[tuple[str, str], ...]:
+def _riders(image: Image.Image, path: Path, info: StillInfo) -> StillInfo:
+    """What rides along in pieces of the file that Pillow doesn't tell."""
+    lost: tuple[str, ...] = ()
+    behind = 0
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        comment = bytes(image.info.get("comment") or b"")
-        return ((_COMMENT, comment.decode("utf-8", "surrogateescape")),) if comment else ()
-    if not isinstance(image, PngImagePlugin.PngImageFile):
-        return ()
-    try:
-        return tuple((str(key), str(text)) for key, text in image.text.items())
-    except Exception:  # texts behind damaged samples
-        return ()
+        found = jpeg_segments.riding(path.read_bytes())
+        lost, behind = found.lost, found.behind
+        comments = ((png_chunks.COMMENT, comment.decode("utf-8", "surrogateescape")) for comment in found.comments)
+        xmp = jpeg_segments.without_what_lies_behind(info.xmp) if behind else info.xmp
+        info = replace(info, segments=found.carried, texts=tuple(comments), xmp=xmp)
+    elif isinstance(image, PngImagePlugin.PngImageFile):
+        chunks, lost, behind = png_chunks.riding(path)
+        try:
+            told = getattr(image, "text", {}).items()
+            texts = tuple((str(key), str(text)) for key, text in told if key != png_chunks.XMP)
+        except Exception:  # texts behind damaged samples
+            chunks, texts = tuple(chunk for chunk in chunks if chunk[0] not in png_chunks.TEXTS), ()
+        info = replace(info, chunks=chunks, texts=texts)
+    if behind:
+        lost = (*lost, f"{behind:,} bytes behind its end (a video, a gain map or the like)")
+    return replace(info, left_out=(f"left out: {', '.join(lost)}",) if lost else ())
 
 
 def _is_deep_avif(path: Path) -> bool:
     with path.open("rb") as file:
         _, found, body = file.read(1 << 16).partition(_AV1_CONFIGURATION)
     return bool(found) and len(body) > 2 and bool(body[2] & _AV1_DEEP)
-
-
-def _said(error: Exception) -> str:
-    return printable(str(error) or type(error).__name__)
-
-
-def _deep_samples(image: Image.Image, path: Path) -> npt.NDArray[Any] | None:
-    """(H, W, C) uint16 of a 16-bit PNG or TIFF; Pillow reduces those to 8 bits when they have colour."""
-    if _bits_of(image, path) != 16 or image.mode in ("P", "1", "CMYK"):
-        return None
-    raw = np.frombuffer(path.read_bytes(), np.uint8)
-    with _quiet_cv2():
-        decoded: Any = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-    if decoded is None or decoded.dtype != np.uint16:
-        return None
-    if decoded.ndim == 2:
-        if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == 0:  # white is 0
-            decoded = 65535 - decoded
-        through = image.info.get("transparency")
-        if through is None:
-            return decoded[..., None]
-        alpha = np.where(decoded == through, np.uint16(0), np.uint16(65535))
-        return np.stack([decoded, decoded, decoded, alpha], -1)
-    order = [2, 1, 0] + ([3] if decoded.shape[2] == 4 else [])
-    return decoded[..., order]
-
-
-def _bits_of(image: Image.Image, path: Path) -> int:
-    """Bits of a sample of a TIFF or PNG, 8 for what is neither."""
-    if isinstance(image, PngImagePlugin.PngImageFile):
-        with path.open("rb") as file:
-            return file.read(_PNG_HEADER_END)[24]
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return 8
-    bits: Any = image.tag_v2.get(258, (1,))
-    return max(bits)
-
-
-@contextmanager
-def _quiet_cv2() -> Generator[None]:
-    """OpenCV says on stderr what it can't read; Pillow reads it instead."""
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-
-
-def _check_samples(image: Image.Image, path: Path) -> None:
-    """Raises InputError for numbers that are no 8 or 16 bits of a picture."""
-    is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
-    sign: Any = image.tag_v2.get(339, (1,)) if is_tiff else (1,)  # pyright: ignore[reportAttributeAccessIssue]
-    what = ""
-    if image.mode == "F":
-        what = "floating-point"
-    elif 2 in sign:
-        what = "signed"
-    elif image.mode == "I" or _bits_of(image, path) > 16:
-        what = "32-bit"
-    if what:
-        raise InputError(
-            f"pictures of {what} samples are not supported", stage="open", remedy="make them 16-bit, unsigned"
-        )
-
-
-def _load(image: Image.Image, path: Path, notes: list[str], icc: bytes) -> npt.NDArray[Any]:
-    """(H, W, C) samples."""
-    if (deep := _deep_samples(image, path)) is not None:
-        return deep
-    bits = _bits_of(image, path)
-    if image.mode.startswith("I;16"):
-        array = np.asarray(image).astype(np.uint16)
-        return (array << (16 - bits) | array >> (2 * bits - 16) if 8 < bits < 16 else array)[..., None]
-    if bits == 16:
-        notes.append("8 of its 16 bits per sample were read")
-    if image.mode == "CMYK":
-        notes.append(f"CMYK was converted to RGB{'; its profile is left out' if icc else ''}")
-        if icc:
-            try:
-                rgb = ImageCms.profileToProfile(
-                    image, ImageCms.ImageCmsProfile(io.BytesIO(icc)), ImageCms.createProfile("sRGB"), outputMode="RGB"
-                )
-                if rgb is not None:
-                    return np.asarray(rgb)
-            except ImageCms.PyCMSError:
-                notes.append("its profile was unusable")
-        return np.asarray(image.convert("RGB"))
-    if image.mode == "P":
-        return np.asarray(image.convert("RGBA" if "transparency" in image.info else "RGB"))
-    if image.mode in ("RGB", "L") and "transparency" in image.info:
-        return np.asarray(image.convert("RGBA"))
-    array = np.asarray(image.convert(_working_mode(image.mode)))
-    return array if array.ndim == 3 else array[..., None]
-
-
-def _load_damaged(path: Path, notes: list[str], icc: bytes) -> npt.NDArray[Any]:
-    """What is left of a picture that was cut short."""
-    kept = ImageFile.LOAD_TRUNCATED_IMAGES
-    ImageFile.LOAD_TRUNCATED_IMAGES = True
-    try:
-        with _open(path) as image:
-            return _load(image, path, notes, icc)
-    except Exception as worse:
-        raise InputError(f"{printable(path)} is damaged: {_said(worse)}", stage="decode") from worse
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = kept
-
-
-def write_still(path: Path, frame: Frame, info: StillInfo, *, quality: float | None = None) -> tuple[str, ...]:
-    """Write one picture, whole or not at all (a pipe or device: as it is). Returns what the format could not hold.
-
-    `quality` is JPEG's or lossy WebP's, 1 to 100. Raises OutputError, UsageError for an unknown suffix.
-    """
-    kind = still_suffix(str(path))
-    if kind is None:
-        raise UsageError(f"{printable(path)}: not a still's suffix", remedy="use .png, .jpg, .webp, .tif or .bmp")
-    samples = np.stack(frame.planes, axis=-1)
-    notes: list[str] = []
-    if samples.dtype == np.uint16 and kind not in ("PNG", "TIFF"):
-        notes.append(f"{kind} holds 8 of 16 bits per sample")
-        samples = ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    if samples.shape[2] == 4 and kind in ("JPEG", "BMP"):
-        notes.append(f"{kind} can't hold the alpha channel; it is left out")
-        samples = samples[..., :3]
-    if kind == "BMP":
-        samples = _upright(samples, info.orientation)
-        if info.icc or info.exif:
-            turned = "; the picture is turned as its EXIF says" if info.orientation > 1 else ""
-            notes.append(f"BMP holds no EXIF and no ICC profile{turned}")
-    if kind != "PNG" and (lost := _lost_color(info)):
-        notes.append(f"{kind} can't hold what the PNG says of its colours ({lost}): they may look different")
-    held = {"PNG": {key for key, _ in info.texts}, "JPEG": {_COMMENT}}.get(kind, set[str]()) | {_PNG_XMP}
-    if lost := [key for key, _ in info.texts if key not in held]:
-        notes.append(f"{kind} holds no such text: {printable(', '.join(lost))}")
-    try:
-        data = _encode(samples, kind, info, quality, notes)
-        _check(data, samples)
-    except (NsVideoError, MemoryError):
-        raise
-    except Exception as error:  # Pillow's writers raise whatever they run into
-        what = f"{printable(path)} can't be written as {kind}: {_said(error)}"
-        raise OutputError(what, stage="encode", remedy="give OUTPUT another suffix") from error
-    write_whole(path, data, stage="encode")
-    return tuple(notes)
-
-
-def _upright(samples: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    """(H, W, C) samples turned and mirrored as EXIF's orientation asks readers to."""
-    if orientation >= 5:
-        samples = samples.swapaxes(0, 1)
-    rows, columns = (-1 if orientation in flips else 1 for flips in ((3, 4, 7, 8), (2, 3, 6, 7)))
-    return np.ascontiguousarray(samples[::rows, ::columns])
-
-
-def _check(data: bytes, samples: npt.NDArray[Any]) -> None:
-    """Raises OutputError where a written picture doesn't read back."""
-    with _open(io.BytesIO(data)) as image:
-        # Pillow gives a TIFF's size as it is shown; these are width and height of its samples.
-        size = (
-            (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImagePlugin.TiffImageFile) else image.size
-        )
-        if size != (samples.shape[1], samples.shape[0]):
-            raise OutputError(f"the picture reads back as {size[0]}x{size[1]}", stage="verify")
-        image.load()
-
-
-def _encode(samples: npt.NDArray[Any], kind: str, info: StillInfo, quality: float | None, notes: list[str]) -> bytes:
-    if kind == "TIFF":
-        return _tiff(samples, info, notes)
-    if kind == "PNG":
-        return _png(samples, info)
-    options: dict[str, Any] = {}
-    if kind in ("JPEG", "WEBP"):
-        held = {"exif": info.exif, "xmp": info.xmp}
-        for name, data in held.items():
-            if kind == "JPEG" and len(data) > _JPEG_SEGMENT - len(_JPEG_XMP):
-                notes.append(f"{name.upper()} data is left out: JPEG holds 64 KiB of it")
-            elif data:
-                options[name] = data
-        if info.icc:
-            options["icc_profile"] = info.icc
-    if info.dpi and kind in ("JPEG", "BMP"):
-        options["dpi"] = info.dpi
-    if kind == "JPEG":
-        options.update(quality=max(1, round(_JPEG_QUALITY if quality is None else quality)))
-        options.update(subsampling=0, optimize=True)
-        options["comment"] = dict(info.texts).get(_COMMENT, "").encode("utf-8", "surrogateescape")[:_JPEG_SEGMENT]
-    elif kind == "WEBP" and quality is None:
-        options.update(lossless=True, quality=75, exact=True)  # exact: colours under alpha 0 stay
-    elif kind == "WEBP" and quality is not None:
-        options["quality"] = round(quality)
-    return _saved(samples, kind, options)
-
-
-def _saved(samples: npt.NDArray[Any], kind: str, options: dict[str, Any]) -> bytes:
-    """8-bit samples as Pillow writes them."""
-    buffer = io.BytesIO()
-    Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples).save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def _tiff(samples: npt.NDArray[Any], info: StillInfo, notes: list[str]) -> bytes:
-    """EXIF data is a TIFF without a picture; here it gets one, in strips of differenced and deflated rows (TIFF 6.0).
-
-    Pillow's writer compresses no file that has inner directories (a camera's exposure, GPS), cv2's knows no EXIF.
-    """
-    directory = Image.Exif()
-    try:
-        directory.load(info.exif)
-        directory.tobytes()
-    except Exception:  # whatever Pillow's parsing runs into
-        directory = Image.Exif()
-    if info.exif and not directory:
-        notes.append(_BAD_EXIF)
-    for tag in _TIFF_STRUCTURE & set(directory):
-        del directory[tag]
-    height, width, channels = samples.shape
-    differences = samples.copy()
-    differences[:, 1:] -= samples[:, :-1]
-    ordered = differences.astype(samples.dtype.newbyteorder("<" if directory.endian == "<" else ">"))
-    rows = max(1, _TIFF_STRIP // ordered[0].nbytes)
-    strips = [zlib.compress(ordered[top : top + rows].tobytes()) for top in range(0, height, rows)]
-    tags: dict[int, Any] = {
-        256: width,
-        257: height,
-        258: (samples.itemsize * 8,) * channels,
-        259: 8,  # deflate
-        262: 1 if channels == 1 else 2,  # gray or RGB
-        273: tuple(itertools.accumulate(map(len, strips[:-1]), initial=0)),  # Pillow adds where the directory ends
-        277: channels,
-        278: rows,
-        279: tuple(map(len, strips)),
-        284: 1,  # samples of a pixel lie together
-        317: 2,  # horizontal differences
-        338: 2 if channels == 4 else None,  # alpha that is not multiplied in
-        _XMP: info.xmp,
-        34675: info.icc,
-    }
-    if info.dpi:
-        tags |= {282: info.dpi[0], 283: info.dpi[1], 296: 2}
-    for tag, value in tags.items():
-        if value not in (None, b""):
-            directory[tag] = value
-    return b"".join([directory.tobytes().removeprefix(_EXIF), *strips])
-
-
-def _png(samples: npt.NDArray[Any], info: StillInfo) -> bytes:
-    """A PNG, with what rides along in chunks after IHDR (PNG specification, third edition, 11.3)."""
-    if samples.dtype == np.uint16:
-        order = [0] if samples.shape[2] == 1 else [2, 1, 0, 3][: samples.shape[2]]
-        done, data = cv2.imencode(".png", np.ascontiguousarray(samples[..., order]))
-        if not done:
-            raise OutputError("16-bit PNG can't be written", stage="encode")
-        png = data.tobytes()
-    else:
-        png = _saved(samples, "PNG", {})
-    chunks = list(info.color_chunks)
-    if info.icc:
-        chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(info.icc)))
-    if info.dpi:
-        chunks.append((b"pHYs", struct.pack(">IIB", *(round(dots / 0.0254) for dots in info.dpi), 1)))
-    if info.exif:
-        chunks.append((b"eXIf", info.exif.removeprefix(_EXIF)))
-    chunks += [(kind, body) for kind, body, *_ in _png_texts(info).chunks]
-    added = (
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
-    )
-    return b"".join([png[:_PNG_HEADER_END], *added, png[_PNG_HEADER_END:]])
-
-
-def _png_texts(info: StillInfo) -> PngImagePlugin.PngInfo:
-    """The texts of a PNG, and another format's XMP as the iTXt chunk that readers look for."""
-    out = PngImagePlugin.PngInfo()
-    texts = dict(info.texts)
-    if info.xmp:
-        texts.setdefault(_PNG_XMP, info.xmp.decode("utf-8", "replace"))
-    for key, text in texts.items():
-        if key == _PNG_XMP or not text.isascii():
-            out.add_itxt(key, text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
-        else:
-            out.add_text(key, text)
-    return out

@@ -21,7 +21,10 @@ from ns_video.media.left_out import dropped_chapters, left_out, left_out_beside
 from ns_video.media.libav import open_input
 from ns_video.media.promise import Difference, Promise, look_of
 from ns_video.media.still import read_still
+from ns_video.media.still_info import HOLDS, Holding, StillInfo, exif_directory, fitted
+from ns_video.media.still_writer import TIFF_STRUCTURE
 
+_TOLD_APART = {274, 282, 283, 296, 700}  # orientation, resolution and its unit, XMP
 _WHOLE_FRAMES = frozenset({"mpeg1video", "mpeg2video"})  # whose encoders round times to the rate
 
 
@@ -95,29 +98,67 @@ def verify_files(
     return [d for d in differences if not (damaged and d.by_damage)]
 
 
-def verify_stills(source: Path, output: Path) -> list[Difference]:
-    """Check a picture against the one it was made from: size, channels, bits, profile and turn, as its format holds."""
+def verify_stills(source: Path, output: Path, *, notes: list[str] | None = None) -> list[Difference]:
+    """Check a picture against the one it was made from: size, channels, bits and what rides along, as its format holds.
+
+    `notes` gets what it can't hold.
+    """
     (frame, info), (made, found) = read_still(source), read_still(output)
-    kind, out = found.source_format, list[Difference]()
+    kind, out = "JPEG" if found.source_format == "MPO" else found.source_format, list[Difference]()
     (width, height), (made_width, made_height) = (_shown_size(f) for f in (frame, made))
     if (width, height) != (made_width, made_height):
         out.append(Difference(f"the picture was {width}x{height}, is {made_width}x{made_height}"))
-    if frame.format.is_rgb and not made.format.is_rgb:
+    if found.is_gray and not info.is_gray:
         out.append(Difference("the picture had colours, is gray"))
-    holds_alpha = kind in ("PNG", "TIFF") or (kind == "WEBP" and _is_seen_through(frame))
-    if holds_alpha and frame.format.has_alpha and not made.format.has_alpha:
+    holds = HOLDS.get(kind, Holding(frozenset()))
+    says_alpha = frame.format.has_alpha and (kind != "WEBP" or _is_seen_through(frame))
+    if holds.alpha and says_alpha and not made.format.has_alpha:
         out.append(Difference("the alpha channel is missing"))
-    if kind in ("PNG", "TIFF") and frame.format.bit_depth > made.format.bit_depth:
+    if holds.deep and frame.format.bit_depth > made.format.bit_depth:
         out.append(Difference(f"the samples had {frame.format.bit_depth} bits, have {made.format.bit_depth}"))
-    if kind != "BMP" and info.icc != found.icc:
-        out.append(
-            Difference(
-                f"the ICC profile {'differs' if info.icc and found.icc else 'is missing' if info.icc else 'is new'}"
-            )
-        )
-    if not {kind, info.source_format} & {"BMP", "TIFF"} and info.orientation != found.orientation:  # those are upright
-        out.append(Difference(f"the orientation (EXIF) was {info.orientation}, is {found.orientation}"))
+    if kind not in HOLDS:
+        return out
+    kept, lost = fitted(info, kind, is_gray=found.is_gray)
+    if notes is not None:
+        notes += lost
+    out += compare_riders(kept, found)
+    if "TIFF" not in (kind, info.source_format) and kept.orientation != found.orientation:  # those are upright
+        out.append(Difference(f"the orientation (EXIF) was {kept.orientation}, is {found.orientation}"))
     return out
+
+
+def compare_riders(kept: StillInfo, found: StillInfo) -> list[Difference]:
+    """What rides along with a picture, as its format keeps it, beside what its file holds."""
+    out: list[Difference] = []
+    if found.icc != kept.icc:
+        word = "differs" if kept.icc and found.icc else "is missing" if kept.icc else "is new"
+        out.append(Difference(f"the ICC profile {word}"))
+    comparable = {
+        "EXIF data": (_exif_of(kept, found), _exif_of(found, kept)),
+        "XMP": (kept.xmp.decode("utf-8", "replace"), found.xmp.decode("utf-8", "replace")),
+        "texts": (_texts_of(kept), _texts_of(found)),
+        "chunks": (set(kept.chunks), set(found.chunks)),
+        "IPTC and Photoshop data": (set(kept.segments), set(found.segments)),
+    }
+    for name, (wanted, there) in comparable.items():
+        if wanted and wanted != there:
+            is_one = name in ("EXIF data", "XMP")
+            verb = "differ" + "s" * is_one if there else "is missing" if is_one else "are missing"
+            out.append(Difference(f"the {name} {verb}"))
+    if kept.dpi and not (found.dpi and all(abs(a - b) < 1 for a, b in zip(kept.dpi, found.dpi, strict=True))):
+        out.append(Difference(f"the resolution {'differs' if found.dpi else 'is missing'}"))
+    return out
+
+
+def _exif_of(info: StillInfo, other: StillInfo) -> object:
+    """EXIF data to compare: its bytes; the tags that are there where one side is a TIFF, which tells them anew."""
+    if "TIFF" not in (info.source_format, other.source_format):
+        return info.exif
+    return set(exif_directory(info.exif)) - TIFF_STRUCTURE - _TOLD_APART
+
+
+def _texts_of(info: StillInfo) -> dict[str, str]:
+    return {key: text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for key, text in info.texts}
 
 
 def _shown_size(frame: Frame) -> tuple[int, int]:

@@ -37,9 +37,6 @@ def restore(
     text. Raises NsVideoError; a run that ends with damaged input or frames passed through returns a record whose
     `exit_code` is 3.
     """
-    for name in ("report", "record"):
-        if options.get(name) is not None:
-            options[name] = Path(path_text(options[name]))
     steps = restore_steps(path_text(input), path_text(output), RestoreOptions(preset=preset, **options))
     while True:
         try:
@@ -82,8 +79,8 @@ def verify(
 ) -> list[Difference]:
     """Check a finished OUTPUT against its INPUT; an empty list where frames, times, streams and tags agree.
 
-    `notes` gets what OUTPUT's container can't hold of a clip.
+    `notes` gets what OUTPUT can't hold.
     """
     if still_format(Path(path_text(input))) is not None:
-        return verify_stills(Path(path_text(input)), Path(path_text(output)))
+        return verify_stills(Path(path_text(input)), Path(path_text(output)), notes=notes)
     return verify_files(path_text(input), path_text(output), full=full, notes=notes)

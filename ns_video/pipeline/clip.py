@@ -32,6 +32,7 @@ from ns_video.record import Damage
 
 __all__ = ["STALL_SECONDS", "Clip", "Restored", "decode_options", "open_source"]
 
+_PICTURE_PIPES = frozenset({"jpeg_pipe", "png_pipe", "tiff_pipe", "webp_pipe"})
 STALL_SECONDS = 1800.0  # no stage of a file-to-file run may be silent for longer; a pipe may wait for its writer
 _FINEST_CUT = 10**9  # parts of a second
 _NOT_WRITTEN = frozenset({"pal8"})  # libav makes no palette of pixels
@@ -120,6 +121,10 @@ class Clip:
         for copy in self.copies:
             if not copy.kept or copy.target_codec:
                 self.run.record.warnings.append(f"stream {copy.stream.index}: {copy.action}")
+        if self.info.format in _PICTURE_PIPES and not Path(self.run.source).is_file():
+            self.run.record.warnings.append(
+                "a picture from a pipe keeps no XMP, comment and resolution; from a file it does"
+            )
 
     def _warn_chapters(self) -> None:
         chapters, container = self._chapters(), of_muxer(self.container_format)

@@ -51,12 +51,11 @@ def restore_direct(run: Run) -> Generator[Progress]:
                 keeps = False
             clip = Clip(run, reader, container_format)
             sink = _Sink(clip, temporary)
-            yield from _walk(clip, sink)
-            clip.take_damage()
+            try:
+                yield from _walk(clip, sink, temporary)
+            finally:
+                clip.take_damage()
             video, promise = sink.made(), sink.promise()
-        run.record.frames_out = sink.done
-        if run.cancel.is_set():
-            raise _interrupted(run, temporary)
         run.account()
         if temporary is not None:
             yield from put_in_place(run, temporary, video, sink.done, lambda: promise)
@@ -71,36 +70,37 @@ def restore_direct(run: Run) -> Generator[Progress]:
             journal.release()
 
 
-def _walk(clip: Clip, sink: _Sink) -> Generator[Progress]:
-    """Decode, enhance and write until the source ends or the run is cancelled; the sink is closed then."""
+def _walk(clip: Clip, sink: _Sink, temporary: Path | None) -> Generator[Progress]:
+    """Decode, enhance and write until the source ends; the sink is closed then.
+
+    Raises Interrupted where the run is cancelled, once what is done is closed and kept: before the threads are waited
+    for, so that nothing that goes wrong with them takes it away.
+    """
     run, stall = clip.run, clip.stall_seconds
     stop = run.cancel if stall is None else None
     kept = [c.stream.index for c in clip.copies if c.kept]
-    with closing(decoded_ahead(clip.told(_items(clip.reader, kept)), run.times, run.meters, stall, stop)) as decoded:
-        stage = enhanced_ahead(
-            decoded,
-            run.enhancer,
-            run.times,
-            run.meters,
-            observer=run.observer,
-            stall_seconds=stall,
-            stop=stop,
-        )
-        with closing(stage) as enhanced:
-            for item in enhanced:
-                began = time.perf_counter()
-                if isinstance(item, Aside):
-                    if isinstance(item.payload, Skipped):
-                        yield run.seeking(item.payload, clip.total())
-                    else:
-                        sink.take(item.payload)
-                    continue
-                sink.write(item)
-                run.times.encode.busy_seconds += time.perf_counter() - began
-                yield run.progress(sink.done, clip.total(), item.frame)
-                if run.cancel.is_set():
-                    break
-            sink.close()
+    decoded = decoded_ahead(clip.told(_items(clip.reader, kept)), run.times, run.meters, stall, stop)
+    stage = enhanced_ahead(
+        decoded, run.enhancer, run.times, run.meters, observer=run.observer, stall_seconds=stall, stop=stop
+    )
+    with closing(stage) as enhanced:
+        for item in enhanced:
+            began = time.perf_counter()
+            if isinstance(item, Aside):
+                if isinstance(item.payload, Skipped):
+                    yield run.seeking(item.payload, clip.total())
+                else:
+                    sink.take(item.payload)
+                continue
+            sink.write(item)
+            run.times.encode.busy_seconds += time.perf_counter() - began
+            yield run.progress(sink.done, clip.total(), item.frame)
+            if run.cancel.is_set():
+                break
+        sink.close()
+        run.record.frames_out = sink.done
+        if run.cancel.is_set():
+            raise _interrupted(run, temporary)
 
 
 def _items(reader: ClipReader, kept: list[int]) -> Generator[Frame | Aside]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from ns_video.errors import OutputError, UsageError
@@ -10,11 +11,11 @@ from ns_video.journal import Journal, work_folder
 from ns_video.media.containers import format_for, of_muxer, refuse_as_file
 from ns_video.media.libav import printable
 from ns_video.media.probe import still_format
-from ns_video.media.still import still_suffix
-from ns_video.pipeline.options import RestoreOptions
+from ns_video.media.still_writer import still_kind
+from ns_video.pipeline.options import OF_CLIPS, RestoreOptions
 from ns_video.places import check_places
 
-__all__ = ["between_stills", "check_beside", "check_ends", "goes_direct", "is_special"]
+__all__ = ["between_stills", "check_beside", "check_ends", "goes_direct", "is_special", "meant_for"]
 
 
 def is_special(path: Path) -> bool:
@@ -23,16 +24,38 @@ def is_special(path: Path) -> bool:
 
 
 def between_stills(source: str, target: str, options: RestoreOptions) -> bool:
-    """Whether INPUT and OUTPUT are pictures. Raises UsageError where only INPUT is one."""
-    kind = None if source == "-" or options.input_format else still_format(Path(source))
+    """Whether INPUT and OUTPUT are pictures. Raises UsageError where only INPUT is one, and for the other's options."""
+    kind = _still(source, options)
     if kind is None:
+        if options.still_quality is not None:
+            raise UsageError(f"{printable(source)} is no still", remedy="--crf sets the quality of a clip")
         return False
-    if target == "-" or still_suffix(target) is None:
+    if options.format is not None and still_kind(target, options.format) is None:
+        raise UsageError(
+            f"{printable(source)} is a still ({kind}); --format {printable(options.format)} is of clips",
+            remedy="use png, jpeg, webp, tiff or bmp",
+        )
+    if target == "-" or still_kind(target, options.format) is None:
         raise UsageError(
             f"{printable(source)} is a still ({kind}); {'a pipe' if target == '-' else printable(target)} isn't",
             remedy="give OUTPUT a picture's suffix: .png, .jpg, .webp, .tif or .bmp",
         )
+    if given := [name for name in OF_CLIPS if getattr(options, name) not in (None, {})]:
+        named = ", ".join(f"--{name.removesuffix('s').replace('_', '-')}" for name in given)
+        remedy = "--still-quality sets a still's" if "crf" in given else None
+        raise UsageError(f"{printable(source)} is a still ({kind}): {named} can't be used", remedy=remedy)
     return True
+
+
+def meant_for(source: str, options: RestoreOptions) -> RestoreOptions:
+    """The options of a whole folder that concern one file: a still leaves those of clips, a clip those of stills."""
+    others = (*OF_CLIPS, "format") if _still(source, options) else ("still_quality",)
+    plain = RestoreOptions()
+    return replace(options, **{name: getattr(plain, name) for name in others})
+
+
+def _still(source: str, options: RestoreOptions) -> str | None:
+    return None if source == "-" or options.input_format else still_format(Path(source))
 
 
 def goes_direct(source: str, target: str, options: RestoreOptions, *, is_still: bool) -> bool:

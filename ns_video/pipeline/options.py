@@ -6,18 +6,21 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from ns_video.declared import check_types
 from ns_video.errors import UsageError
 from ns_video.machine import check_device_name
 from ns_video.media.decode import MAX_PIXELS
 from ns_video.preset import DEINTERLACE, ENSEMBLES
 
-__all__ = ["RestoreOptions", "path_text"]
+__all__ = ["OF_CLIPS", "RestoreOptions", "path_text"]
+_HIGHEST_CRF = 63  # of any encoder
 _RANGES = (
     ("strength", 0.0, 1.0),
     ("sharpen", 0.0, 1.0),
-    ("crf", 0, 100),
+    ("crf", 0, _HIGHEST_CRF),
+    ("still_quality", 1, 100),
     ("tile", 16, 1 << 20),
     ("overlap", 0, 1 << 20),
     ("max_pixels", 1, 1 << 62),
@@ -33,10 +36,12 @@ _CHOICES = {
     "verify": ("structure", "full", "none"),
     "precision": ("auto", "fp32", "fp16", "bf16"),
 }
-_TEXTS = ("preset", "model", "blend", "codec", "pix_fmt", "format", "input_format")
-"""Options that are text."""
+OF_CLIPS = ("codec", "crf", "pix_fmt", "encoder_options", "start", "end")
+"""Options that say nothing of a still."""
 _TABLES = ("encoder_options", "input_options")
 """Options that are names with values, which libav takes as text."""
+_FILES = ("report", "record")
+"""Options that are paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ class RestoreOptions:
     crf: float | None = None
     pix_fmt: str | None = None
     encoder_options: Mapping[str, str] = field(default_factory=dict)
+    still_quality: float | None = None
+    """Of a still as JPEG or lossy WebP, 1 to 100; None: 95 as JPEG, lossless as WebP."""
     format: str | None = None
     input_format: str | None = None
     input_options: Mapping[str, str] = field(default_factory=dict)
@@ -85,21 +92,18 @@ class RestoreOptions:
     """Threads of each libav codec; 0 divides the machine."""
 
     def __post_init__(self) -> None:
-        for name in _TEXTS:
-            value = getattr(self, name)
-            if name == "model" and isinstance(value, os.PathLike):
-                object.__setattr__(self, name, os.fspath(value))
-            elif not isinstance(value, str) and (value is not None or name in ("preset", "blend")):
-                raise UsageError(f"{name.replace('_', ' ')} {value!r} is no text")
+        if isinstance(self.model, os.PathLike):
+            object.__setattr__(self, "model", path_text(self.model))
+        for name in _FILES:
+            object.__setattr__(self, name, _file(name, getattr(self, name)))
         for name in _TABLES:
-            object.__setattr__(self, name, _texts(name, getattr(self, name)))
-        if isinstance(self.allow_protocols, str) or not all(isinstance(p, str) for p in self.allow_protocols):
-            raise UsageError("allow protocols: names of protocols are wanted, as a tuple")
-        for device in str(self.device).split(","):
+            object.__setattr__(self, name, _texts(getattr(self, name)))
+        check_types(self)
+        for device in self.device.split(","):
             check_device_name(device.strip())
         for name, low, high in _RANGES:
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and low <= value <= high):  # nan isn't
+            if value is not None and not low <= value <= high:  # nan isn't
                 raise UsageError(f"{name.replace('_', ' ')} {value!r} is not between {low:g} and {high:g}")
         for name, known in _CHOICES.items():
             value = getattr(self, name)
@@ -107,7 +111,7 @@ class RestoreOptions:
                 raise UsageError(f"there is no {name} {value!r}", remedy=f"use {', '.join(map(str, known))}")
         if self.start is not None and self.end is not None and self.start >= self.end:
             raise UsageError(f"nothing lies between start {self.start:g} and end {self.end:g}")
-        if self.size is not None and not _is_size(self.size):
+        if self.size is not None and min(self.size) < 1:
             raise UsageError(f"size {self.size!r} is no width and height", remedy="give two whole numbers from 1")
 
 
@@ -119,13 +123,19 @@ def path_text(path: Any) -> str:
         raise UsageError(f"a path is wanted, not a {type(path).__name__}") from None
 
 
-def _texts(name: str, table: Any) -> dict[str, str]:
-    """Names with values, all as text: 5 becomes "5". Raises UsageError for what is none."""
-    items: dict[Any, Any] = dict(table) if isinstance(table, Mapping) else {None: table}
-    if not all(isinstance(k, str) and type(v) in (str, int, float) for k, v in items.items()):
-        raise UsageError(f"{name.replace('_', ' ')} {table!r} are no names with texts or numbers")
-    return {key: str(value) for key, value in items.items()}
+def _file(name: str, path: Any) -> Any:
+    """A path of a file, from text too. Raises UsageError for one that names none."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        return path
+    made = Path(path_text(path))
+    if not made.name:
+        raise UsageError(f"{name} {str(made)!r} names no file")
+    return made
 
 
-def _is_size(value: Any) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(n, int) and n >= 1 for n in value)
+def _texts(table: Any) -> Any:
+    """A table with its numbers as text: 5 becomes "5"."""
+    if not isinstance(table, Mapping):
+        return table
+    items = cast("Mapping[Any, Any]", table).items()
+    return {key: str(value) if type(value) in (int, float) else value for key, value in items}

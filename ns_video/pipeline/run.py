@@ -27,7 +27,6 @@ __all__ = ["Progress", "Run"]
 
 logger = logging.getLogger("ns_video")
 
-_HIGHEST_CRF = 63  # of any encoder
 # What networks of each conditioning look for in a frame; without it they leave the frame as it is.
 _SOUGHT = {
     "jpeg": "loss by JPEG",
@@ -69,7 +68,6 @@ class Run:
             raise UsageError(f"{printable(target)}: only files and pipes are written")
         self.target_path = Path(target)
         self.is_still = between_stills(source, target, options)
-        self._check_quality()
         check_ends(source, target, options, is_still=self.is_still)
         self.is_direct = goes_direct(source, target, options, is_still=self.is_still)
         check_beside(source, target, options)
@@ -79,10 +77,6 @@ class Run:
             from ns_video.score import Sampler
 
             self.observer = Sampler()
-
-    def _check_quality(self) -> None:
-        if self.options.crf is not None and self.options.crf > _HIGHEST_CRF and not self.is_still:
-            raise UsageError(f"crf {self.options.crf:g} is not between 0 and {_HIGHEST_CRF}")
 
     @property
     def wished(self) -> bool:
@@ -260,4 +254,5 @@ class Run:
 
     def _write_record(self) -> None:
         if self.options.record is not None:
-            write_whole(self.options.record, (self.record.dumps() + "\n").encode(), stage="record")
+            text = self.record.dumps() + "\n"
+            write_whole(self.options.record, text.encode("utf-8", "backslashreplace"), stage="record")

@@ -26,6 +26,7 @@ from ns_video.pipeline.clip import Clip, Restored, decode_options, open_source
 from ns_video.pipeline.place import claim, temporary_of
 from ns_video.pipeline.run import Progress, Run
 from ns_video.pipeline.segment import Segment
+from ns_video.prefetch import close
 from ns_video.record import PASSED_THROUGH, Damage
 from ns_video.stage import EnhancedFrame
 from ns_video.version import __version__
@@ -48,12 +49,15 @@ def restore_segmented(run: Run) -> Generator[Progress]:
         with open_source(run) as reader:
             clip = Clip(run, reader, container_format)
             items = clip.told(reader.items_and_skipped())
-            with closing(decoded_ahead(items, run.times, run.meters, clip.stall_seconds)) as decoded:
+            decoded = decoded_ahead(items, run.times, run.meters, clip.stall_seconds)
+            try:
                 first = yield from _first(clip, decoded)
                 segments = _Segments(clip, journal, first)
                 before = yield from segments.walk(first, (item for item in decoded if isinstance(item, Frame)))
                 video = Restored.of(segments.plan, first, clip.info).until(before)
                 interrupted = run.cancel.is_set()
+            finally:
+                close(decoded)
             clip.take_damage()
             yield Progress("mux", run.record.frames_out, run.record.frames_out, time.perf_counter() - run.began)
             if interrupted:

@@ -7,7 +7,8 @@ from collections.abc import Generator
 from pathlib import Path
 
 from ns_video.errors import InputError, Interrupted
-from ns_video.media.still import read_still, write_still
+from ns_video.media.still import read_still
+from ns_video.media.still_writer import still_kind, write_still
 from ns_video.pipeline.run import Progress, Run
 
 __all__ = ["restore_still"]
@@ -33,7 +34,8 @@ def restore_still(run: Run) -> Generator[Progress]:
     if run.cancel.is_set():
         raise Interrupted("interrupted before the picture was written")
     began = time.perf_counter()
-    run.record.warnings += write_still(run.target_path, out.frame, info, quality=run.options.crf)
+    kind = still_kind(run.target, run.options.format)
+    run.record.warnings += write_still(run.target_path, out.frame, info, kind=kind, quality=run.options.still_quality)
     run.times.encode.busy_seconds = time.perf_counter() - began
     run.record.frames_in = run.record.frames_out = 1
     run.record.verified = "structure"

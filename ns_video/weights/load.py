@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ns_video.cards import CONDITIONINGS, DOMAINS, Card, find_card, list_cards
 from ns_video.cells import CELL_SCALES
 from ns_video.conditioning import JPEG_PLANES, PITCH_PLANES, QUANTISER_PLANES
-from ns_video.errors import ModelError, UnknownModelError
+from ns_video.errors import ModelError, UnknownModelError, printable
 from ns_video.networks.deblur_study import RECEPTIVE_RADIUS, STUDY_NETWORKS, DnCnn, StudyConfig, build_study_network
 from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
 from ns_video.networks.ns_quantiser import MULTIPLE_OF, QUANTILES, NsQuantiser, NsQuantiserConfig
@@ -392,7 +392,7 @@ def load_descriptor(
         return _identity()
     path, card = _find_file(text)
     file = read_weights(path, expected_sha256 or (card.sha256 if card is not None else None))
-    descriptor = _describe(card.name if card is not None else path.stem, file, for_training)
+    descriptor = _describe(card.name if card is not None else printable(path.stem), file, for_training)
     if card is None:
         return descriptor
     for key in ("architecture", "scale", "domain", "conditioning", "frames", "parameters"):
