@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from conftest import ffmpeg
 from material import FRAMES, WIDTH, Recipe, cues, facts, write_clip
 
+from ns_video.color import to_tensor
 from ns_video.errors import Interrupted
-from ns_video.media.decode import ClipReader
+from ns_video.media.decode import ClipReader, open_clip
 from ns_video.pipeline import RestoreOptions, restore_steps
 
 IDENTITY = ("restore", "--model", "identity")
@@ -437,3 +439,18 @@ def test_an_interrupt_while_the_writer_stands_still_keeps_what_is_done(
         release.set()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.partial.mkv", "pipe"]
     assert len(facts(tmp_path / "out.partial.mkv").pictures) >= 3
+
+
+def test_a_scale_through_pipes_is_applied_once_and_keeps_untagged_colours(piped) -> None:
+    """320x240 is read as BT.601, 960x720 as BT.709."""
+    data = ffmpeg("-f", "lavfi", "-i", "smptebars=s=320x240:d=0.2", "-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", "-")
+    code, out, err = piped(*IDENTITY, "-", "-", "--format", "y4m", "--scale", "3", data=data)
+    assert code == 0, err
+    seen: list[np.ndarray] = []
+    for clip in (data, out):
+        with open_clip(io.BytesIO(clip)) as reader:
+            frame = next(reader.frames())
+        seen.append(to_tensor(frame.planes, frame.format, frame.color, "rgb")[0].numpy())
+    assert seen[1].shape == (3, 720, 960)
+    for x in (20, 70, 110, 160, 205, 250, 300):
+        assert np.abs(seen[0][:, 100, x] - seen[1][:, 300, 3 * x + 1]).max() < 0.01

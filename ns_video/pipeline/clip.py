@@ -159,8 +159,8 @@ class Clip:
             return frame
         return replace(frame, pts=frame.pts - self.base)
 
-    def plan(self, first: Frame) -> VideoPlan:
-        """How the picture is encoded, whose first frame is `first`."""
+    def plan(self, first: Frame, size: tuple[int, int]) -> VideoPlan:
+        """How pictures of `size`, (width, height), are encoded, the first of which is `first` or made of it."""
         options, info, container_format = self.run.options, self.info, self.container_format
         codec = options.codec
         if codec is None and self.run.target == "-" and container_format == "nut":
@@ -174,7 +174,7 @@ class Clip:
             threads=threads,
             speed=self.run.preset.speed,
         )
-        plan = plan_video(container_format, info.video, self.shifted(first), self.run.output_size(first), wanted)
+        plan = plan_video(container_format, info.video, self.shifted(first), size, wanted)
         if plan.container.decode_times_only and plan.begins > LATEST_SECONDS:
             raise UsageError(
                 f"the clip begins at {float(plan.begins):.0f} s: AVI holds no start that late",

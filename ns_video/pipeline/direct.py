@@ -208,7 +208,8 @@ class _Sink:
 
     def _open(self, frame: Frame) -> None:
         clip, run = self._clip, self._run
-        plan = clip.plan(frame)
+        run.check_size(frame.width, frame.height)
+        plan = clip.plan(frame, (frame.width, frame.height))
         self._video = Restored.of(plan, frame, clip.info)
         if needs_container_hdr(plan):
             run.record.warnings.append(f"{plan.codec} keeps HDR metadata in files only")

@@ -85,13 +85,17 @@ class Run:
 
     def output_size(self, frame: Frame) -> tuple[int, int]:
         """(width, height) of the output. Raises UsageError where that is more than --max-pixels."""
-        width, height = self.enhancer.frame_size(frame)
+        size = self.enhancer.frame_size(frame)
+        self.check_size(*size)
+        return size
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raises UsageError where an output is of more pixels than --max-pixels."""
         if width * height > self.options.max_pixels:
             raise UsageError(
                 f"an output of {width}x{height} px is more than --max-pixels {self.options.max_pixels}",
                 remedy="a smaller --size or --scale, or a larger --max-pixels",
             )
-        return width, height
 
     def load_enhancer(self, of_preset: str | None = None) -> Stage:
         """The stage, its network on its device. torch is imported here, and only where something is to be computed.

@@ -104,7 +104,7 @@ class _Segments:
     def __init__(self, clip: Clip, journal: Journal, first: Frame) -> None:
         """Begin the journal, or go on with it. `first`: of the clip's frames."""
         self._clip, self._run, self._journal = clip, clip.run, journal
-        options, plan = clip.run.options, clip.plan(first)
+        options, plan = clip.run.options, clip.plan(first, clip.run.output_size(first))
         if options.resume and not options.threads and isinstance(count := journal.noted("threads"), int):
             plan = replace(plan, threads=count)  # what an encoder writes depends on it; the machine may have changed
         require_codec(plan)
