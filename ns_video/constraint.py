@@ -31,7 +31,7 @@ _STRAYING, _STRAYED = 0.18, 0.28
 """Share of a picture's luma coefficients other than zero that the network moves by more than half a step: from the
 first on its change is believed less, at the second not at all. Chosen on training pictures, nearly all of which stay
 below the first; `benchmarks/graphics.py` shows what is above."""
-_LOUD, _TOO_LOUD = 0.55, 0.8
+_LOUD, _TOO_LOUD = 0.45, 0.65
 """Power of the network's change / expected power of the JPEG's error, likewise. The best estimate of a picture changes
 it by less than the error."""
 _QUIET = 0.05

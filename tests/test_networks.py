@@ -303,6 +303,7 @@ def test_the_discriminator_judges_three_sizes() -> None:
 
 @pytest.mark.parametrize("norm", ["batch", "spectral", "none"])
 def test_the_discriminator_without_sigmoid_gives_logits(norm: str) -> None:
+    torch.manual_seed(0)
     network = MultiScaleDiscriminator(DiscriminatorConfig(scales=1, sigmoid=False, norm=norm)).eval()
     with torch.no_grad():
         logits = network(torch.rand(1, 3, 64, 64) * 50)[0]

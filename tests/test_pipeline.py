@@ -970,6 +970,7 @@ _HARMLESS: dict[str, Any] = {
     "allow_protocols": ("http",),
     "max_pixels": 1 << 20,
     "verify": "full",
+    "still_quality": 80,
 }
 _UP_TO_THE_MACHINE = {"device", "precision"}  # what they become decides
 
