@@ -970,9 +970,9 @@ _HARMLESS: dict[str, Any] = {
     "allow_protocols": ("http",),
     "max_pixels": 1 << 20,
     "verify": "full",
-    "still_quality": 80,
 }
 _UP_TO_THE_MACHINE = {"device", "precision"}  # what they become decides
+_OF_STILLS = {"still_quality"}  # which have no segments
 
 
 def test_a_run_is_resumed_only_with_what_decides_its_segments(
@@ -993,7 +993,7 @@ def test_a_run_is_resumed_only_with_what_decides_its_segments(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Journal, "begin", begin)
-    assert {*_DECIDING, *_HARMLESS, *_UP_TO_THE_MACHINE} == {f.name for f in fields(RestoreOptions)}
+    assert {*_DECIDING, *_HARMLESS, *_UP_TO_THE_MACHINE, *_OF_STILLS} == {f.name for f in fields(RestoreOptions)}
     plain = fingerprint()
     assert [name for name, value in _DECIDING.items() if fingerprint(**{name: value}) == plain] == []
     assert [name for name, value in _HARMLESS.items() if fingerprint(**{name: value}) != plain] == []
