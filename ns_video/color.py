@@ -8,8 +8,9 @@ between planes and picture is linear; so is the way back.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from functools import cache, lru_cache
+from itertools import chain, islice
 from typing import Literal
 
 import numpy as np
@@ -141,14 +142,14 @@ def recompose(
             plane if delta is None else _add(plane, delta, highest)
             for plane, delta in zip(tensors, deltas, strict=True)
         )
-    values = [
-        value if delta is None else value + delta
+    values: Iterable[Tensor] = (
+        value if delta is None else value.add_(delta)
         for value, delta in zip(_resampled(tensors, format, color, size), deltas, strict=True)
-    ]
+    )
     if colour_planes == 3 and not format.is_rgb:
         before, after = effective_matrix(color, width, height), effective_matrix(color, size[1], size[0])
         if before != after:
-            values[:3] = _under_matrix(values[:3], format, color, (before, after))
+            values = chain(_under_matrix(list(islice(values, 3)), format, color, (before, after)), values)
     return tuple(
         value.round_().clamp_(0.0, highest).to(plane.dtype) for value, plane in zip(values, tensors, strict=True)
     )
@@ -357,15 +358,15 @@ def _add(plane: Tensor, delta: Tensor, highest: float) -> Tensor:
     return total.to(plane.dtype)
 
 
-def _resampled(planes: Sequence[Tensor], format: PixelFormat, color: ColorInfo, size: tuple[int, int]) -> list[Tensor]:
-    """Integer planes at another size of the picture, float32; colours that alpha hides don't mix with their neighbours.
-
-    Where the result shows nothing, colours are resampled as if all were shown.
+def _resampled(
+    planes: Sequence[Tensor], format: PixelFormat, color: ColorInfo, size: tuple[int, int]
+) -> Generator[Tensor]:
+    """Integer planes at another size of the picture, float32, one after the other; colours that alpha hides don't mix
+    with their neighbours. Where the result shows nothing, colours are resampled as if all were shown.
     """
     highest = float(2**format.bit_depth - 1)
     shown = planes[-1].to(torch.float32)[None, None] / highest if format.has_alpha else None
     least = 0.5 / highest  # of alpha that isn't rounded to 0
-    result: list[Tensor] = []
     for index, plane in enumerate(planes):
         is_chroma = index in (1, 2) and not format.is_rgb and not _is_gray(format)
         there = _chroma_size(*size, format) if is_chroma else size
@@ -377,8 +378,7 @@ def _resampled(planes: Sequence[Tensor], format: PixelFormat, color: ColorInfo, 
             weight = resample(share, there, phase)
             seen = resample(samples * share, there, phase).div_(weight.clamp_min(least))
             value = torch.where(weight >= least, seen, value)
-        result.append(value[0, 0])
-    return result
+        yield value[0, 0]
 
 
 def _under_matrix(

@@ -26,13 +26,15 @@ _KINDS: dict[Any, tuple[type, str]] = {
 def check_types(options: Any) -> None:
     """Raises UsageError that names the first field of a dataclass whose value is not of its declared type.
 
-    Knows the types of _KINDS, unions, tuples (for which lists do) and mappings of these.
+    Knows the types of _KINDS, unions, tuples (for which lists do) and mappings of these. Other libraries' numbers
+    become Python's own, and lists tuples.
     """
     hints = _hints(type(options))
     for field in fields(options):
         value = getattr(options, field.name)
         if not _fits(value, hints[field.name]):
             raise UsageError(f"{field.name.replace('_', ' ')} {value!r:.60} is not {_named(hints[field.name])}")
+        object.__setattr__(options, field.name, _plain(value))
 
 
 @cache
@@ -56,6 +58,14 @@ def _fits(value: Any, hint: Any) -> bool:
         pairs = cast("Mapping[Any, Any]", value).items()
         return all(_fits(key, inner[0]) and _fits(one, inner[1]) for key, one in pairs)
     return isinstance(value, _KINDS[hint][0]) and (hint is bool or not isinstance(value, bool))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, cast("tuple[Any, ...]", value)))
+    if isinstance(value, bool | int | float) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def _named(hint: Any) -> str:

@@ -19,7 +19,7 @@ import torch
 
 from ns_video.color import to_tensor
 from ns_video.errors import ModelError
-from ns_video.frame import Frame
+from ns_video.frame import Frame, effective_matrix
 from ns_video.networks.ns_iqa import NsIqa
 from ns_video.quality.ns_iqa import NsIqaJudges
 from ns_video.quality.temporal import SHOT_THRESHOLD, change_flicker, flicker, mean_change, shot_change
@@ -146,6 +146,12 @@ class _Seen:
     shot: int
     before: Thumbnail
     after: Thumbnail | None
+    same_matrix: bool
+    """Players read both with one matrix: their samples mean the same colours."""
+
+
+def _matrix(frame: Frame) -> int:
+    return effective_matrix(frame.color, frame.width, frame.height)
 
 
 class Sampler:
@@ -208,7 +214,8 @@ class Sampler:
         is_first = self._is_first_of_shot(seen_before)
         if is_first and len(self._shots) < _MOST_SHOTS:
             self._shots.append(Shot(len(self._shots), index, seconds))
-        seen = _Seen(index, len(self._shots) - 1, seen_before, thumbnail(after) if after is not None else None)
+        same = after is None or _matrix(before) == _matrix(after)
+        seen = _Seen(index, len(self._shots) - 1, seen_before, None if after is None else thumbnail(after), same)
         self._measure(seen)
         self._keep(seen, is_first, before, after)
         self._seconds += time.perf_counter() - began
@@ -226,7 +233,7 @@ class Sampler:
     def _measure(self, seen: _Seen) -> None:
         """Drift and flicker of this frame; flicker is that of the frame before, which needs its follower."""
         series, seconds = self.temporal, self._last_seconds
-        if seen.after is not None:
+        if seen.after is not None and seen.same_matrix:
             series.luma_drift.add(seconds, float(seen.after.luma.mean() - seen.before.luma.mean()))
             if seen.after.chroma is not None and seen.before.chroma is not None:
                 series.cb_drift.add(seconds, seen.after.chroma[0] - seen.before.chroma[0])

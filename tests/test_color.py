@@ -223,3 +223,80 @@ def test_planes_are_resampled_where_they_are() -> None:
     planes = [torch.from_numpy(plane).to("meta") for plane in noise(format, 20, 30)]
     resized = color.recompose(planes, format, ColorInfo(), None, "rgb", size=(40, 60))
     assert [(plane.device.type, plane.shape[0]) for plane in resized] == [("meta", 40), ("meta", 20), ("meta", 20)]
+
+
+@pytest.mark.parametrize("domain", ["rgb", "ycbcr"])
+@pytest.mark.parametrize("name", ["yuv420p", "yuv422p10le", "yuv444p12le", "gray", "gbrp", "yuvj420p"])
+def test_a_wanted_picture_is_reached(name: str, domain: color.Domain) -> None:
+    """Change = picture of other planes - picture of these: adding it gives the other planes, within rounding."""
+    format = BY_NAME[name]
+    info = ColorInfo(matrix=1, chroma_location=1)
+    unit = 2 ** (format.bit_depth - 8)
+    planes = flat(format, (90 * unit, 120 * unit, 140 * unit)[: format.planes], 12)
+    other = flat(format, (97 * unit, 131 * unit, 122 * unit)[: format.planes], 12)
+    change = color.to_tensor(other, format, info, domain) - color.to_tensor(planes, format, info, domain)
+    result = color.recompose(planes, format, info, change, domain)
+    for tensor, plane in zip(result, other, strict=True):
+        assert np.abs(tensor.numpy().astype(int) - plane.astype(int)).max() <= (1 if domain == "rgb" else 0)
+
+
+def test_ycbcr_change_of_one_plane_leaves_the_others() -> None:
+    format = BY_NAME["yuv420p"]
+    planes = noise(format, 11, 13)
+    change = torch.zeros(1, 3, 11, 13)
+    change[:, 1] = 10 / 224
+    result = color.recompose(planes, format, ColorInfo(), change, "ycbcr")
+    assert np.array_equal(result[0].numpy(), planes[0]) and np.array_equal(result[2].numpy(), planes[2])
+    assert np.array_equal(result[1].numpy(), np.clip(planes[1].astype(int) + 10, 0, 255))
+
+
+def test_samples_beyond_legal_survive_unless_changed() -> None:
+    format = BY_NAME["yuv422p10le"]
+    planes = flat(format, (2000, 512, 512), 4)
+    change = torch.zeros(1, 3, 4, 4)
+    change[0, 0, 0, 0] = 0.5
+    result = color.recompose(planes, format, ColorInfo(), change, "ycbcr")[0].numpy()
+    assert result[0, 0] == 1023 and (result[1:] == 2000).all()
+
+
+@pytest.mark.parametrize("location", [1, 2, 3])
+@pytest.mark.parametrize("shift", [(1, 1), (1, 0), (2, 0)])
+def test_chroma_ramp_lies_where_its_location_says(location: int, shift: tuple[int, int]) -> None:
+    """A ramp over luma positions, sampled where the chroma samples lie, is read back as that ramp."""
+    format = pixel_format("ramp", 16, shift)
+    info = ColorInfo(range=RANGE_FULL, matrix=1, chroma_location=location)
+    fx = 1 << shift[0]
+    width = 64
+    place = np.arange(width // fx) * fx + ((fx - 1) / 2 if location == 2 else 0.0)
+    blue = (32768 + 100 * (place - 32)).round().astype(np.uint16)
+    rows = 8 >> shift[1]
+    planes: tuple[Any, ...] = (
+        np.full((8, width), 30000, np.uint16),
+        np.tile(blue, (rows, 1)),
+        np.full((rows, width // fx), 32768, np.uint16),
+    )
+    rgb = color.to_tensor(planes, format, info, "rgb")
+    ycbcr = color.rgb_to_ycbcr(rgb)
+    ramp = (ycbcr[0, 1, 4] - 0.5) * 65535
+    expected = 100.0 * (torch.arange(width) - 32)
+    assert float((ramp - expected)[8:-8].abs().max()) < 2.0
+
+
+@pytest.mark.parametrize("offset", [0.0, -0.25])
+@pytest.mark.parametrize("target", [80, 53, 17])
+def test_resampling_keeps_a_ramp_in_its_place(offset: float, target: int) -> None:
+    source = 40
+    ramp = torch.arange(float(source)).view(1, 1, 1, source).expand(1, 1, source, source).contiguous()
+    result = color.resample(ramp, (target, target), (0.0, offset))[0, 0, target // 2]
+    place = (torch.arange(target) + 0.5 + offset) * source / target - 0.5 - offset
+    assert float((result - place)[target // 4 : -target // 4].abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
+def test_a_new_size_keeps_levels(format: PixelFormat) -> None:
+    unit = 2 ** (format.bit_depth - 8)
+    levels = tuple(value * unit for value in (100, 90, 160, 255))[: format.planes]
+    result = color.recompose(flat(format, levels), format, ColorInfo(), None, "rgb", size=(15, 11))
+    for index, (tensor, level) in enumerate(zip(result, levels, strict=True)):
+        assert tuple(tensor.shape) == plane_shape(format, index, 15, 11)
+        assert bool((tensor.to(torch.int32) == level).all())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,17 @@ class Options:
     ],
 )
 def test_what_was_declared_is_taken(values: dict[str, Any]) -> None:
-    Options(**values)
+    options = Options(**values)
+    assert {name: getattr(options, name) for name in values} == {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+
+
+def test_numbers_of_other_libraries_become_python_s() -> None:
+    """JSON and PyTorch take no Fraction and no number of numpy's."""
+    options = Options(count=np.int64(3), share=Fraction(1, 2), size=(np.int32(3), 4))  # type: ignore[arg-type]
+    assert (type(options.count), type(options.share)) == (int, float)
+    assert options.size is not None and list(map(type, options.size)) == [int, int]
 
 
 @pytest.mark.parametrize(

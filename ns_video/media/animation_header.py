@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections import deque
 from collections.abc import Collection, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import BinaryIO
 
 MOST_PLAYS = 65535  # that GIF and WebP can hold, and libav writes into a PNG
 PROFILE, EXIF, XMP, RESOLUTION, TEXT = "ICC profile", "EXIF", "XMP", "resolution", "text"
-_MOST_BYTES, _MOST_PARTS = 16 << 20, 200  # of a part, and of a file; what is more is not taken along
+_MOST_BYTES, _MOST_PARTS = 16 << 20, 200  # of a part or all before the last, and of a file; more is not taken along
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER_END = len(_PNG_SIGNATURE) + 25  # of IHDR
 _PNG_XMP = b"XML:com.adobe.xmp\0"
@@ -78,6 +79,14 @@ def read_animation_info(path: Path) -> AnimationInfo | None:
     return None
 
 
+def is_animated_png(path: Path) -> bool:
+    """Whether a PNG moves: libav's demuxers see it only where that is said in the first 2 KiB."""
+    with suppress(OSError), path.open("rb") as file:
+        if file.read(len(_PNG_SIGNATURE)) == _PNG_SIGNATURE:
+            return next((kind for kind, _, _ in _png_chunks(file) if kind in (b"acTL", b"IDAT")), b"") == b"acTL"
+    return False
+
+
 def _plays_of_gif(file: BinaryIO) -> int:
     """Netscape's extension says how often the pictures are shown again; without it they are shown once."""
     file.seek(10)
@@ -86,7 +95,9 @@ def _plays_of_gif(file: BinaryIO) -> int:
         if kind == _GIF_PICTURE:
             _skip_table(file, file.read(9)[8:])
         file.seek(1, os.SEEK_CUR)  # the code size of LZW, or an extension's label
-        name, again, *_ = *_sub_blocks(file), b"", b""
+        blocks = _sub_blocks(file)
+        name, again = next(blocks, b""), next(blocks, b"")
+        deque(blocks, maxlen=0)
         if name in _GIF_LOOPS and len(again) == 3:
             count = int.from_bytes(again[1:], "little")
             return count + 1 if count else 0
@@ -107,13 +118,13 @@ def _read_png(file: BinaryIO) -> AnimationInfo:
     plays: int | None = None
     parts: list[Part] = []
     for kind, at, size in _png_chunks(file):
-        if kind not in _PNG_READ or size > _MOST_BYTES or (kind != b"acTL" and len(parts) >= _MOST_PARTS):
+        if kind not in _PNG_READ or size > _MOST_BYTES or (kind != b"acTL" and _is_full(parts)):
             continue
         file.seek(at + 8)
         body = file.read(size)
         if kind == b"acTL":
             plays = int.from_bytes(body[4:8], "big")
-        elif kind == b"iCCP":
+        elif kind == b"iCCP" and not any(part.kind == PROFILE for part in parts):
             with suppress(zlib.error):
                 profile = zlib.decompressobj().decompress(body.partition(b"\0")[2][1:], _MOST_BYTES)
                 parts.append(Part(PROFILE, profile))
@@ -137,6 +148,10 @@ def _png_chunks(file: BinaryIO) -> Generator[tuple[bytes, int, int]]:
         at += size + 12
 
 
+def _is_full(parts: Sequence[Part]) -> bool:
+    return len(parts) >= _MOST_PARTS or sum(len(part.data) for part in parts) > _MOST_BYTES
+
+
 def _read_webp(file: BinaryIO) -> AnimationInfo:
     plays: int | None = None
     parts: list[Part] = []
@@ -145,7 +160,7 @@ def _read_webp(file: BinaryIO) -> AnimationInfo:
         kind, size = head[:4], int.from_bytes(head[4:], "little")
         if kind == b"ANIM":
             plays = int.from_bytes(file.read(6)[4:], "little")
-        elif kind in _WEBP_PARTS and size <= _MOST_BYTES and len(parts) < _MOST_PARTS:
+        elif kind in _WEBP_PARTS and size <= _MOST_BYTES and not _is_full(parts):
             parts.append(Part(_WEBP_PARTS[kind][0], file.read(size).removeprefix(_EXIF_PREFIX)))
         at += 8 + size + size % 2
     return AnimationInfo(plays, tuple(parts))

@@ -48,17 +48,23 @@ def left_out_notes(counts: Mapping[int, int], why: str) -> list[str]:
     return [f"stream {index}: {packets} {why}" for index, packets in named.items()]
 
 
+_SYNCED = ("truehd", "mlp")
+"""Sound of which most packets need one before them."""
+
+
 class Cut:
     """What of the copied streams lies in [start, end) seconds; in the output it begins at 0.
 
-    A cue that runs into the cut begins with it, one that runs out of it ends with it; video begins at its first key
-    frame, and a cover goes out whole.
+    A cue that runs into the cut begins with it, one that runs out of it ends with it; video and TrueHD begin at their
+    first key frame, and a cover goes out whole.
     """
 
     def __init__(self, copies: Iterable[CopyPlan], start: Fraction | None, end: Fraction | None) -> None:
+        copies = list(copies)
         video = [c.stream for c in copies if c.stream.type == "video"]
         self._covers = {s.index for s in video if s.is_cover}
-        self._videos = {s.index for s in video if not s.is_cover}
+        self._keyed = {s.index for s in video if not s.is_cover}
+        self._keyed |= {c.stream.index for c in copies if c.stream.codec in _SYNCED}
         self.start, self.end = start, end
         self._cues: dict[int, int] = {}
         self._keys: dict[int, Fraction] = {}
@@ -79,7 +85,7 @@ class Cut:
                 packet.duration = min(packet.duration, max(1, (self.end - time) // packet.time_base))
         if self.start is None:
             return time
-        if item.stream_index in self._videos:
+        if item.stream_index in self._keyed:
             if not self._is_playable(item, self.start):
                 return None
         elif time < self.start:

@@ -51,7 +51,7 @@ from ns_video.media.libav import (
     workers_log,
 )
 from ns_video.media.planes import planar_name, plane_views
-from ns_video.media.probe import ClipInfo, clip_info, pixel_format
+from ns_video.media.probe import ClipInfo, clip_info, matrix_of, pixel_format
 from ns_video.media.promised_end import bytes_missing, promised_end
 from ns_video.record import Damage, in_time
 
@@ -610,7 +610,7 @@ class ClipReader:
             height=picture.height,
             format=fmt,
             color=ColorInfo(
-                matrix=int(picture.colorspace) if int(picture.colorspace) != 2 else video.matrix,
+                matrix=matrix_of(told if (told := int(picture.colorspace)) != 2 else video.matrix, fmt),
                 range=int(picture.color_range) or video.range,
                 primaries=int(picture.color_primaries) if int(picture.color_primaries) != 2 else video.primaries,
                 transfer=int(picture.color_trc) if int(picture.color_trc) != 2 else video.transfer,

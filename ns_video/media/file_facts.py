@@ -13,6 +13,7 @@ from typing import Any, overload
 
 import av
 import numpy as np
+from av.packet import Packet
 from av.stream import AttachmentStream
 
 from ns_video.errors import VerificationError
@@ -135,7 +136,10 @@ def read_facts(path: str | Path, *, into: Container | None = None, clock_jumps: 
     those of other streams are moved on alike.
     """
     from_zero = into is not None and into.decode_times_only
-    has_no_edits = into is not None and not into.is_mov
+
+    def hides(packet: Packet) -> bool:  # mov_text isn't written where an edit list hides it
+        return into is not None and (not into.is_mov or packet.stream.type == "subtitle")
+
     clock = CopiedClock(clock_jumps)
     with open_input(path) as container:
         info = clip_info(container)
@@ -154,7 +158,7 @@ def read_facts(path: str | Path, *, into: Container | None = None, clock_jumps: 
                 if not packet.size:
                     continue
                 index, is_video = packet.stream_index, packet.stream_index == stream.index
-                if has_no_edits and not is_video and is_cut_off(packet):
+                if hides(packet) and not is_video and is_cut_off(packet):
                     cut_off[index] += 1
                     continue
                 begin = _may_begin(packet)

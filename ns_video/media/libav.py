@@ -21,6 +21,7 @@ from av.container import OutputContainer
 from av.sidedata.sidedata import Type as SideDataType
 
 from ns_video.errors import DownstreamClosed, InputError, NsVideoError, OutputError, UsageError, printable
+from ns_video.media.animation_header import is_animated_png
 
 Item = TypeVar("Item")
 
@@ -126,6 +127,8 @@ def open_input(
             check_input_file(Path(name))
             target = _named_pipe(Path(name)) if Path(name).is_fifo() else file_url(name)
             settings["protocol_whitelist"] = "file"
+            if container_format is None and Path(name).is_file() and is_animated_png(Path(name)):
+                container_format = "apng"
     else:
         name, target = "input", source
     if not allow_protocols:

@@ -14,6 +14,7 @@ from typing import Any
 
 import av
 import av.error
+from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
@@ -42,9 +43,6 @@ _STALE_VIDEO_TAGS = re.compile(
 _FILE_TYPE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands"})  # of the input's own container
 _LEAST_NAMED = Fraction(1, 1000)  # seconds by which a stream is moved, for a note
 # libav's muxer of mp4 compares the ends of cues with other streams' times, in their ticks: where these are finer than
-# the cue's, it ends the cue too soon, and what begins before that end is moved. Of a million ticks a second only half
-# an hour between two cues fits into its 31 bits.
-_FINEST_SOUND = 192_000
 _LARGEST_TIMESCALE = 1_000_000  # of a movie header whose 32 bits of duration still hold an hour
 # QuickTime's own language table has the bibliographic codes of ISO 639-2 for these.
 QUICKTIME_LANGUAGES = {
@@ -147,6 +145,18 @@ def _ticks(seconds: Fraction, tick: Fraction) -> int:
     return math.floor(seconds / tick + Fraction(1, 2))
 
 
+def _text_clock(plan: VideoPlan, source: InputContainer, copies: Iterable[CopyPlan]) -> Fraction:
+    """Seconds a tick of text in MP4.
+
+    libav's muxer compares the ends of cues with other streams' times, in their ticks: where these are finer than the
+    cue's, it ends the cue too soon, and what begins before that end is moved. The coarser the tick, the longer may a
+    gap between cues be, of 31 bits.
+    """
+    sound = [source.streams[copy.stream.index] for copy in copies if copy.kept and copy.stream.type == "audio"]
+    rates = [stream.codec_context.sample_rate for stream in sound if isinstance(stream, AudioStream)]
+    return Fraction(1, min(_LARGEST_TIMESCALE, max(1000, plan.clock.denominator, *rates)))
+
+
 class ClipWriter:
     """An output container with the restored video stream and all that is copied beside it.
 
@@ -200,7 +210,6 @@ class ClipWriter:
         """Stream → presentation time of its first packet, and how many had no decode time."""
         self._streams: dict[int, Stream] = {}
         self._convert: dict[int, Callable[[bytes], bytes]] = {}
-        self._text_clock = Fraction(1, min(_LARGEST_TIMESCALE, max(_FINEST_SOUND, plan.clock.denominator)))
         self._cues: dict[int, tuple[Fraction, int]] = {}
         """Stream → seconds at which its latest cue ends, and how many were still shown when the next one began."""
         self._waves: list[int] = []
@@ -212,6 +221,7 @@ class ClipWriter:
         self._untold = bool(plan.container.plays_option) and info.animation is None and info.format in ANIMATIONS
         self._beneath: AspectWriter | None = None
         copies = list(copies)
+        self._text_clock = _text_clock(plan, source, copies)
         self._gif = GifPackets(whole=plan.whole_pictures) if plan.container_format == "gif" else None
         self._video_index, target = info.video.index, settings.target
         in_file = isinstance(target, str) and not _is_streamed(target)
@@ -324,7 +334,7 @@ class ClipWriter:
         if target is None:
             return False
         packet = item.packet
-        if not self._holder.is_mov and is_cut_off(packet):
+        if (not self._holder.is_mov or packet.stream.type == "subtitle") and is_cut_off(packet):
             self.cut_off[item.stream_index] = self.cut_off.get(item.stream_index, 0) + 1
             return False
         convert = self._convert.get(item.stream_index)

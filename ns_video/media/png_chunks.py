@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ns_video.errors import printable
+
 Chunk = tuple[bytes, bytes]
 """Kind and body."""
 
@@ -50,7 +52,7 @@ def riding(path: Path) -> tuple[tuple[Chunk, ...], tuple[str, ...], int]:
             else:
                 file.seek(length + 4, os.SEEK_CUR)
                 if kind not in _READ and kind not in COLOR and kind != _SHAPE:
-                    lost.append(kind.decode("ascii", "replace"))
+                    lost.append(printable(kind.decode("ascii", "replace")))
             if kind == b"IEND":
                 behind = max(0, os.fstat(file.fileno()).st_size - file.tell())
                 break

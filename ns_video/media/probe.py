@@ -18,7 +18,7 @@ from av.video.format import VideoFormat
 from av.video.stream import VideoStream
 
 from ns_video.errors import InputError, NsVideoError
-from ns_video.frame import ColorInfo, PixelFormat
+from ns_video.frame import MATRIX_RGB, UNSPECIFIED, ColorInfo, PixelFormat
 from ns_video.media.animation_header import AnimationInfo, read_animation_info
 from ns_video.media.jpeg_segments import EOI, walk
 from ns_video.media.libav import open_input, printable, traced_log
@@ -108,6 +108,11 @@ def codec_name(stream: Any) -> str:
 
 
 @functools.cache
+def matrix_of(told: int, fmt: PixelFormat) -> int:
+    """The matrix that a stream or picture tells; gray PNGs tell that of RGB, which means nothing for them."""
+    return UNSPECIFIED if told == MATRIX_RGB and not fmt.is_rgb else told
+
+
 def pixel_format(name: str) -> PixelFormat:
     """Geometry of a libav pixel format. Raises InputError for hardware or Bayer formats."""
     side = 64  # a multiple of every chroma subsampling there is
@@ -192,7 +197,7 @@ def video_info(stream: VideoStream) -> VideoInfo:
         height=context.height,
         format=pixel_format(name),
         color=ColorInfo(
-            matrix=int(context.colorspace),
+            matrix=matrix_of(int(context.colorspace), pixel_format(name)),
             range=int(context.color_range),
             primaries=int(context.color_primaries),
             transfer=int(context.color_trc),

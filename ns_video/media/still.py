@@ -31,6 +31,7 @@ from ns_video.record import Damage
 
 _AV1_CONFIGURATION, _AV1_DEEP = b"av1C", 0x40  # third byte of its body: high_bitdepth (AV1 in ISOBMFF, 2.3.3)
 _ORIENTATION, _ACROSS, _DOWN = 274, 282, 283
+_NAMED = 12  # of what is left out, in one sentence
 _MOST_DPI = 65535  # what JFIF's two bytes hold
 
 
@@ -174,7 +175,8 @@ def _riders(image: Image.Image, path: Path, info: StillInfo) -> StillInfo:
         info = replace(info, chunks=chunks, texts=texts)
     if behind:
         lost = (*lost, f"{behind:,} bytes behind its end (a video, a gain map or the like)")
-    return replace(info, left_out=(f"left out: {', '.join(lost)}",) if lost else ())
+    more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+    return replace(info, left_out=(f"left out: {', '.join(lost[:_NAMED])}{more}",) if lost else ())
 
 
 def _is_deep_avif(path: Path) -> bool:

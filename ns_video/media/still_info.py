@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -77,6 +78,7 @@ _LARGEST = {
     "icc": 255 * jpeg_segments.ICC_PART,
 }
 """Bytes of a JPEG's."""
+_XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>))[1-8](?=["'<])""")
 _NAMES: dict[str, Callable[[StillInfo], list[str]]] = {
     "exif": lambda _: ["EXIF"],
     "icc": lambda _: ["ICC profile"],
@@ -103,7 +105,10 @@ def fitted(info: StillInfo, kind: str, *, is_gray: bool) -> tuple[StillInfo, lis
             left[field] = b""
             notes.append(f"{names(info)[0]} data is left out: JPEG holds {_LARGEST[field] // 1024 + 1} KiB of it")
     if kind == "JPEG":
-        left["texts"] = tuple((key, text) for key, text in info.texts if key == png_chunks.COMMENT)
+        comments = [(key, text) for key, text in info.texts if key == png_chunks.COMMENT]
+        left["texts"] = tuple(item for item in comments if len(encoded_comment(item[1])) <= jpeg_segments.SEGMENT_BYTES)
+        if len(left["texts"]) < len(comments):
+            notes.append("a comment is left out: JPEG holds 64 KiB of it")
         lost += [f"text {printable(key)}" for key in dict(info.texts) if key != png_chunks.COMMENT]
     if kind == "TIFF" and info.exif and not is_sound(info.exif):
         left["exif"] = b""
@@ -112,16 +117,23 @@ def fitted(info: StillInfo, kind: str, *, is_gray: bool) -> tuple[StillInfo, lis
         left["xmp"] = jpeg_segments.without_extension(left.get("xmp", info.xmp))
     if info.icc and "icc" not in left and not fits(info.icc, is_gray=is_gray):
         left["icc"] = b""
-        notes.append(f"its ICC profile is left out: it is for {space_of(info.icc)} samples, these are others")
+        notes.append(
+            f"its ICC profile is left out: it is for {printable(space_of(info.icc))} samples, these are others"
+        )
     kept = replace(info, **left)
     if lost:
         notes.append(f"{kind} holds no {', no '.join(lost)}")
     if kind != "PNG" and (colors := _lost_color(info)):
         notes.append(f"{kind} can't hold what the PNG says of its colours ({colors}): they may look different")
     if info.orientation > 1 and not kept.exif:
-        kept = replace(kept, orientation=1)
+        kept = replace(kept, orientation=1, xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", kept.xmp))
         notes.append("the picture is turned as its EXIF says")
     return kept, notes
+
+
+def encoded_comment(text: str) -> bytes:
+    """A text as the bytes of a JPEG's comment."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def exif_directory(exif: bytes) -> Image.Exif:

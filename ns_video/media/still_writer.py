@@ -17,7 +17,7 @@ from ns_video.journal import write_whole
 from ns_video.media import jpeg_segments, png_chunks
 from ns_video.media.icc import gray_to_srgb, space_of
 from ns_video.media.libav import printable
-from ns_video.media.still_info import EXIF, HOLDS, StillInfo, exif_directory, fitted
+from ns_video.media.still_info import EXIF, HOLDS, StillInfo, encoded_comment, exif_directory, fitted
 from ns_video.media.still_samples import Samples, open_picture, said, to_eight_bits, upright
 
 _SUFFIXES = {
@@ -102,8 +102,7 @@ def with_riders(data: bytes, kind: str, kept: StillInfo) -> bytes:
         segments.append((jpeg_segments.APP1, jpeg_segments.XMP + kept.xmp))
     segments += [*jpeg_segments.icc_segments(kept.icc), *kept.segments]
     for _, text in kept.texts:
-        comment = text.encode("utf-8", "surrogateescape")[: jpeg_segments.SEGMENT_BYTES]
-        segments.append((jpeg_segments.COM, comment))
+        segments.append((jpeg_segments.COM, encoded_comment(text)))
     return jpeg_segments.put_in(data, segments, kept.dpi)
 
 

@@ -98,6 +98,9 @@ class RestoreOptions:
             object.__setattr__(self, name, _file(name, getattr(self, name)))
         for name in _TABLES:
             object.__setattr__(self, name, _texts(getattr(self, name)))
+        object.__setattr__(self, "device", str(self.device))  # torch.device, too
+        if isinstance(self.allow_protocols, set | frozenset):
+            object.__setattr__(self, "allow_protocols", tuple(sorted(self.allow_protocols)))
         check_types(self)
         for device in self.device.split(","):
             check_device_name(device.strip())
