@@ -43,6 +43,7 @@ _STALE_VIDEO_TAGS = re.compile(
 _FILE_TYPE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands"})  # of the input's own container
 _LEAST_NAMED = Fraction(1, 1000)  # seconds by which a stream is moved, for a note
 # libav's muxer of mp4 compares the ends of cues with other streams' times, in their ticks: where these are finer than
+_LEAST_TEXT_CLOCK = 48_000  # finer than the clocks that the muxer of mp4 makes of coarse ones (10,000 to 20,000)
 _LARGEST_TIMESCALE = 1_000_000  # of a movie header whose 32 bits of duration still hold an hour
 # QuickTime's own language table has the bibliographic codes of ISO 639-2 for these.
 QUICKTIME_LANGUAGES = {
@@ -154,7 +155,7 @@ def _text_clock(plan: VideoPlan, source: InputContainer, copies: Iterable[CopyPl
     """
     sound = [source.streams[copy.stream.index] for copy in copies if copy.kept and copy.stream.type == "audio"]
     rates = [stream.codec_context.sample_rate for stream in sound if isinstance(stream, AudioStream)]
-    return Fraction(1, min(_LARGEST_TIMESCALE, max(1000, plan.clock.denominator, *rates)))
+    return Fraction(1, min(_LARGEST_TIMESCALE, max(_LEAST_TEXT_CLOCK, plan.clock.denominator, *rates)))
 
 
 class ClipWriter:
