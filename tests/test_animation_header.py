@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -153,3 +155,23 @@ def test_what_is_not_whole_is_read_as_far_as_it_goes(kind: str, tmp_path: Path) 
         read_animation_info(path)
         if size > 100:
             add_parts(path, info(path).parts, of_muxer("apng").parts, turned=True)
+
+
+def test_an_animation_with_much_beside_its_pictures_is_still_one(tmp_path: Path) -> None:
+    """libav looks at the first 2 KiB of a PNG only."""
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("Story", "".join(map(chr, range(33, 127))) * 50)
+    source = write_animation(tmp_path / "in.apng", pnginfo=texts)
+    assert restored(source, tmp_path / "out.apng").frames_out == 3
+    with Image.open(tmp_path / "out.apng") as picture:
+        assert getattr(picture, "n_frames", 1) == 3
+
+
+def test_what_a_file_holds_beside_its_pictures_is_bounded(tmp_path: Path) -> None:
+    """Profiles of 16 MiB that take 16 KiB each."""
+    path = write_animation(tmp_path / "in.apng")
+    data = path.read_bytes()
+    body = b"icc\0\0" + zlib.compress(bytes(16 << 20), 9)
+    chunk = struct.pack(">I", len(body)) + b"iCCP" + body + struct.pack(">I", zlib.crc32(b"iCCP" + body))
+    path.write_bytes(data[:33] + chunk * 30 + data[33:])
+    assert sum(len(part.data) for part in info(path).parts) <= 16 << 20

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import pytest
+from conftest import ffmpeg
 from material import Recipe, cues, write_clip
 
 from ns_video.media.copied_packets import copied_packets
@@ -66,3 +67,11 @@ def test_cues_end_with_the_cut(start: float | None, running_cue_clip: Path, tmp_
     spans = [(100, 300), (200, 750), (700, 750)]
     expected = [(max(a - begins, 0), b - max(a, begins)) for a, b in spans if b > begins]
     assert [(a, d) for a, d, _ in cues(target)] == expected
+
+
+def test_truehd_begins_a_cut_where_its_decoder_can_begin(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    film = write_clip(tmp_path / "film.mkv", Recipe(times=tuple(range(0, 1200, 40))))
+    sound = ("-f", "lavfi", "-i", "sine=d=1.2:r=48000", "-map", "0", "-map", "1", "-c:v", "copy")
+    ffmpeg("-i", film, *sound, "-c:a", "truehd", "-strict", "-2", source)
+    assert restore(source, target, model="identity", start=0.33, end=0.95).exit_code == 0

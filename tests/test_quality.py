@@ -117,6 +117,12 @@ def test_thumbnails_do_not_depend_on_the_bit_depth() -> None:
     assert cell_means(plane[:1, :1], 8).shape == (1, 1)
 
 
+def test_cells_reach_to_the_edge_of_a_picture() -> None:
+    """120 columns in 16 cells: of whole cells of 7 px eight columns were left out."""
+    plane = np.tile(np.arange(120, dtype=np.uint8), (90, 1))
+    assert cell_means(plane, 8, (12, 16)).mean() == pytest.approx(59.5, abs=0.5)
+
+
 def moving_scene(x: float, level: float = 0.0) -> np.ndarray:
     rows, columns = np.mgrid[0:36, 0:64].astype(np.float32)
     return (120 + 60 * np.sin((columns - x) / 9) * np.cos(rows / 7) + level).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 from pathlib import Path
 
@@ -238,3 +239,13 @@ def test_the_shipped_score_is_deterministic_and_bounded(shipped: Scorer, animati
     assert shipped.score(still(animation)) == shipped.score(still(animation))
     for rgb in (np.zeros((5, 7, 3), np.uint8), np.full((300, 300, 3), 255, np.uint8)):
         assert 0.0 <= shipped.score(still(rgb)) <= 100.0
+
+
+def test_drift_is_that_of_samples_under_one_matrix() -> None:
+    """An untagged picture that grows past 1024 x 576 holds other samples for the same colours."""
+    sampler = Sampler()
+    for number in range(3):
+        before = frame(scene(0, number), number)
+        large = frame(np.zeros((720, 1280), np.uint8), number)
+        sampler.observe(before, dataclasses.replace(large, width=1280, height=720))
+    assert sampler.temporal.luma_drift.mean is None and sampler.temporal.cb_drift.mean is None
