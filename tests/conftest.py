@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,10 @@ import numpy as np
 import pytest
 from material import FRAMES, X264, Recipe, captions_sei, picture, write_clip
 from PIL import Image
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, which some of them send themselves.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 ROOT = Path(__file__).parents[1]
 QUICK_X265 = {"preset": "ultrafast", "crf": "28"}
