@@ -19,6 +19,7 @@ NsVideoError                 exit 1
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 __all__ = [
     "DamageError",
@@ -35,8 +36,15 @@ __all__ = [
     "UnknownModelError",
     "UsageError",
     "VerificationError",
+    "first_of",
     "printable",
 ]
+
+
+def first_of(names: Sequence[str], most: int = 12) -> str:
+    """Names in one sentence: the first ones, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def printable(name: str | os.PathLike[str]) -> str:

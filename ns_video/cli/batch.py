@@ -15,7 +15,7 @@ import click
 
 from ns_video.cli import complain, emit, in_words, say
 from ns_video.cli.restore import interruptible, options_from, restore_options, run_one, summary
-from ns_video.errors import InputError, Interrupted, ModelError, NsVideoError, UsageError, printable
+from ns_video.errors import InputError, Interrupted, ModelError, NsVideoError, UsageError, first_of, printable
 from ns_video.places import check_places
 from ns_video.preset import load_preset
 
@@ -112,8 +112,7 @@ def _find(folder: Path, made: Path, options: RestoreOptions) -> _Found:
 
 def _named(paths: Sequence[Path], folder: Path) -> str:
     """The first of some paths, relative to a folder, and how many more there are."""
-    names = ", ".join(printable(path.relative_to(folder)) for path in paths[:_MOST_NAMES])
-    return names if len(paths) <= _MOST_NAMES else f"{names} and {len(paths) - _MOST_NAMES} more"
+    return first_of([printable(path.relative_to(folder)) for path in paths], _MOST_NAMES)
 
 
 def _target(source: Path, folder: Path, out: Path, still_format: str) -> Path:

@@ -18,14 +18,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
+from ns_video.media import png_chunks
+
 MOST_PLAYS = 65535  # that GIF and WebP can hold, and libav writes into a PNG
 PROFILE, EXIF, XMP, RESOLUTION, TEXT = "ICC profile", "EXIF", "XMP", "resolution", "text"
 _MOST_BYTES, _MOST_PARTS = 16 << 20, 200  # of a part or all before the last, and of a file; more is not taken along
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_HEADER_END = len(_PNG_SIGNATURE) + 25  # of IHDR
-_PNG_XMP = b"XML:com.adobe.xmp\0"
-_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-_PNG_READ = (b"acTL", b"iCCP", b"eXIf", b"pHYs", *_PNG_TEXTS)
+_PNG_XMP = png_chunks.XMP.encode() + b"\0"
+_PNG_READ = (b"acTL", b"iCCP", b"eXIf", b"pHYs", *png_chunks.TEXTS)
 _PER_METRE = 1  # unit of pHYs; the other one says how width and height of a pixel relate
 _EXIF_PREFIX, _ORIENTATION = b"Exif\0\0", 274
 _GIF_PICTURE, _GIF_EXTENSION = b"\x2c", b"\x21"
@@ -72,7 +71,7 @@ def read_animation_info(path: Path) -> AnimationInfo | None:
         head = file.read(12)
         if head[:4] == b"GIF8":
             return AnimationInfo(_plays_of_gif(file))
-        if head[:8] == _PNG_SIGNATURE:
+        if head[:8] == png_chunks.SIGNATURE:
             return _read_png(file)
         if head[:4] == b"RIFF" and head[8:] == b"WEBP":
             return _read_webp(file)
@@ -82,7 +81,7 @@ def read_animation_info(path: Path) -> AnimationInfo | None:
 def is_animated_png(path: Path) -> bool:
     """Whether a PNG moves: libav's demuxers see it only where that is said in the first 2 KiB."""
     with suppress(OSError), path.open("rb") as file:
-        if file.read(len(_PNG_SIGNATURE)) == _PNG_SIGNATURE:
+        if file.read(len(png_chunks.SIGNATURE)) == png_chunks.SIGNATURE:
             return next((kind for kind, _, _ in _png_chunks(file) if kind in (b"acTL", b"IDAT")), b"") == b"acTL"
     return False
 
@@ -134,14 +133,14 @@ def _read_png(file: BinaryIO) -> AnimationInfo:
             parts.append(Part(RESOLUTION, body))
         elif kind == b"iTXt" and body.startswith(_PNG_XMP + b"\0"):  # not compressed, as XMP's specification wants it
             parts.append(Part(XMP, body[len(_PNG_XMP) + 2 :].split(b"\0", 2)[-1]))
-        elif kind in _PNG_TEXTS:
+        elif kind in png_chunks.TEXTS:
             parts.append(Part(TEXT, kind + body))
     return AnimationInfo(plays, tuple(parts))
 
 
 def _png_chunks(file: BinaryIO) -> Generator[tuple[bytes, int, int]]:
     """Type, place and size of the body of each chunk."""
-    at = len(_PNG_SIGNATURE)
+    at = len(png_chunks.SIGNATURE)
     while file.seek(at) == at and len(head := file.read(8)) == 8 and head[4:] != b"IEND":
         size = int.from_bytes(head[:4], "big")
         yield head[4:], at, size
@@ -199,10 +198,10 @@ def _upright(exif: bytes) -> bytes:
 
 def _add_to_png(file: BinaryIO, parts: Sequence[Part]) -> None:
     """Chunks after IHDR. What libav says of a pixel's shape is said by a resolution of the same shape instead."""
-    chunks: list[tuple[bytes, bytes]] = []
+    chunks: list[png_chunks.Chunk] = []
     for part in parts:
         if part.kind == PROFILE:
-            chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(part.data)))
+            chunks.append(png_chunks.profile(part.data))
         elif part.kind == EXIF:
             chunks.append((b"eXIf", part.data))
         elif part.kind == XMP:
@@ -217,17 +216,13 @@ def _add_to_png(file: BinaryIO, parts: Sequence[Part]) -> None:
             file.seek(place + 8)
             if _shape(file.read(9)) == _shape(part.data):
                 file.seek(place)
-                file.write(_png_chunk(b"pHYs", part.data))
-    _insert(file, _PNG_HEADER_END, b"".join(_png_chunk(kind, body) for kind, body in chunks))
+                file.write(png_chunks.whole((b"pHYs", part.data)))
+    _insert(file, png_chunks.HEADER_END, b"".join(map(png_chunks.whole, chunks)))
 
 
 def _shape(pixels: bytes) -> Fraction:
     across, down = struct.unpack_from(">II", pixels)
     return Fraction(across, down) if across and down else Fraction(1)
-
-
-def _png_chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def _add_to_webp(file: BinaryIO, parts: Sequence[Part]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ns_video.errors import first_of
 from ns_video.media.compare_beside import lost_parts
 from ns_video.media.compare_streams import changed_flags
 from ns_video.media.compare_tags import lost_tags
@@ -12,8 +13,6 @@ from ns_video.media.file_facts import Chapter, FileFacts
 from ns_video.media.libav import printable
 from ns_video.media.probe import ClipInfo
 from ns_video.media.promise import Promise
-
-_NAMED = 12  # of what can't be held, in one sentence
 
 
 def left_out(promise: Promise, found: FileFacts) -> list[str]:
@@ -32,8 +31,7 @@ def left_out_beside(source: ClipInfo, found: ClipInfo, container: Container) -> 
 
 
 def _named(kind: str, lost: Sequence[str]) -> list[str]:
-    more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
-    return [f"{kind} that this container doesn't hold: {printable(', '.join(lost[:_NAMED]))}{more}"] if lost else []
+    return [f"{kind} that this container doesn't hold: {printable(first_of(lost))}"] if lost else []
 
 
 def dropped_chapters(chapters: Sequence[Chapter], container: Container) -> str | None:

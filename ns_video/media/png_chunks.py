@@ -91,7 +91,7 @@ def text(key: str, words: str) -> Chunk:
 
 def put_in(png: bytes, chunks: Iterable[Chunk]) -> bytes:
     """A PNG with more chunks, behind its header."""
-    return b"".join([png[:HEADER_END], *map(_whole, chunks), png[HEADER_END:]])
+    return b"".join([png[:HEADER_END], *map(whole, chunks), png[HEADER_END:]])
 
 
 def deep_png(samples: npt.NDArray[np.uint16]) -> bytes:
@@ -108,9 +108,10 @@ def deep_png(samples: npt.NDArray[np.uint16]) -> bytes:
     body = packer.compress(filtered.tobytes()) + packer.flush()
     parts: list[Chunk] = [(b"IHDR", header)]
     parts += [(b"IDAT", body[at : at + _LARGEST]) for at in range(0, len(body), _LARGEST)]
-    return b"".join([SIGNATURE, *map(_whole, [*parts, (b"IEND", b"")])])
+    return b"".join([SIGNATURE, *map(whole, [*parts, (b"IEND", b"")])])
 
 
-def _whole(chunk: Chunk) -> bytes:
+def whole(chunk: Chunk) -> bytes:
+    """A chunk as it lies in a file: length, kind, body, checksum."""
     kind, body = chunk
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from ns_video.errors import InputError
+from ns_video.errors import InputError, first_of
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, ColorInfo, Frame, JpegTables, PixelFormat
 from ns_video.media import jpeg_segments, png_chunks
 from ns_video.media.decode import MAX_PIXELS
@@ -31,7 +31,6 @@ from ns_video.record import Damage
 
 _AV1_CONFIGURATION, _AV1_DEEP = b"av1C", 0x40  # third byte of its body: high_bitdepth (AV1 in ISOBMFF, 2.3.3)
 _ORIENTATION, _ACROSS, _DOWN = 274, 282, 283
-_NAMED = 12  # of what is left out, in one sentence
 _MOST_DPI = 65535  # what JFIF's two bytes hold
 
 
@@ -175,8 +174,7 @@ def _riders(image: Image.Image, path: Path, info: StillInfo) -> StillInfo:
         info = replace(info, chunks=chunks, texts=texts)
     if behind:
         lost = (*lost, f"{behind:,} bytes behind its end (a video, a gain map or the like)")
-    more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
-    return replace(info, left_out=(f"left out: {', '.join(lost[:_NAMED])}{more}",) if lost else ())
+    return replace(info, left_out=(f"left out: {first_of(lost)}",) if lost else ())
 
 
 def _is_deep_avif(path: Path) -> bool:
