@@ -39,7 +39,8 @@ class SegmentEntry:
     """Packet times in decode order, in ticks of the output's time base; in presentation order they are the frames'."""
     durations: array[int]
     """Ticks that each of them is shown for, 0 where that isn't known."""
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+    """What was done with its frames, by name."""
 
 
 def work_folder(output: Path) -> Path:
@@ -353,7 +354,7 @@ def _entry(row: dict[str, Any]) -> SegmentEntry | None:
             digest=str(row["digest"]),
             presentation=array("q", row["presentation"]),
             durations=array("q", row["durations"]),
-            counts={str(k): int(v) for k, v in dict(row.get("counts", {})).items()},
+            counts={str(k): float(v) for k, v in dict(row.get("counts", {})).items()},
         )
         whole = 0 < entry.frames == len(set(entry.presentation)) == len(entry.durations)
         return entry if whole else None

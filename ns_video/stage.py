@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 from ns_video.frame import Frame
@@ -20,11 +20,17 @@ class EnhancedFrame:
     reason: str | None = None
     """Why it wasn't computed: a failure, "identity", "duplicate", "undamaged", "unknown damage", "too small"; None
     where it was."""
+    guessed_step: float | None = None
+    """The quantiser step that was guessed from the picture, since the file doesn't tell it; None where it does."""
+    repeated: bool = False
+    """It equals the frame before, whose result was used again."""
+    raised: bool = False
+    """It looks coded before, more coarsely than the file tells: its quantisers were raised."""
 
 
 @dataclass(slots=True)
-class EnhanceStats:
-    """What a run did. Counts of frames unless said otherwise."""
+class FrameCounts:
+    """How many frames a stage did what with."""
 
     frames: int = 0
     restored: int = 0
@@ -36,20 +42,29 @@ class EnhanceStats:
     too_small: int = 0
     """Frames of JPEGs left alone because nearly all of them is border; counted among the undamaged too."""
     guessed: int = 0
-    """Frames whose quantiser step was guessed from the picture, since the file doesn't tell it."""
+    """Frames whose `guessed_step` is one."""
     guessed_steps: float = 0.0
     """Sum of those steps; 1 each where a picture looked as if it was never coded."""
     raised: int = 0
-    """Frames that look coded before, more coarsely than the file tells: their quantisers were raised."""
-    smaller_tiles: int = 0
-    """How often the tile was halved for want of memory."""
-    fp32_retries: int = 0
-    tile: int | None = None
-    """Side in use; None: whole frames."""
-    missing_overlap: int = 0
-    """px by which neighbouring tiles overlap less than makes them exact: where that was asked for."""
-    precision: str = "fp32"
-    device: str = "cpu"
+
+    def count(self, out: EnhancedFrame) -> None:
+        """Count one more frame."""
+        self.frames += 1
+        self.passed_through += out.passed_through
+        if out.guessed_step is not None:
+            self.guessed += 1
+            self.guessed_steps += out.guessed_step
+        self.raised += out.raised
+        if out.repeated:
+            self.duplicates += 1
+        elif out.passed_through or out.reason == "identity":
+            return
+        elif out.reason is None:
+            self.restored += 1
+        else:
+            self.undamaged += 1
+            self.without_side_information += out.reason == "unknown damage"
+            self.too_small += out.reason == "too small"
 
     def guesses(self) -> str | None:
         """What is to be said of guessed steps; None where there were none."""
@@ -61,6 +76,32 @@ class EnhanceStats:
             f"the clip doesn't tell its quantisers: those of {self.guessed} frames were guessed from the pictures "
             f"({found}); --assumed-step 0 leaves such frames as they are"
         )
+
+
+def sum_counts(parts: Iterable[Mapping[str, float]]) -> FrameCounts:
+    """Those of all parts together, each by the names of `FrameCounts`."""
+    sums = FrameCounts()
+    for part in parts:
+        for known in fields(sums):
+            kind = type(getattr(sums, known.name))
+            setattr(sums, known.name, getattr(sums, known.name) + kind(part.get(known.name, 0)))
+    return sums
+
+
+@dataclass(slots=True)
+class EnhanceStats(FrameCounts):
+    """What a stage did, all in all."""
+
+    smaller_tiles: int = 0
+    """How often the tile was halved for want of memory."""
+    fp32_retries: int = 0
+    """How many frames were computed again in fp32."""
+    tile: int | None = None
+    """Side in use; None: whole frames."""
+    missing_overlap: int = 0
+    """px by which neighbouring tiles overlap less than makes them exact: where that was asked for."""
+    precision: str = "fp32"
+    device: str = "cpu"
 
     def fallbacks(self) -> dict[str, int]:
         """The ladder's steps that happened, by name."""

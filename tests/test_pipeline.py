@@ -848,6 +848,45 @@ def interrupted(source: Path, target: Path, frames: int, **options: Any) -> None
                 cancel.set()
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_resumed_run_records_what_was_done_with_each_frame(
+    fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those too that it found done: guessed, left alone, equal to the one before, passed through."""
+    monkeypatch.setattr("ns_video.pipeline.segmented._SEGMENT_FRAMES", (6, 6))
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    with av.open(str(source), "w") as out:  # nothing tells the quantisers; each picture is shown twice
+        stream = out.add_stream("ffv1", rate=25, width=64, height=48)
+        for index in range(20):
+            shown = av.VideoFrame.from_ndarray(picture(index // 2, 64, 48), format="rgb24").reformat(format="yuv420p")
+            shown.pts, shown.time_base = index, Fraction(1, 25)
+            out.mux(stream.encode(shown))
+        out.mux(stream.encode(None))
+    if fails:
+
+        def starve(*_: Any, **__: Any) -> Any:
+            raise RuntimeError("the network failed")
+
+        monkeypatch.setattr("ns_video.enhance.enhancer.Enhancer._restored", starve)
+    counted = ("passed_through", "identical", "undamaged", "guessed", "raised")
+
+    def told(record: RunRecord) -> dict[str, Any]:
+        return {name: getattr(record, f"frames_{name}") for name in counted} | {"fallbacks": record.fallbacks}
+
+    step = 20.0 if fails else None
+    whole = restore(source, tmp_path / "whole.mkv", model="video", precision="fp32", assumed_step=step)
+    assert whole.frames_identical == 10 and whole.frames_guessed == (0 if fails else 10)
+    assert whole.frames_passed_through == (20 if fails else 0)
+    cancel, options = threading.Event(), RestoreOptions(model="video", precision="fp32", assumed_step=step)
+    with pytest.raises(Interrupted):
+        for progress in restore_steps(str(source), str(target), options, cancel):
+            if progress.frames >= 8:
+                cancel.set()
+    resumed = restore(source, target, model="video", precision="fp32", assumed_step=step, resume=True)
+    assert resumed.segments_resumed >= 1 and told(resumed) == told(whole)
+    assert [w for w in resumed.warnings if "guessed" in w] == [w for w in whole.warnings if "guessed" in w]
+
+
 @pytest.mark.parametrize("frames", [40, 300])
 def test_the_part_of_an_interrupted_run_replaces_no_file_of_the_user(frames: int, tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mkv", Recipe(size=(32, 32), times=tuple(range(0, 40 * 400, 40))))

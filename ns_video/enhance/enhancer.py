@@ -70,7 +70,7 @@ class Enhancer:
                 self.options.precision, self.device, descriptor.safe_precisions, self._tiled.trial
             )
         self.stats.precision = self.precision
-        self._sides = SideInformation(descriptor, self.options, self.device, self.precision, self.stats)
+        self._sides = SideInformation(descriptor, self.options, self.device, self.precision)
 
     @property
     def does_nothing(self) -> bool:
@@ -181,7 +181,7 @@ class Enhancer:
             device = str(self.devices[len(self._others) + 1])
             options = dataclasses.replace(self.options, device=device, precision=self.precision)
             other = Enhancer(self.descriptor, options)
-            other.stats = other._tiled.stats = other._sides.stats = self.stats
+            other.stats = other._tiled.stats = self.stats
             self._others.append(other)
         return self._others[place - 1]
 
@@ -234,21 +234,17 @@ class Enhancer:
     def _end(self, entry: Pending) -> EnhancedFrame:
         """Waits for a frame, walks down the ladder where it failed, and counts."""
         frame = entry.around.current.frame
-        self.stats.frames += 1
         if entry.source is not None:
             source = entry.source.result
             assert source is not None
-            self.stats.duplicates += 1
-            self.stats.passed_through += source.passed_through
             passed = source.passed_through
-            result = EnhancedFrame(
-                _refill(frame, source.frame.planes), passed, source.reason if passed else "duplicate"
-            )
-        elif entry.planes is not None:
-            result = EnhancedFrame(frame, reason=entry.reason)
-            self._count(entry.reason)
+            reason = source.reason if passed else "duplicate"
+            result = EnhancedFrame(_refill(frame, source.frame.planes), passed, reason, repeated=True)
         else:
-            result = self._finish(entry)
+            around = entry.around
+            result = EnhancedFrame(frame, reason=entry.reason) if entry.planes is not None else self._finish(entry)
+            result = dataclasses.replace(result, guessed_step=around.guessed_step, raised=around.raised)
+        self.stats.count(result)
         if self.options.size is not None and self.options.fit == "stretch":
             result = dataclasses.replace(result, frame=dataclasses.replace(result.frame, pixel_aspect=Fraction(1)))
         entry.forget(result)
@@ -263,23 +259,13 @@ class Enhancer:
             entry.retry(owner.launch(entry.around, "fp32"))
             failure = entry.failure or wait(entry)
         if failure is None:
-            self._count(entry.reason)
             return EnhancedFrame(_refill(frame, entry.arrays()), reason=entry.reason)
         check_alive(owner.device, failure)
         logger.warning("frame at %s s passed through: %s", frame.pts_seconds, failure)
-        self.stats.passed_through += 1
         size = self.frame_size(frame)
         planes = color.recompose(frame.planes, frame.format, frame.color, None, self.domain, size=(size[1], size[0]))
         arrays = tuple(cast(Plane, plane.numpy()) for plane in planes)
         return EnhancedFrame(_refill(frame, arrays), passed_through=True, reason=failure)
-
-    def _count(self, reason: str | None) -> None:
-        if reason is None:
-            self.stats.restored += 1
-        elif reason != "identity":
-            self.stats.undamaged += 1
-            self.stats.without_side_information += reason == "unknown damage"
-            self.stats.too_small += reason == "too small"
 
     def _restore_frame(
         self, around: Around, precision: str, *, compute: bool

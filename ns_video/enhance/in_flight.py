@@ -75,6 +75,10 @@ class Around:
     """Side in px of the cells that the picture is made of, where the network sees cells."""
     jpeg: JpegEvidence | None = None
     """The JPEG whose coefficients the result must agree with."""
+    guessed_step: float | None = None
+    """The quantiser step that was guessed from the picture."""
+    raised: bool = False
+    """The quantisers that the file tells were raised."""
 
     def on(self, owner: Worker) -> Around:
         """The same frames as another enhancer holds them."""

@@ -18,7 +18,6 @@ from ns_video.enhance.options import EnhanceOptions
 from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
 from ns_video.frame import MATRICES_BT601, Frame, JpegTables, QuantiserMap
 from ns_video.networks.ns_quantiser import NsQuantiser, coded_before, guessed_octaves
-from ns_video.stage import EnhanceStats
 from ns_video.upload import upload
 from ns_video.weights import Descriptor, load_descriptor
 
@@ -40,15 +39,12 @@ def domain_of(descriptor: Descriptor) -> color.Domain:
 class SideInformation:
     """What a network is told of the damage to a picture, as its descriptor's `conditioning` wants it."""
 
-    def __init__(
-        self, descriptor: Descriptor, options: EnhanceOptions, device: torch.device, precision: str, stats: EnhanceStats
-    ) -> None:
-        """`precision`: that of the network which guesses quantisers; `stats` counts its guesses."""
+    def __init__(self, descriptor: Descriptor, options: EnhanceOptions, device: torch.device, precision: str) -> None:
+        """`precision`: that of the network which guesses quantisers."""
         self.descriptor = descriptor
         self.options = options
         self.device = device
         self.precision = precision
-        self.stats = stats
         self.domain: color.Domain = domain_of(descriptor)
         self._guesser: NsQuantiser | None = None
 
@@ -72,11 +68,11 @@ class SideInformation:
                 return None, reason
             around.jpeg = known if self.descriptor.scale == 1 and _shows_coefficients(frame) else None
             return upload(jpeg_planes(known.tables), self.device), None
-        current = frame.quantiser or self._assumed(around.current)
+        current = frame.quantiser or self._assumed(around)
         if current is None:
             return None, self._left(None, frame.height, frame.width)
         maps = [None if held is None else held.frame.quantiser for held in (around.previous, around.following)]
-        told = self._raised(around.current, [maps[0] or current, current, maps[1] or current])
+        told = self._raised(around, [maps[0] or current, current, maps[1] or current])
         reason = self._left(told[1], frame.height, frame.width)
         if reason is not None:
             return None, reason
@@ -91,17 +87,16 @@ class SideInformation:
         is_small = isinstance(told, JpegEvidence) and min(height, width) < _LEAST_SIDE
         return "too small" if is_small and self.descriptor.scale == 1 else None
 
-    def _assumed(self, held: Held) -> QuantiserMap | None:
+    def _assumed(self, around: Around) -> QuantiserMap | None:
         """One step for a frame whose file tells none: the user's, or a guess; None: the frame is to be left."""
-        frame, step = held.frame, self.options.assumed_step
+        frame, step = around.current.frame, self.options.assumed_step
         if step is None:
-            step = 2.0 ** guessed_octaves(self.guesser, self._luma(held))
-            self.stats.guessed += 1
-            self.stats.guessed_steps += step
+            step = 2.0 ** guessed_octaves(self.guesser, self._luma(around.current))
+            around.guessed_step = step
         return even_map(step, frame.width, frame.height) if step > 0 else None
 
-    def _raised(self, held: Held, maps: list[QuantiserMap]) -> list[QuantiserMap]:
-        """`maps` of the frame before, of `held` and of the one after, raised where the picture looks coded before.
+    def _raised(self, around: Around, maps: list[QuantiserMap]) -> list[QuantiserMap]:
+        """`maps` of the frame before, of this one and of the one after, raised where the picture looks coded before.
 
         A file tells of its last encoder only. Where the picture looks twice as coarse and more, the guess takes over.
         """
@@ -109,10 +104,10 @@ class SideInformation:
         if self.options.assumed_step is not None or told.source != "h264":
             return maps
         octaves = float(np.log2(np.maximum(told.step, 1.0)).mean())
-        seen, share = coded_before(self.guesser, self._luma(held), octaves)
+        seen, share = coded_before(self.guesser, self._luma(around.current), octaves)
         if share == 0.0:
             return maps
-        self.stats.raised += 1
+        around.raised = True
         return [raised_map(one, seen, share) for one in maps]
 
     def _luma(self, held: Held) -> Tensor:

@@ -20,7 +20,7 @@ from ns_video.pipeline.ends import between_stills, check_beside, check_ends, goe
 from ns_video.pipeline.options import RestoreOptions
 from ns_video.preset import Preset, load_preset
 from ns_video.record import NOTHING_RESTORED, PASSED_THROUGH, Damage, ModelInfo, RunRecord, in_time
-from ns_video.stage import EnhancedFrame, PassThrough, Stage
+from ns_video.stage import EnhancedFrame, FrameCounts, PassThrough, Stage
 from ns_video.version import __version__
 
 __all__ = ["Progress", "Run"]
@@ -72,6 +72,8 @@ class Run:
         self.is_direct = goes_direct(source, target, options, is_still=self.is_still)
         check_beside(source, target, options)
         self.enhancer = self.load_enhancer()
+        self.counts: FrameCounts | None = None
+        """What was done with each frame of the output, by the resumed run, too; None: as `enhancer` says."""
         self.observer: Observer | None = None
         if options.report is not None:
             from ns_video.score import Sampler
@@ -200,19 +202,21 @@ class Run:
         return record
 
     def _take_stats(self) -> None:
-        """What the stage tells of its frames."""
+        """What was done with the frames."""
         record, stats = self.record, self.enhancer.stats
-        record.frames_identical = stats.duplicates
-        record.frames_undamaged = stats.undamaged
-        record.frames_guessed = stats.guessed
-        record.frames_raised = stats.raised
-        if stats.without_side_information:
+        counts = self.counts or stats
+        record.frames_identical = counts.duplicates
+        record.frames_undamaged = counts.undamaged
+        record.frames_guessed = counts.guessed
+        record.frames_raised = counts.raised
+        if counts.without_side_information:
             record.warnings.append(
-                f"{stats.without_side_information} frames were left as they are: this codec doesn't tell its quantisers"
+                f"{counts.without_side_information} frames were left as they are: "
+                "this codec doesn't tell its quantisers"
             )
-        if (guesses := stats.guesses()) is not None:
+        if (guesses := counts.guesses()) is not None:
             record.warnings.append(guesses)
-        if (note := self._nothing_restored()) is not None:
+        if (note := self._nothing_restored(counts)) is not None:
             record.warnings.append(note)
         if stats.missing_overlap:
             record.warnings.append(
@@ -220,16 +224,18 @@ class Run:
                 "without --overlap they don't"
             )
         record.fallbacks = stats.fallbacks()
+        if counts.passed_through:
+            record.fallbacks["passed_through"] = counts.passed_through
         record.precision = stats.precision
         record.tile = stats.tile or 0
 
-    def _nothing_restored(self) -> str | None:
+    def _nothing_restored(self, counts: FrameCounts) -> str | None:
         """What is to be said where the network found nothing to do in any frame and nothing else tells so."""
-        record, stats, sought = self.record, self.enhancer.stats, _SOUGHT.get(self.conditioning)
-        left = stats.undamaged + stats.duplicates
-        if sought is None or stats.restored or stats.without_side_information or not left == record.frames_out > 0:
+        record, sought = self.record, _SOUGHT.get(self.conditioning)
+        left = counts.undamaged + counts.duplicates
+        if sought is None or counts.restored or counts.without_side_information or not left == record.frames_out > 0:
             return None
-        if stats.too_small:
+        if counts.too_small:
             return f"{NOTHING_RESTORED}: so small a picture is left as it is"
         where = "the picture" if self.is_still else f"none of the {left} frames" if left > 1 else "the frame"
         note = f"{NOTHING_RESTORED}: {where} shows {'' if left > 1 else 'no '}{sought}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from array import array
 
 from ns_video.errors import VerificationError
@@ -11,6 +12,7 @@ from ns_video.media.encode import FrameEncoder
 from ns_video.media.segment_file import SegmentFile, segment_packets
 from ns_video.media.video_plan import VideoPlan
 from ns_video.pipeline.encoding import packets_of
+from ns_video.stage import EnhancedFrame, FrameCounts
 
 __all__ = ["Segment"]
 
@@ -26,12 +28,12 @@ class Segment:
         self._encoder = FrameEncoder(self._file.stream, plan)
         self._plan = plan
         self._times: array[int] = array("q")
-        self._passed = 0
+        self._counts = FrameCounts()
 
-    def write(self, frame: Frame, *, passed_through: bool = False) -> None:
-        """Encode a frame, on the clock of the output."""
+    def write(self, frame: Frame, out: EnhancedFrame) -> None:
+        """Encode a frame, on the clock of the output; `out` says what the stage did with it."""
         assert frame.pts is not None
-        self._passed += passed_through
+        self._counts.count(out)
         packets = packets_of(self._encoder, frame, wished=self._wished and not self._times)
         self._times.append(self._plan.tick_of(frame.pts * frame.time_base))
         self._file.write(packets)
@@ -58,7 +60,7 @@ class Segment:
             digest=file_digest(path),
             presentation=self._file.presentation,
             durations=self._file.durations,
-            counts={"passed_through": self._passed},
+            counts=dataclasses.asdict(self._counts),
         )
         if complete:
             self._journal.add(entry)

@@ -28,7 +28,7 @@ from ns_video.pipeline.run import Progress, Run
 from ns_video.pipeline.segment import Segment
 from ns_video.prefetch import close
 from ns_video.record import PASSED_THROUGH, Damage
-from ns_video.stage import EnhancedFrame
+from ns_video.stage import EnhancedFrame, sum_counts
 from ns_video.version import __version__
 
 __all__ = ["restore_segmented"]
@@ -158,6 +158,7 @@ class _Segments:
             unseen = 0 if stop is None else stop + 1  # that one was looked at, too
             position, ahead, before = stretch.position, stretch.ahead, stretch.before
         run.record.frames_out = sum(e.frames for e in entries.values())
+        run.counts = sum_counts(entry.counts for entry in entries.values())
         return before
 
     def _encoded(self, number: int) -> Iterator[Frame]:
@@ -198,7 +199,7 @@ class _Segments:
                     wished = run.wished and not journal.entries
                     segment = Segment(journal, self.plan, position // length, wished=wished)
                 run.note(out)
-                segment.write(self._clip.shifted(out.frame), passed_through=out.passed_through)
+                segment.write(self._clip.shifted(out.frame), out)
                 position += 1
                 done += 1
                 if position % length == 0:
@@ -258,7 +259,7 @@ def _fingerprint(run: Run, plan: VideoPlan, segment_frames: int) -> dict[str, An
 
 def _take_passed(run: Run, journal: Journal) -> None:
     """What the run that is resumed could not restore is told by this one."""
-    passed = sum(e.counts.get("passed_through", 0) for e in journal.entries.values())
+    passed = sum_counts(entry.counts for entry in journal.entries.values()).passed_through
     if passed:
         run.record.frames_passed_through += passed
         run.record.damage.append(Damage(None, f"{passed} frames {PASSED_THROUGH} before the run was resumed"))
