@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ns_video.cells import PITCHES, Kind, as_kind
 from ns_video.conditioning import example_planes
-from ns_video.device import PRECISIONS, synchronise
+from ns_video.device import FAILURES, PRECISIONS, synchronise
 from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer
 from ns_video.errors import InputError
 from ns_video.flow import FlowTimes, Meters, decoded_ahead, enhanced_ahead, settle
@@ -162,7 +162,7 @@ def measure_peaks(device: torch.device, precisions: Iterable[str] = ("fp32", "bf
             left = torch.randn(side, side, device=device).to(PRECISIONS[precision])
             right = torch.randn(side, side, device=device).to(PRECISIONS[precision])
             seconds = _best(lambda a=left, b=right: torch.mm(a, b), device, 6)
-        except RuntimeError:
+        except FAILURES:
             rates[precision] = 0.0
             continue
         rates[precision] = 2.0 * side**3 / seconds / 1e9
@@ -348,7 +348,8 @@ def _measure_encode(
     plan = plan_video("nut", video, frames[0], (frames[0].width, frames[0].height), wanted)
     segment = SegmentFile(path, plan)
     encoder = FrameEncoder(segment.stream, plan)
-    step = frames[1].pts - frames[0].pts if frames[1].pts is not None and frames[0].pts is not None else 1
+    stamps = [frame.pts for frame in frames[:2] if frame.pts is not None]  # of a large one there is one alone
+    step = stamps[1] - stamps[0] if len(stamps) == 2 else frames[0].duration or 1
     watch, count = _Watch(), 0
     for frame in itertools.cycle(frames):
         segment.write(encoder.encode(_at(frame, count * step)))

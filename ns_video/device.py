@@ -27,6 +27,8 @@ logger = logging.getLogger("ns_video")
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
+FAILURES = (RuntimeError, TypeError)
+"""What PyTorch raises where a device can't compute something; MPS refuses types that it lacks with a TypeError."""
 _TENSOR_CORES = (7, 0)  # CUDA compute capability that brought them
 _BF16_CUDA = (8, 0)
 _RUNS = 3  # of a measurement that `doctor` shows; the best one counts
@@ -153,7 +155,7 @@ def choose_precision(
             raise DeviceError(f"there is no precision {requested!r}", remedy="use auto, fp32, fp16 or bf16")
         try:
             works = bool(torch.isfinite(trial(requested)).all())
-        except (RuntimeError, NotImplementedError) as error:
+        except FAILURES as error:
             raise DeviceError(
                 f"{requested} does not work on {device}: {error}", remedy="use --precision auto"
             ) from error
@@ -167,7 +169,7 @@ def choose_precision(
             if bool(torch.isfinite(trial(candidate)).all()):
                 return candidate
             logger.info("%s overflows on %s", candidate, device)
-        except (RuntimeError, NotImplementedError) as error:
+        except FAILURES as error:
             logger.info("%s does not work on %s: %s", candidate, device, error)
     return "fp32"
 
@@ -306,7 +308,7 @@ def _report(name: str) -> DeviceReport:
                 precisions[precision] = "gives no finite values"
                 continue
             taken = _best_time(convolve, device)
-        except (RuntimeError, NotImplementedError) as error:
+        except FAILURES as error:
             precisions[precision] = f"fails: {str(error).splitlines()[0]}"
             continue
         if precision == "fp32":

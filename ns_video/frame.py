@@ -18,6 +18,8 @@ MATRIX_RGB = 0
 MATRIX_BT709 = 1
 MATRIX_BT601_625, MATRIX_BT601_525 = MATRICES_BT601 = (5, 6)  # the same coefficients
 MATRIX_YCGCO = 8
+BT601_LUMA = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in luma by ITU-R BT.601, JPEG's."""
 _KNOWN_MATRICES = frozenset({MATRIX_BT709, 4, MATRIX_BT601_625, MATRIX_BT601_525, 7, MATRIX_YCGCO, 9, 10})
 _SD_HEIGHT, _SD_WIDTH = 576, 1024  # at or below both, players read an untagged clip as BT.601
 

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from ns_video.frame import JpegTables
+from ns_video.frame import BT601_LUMA, JpegTables
 
 SUBSAMPLINGS: dict[str, tuple[int, int]] = {"420": (2, 2), "422": (2, 1), "444": (1, 1)}
 """Name → (horizontal, vertical) chroma subsampling."""
@@ -30,7 +30,7 @@ ANNEX_K_CHROMA: npt.NDArray[np.int64] = np.full((8, 8), 99, dtype=np.int64)
 ANNEX_K_CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 
 JFIF_YCBCR: npt.NDArray[np.float32] = np.array(
-    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32
+    [BT601_LUMA, [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32
 )
 """Rows: Y, Cb and Cr (around 0) of full-range R, G, B (ITU-T T.871)."""
 

@@ -12,6 +12,8 @@ PASSED_THROUGH = "passed through unrestored"
 """Says of a place that no damage of the input was there."""
 NOTHING_RESTORED = "nothing was restored"
 """Begins the note of a run that left every frame as it was."""
+DAMAGE_KEPT = 500
+"""Places of damage that are listed one by one; the rest is only counted."""
 
 
 @dataclass(slots=True)

@@ -106,6 +106,24 @@ def test_peaks_are_plausible() -> None:
     assert 0.1 < peaks.matrix_gflops["fp32"] < 1e5 and 0.01 < peaks.copy_gbytes < 1e4
 
 
+def test_peaks_of_a_type_that_a_device_refuses_are_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise TypeError("BFloat16 is not supported on MPS")
+
+    monkeypatch.setattr(torch, "mm", refuses)
+    assert measure_peaks(torch.device("cpu"), ("bf16",)).matrix_gflops == {"bf16": 0.0}
+
+
+def test_frames_so_large_that_one_alone_is_held_are_measured(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ns_video.bench.HELD_BYTES", 1)
+    options = BenchOptions(models=("identity",), device="cpu", seconds=0.05, speed="ultrafast")
+    for _ in measure_clip(clip, tmp_path, options):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_bench_command(clip: Path, weights: Path) -> None:
     from ns_video.cli.bench import command
 

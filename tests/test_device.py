@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -115,12 +116,20 @@ def test_a_precision_is_refused_that_is_unsafe_or_broken(monkeypatch: pytest.Mon
     assert choose_precision("auto", CPU, frozenset({"fp32"}), trial()) == "fp32"
     assert choose_precision("auto", CPU, SAFE, trial(frozenset({"bf16"}))) == "fp32"
 
-    def fails(precision: str) -> Tensor:
-        if precision != "fp32":
-            raise RuntimeError("not implemented for this type")
-        return torch.zeros(1)
 
-    assert choose_precision("auto", CPU, SAFE, fails) == "fp32"
+@pytest.mark.parametrize("failure", [RuntimeError, NotImplementedError, TypeError])
+def test_a_precision_that_a_device_refuses_is_not_taken(
+    failure: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MPS refuses types that it lacks with a TypeError."""
+    native_bf16(monkeypatch)
+
+    def refuses(precision: str) -> Tensor:
+        raise failure("BFloat16 is not supported on this device")
+
+    assert choose_precision("auto", CPU, SAFE, refuses) == "fp32"
+    with pytest.raises(DeviceError, match="BFloat16 is not supported"):
+        choose_precision("bf16", CPU, SAFE, refuses)
 
 
 def test_without_the_hardware_no_trial_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,6 +187,19 @@ def test_snapshot_tries_every_precision() -> None:
     assert seen.devices[0].precisions["fp32"] == "works"
     assert set(seen.devices[0].precisions) == {"fp32", "fp16", "bf16"}
     assert seen.cores >= 1 and seen.torch
+
+
+def test_a_snapshot_names_types_that_a_device_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    convolve = torch.nn.functional.conv2d
+
+    def refuses(picture: Tensor, *others: Any, **options: Any) -> Tensor:
+        if picture.dtype == torch.bfloat16:
+            raise TypeError("BFloat16 is not supported on MPS")
+        return convolve(picture, *others, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", refuses)
+    seen = snapshot().devices[0].precisions
+    assert seen["fp32"] == "works" and seen["bf16"] == "fails: BFloat16 is not supported on MPS"
 
 
 def test_a_device_that_does_not_tell_its_memory_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

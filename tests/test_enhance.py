@@ -197,6 +197,23 @@ def test_an_ensemble_is_the_mean_of_flipped_views(conditioning: str) -> None:
     assert planes_of(Enhancer(descriptor, fp32(ensemble=2)).run(frames)) != planes_of(one.run(frames))
 
 
+class Repeats(nn.Module):
+    """Shows the steps that it is told, pixel by pixel."""
+
+    def forward(self, x: Tensor, side: Tensor) -> Tensor:
+        return x + 0.1 * side[:, :1]
+
+
+def test_flipped_views_are_told_the_steps_of_their_own_pixels() -> None:
+    """Of a picture, too, that is padded: the map is flipped with the picture, not with what is added to it."""
+    descriptor = describe(Repeats(), architecture="foreign", domain="rgb", conditioning="quantiser")
+    steps = np.random.default_rng(1).uniform(4, 30, (3, 5)).astype(np.float32)
+    side, picture = QuantiserMap(steps, 16, "P", "h264"), torch.rand(1, 3, 46, 66) * 0.5
+    one, two, four = (Enhancer(descriptor, fp32(ensemble=count))(picture, side) for count in (1, 2, 4))
+    assert float((one - picture).abs().max()) > 0.01
+    assert torch.allclose(two, one, atol=1e-6) and torch.allclose(four, one, atol=1e-6)
+
+
 def test_networks_of_others_run_once_unless_asked() -> None:
     calls: list[int] = []
 
@@ -398,6 +415,16 @@ def test_want_of_memory_beside_the_network_is_mended(
     assert planes_of(results)[1] == expected[1] and enhancer.stats.passed_through == sum(passed)
     if times == 1:
         assert planes_of(results) == expected
+
+
+def test_what_a_network_makes_ends_at_black_and_white() -> None:
+    """Before the strength takes its share of the change."""
+    values = np.arange(0, 240, dtype=np.uint8)[None].repeat(4, 0)
+    frame = Frame((values,) * 3, 240, 4, RGB24, ColorInfo(), 0, Fraction(1, 25))
+    enhancer = Enhancer(foreign(lambda x: x * 4 - 1), fp32(strength=0.5))
+    made = next(enhancer.run([frame])).frame.planes[0][0].astype(float)
+    wanted = (values[0] + (values[0] * 4.0 - 255).clip(0, 255)) / 2
+    assert np.abs(made - wanted).max() <= 1
 
 
 def test_a_type_that_a_device_lacks_passes_frames_through() -> None:

@@ -60,6 +60,21 @@ def test_resumed_entries_are_those_noted(tmp_path: Path) -> None:
     assert resumed(tmp_path / "work").entries == first.entries
 
 
+def test_a_segment_is_on_disk_before_it_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    flush = os.fsync
+
+    def seen(handle: int) -> None:
+        flushed.append(os.fstat(handle).st_ino)
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    folder = noted(tmp_path / "work", 1).folder
+    segment, journal = (flushed.index((folder / name).stat().st_ino) for name in ("segment-0.nut", "journal.jsonl"))
+    assert journal < segment < len(flushed) - 1  # the header; the segment; its line
+    assert flushed[-1] == flushed[journal]
+
+
 def test_begin_anew_removes_what_was_there(tmp_path: Path) -> None:
     noted(tmp_path / "work")
     (tmp_path / "work" / "stray").mkdir()

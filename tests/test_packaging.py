@@ -10,13 +10,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-
 import ns_video
-from ns_video.errors import ModelError
 from ns_video.preset import load_preset, preset_names
 from ns_video.resources import models_dir, pipelines_dir
-from ns_video.weights import load_descriptor
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -67,15 +63,12 @@ def test_the_finder_finds_the_checkout() -> None:
     assert models_dir() == ROOT / "models" and pipelines_dir() == ROOT / "pipelines"
 
 
-def test_every_preset_has_its_models_or_says_which_is_missing() -> None:
+def test_every_preset_has_its_models() -> None:
     there = {p.stem for p in models_dir().glob("*.safetensors")} | {"identity"}
-    for name in ("auto", "video", "photo"):
+    assert {"auto", "video", "photo", "anime", "mosaic", "deblur", "upscale2x", "fast"} <= set(preset_names())
+    for name in preset_names():
         preset = load_preset(name)
         assert {preset.clip_model, preset.still_model, preset.jpeg_clip_model or "identity"} <= there, name
-    for name in preset_names():
-        for model in {load_preset(name).clip_model, load_preset(name).still_model} - there:
-            with pytest.raises(ModelError, match=f"no model '{model}'.*installed are"):
-                load_descriptor(model)
 
 
 def test_two_commands_are_all_the_set_up() -> None:

@@ -238,19 +238,20 @@ def test_a_source_that_stands_still_is_named() -> None:
 
 
 def test_stop_ends_a_wait_for_a_source_that_says_nothing() -> None:
-    release, stop = threading.Event(), threading.Event()
+    release, ended, stop = threading.Event(), threading.Event(), threading.Event()
 
     def silent() -> Generator[int]:
         yield 1
         release.wait(WAIT)
+        ended.set()
 
-    ahead = prefetch(silent(), 10, size_of=one, name="t-silent", stop=stop)
+    ahead = prefetch(silent(), 10, size_of=one, name="t-silent", stop=stop, stop_seconds=0.1)
     assert next(ahead) == 1
     stop.set()
-    threading.Timer(1.5, release.set).start()
-    began = time.monotonic()
     assert list(ahead) == []
-    assert time.monotonic() - began < WAIT
+    assert not ended.is_set()  # its source still says nothing
+    release.set()
+    assert until(lambda: not threads("t-silent"))
 
 
 def test_items_are_let_go_once_they_are_taken() -> None:

@@ -326,6 +326,20 @@ def test_processes_may_share_the_cache_of_pictures(
     assert not np.array_equal(PictureSet(there).training[0].pixels, before)
 
 
+def test_a_cache_of_many_pictures_takes_no_descriptor_for_each(picture_folder: Path, tmp_path: Path) -> None:
+    data = replace(make(picture_folder, tmp_path).data, cache=str(tmp_path / "cache"))
+    before = len(list(Path("/dev/fd").iterdir()))
+    pictures = PictureSet(data)
+    drawn = [pictures.draw(np.random.default_rng(n), 32, False, True) for n in range(20)]
+    assert len(list(Path("/dev/fd").iterdir())) == before
+    plain = PictureSet(replace(data, cache=""))
+    again = [plain.draw(np.random.default_rng(n), 32, False, True) for n in range(20)]
+    assert all(np.array_equal(one, other) for one, other in zip(drawn, again, strict=True))
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(InputError, match=r"data\.cache"):
+        pictures.draw(np.random.default_rng(0), 32, False, True)
+
+
 def test_a_training_on_targets_that_are_made_otherwise_now_is_not_resumed(picture_folder: Path, tmp_path: Path) -> None:
     text = config_text(picture_folder, tmp_path, steps=2).replace("crop = 32", "crop = 32\nline_sharpened = 0.5")
     trainer = Trainer(parse_config(text), "cpu")

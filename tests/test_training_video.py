@@ -263,6 +263,13 @@ def test_an_untrained_network_changes_nothing(pool: Path) -> None:
     assert np.array_equal(restored, np.clip(pair.coded.pictures[1, : restored.shape[0]], 0, 255))
 
 
+def test_a_pool_takes_no_descriptor_for_each_clip(pool: Path) -> None:
+    clips, before = Pool(pool), len(list(Path("/dev/fd").iterdir()))
+    assert len({id(clips.pair(path)[1]) for path in clips.names()}) == 3
+    assert len(list(Path("/dev/fd").iterdir())) == before
+    assert all(clips.pair(path)[1] is clips.pair(path)[1] for path in clips.names())  # made once
+
+
 def test_training_on_one_batch_lowers_its_loss(pool: Path, tmp_path: Path) -> None:
     from ns_video.networks.ns_restore import NsRestore
 

@@ -22,7 +22,7 @@ from ns_video.belief import believe
 from ns_video.cells import find_pitch, fit, shrink
 from ns_video.conditioning import example_planes, pitch_plane
 from ns_video.constraint import hold, jpeg_matrices
-from ns_video.device import check_alive, choose_precision, is_out_of_memory, pick_devices, release_memory
+from ns_video.device import FAILURES, check_alive, choose_precision, is_out_of_memory, pick_devices, release_memory
 from ns_video.enhance.in_flight import Around, Pending, same_picture, start_copy, wait, windows
 from ns_video.enhance.options import EnhanceOptions
 from ns_video.enhance.side_information import Side, SideInformation, domain_of
@@ -216,7 +216,7 @@ class Enhancer:
                     return Pending(around, reason, planes=frame.planes)
                 planes, healthy = self._restore_frame(around, precision, compute=reason is None)
                 return Pending(around, reason, tensors=start_copy(planes), healthy=healthy, precision=precision)
-        except (RuntimeError, MemoryError, TypeError) as error:  # MPS refuses types that it lacks with a TypeError
+        except (*FAILURES, MemoryError) as error:
             failure = str(error).splitlines()[0] if str(error) else repr(error)
             starved = is_out_of_memory(error)
             return Pending(around, around.reason, precision=precision, failure=failure, out_of_memory=starved)
@@ -371,13 +371,17 @@ class Enhancer:
         return fit(enlarged, kind, *pictures[0].shape[-2:])
 
     def _averaged(self, pictures: Sequence[Tensor], side: Tensor | None, precision: str, views: int) -> Tensor:
-        """The mean of what the network makes of flipped views."""
+        """The mean of what the network makes of flipped views. `side` is padded as the network wants its pictures."""
+        height, width = pictures[0].shape[-2:]
         total: Tensor | None = None
         for axes in _FLIPS[:views]:
             if not axes:
                 result = self._tiled.run(pictures, side, precision)
             else:
-                planes = side if side is None or side.shape[-2:] == (1, 1) else side.flip(axes)
+                planes = side
+                if side is not None and side.shape[-2:] != (1, 1):
+                    flipped = side[..., :height, :width].flip(axes)
+                    planes = tile.pad_to_multiple(flipped, self.descriptor.multiple_of)
                 result = self._tiled.run([picture.flip(axes) for picture in pictures], planes, precision).flip(axes)
             total = result if total is None else total.add_(result)
         assert total is not None

@@ -157,7 +157,11 @@ class TiledNetwork:
         return max(SMALLEST_TILE, 4 * overlap // 3, int(pixels**0.5) // 16 * 16)
 
     def _module(self, precision: str) -> nn.Module:
-        """The network on the device in a precision; made once. The descriptor's own stays where it is."""
+        """The network on the device in a precision; made once.
+
+        The descriptor's own stays where it is. On a CPU it is this one: laid out channels-last, evaluating, its
+        parameters without gradients.
+        """
         if "fp32" not in self._networks:
             own = self.descriptor.network
             own = own if self.device.type == "cpu" else copy.deepcopy(own)

@@ -21,6 +21,11 @@ class CopiedPacket:
     """Decode time."""
 
 
+def marked_corrupt(packet: Any) -> str:
+    """What is to be said of a packet to copy of which its demuxer knows that a part is missing or wrong."""
+    return f"a packet of stream {packet.stream_index} ({packet.stream.type}) is marked corrupt"
+
+
 class CopiedClock:
     """Moves the times of copied packets on where the clock of the source jumps back, as the video's were."""
 

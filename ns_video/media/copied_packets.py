@@ -13,11 +13,11 @@ import av
 import av.stream
 from av.packet import Packet
 
-from ns_video.media.copied_clock import CopiedClock, CopiedPacket
+from ns_video.media.copied_clock import CopiedClock, CopiedPacket, marked_corrupt
 from ns_video.media.copy_plan import CopyPlan
 from ns_video.media.cut import Cut
-from ns_video.media.damage_log import is_news
-from ns_video.media.libav import LogLine, heard, open_input, own_log, printable
+from ns_video.media.damage_log import news
+from ns_video.media.libav import LogLine, heard, open_input, own_log
 
 
 def read_covers(path: str | Path, copies: Iterable[CopyPlan], **open_options: Any) -> dict[int, bytes]:
@@ -60,12 +60,13 @@ def copied_packets(
     *,
     clock_jumps: Iterable[float] = (),
     cut: Cut | None = None,
-    on_damage: Callable[[str, float | None], None] | None = None,
+    on_damage: Callable[[str, float], None] = lambda what, seconds: None,
     **open_options: Any,
 ) -> Generator[tuple[Fraction, CopiedPacket]]:
     """All packets to copy, read from the file again, with their decode times in seconds.
 
-    Where the clock of the source jumps back (MPEG-TS), times are moved on by what the video's were.
+    Where the clock of the source jumps back (MPEG-TS), times are moved on by what the video's were. `on_damage` is told
+    what is damaged and at how many seconds.
     """
     copies = list(copies)
     wanted = {c.stream.index for c in copies if c.kept and c.action != "attached"}
@@ -77,28 +78,37 @@ def copied_packets(
     with own_log(lines):
         container = open_input(path, **open_options)
     with container:
+        # What decoders say while libav probes the file is mostly of the video, and the video's reader hears it in time.
+        lines = [line for line in lines if line[1] == container.format.name]
         for stream in container.streams:
             if stream.index not in wanted:
                 stream.discard = av.stream.Discard.all
         streams = [s for s in container.streams if s.index in wanted]
         shown = Fraction(0)
         packets = heard(container.demux(*streams), lines)
+
+        def tell(*more: str) -> None:
+            if cut.end is None or shown < cut.end:
+                for what in (*news(lines), *more):
+                    on_damage(what, float(shown))
+            lines.clear()
+
         while True:
             try:
                 packet = next(packets)
             except (StopIteration, IndexError):  # IndexError: see ClipReader
-                for level, who, text in lines:
-                    if on_damage is not None and (is_news(level, text.strip()) or "Packet corrupt" in text):
-                        on_damage(f"a copied stream is damaged: {who}: {printable(text.strip())}", float(shown))
+                tell()
                 return
             except (av.FFmpegError, OSError) as error:
-                if on_damage is not None:
-                    on_damage(f"a copied stream is damaged: {getattr(error, 'strerror', None) or error}", float(shown))
+                tell(getattr(error, "strerror", None) or str(error))
                 return
             if not packet.size or packet.stream_index not in wanted:
                 continue
             item = clock.move(packet)
             shown = item.seconds
+            tell()
             time = cut.take(item)
             if time is not None:
+                if packet.is_corrupt:
+                    tell(marked_corrupt(packet))
                 yield time, item

@@ -32,8 +32,8 @@ from ns_video.machine import can_map, is_exhausted
 from ns_video.media.coded_headers import CODECS as HEADER_CODECS
 from ns_video.media.coded_headers import HeaderQuantisers, chroma_location, frame_chroma_location
 from ns_video.media.containers import of_demuxer
-from ns_video.media.copied_clock import CopiedClock, CopiedPacket
-from ns_video.media.damage_log import is_news
+from ns_video.media.copied_clock import CopiedClock, CopiedPacket, marked_corrupt
+from ns_video.media.damage_log import news
 from ns_video.media.deinterlace import Deinterlacer
 from ns_video.media.exported_quantisers import PICTURE_TYPES, ExportedQuantisers
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
@@ -53,10 +53,9 @@ from ns_video.media.libav import (
 from ns_video.media.planes import planar_name, plane_views
 from ns_video.media.probe import ClipInfo, clip_info, matrix_of, pixel_format
 from ns_video.media.promised_end import bytes_missing, promised_end
-from ns_video.record import Damage, in_time
+from ns_video.record import DAMAGE_KEPT, Damage, in_time
 
 MAX_PIXELS = 1 << 28  # 268 megapixels: sixteen times 4K, far under what a 65535 x 65535 header claims
-_DAMAGE_KEPT = 500  # places listed one by one; the rest is only counted
 _INTERLEAVED_SECONDS = 5  # by which sound may lie in a file behind the picture that it belongs to
 _HELD_PACKETS = 512  # copied packets that wait for the video to pass a jump of the clock: seconds of sound
 _TOLD_APART = Fraction(1, 1000)  # seconds between frames that are two in Matroska, too
@@ -255,7 +254,7 @@ class ClipReader:
         where = pts_seconds if pts_seconds is not None else self._seconds(self._last_pts)
         if self.options.strict:
             raise DamageError(what, stage="decode", pts_seconds=where, remedy="leave out --strict to go on past damage")
-        if len(self.damage) < _DAMAGE_KEPT:
+        if len(self.damage) < DAMAGE_KEPT:
             insort(self.damage, Damage(where, what), key=in_time)
 
     def _seconds(self, pts: int | None) -> float | None:
@@ -386,7 +385,13 @@ class ClipReader:
         """Copied packets, but for those behind a jump of the clock that the video has yet to measure."""
         held = self._held_packets
         while held and (at_end or len(held) > _HELD_PACKETS or not self._clock.is_ahead(held[0])):
-            yield self._clock.move(held.popleft())
+            yield self._moved(held.popleft())
+
+    def _moved(self, packet: Any) -> CopiedPacket:
+        item = self._clock.move(packet)
+        if packet.is_corrupt:
+            self._damaged(marked_corrupt(packet), float(item.seconds))
+        return item
 
     def _behind_the_end(self, packets: Iterable[Any], streams: set[int]) -> Generator[CopiedPacket]:
         """Copied packets from before the end that lie in the file behind the first frame past it."""
@@ -403,7 +408,7 @@ class ClipReader:
                 if past > _INTERLEAVED_SECONDS:
                     return
             elif index in waited and packet.size:
-                item = None if self._clock.is_ahead(packet) else self._clock.move(packet)
+                item = None if self._clock.is_ahead(packet) else self._moved(packet)
                 if item is None or item.seconds >= end:
                     waited.discard(index)
                 else:
@@ -524,10 +529,8 @@ class ClipReader:
         count = len(lines)  # libav's threads may add to the list meanwhile
         new = lines[:count]
         del lines[:count]
-        for level, who, text in new:
-            text = text.strip()
-            if is_news(level, text):
-                self._damaged(f"{who}: {printable(text)}", pts_seconds)
+        for what in news(new):
+            self._damaged(what, pts_seconds)
 
     def _timed(self, picture: VideoFrame) -> Frame | Skipped | None:
         """The frame with its time; Skipped for what lies before the start, None once the end has passed."""

@@ -22,6 +22,7 @@ from av.video.frame import VideoFrame
 
 from ns_video.errors import InputError
 from ns_video.frame import (
+    BT601_LUMA,
     MATRIX_BT601_625,
     RANGE_FULL,
     RANGE_LIMITED,
@@ -46,7 +47,7 @@ _LOOKED_AT = 48
 _MOST_LAG = 12
 _CLEARLY_BETTER = 0.6
 """An offset other than 0 is believed when its pictures differ by less than this share of those at offset 0."""
-_LUMA_WEIGHTS = np.array((0.299, 0.587, 0.114))
+_LUMA_WEIGHTS = np.array(BT601_LUMA)
 _MEASURED = ("yuv444p", "yuv422p", "yuv420p")
 _LEAST_SITI_SIDE = 3
 """px that libav's siti needs: it makes room for the samples that have neighbours all around, even fewer than none."""

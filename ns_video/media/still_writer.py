@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from ns_video.errors import NsVideoError, OutputError, UsageError
-from ns_video.frame import Frame
+from ns_video.frame import BT601_LUMA, Frame
 from ns_video.journal import write_whole
 from ns_video.media import jpeg_segments, png_chunks
 from ns_video.media.icc import gray_to_srgb, space_of
@@ -37,7 +37,7 @@ TIFF_STRUCTURE = frozenset(
 TIFF_XMP = 700
 _TIFF_STRIP = 1 << 20  # bytes of samples in a strip, about
 _JPEG_QUALITY = 95  # 4:4:4, visually lossless
-_LUMA = np.array((0.299, 0.587, 0.114))
+_LUMA = np.array(BT601_LUMA)
 
 
 def still_kind(path: str, name: str | None = None) -> str | None:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NoReturn
 
-from ns_video.errors import Interrupted, VerificationError
+from ns_video.errors import DamageError, Interrupted, VerificationError
 from ns_video.journal import Journal
 from ns_video.media.copied_packets import TimedPacket, copied_packets, merged, read_covers
 from ns_video.media.cut import Cut
@@ -20,7 +20,7 @@ from ns_video.media.segment_file import decode_times, segment_packets
 from ns_video.media.video_plan import VideoPlan
 from ns_video.pipeline.clip import Clip
 from ns_video.pipeline.place import free_name, temporary_of
-from ns_video.record import Damage
+from ns_video.record import DAMAGE_KEPT, Damage
 
 __all__ = ["expected_times", "leave_partial", "mux"]
 
@@ -39,14 +39,25 @@ def mux(
     covers = read_covers(run.source, copies, **opening)
     counted: dict[int, PacketTally] = {}
 
-    def damaged(what: str, seconds: float | None) -> None:
-        run.record.damage.append(Damage(seconds, what))
+    told = {place.what for place in run.record.damage}
+    damaged = 0
+
+    def on_damage(what: str, seconds: float) -> None:
+        nonlocal damaged
+        if what in told:  # by the video's reader, which met it on its own way through the file
+            return
+        what = f"a copied stream is damaged: {what}"
+        if run.options.strict:
+            raise DamageError(what, stage="mux", pts_seconds=seconds, remedy="leave out --strict to go on past damage")
+        damaged += 1
+        if damaged <= DAMAGE_KEPT:
+            run.record.damage.append(Damage(seconds, what))
 
     start = clip.start
     last = clip.end if end is None else end + (start or 0)
     cut = Cut(copies, start, last)
     jumps = list(clip.reader.clock_jumps)
-    others = copied_packets(run.source, copies, clock_jumps=jumps, cut=cut, on_damage=damaged, **opening)
+    others = copied_packets(run.source, copies, clock_jumps=jumps, cut=cut, on_damage=on_damage, **opening)
     settings = OutputSettings(file_url(path), run.target, start, last)
     writer = ClipWriter(settings, plan, clip.reader.container, clip.info, copies, covers, already_encoded=True)
     try:
@@ -58,6 +69,8 @@ def mux(
         writer.close()
         clip.note_written(writer)
         run.record.warnings += cut.notes
+        if damaged > DAMAGE_KEPT:
+            run.record.warnings.append(f"{damaged} places of damage in copied streams")
     finally:
         writer.abandon()
     run.times.encode.busy_seconds += time.perf_counter() - began

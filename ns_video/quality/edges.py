@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ns_video.frame import BT601_LUMA
 from ns_video.quality.histograms import Rgb
 
 EDGE = 60.0
@@ -29,7 +30,7 @@ class EdgeComparison:
 
 def sobel(rgb: Rgb) -> npt.NDArray[np.float32]:
     """(H, W) gradient magnitude of luma."""
-    luma = rgb.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    luma = rgb.astype(np.float32) @ np.array(BT601_LUMA, np.float32)
     padded = np.pad(luma, 1, mode="edge")
     smooth_down = padded[:-2] + 2 * padded[1:-1] + padded[2:]
     smooth_across = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ns_video.frame import BT601_LUMA
 from ns_video.quality.histograms import Rgb
 
 _SIDE = 32
@@ -23,7 +24,7 @@ class HashSimilarity:
 
 def _gray_means(rgb: Rgb, rows: int, columns: int) -> npt.NDArray[np.float64]:
     """Area means of luma on a rows x columns grid, whatever the size."""
-    luma = rgb.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    luma = rgb.astype(np.float64) @ np.array(BT601_LUMA)
     for axis, count in ((0, rows), (1, columns)):
         size = luma.shape[axis]
         if size < count:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ns_video.frame import BT601_LUMA
+
 Rgb = npt.NDArray[np.uint8]
 """(H, W, 3) uint8."""
 
@@ -91,7 +93,7 @@ def color_statistics(rgb: Rgb) -> ColorStatistics:
     """The colours of a picture in numbers."""
     red, green, blue = (np.ascontiguousarray(rgb[..., channel], np.float32) for channel in range(3))
     highest, lowest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    luma = BT601_LUMA[0] * red + BT601_LUMA[1] * green + BT601_LUMA[2] * blue
     opponent = red - green, 0.5 * (red + green) - blue
     spread = float(np.hypot(opponent[0].std(), opponent[1].std()))
     center = float(np.hypot(opponent[0].mean(), opponent[1].mean()))

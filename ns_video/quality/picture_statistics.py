@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ns_video.frame import BT601_LUMA
 from ns_video.quality.ssim import gaussian_blurred
 
 LEAST_SIDE = 64
@@ -26,7 +27,7 @@ def _luma_and_chroma(rgb: Tensor) -> tuple[Tensor, Tensor]:
     """BT.601 luma (N, 1, H, W) and colour differences (N, 2, H, W) on the scale 0–255, of samples rounded to 8 bit."""
     levels = (rgb.clamp(0, 1) * 255.0).round()
     red, green, blue = levels[:, 0:1], levels[:, 1:2], levels[:, 2:3]
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    luma = BT601_LUMA[0] * red + BT601_LUMA[1] * green + BT601_LUMA[2] * blue
     return luma, torch.cat(((blue - luma) * 0.564, (red - luma) * 0.713), 1)
 
 

@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ns_video.errors import UsageError
+from ns_video.frame import BT601_LUMA
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 _CHARBONNIER_EPSILON = 1e-3
 _SSIM_SIGMA, _SSIM_WINDOW = 1.5, 11  # Wang et al. 2004
 _SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2
-_LUMA = (0.299, 0.587, 0.114)  # BT.601
 _ROOT_EPSILON = 1e-6  # under square roots, whose slope at 0 is infinite
 
 
@@ -105,7 +105,7 @@ def luma(x: Tensor) -> Tensor:
     """(N, 3, H, W) → (N, 1, H, W), BT.601's weights; the mean of other numbers of channels."""
     if x.shape[1] != 3:
         return x.mean(1, keepdim=True)
-    return (x * torch.tensor(_LUMA, dtype=x.dtype, device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return (x * torch.tensor(BT601_LUMA, dtype=x.dtype, device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def edge(restored: Tensor, reference: Tensor) -> Tensor:

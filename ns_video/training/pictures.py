@@ -36,12 +36,22 @@ _SHARPENED_UNTIL = 0.8  # of the steps: plain targets after (idea of APISR, CVPR
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A clean picture in memory or in the cache."""
+    """A clean picture, in memory or a file of the cache."""
 
-    pixels: Rgb
+    source: Rgb | Path
     weight: float
     spotless: bool
     name: str
+
+    @property
+    def pixels(self) -> Rgb:
+        """(H, W, 3). Those of a file are mapped anew each time: a map takes a file descriptor. Raises InputError."""
+        if not isinstance(self.source, Path):
+            return self.source
+        try:
+            return np.load(self.source, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.source} of data.cache can't be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +88,7 @@ class PictureSet:
         for source in data.sources:
             folder = Path(data.root) / source.folder
             for index, path in enumerate(list_pictures(folder)):
-                pixels = self._read(path)
-                picture = Picture(pixels, source.weight, source.spotless, f"{source.folder}/{path.stem}")
+                picture = Picture(self._kept(path), source.weight, source.spotless, f"{source.folder}/{path.stem}")
                 kept = data.hold_out > 0 and index % data.hold_out == data.hold_out // 3
                 (self.held_out if kept else self.training).append(picture)
         least = data.crop * pitch + _MARGIN
@@ -93,7 +102,8 @@ class PictureSet:
                 remedy="make it smaller; 0 validates on the pictures that are trained on",
             )
 
-    def _read(self, path: Path) -> Rgb:
+    def _kept(self, path: Path) -> Rgb | Path:
+        """The picture's pixels, or their file in the cache."""
         if not self._data.cache:
             return read_rgb(path)
         folder = Path(self._data.cache)
@@ -105,11 +115,11 @@ class PictureSet:
             partial = folder / f"{key}.{uuid.uuid4().hex}.partial.npy"  # other processes may read the same picture
             np.save(partial, read_rgb(path), allow_pickle=False)
             partial.replace(cached)
-        return np.load(cached, mmap_mode="r", allow_pickle=False)
+        return cached
 
     @cached_property
     def _shares(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        areas = np.array([picture.pixels.shape[0] * picture.pixels.shape[1] for picture in self.training])
+        areas = np.array([picture.pixels.size // 3 for picture in self.training])
         weights = np.sqrt(areas) * np.array([picture.weight for picture in self.training])
         fine = weights * np.array([picture.spotless for picture in self.training])
         if not fine.any():

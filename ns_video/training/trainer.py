@@ -533,8 +533,9 @@ class Trainer:
         for text in specs:
             rows: list[tuple[float, float, float]] = []
             for picture in chosen:
-                height, width = (min(side, _VALIDATION_SIDE) // step * step for side in picture.pixels.shape[:2])
-                truth = np.ascontiguousarray(picture.pixels[:height, :width])
+                pixels = picture.pixels
+                height, width = (min(side, _VALIDATION_SIDE) // step * step for side in pixels.shape[:2])
+                truth = np.ascontiguousarray(pixels[:height, :width])
                 outcome = degrade_still(truth, parse_spec(text), 0)
                 restored = self._restore(outcome.rgb, outcome.jpeg)
                 before = outcome.rgb if config.scale == 1 else enlarge(outcome.rgb, config.scale)

@@ -205,7 +205,7 @@ class Pool:
         self._folder = folder
         self._names: list[Path] = []
         self._looked = -math.inf
-        self._pairs: dict[Path, tuple[ClipPair, np.ndarray]] = {}
+        self._steps: dict[Path, np.ndarray] = {}
         self._damage: dict[tuple[Path, int], tuple[float, float]] = {}
 
     def names(self) -> list[Path]:
@@ -218,11 +218,12 @@ class Pool:
         return self._names
 
     def pair(self, path: Path) -> tuple[ClipPair, np.ndarray]:
-        """A pair and its told steps."""
-        if path not in self._pairs:
-            found = read_pair(path)
-            self._pairs[path] = (found, told_steps(found.coded))
-        return self._pairs[path]
+        """A pair and its told steps. The pair is mapped anew each time, for a map takes a file descriptor: thousands of
+        clips would need more than a process may have (0.6 ms a draw)."""
+        pair = read_pair(path)
+        if path not in self._steps:
+            self._steps[path] = told_steps(pair.coded)
+        return pair, self._steps[path]
 
     def damage(self, path: Path, t: int) -> tuple[float, float]:
         """(root mean square, mean absolute) luma error of a decoded frame, in [0, 1] units."""
