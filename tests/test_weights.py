@@ -453,7 +453,18 @@ def test_an_unknown_name_names_the_known_ones(installed: Card) -> None:
 
 def test_every_shipped_model_loads_as_its_card_says() -> None:
     cards = list_models()
-    shipped = {"video", "photo", "fast-photo", "anime", "mosaic", "deblur", "upscale2x", "quantiser", "ns-iqa"}
+    shipped = {
+        "video",
+        "fast-video",
+        "photo",
+        "fast-photo",
+        "anime",
+        "mosaic",
+        "deblur",
+        "upscale2x",
+        "quantiser",
+        "ns-iqa",
+    }
     assert shipped <= {card.name for card in cards}
     for card in cards:
         assert load_weights(card.name).sha256 == card.sha256
