@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Command, ffmpeg
-from material import FRAMES, facts
+from material import FRAMES, Recipe, facts, write_clip
 from PIL import Image
 from torture.workshop import Workshop
 
 from ns_video.frame import Frame
 from ns_video.media.encode import FrameEncoder
+from ns_video.pipeline import RestoreOptions, restore_steps
 
 IDENTITY = ("batch", "--model", "identity")
 
@@ -342,3 +343,21 @@ def test_an_encoder_that_stands_still_fails_its_file_only(
     for thread in threading.enumerate():
         if thread.name == "run":
             thread.join(30)
+
+
+def test_unfinished_work_of_other_options_is_no_dead_end(ns_video: Command, tmp_path: Path) -> None:
+    out, pictures = tmp_path / "out", tuple(range(0, 40 * 260, 40))
+    for folder in (tmp_path / "in", out):
+        folder.mkdir()
+    source = write_clip(tmp_path / "in" / "a.mkv", Recipe(size=(32, 32), times=pictures))
+    options = RestoreOptions(model="identity", codec="ffv1")
+    for update in (steps := restore_steps(str(source), str(out / "a.mkv"), options)):
+        if update.frames > 250:
+            steps.close()
+    other = ("batch", "--model", "identity", "--codec", "libx264", "-q", source.parent, out)
+    done = ns_video(*other)
+    assert done.code == 1 and "another encoding" in done.err and "without --resume" not in done.err
+    assert "`ns-video restore` with --overwrite" in done.err
+    assert tree(out) != []  # the work is kept
+    assert ns_video(*other, "--overwrite").code == 0
+    assert tree(out) == ["a.mkv"] and len(facts(out / "a.mkv").pictures) == len(pictures)
