@@ -239,10 +239,10 @@ def command(
                 try:
                     record = run(settings)
                 except ResumeError as error:
-                    error.remedy = (
-                        "`ns-video restore` with --overwrite begins this file anew, batch with it all of them"
-                    )
                     if not options.overwrite:
+                        error.remedy = (
+                            "`ns-video restore` with --overwrite begins this file anew, batch with it all of them"
+                        )
                         raise
                     record = run(dataclasses.replace(settings, resume=False))
             except (Interrupted, ModelError):  # a model that can't be had fails all files
