@@ -248,8 +248,11 @@ def one_thread() -> Generator[None]:
     """
     thread = threading.get_ident()
     with _counting:
+        before = (
+            torch.get_num_threads()
+        )  # asked in any case: where a thread first asks, torch sets it, to the last one's
         if not _in_one_thread:
-            _threads_before[0] = torch.get_num_threads()
+            _threads_before[0] = before
         _in_one_thread.append(thread)
         torch.set_num_threads(1)
     try:
