@@ -248,9 +248,7 @@ def one_thread() -> Generator[None]:
     """
     thread = threading.get_ident()
     with _counting:
-        before = (
-            torch.get_num_threads()
-        )  # asked in any case: where a thread first asks, torch sets it, to the last one's
+        before = torch.get_num_threads()  # which a thread has to ask first: torch sets it then, to the last one set
         if not _in_one_thread:
             _threads_before[0] = before
         _in_one_thread.append(thread)
