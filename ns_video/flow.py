@@ -59,7 +59,7 @@ class Meters:
 
 
 def timed(items: Iterable[Item], times: StageTimes, waits: Callable[[], float] | None = None) -> Generator[Item]:
-    """Adds the time spent inside `items` to `times`, less what `waits` says was spent waiting for others.
+    """Adds the time spent inside `items` to the busy seconds, less what `waits` says was spent waiting for others.
 
     Closes `items` at its end.
     """
@@ -75,7 +75,6 @@ def timed(items: Iterable[Item], times: StageTimes, waits: Callable[[], float] |
             finally:
                 idle = (waits() - waited) if waits is not None else 0.0
                 times.busy_seconds += max(0.0, time.perf_counter() - began - idle)
-                times.waiting_seconds += max(0.0, idle)
             yield item
     finally:
         close(iterator)
@@ -168,8 +167,11 @@ def enhanced_ahead(
         finally:
             close(items)
 
+    def waits() -> float:
+        return meters.decoded.consumer_waiting_seconds + meters.enhanced.producer_waiting_seconds
+
     return prefetch(
-        lambda put: timed(stage(put), times.enhance, lambda: meters.decoded.consumer_waiting_seconds),
+        lambda put: timed(stage(put), times.enhance, waits),
         QUEUE_BYTES,
         size_of=size_of,
         name="enhance",
@@ -184,5 +186,5 @@ def enhanced_ahead(
 def settle(times: FlowTimes, meters: Meters) -> None:
     """Add what the queues saw: a full queue is its producer's wait, an empty one its consumer's."""
     times.decode.waiting_seconds += meters.decoded.producer_waiting_seconds
-    times.enhance.waiting_seconds += meters.enhanced.producer_waiting_seconds
+    times.enhance.waiting_seconds += meters.decoded.consumer_waiting_seconds + meters.enhanced.producer_waiting_seconds
     times.encode.waiting_seconds += meters.enhanced.consumer_waiting_seconds

@@ -14,7 +14,9 @@ from ns_video.errors import StallError
 Item = TypeVar("Item")
 
 _JOIN_SECONDS = 30.0  # a libav call that decodes or encodes one frame ends far sooner
-_POLL_SECONDS = 0.1  # how often a waiting consumer looks at `stop`: an event can't wake who waits for something else
+_TURN_SECONDS = 0.1
+"""Waits with an end are made of turns: each looks at `stop`, as no event wakes who waits for something else, and
+counts as so much, so that time for which the process was stopped (SIGSTOP, a suspended machine) is no stall."""
 STOP_SECONDS = 1.0
 """For which a worker that may stand still for ever is waited for."""
 
@@ -98,18 +100,20 @@ def prefetch(
                 condition.notify_all()
 
     stalled = False
+    turn = None if stop is None and stall_seconds is None else _TURN_SECONDS
     worker = threading.Thread(target=work, name=name, daemon=True)
     worker.start()
     try:
         while True:
             with condition:
-                began = time.perf_counter()
+                began, waited = time.perf_counter(), 0.0
                 while not queue and not state["done"]:
-                    if condition.wait(stall_seconds if stop is None else _POLL_SECONDS) or queue or state["done"]:
+                    if condition.wait(turn) or queue or state["done"]:
                         continue
+                    waited += _TURN_SECONDS
                     if stop is not None and stop.is_set():
                         state["done"] = True
-                    elif stall_seconds is not None and time.perf_counter() - began >= stall_seconds:
+                    elif stall_seconds is not None and waited >= stall_seconds:
                         stalled = True
                         raise StallError(f"nothing came for {stall_seconds:.0f} s", stage=name)
                 seen.consumer_waiting_seconds += time.perf_counter() - began
@@ -127,7 +131,15 @@ def prefetch(
             state["stop"] = True
             queue.clear()
             condition.notify_all()
-        worker.join(stop_seconds if stalled or (stop is not None and stop.is_set()) else _JOIN_SECONDS)
+        _join(worker, stop_seconds if stalled or (stop is not None and stop.is_set()) else _JOIN_SECONDS)
+
+
+def _join(worker: threading.Thread, seconds: float) -> None:
+    """Wait for the worker's end, no longer than `seconds`."""
+    for _ in range(round(seconds / _TURN_SECONDS)):
+        worker.join(_TURN_SECONDS)
+        if not worker.is_alive():
+            return
 
 
 def close(items: object) -> None:

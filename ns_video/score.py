@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 
@@ -96,15 +96,15 @@ class Series:
         self._total += value
         self._frames += 1
         self._largest = max(self._largest, abs(value))
-        last = self._points[-1] if self._points else None
-        if last is not None and last.frames < self._stride:
-            frames = last.frames + 1
-            self._points[-1] = SeriesPoint(last.pts_seconds, last.value + (value - last.value) / frames, frames)
-            return
-        if len(self._points) >= self._most:
+        points, added = self._points, SeriesPoint(pts_seconds, value, 1)
+        if len(points) >= self._most and points[-1].frames == self._stride:
             self._stride *= 2
-            self._points = [_merged(a, b) for a, b in zip(self._points[::2], self._points[1::2])]
-        self._points.append(SeriesPoint(pts_seconds, value, 1))
+            pairs = zip_longest(points[::2], points[1::2])
+            points = self._points = [a if b is None else _merged(a, b) for a, b in pairs]
+        if points and points[-1].frames < self._stride:
+            points[-1] = _merged(points[-1], added)
+        else:
+            points.append(added)
 
     @property
     def points(self) -> tuple[SeriesPoint, ...]:
@@ -231,7 +231,7 @@ class Sampler:
         return is_first
 
     def _measure(self, seen: _Seen) -> None:
-        """Drift and flicker of this frame; flicker is that of the frame before, which needs its follower."""
+        """Drift of this frame; flicker of the last three, where they end a burst, at the time of this one."""
         series, seconds = self.temporal, self._last_seconds
         if seen.after is not None and seen.same_matrix:
             series.luma_drift.add(seconds, float(seen.after.luma.mean() - seen.before.luma.mean()))
@@ -252,32 +252,33 @@ class Sampler:
                 series.change_flicker.add(seconds, added)
 
     def _keep(self, seen: _Seen, is_first: bool, before: Frame, after: Frame | None) -> None:
-        pair_bytes = max(1, before.nbytes + (after.nbytes if after is not None else 0))
-        places = min(self._limit, max(_LEAST_PAIRS, self._memory_bytes // pair_bytes))
         wanted_even = seen.index % self._even_stride == 0
         wanted_first = is_first and seen.shot % self._first_stride == 0
         if not wanted_even and not wanted_first:
             return
         sample = Sample(seen.index, seen.shot, is_first, _copied(before), None if after is None else _copied(after))
-        # a clip no longer than the places is kept whole: first frames of shots are then among the even ones
         if wanted_first and seen.index > 0:
             self._firsts[seen.shot] = sample
-            self._first_stride = _thinned(self._firsts, self._first_stride, places // 2)
         if wanted_even:
             self._even[seen.index] = sample
-            room = places - (0 if self._even_stride == 1 else len(self._firsts))
-            self._even_stride = _thinned(self._even, self._even_stride, max(room, places // 2))
-        while len(self.samples) > places and self._even_stride < 1 << 30:
-            self._even_stride = _thinned(self._even, self._even_stride, len(self._even) - 1)
+        self._thin(self._places(before, after))
 
+    def _places(self, before: Frame, after: Frame | None) -> int:
+        """How many pairs such as this one may be kept."""
+        pair_bytes = max(1, before.nbytes + (after.nbytes if after is not None else 0))
+        return min(self._limit, max(_LEAST_PAIRS, self._memory_bytes // pair_bytes))
 
-def _thinned(kept: dict[int, Sample], stride: int, room: int) -> int:
-    """Drop from `kept` until `room` are left, by doubling the stride of their numbers; the new stride."""
-    while len(kept) > max(1, room):
-        stride *= 2
-        for key in [key for key in kept if key % stride]:
-            del kept[key]
-    return stride
+    def _thin(self, places: int) -> None:
+        """Double the strides until what is kept has its place: first frames of shots half of them, even ones the rest.
+
+        While all frames are kept, first frames are among the even ones and take no places of their own.
+        """
+        while len(self._firsts) > max(1, places // 2):
+            self._first_stride *= 2
+            self._firsts = {shot: kept for shot, kept in self._firsts.items() if shot % self._first_stride == 0}
+        while len(self._even) + (len(self._firsts) if self._even_stride > 1 else 0) > places:
+            self._even_stride *= 2
+            self._even = {index: kept for index, kept in self._even.items() if index % self._even_stride == 0}
 
 
 def _copied(frame: Frame) -> Frame:
@@ -324,21 +325,6 @@ class ScoredSample:
         return 0.0 if self.after is None else self.after - self.before
 
 
-@contextmanager
-def one_thread() -> Generator[None]:
-    """torch on one CPU thread inside.
-
-    Scores are thousands of small operations: on a busy machine two threads wait for each other at every one of them
-    (measured with five times as many processes as cores: 1.0 s a view with two threads, 0.05 s with one).
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def spread_order(count: int) -> list[int]:
     """0 … count - 1 so that every beginning of the list is spread evenly: both ends, the middle, the quarters, ..."""
     order = [0, count - 1] if count > 1 else [0] * count
@@ -369,7 +355,7 @@ def score_samples(
     found: dict[int, ScoredSample] = {}
     for done, place in enumerate(spread_order(len(samples))):
         spent = time.perf_counter() - began
-        if budget_seconds is not None and done >= least and spent * (done + 1) / done > budget_seconds:
+        if budget_seconds is not None and done >= least and spent * (done + 1) / max(1, done) > budget_seconds:
             break
         sample = samples[place]
         after = scorer.score(sample.after) if both and sample.after is not None else None

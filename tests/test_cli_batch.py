@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tempfile
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Command, ffmpeg
-from material import FRAMES, facts
+from material import FRAMES, Recipe, facts, write_clip
 from PIL import Image
 from torture.workshop import Workshop
+
+from ns_video.frame import Frame
+from ns_video.media.encode import FrameEncoder
+from ns_video.pipeline import RestoreOptions, restore_steps
 
 IDENTITY = ("batch", "--model", "identity")
 
@@ -310,3 +317,47 @@ def test_options_of_clips_leave_stills_alone(ns_video: Command, folder: Path, tm
     assert done.code == 2 and "--still-quality" in done.err
     done = ns_video("restore", folder / "a.mp4", tmp_path / "o.mp4", "--still-quality", "18")
     assert done.code == 2 and "--crf" in done.err
+
+
+def test_an_encoder_that_stands_still_fails_its_file_only(
+    ns_video: Command, plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ns_video.cli.restore._patience", lambda *_: 1.0)
+    monkeypatch.setattr("ns_video.cli.restore._TURN_SECONDS", 0.1)
+    encode, calls, release = FrameEncoder.encode, itertools.count(), threading.Event()
+
+    def standing(self: FrameEncoder, frame: Frame) -> Any:
+        if next(calls) == 3:
+            release.wait(30)
+        return encode(self, frame)
+
+    monkeypatch.setattr(FrameEncoder, "encode", standing)
+    (tmp_path / "in").mkdir()
+    for name in ("a.mkv", "b.mkv"):
+        (tmp_path / "in" / name).write_bytes(plain_clip.read_bytes())
+    done = ns_video(*IDENTITY, tmp_path / "in", tmp_path / "out")
+    assert done.code == 1 and "a.mkv: encode: nothing came for 1 s" in done.err, done.err
+    assert "1 restored, 0 were finished, 1 failed" in done.err and "--resume" not in done.err
+    assert (tmp_path / "out" / "b.mkv").exists() and not (tmp_path / "out" / "a.mkv").exists()
+    release.set()
+    for thread in threading.enumerate():
+        if thread.name == "run":
+            thread.join(30)
+
+
+def test_unfinished_work_of_other_options_is_no_dead_end(ns_video: Command, tmp_path: Path) -> None:
+    out, pictures = tmp_path / "out", tuple(range(0, 40 * 260, 40))
+    for folder in (tmp_path / "in", out):
+        folder.mkdir()
+    source = write_clip(tmp_path / "in" / "a.mkv", Recipe(size=(32, 32), times=pictures))
+    options = RestoreOptions(model="identity", codec="ffv1")
+    for update in (steps := restore_steps(str(source), str(out / "a.mkv"), options)):
+        if update.frames > 250:
+            steps.close()
+    other = ("batch", "--model", "identity", "--codec", "libx264", "-q", source.parent, out)
+    done = ns_video(*other)
+    assert done.code == 1 and "another encoding" in done.err and "without --resume" not in done.err
+    assert "`ns-video restore` with --overwrite" in done.err
+    assert tree(out) != []  # the work is kept
+    assert ns_video(*other, "--overwrite").code == 0
+    assert tree(out) == ["a.mkv"] and len(facts(out / "a.mkv").pictures) == len(pictures)

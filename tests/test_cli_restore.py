@@ -8,6 +8,8 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,7 +20,11 @@ from material import FRAMES, Recipe, facts, write_clip
 from PIL import Image
 
 import ns_video
+from ns_video.cli.restore import watched
+from ns_video.errors import StallError
 from ns_video.journal import work_folder
+from ns_video.pipeline import Progress
+from ns_video.record import RunRecord
 
 IDENTITY = ("restore", "--model", "identity")
 
@@ -359,3 +365,23 @@ main()
     )
     assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("phase", "stands"), [("restore", True), ("seek", True), ("mux", False), (None, False)])
+def test_only_what_gives_frames_iswatched(phase: str | None, stands: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A still, a mux and a check tell nothing on their way: slow ones are not ended."""
+    monkeypatch.setattr("ns_video.cli.restore._TURN_SECONDS", 0.02)
+    release = threading.Event()
+
+    def steps() -> Generator[Progress, None, RunRecord]:
+        if phase is not None:
+            yield Progress(phase, 1, 10, 0.0)
+        release.wait(30.0 if stands else 0.5)
+        return RunRecord(frames_out=1)
+
+    if stands:
+        with pytest.raises(StallError, match="encode: nothing came"):
+            watched(steps(), lambda _: None, 0.2)
+    else:
+        assert watched(steps(), lambda _: None, 0.2).frames_out == 1
+    release.set()

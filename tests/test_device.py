@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from ns_video.device import (
     check_alive,
     choose_precision,
     is_out_of_memory,
+    one_thread,
     pick_device,
     pick_devices,
     snapshot,
@@ -96,6 +98,36 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     done = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("first_leaves", [True, False])
+def test_runs_that_share_the_time_on_one_thread_leave_torch_its_threads(first_leaves: bool) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    found: list[int] = []
+    inside = [threading.Event() for _ in range(2)]
+    leave = [threading.Event() for _ in range(2)]
+
+    def run(number: int) -> None:
+        with one_thread():
+            with one_thread():
+                inside[number].set()
+            leave[number].wait(30)
+            found.append(torch.get_num_threads())
+        found.append(torch.get_num_threads())
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
+    for number, thread in enumerate(threads):
+        thread.start()
+        assert inside[number].wait(30)
+    for number in (0, 1) if first_leaves else (1, 0):
+        leave[number].set()
+        threads[number].join(30)
+    later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    later.start()
+    later.join(30)
+    torch.set_num_threads(before)
+    assert found == [1, 3, 1, 3, 3]
 
 
 def test_a_native_precision_is_taken_however_busy_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from fractions import Fraction
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ns_video.flow import QUEUE_BYTES, Aside, FlowTimes, Meters, decoded_ahead, enhanced_ahead
+from ns_video.flow import QUEUE_BYTES, Aside, FlowTimes, Meters, decoded_ahead, enhanced_ahead, settle
 from ns_video.frame import ColorInfo, Frame, PixelFormat
 from ns_video.stage import EnhancedFrame, PassThrough
 
@@ -69,6 +70,16 @@ def test_no_more_of_it_waits_than_the_queues_hold(stage: PassThrough, queues: in
         assert ahead <= 50 * queues + 2
     assert [item.frame.pts for item in given if isinstance(item, EnhancedFrame)] == [0, 1, 2, 3]
     assert [item.payload for item in given if isinstance(item, Aside)] == list(range(2 * count))
+
+
+def test_waiting_for_room_from_inside_of_the_stage_is_no_work() -> None:
+    """What walks along without frames is put while the stage asks for its next one."""
+    times, meters = FlowTimes(), Meters()
+    given = [*(Aside(number, QUEUE_BYTES) for number in range(4)), frame(0)]
+    for _ in enhanced_ahead(given, PassThrough(), times, meters):
+        time.sleep(0.1)
+    settle(times, meters)
+    assert times.enhance.busy_seconds < 0.15 < 0.25 < times.enhance.waiting_seconds
 
 
 @pytest.mark.parametrize("leaves", [True, False])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import signal
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -235,6 +238,29 @@ def test_a_source_that_stands_still_is_named() -> None:
         next(ahead)
     assert caught.value.stage == "t-stuck"
     timer.join()
+
+
+STOPPED = """
+import time
+from ns_video.prefetch import prefetch
+def items():
+    for number in range(4):
+        for _ in range(5):
+            time.sleep(0.04)  # what is left of one sleep would be over once the process goes on
+        yield number
+print("begun", flush=True)
+print(list(prefetch(items(), 10, size_of=lambda _: 1, stall_seconds=0.8)))
+"""
+
+
+def test_time_for_which_the_process_was_stopped_is_no_stall(environment: dict[str, str]) -> None:
+    with subprocess.Popen([sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, text=True, env=environment) as run:
+        assert run.stdout is not None and run.stdout.readline() == "begun\n"
+        time.sleep(0.3)
+        run.send_signal(signal.SIGSTOP)
+        time.sleep(1.0)
+        run.send_signal(signal.SIGCONT)
+        assert run.stdout.read() == f"{list(range(4))}\n"
 
 
 def test_stop_ends_a_wait_for_a_source_that_says_nothing() -> None:

@@ -26,7 +26,8 @@ def _rows() -> list[list[str]]:
 
 
 def test_every_row_is_a_test() -> None:
-    defined = _defined("test_hostile.py", "test_interrupt.py", "test_journal.py", "torture/test_torture.py")
+    files = ("hostile", "interrupt", "journal", "prefetch", "cli_batch")
+    defined = _defined(*(f"test_{name}.py" for name in files), "torture/test_torture.py")
     rows = _rows()
     assert len(rows) >= 30
     for fault, seen, disk, test in rows:

@@ -100,6 +100,18 @@ def test_memory_bounds_the_kept_frames_whatever_the_length() -> None:
     assert sum(sample.before.nbytes for sample in sampler.samples) <= 10 * pair
 
 
+def test_frames_that_grow_have_fewer_places() -> None:
+    """What became of them comes with many shots known: a run that is resumed had nothing to show for a while."""
+    size = HEIGHT * WIDTH * 3 // 2
+    sampler = Sampler(memory_bytes=48 * size)
+    run([6] * 30, sampler)
+    assert len(sampler.samples) > 24
+    for number in range(180, 260):
+        after = frame(np.zeros((8 * HEIGHT, 8 * WIDTH), np.uint8), number)
+        sampler.observe(frame(scene(29, 5), number), dataclasses.replace(after, width=8 * WIDTH, height=8 * HEIGHT))
+    assert 2 <= len(sampler.samples) <= 4 and len(sampler.shots) == 30
+
+
 def test_kept_frames_are_copies_without_their_carrier() -> None:
     sampler = Sampler()
     luma = scene(0)
@@ -127,14 +139,16 @@ def test_drift_and_flicker_are_measured_on_the_way() -> None:
     assert temporal.flicker_after.mean > temporal.flicker_before.mean + 2
 
 
-def test_a_series_keeps_its_mean_in_bounded_points() -> None:
-    series = Series(most_points=16)
+@pytest.mark.parametrize("most", [1, 2, 5, 16, 17])
+def test_a_series_keeps_its_mean_in_bounded_points(most: int) -> None:
+    series = Series(most_points=most)
     for number in range(1000):
         series.add(number / 25, float(number % 10))
-    assert len(series.points) <= 16
+    assert max(1, most // 2) <= len(series.points) <= most
     assert series.mean == pytest.approx(4.5)
     assert series.largest == 9
     assert sum(point.frames for point in series.points) == 1000
+    assert sum(point.frames * point.value for point in series.points) == pytest.approx(4500)
     assert [p.pts_seconds for p in series.points] == sorted(p.pts_seconds for p in series.points)
 
 
@@ -173,6 +187,12 @@ def test_a_time_budget_limits_the_scoring_but_never_below_three(monkeypatch: pyt
         indices = [item.sample.index for item in scored]
         assert indices == sorted(indices)
         assert {0, 23} <= set(indices)
+
+
+def test_a_budget_alone_limits_the_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("ns_video.score.time.perf_counter", lambda: clock[0])
+    assert len(score_samples(samples(24), CountingScorer(clock), budget_seconds=8.0, least=0)) == 4
 
 
 def test_a_reference_is_not_scored() -> None:

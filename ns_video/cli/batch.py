@@ -8,6 +8,7 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,16 @@ import click
 
 from ns_video.cli import complain, emit, in_words, say
 from ns_video.cli.restore import interruptible, options_from, restore_options, run_one, summary
-from ns_video.errors import InputError, Interrupted, ModelError, NsVideoError, UsageError, first_of, printable
+from ns_video.errors import (
+    InputError,
+    Interrupted,
+    ModelError,
+    NsVideoError,
+    ResumeError,
+    UsageError,
+    first_of,
+    printable,
+)
 from ns_video.places import check_places
 from ns_video.preset import load_preset
 
@@ -223,7 +233,18 @@ def command(
                 settings = dataclasses.replace(
                     meant_for(str(source), options), resume=True, report=_page(target) if report else None
                 )
-                record = run_one(str(source), str(target), settings, str(values["progress"]), quiet, cancel)
+                run = partial(
+                    run_one, str(source), str(target), style=str(values["progress"]), quiet=quiet, cancel=cancel
+                )
+                try:
+                    record = run(settings)
+                except ResumeError as error:
+                    if not options.overwrite:
+                        error.remedy = (
+                            "`ns-video restore` with --overwrite begins this file anew, batch with it all of them"
+                        )
+                        raise
+                    record = run(dataclasses.replace(settings, resume=False))
             except (Interrupted, ModelError):  # a model that can't be had fails all files
                 raise
             except Exception as error:  # whatever a file runs into, the next one may be sound

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ns_video.cli import emit
-from ns_video.errors import UsageError
+from ns_video.errors import StallError, UsageError
+from ns_video.journal import Journal, work_folder
 from ns_video.preset import ENSEMBLES
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 _JSON_PROGRESS_SECONDS = 0.5
 _MANY = ("seek", "restore")  # phases of which many updates come
+_TURN_SECONDS = 1.0
 _SAME_PRESS_SECONDS = 0.3  # a signal to the group and one from the shell are one wish
 
 
@@ -203,33 +206,45 @@ def interruptible() -> Generator[threading.Event]:
         reading.close()
 
 
-@contextmanager
-def watched(source: str, target: str) -> Generator[Callable[[Progress], None]]:
-    """Ends a file-to-file run whose encoder stands still; the other stages' queues raise StallError before.
-
-    A thread inside an encoder can't be stopped, so the program ends; --resume goes on. Yields what is to be told of
-    each update. Runs from or to a pipe may wait for its other end as long as they want.
-    """
+def _patience(source: str, target: str) -> float:
+    """Seconds for which a run may give no frame: who is at the other end of a pipe may take as long as they want."""
     from ns_video.pipeline.clip import STALL_SECONDS
 
-    patience = STALL_SECONDS * 1.5 + 5
-    beat, ended = [time.monotonic()], threading.Event()
+    files = target != "-" and os.path.isfile(source) and (os.path.isfile(target) or not os.path.exists(target))  # noqa: PTH110, PTH113 - they never raise
+    return STALL_SECONDS * 1.5 + 5 if files else float("inf")  # other stages raise StallError sooner
 
-    def seen(update: Progress) -> None:
-        beat[0] = time.monotonic() if update.phase in _MANY else float("inf")
 
-    def watch() -> None:
-        while not ended.wait(min(10.0, patience / 4)):
-            if time.monotonic() - beat[0] > patience:
-                os.write(2, f"error: encode: nothing came for {patience:.0f} s (run again with --resume)\n".encode())
-                os._exit(1)
+def watched(
+    steps: Generator[Progress, None, RunRecord], show: Callable[[Progress], None], patience: float
+) -> RunRecord:
+    """Run `steps` in a thread of its own, show them and return what they return.
 
-    if target != "-" and os.path.isfile(source) and (os.path.isfile(target) or not os.path.exists(target)):  # noqa: PTH110, PTH113 - they never raise
-        threading.Thread(target=watch, name="watchdog", daemon=True).start()
-    try:
-        yield seen
-    finally:
-        ended.set()
+    Raises what they raise, and StallError where frames come no more: only encoders stand still so, and as nothing ends
+    a thread that is inside one, it is left to itself with all that it holds. Turns of waiting are counted, not time,
+    for which the process may be stopped. What gives no frames on its way, such as a still, may take its time.
+    """
+    outcome: Future[RunRecord] = Future()
+    last: Progress | None = None
+
+    def work() -> None:
+        nonlocal last
+        try:
+            while True:
+                last = next(steps)
+                show(last)
+        except StopIteration as done:
+            outcome.set_result(done.value)
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=work, name="run", daemon=True).start()
+    waited, before = 0.0, last
+    while not wait([outcome], _TURN_SECONDS).done:
+        stands = last is before and last is not None and last.phase in _MANY
+        waited, before = waited + _TURN_SECONDS if stands else 0.0, last
+        if waited > patience:
+            raise StallError(f"nothing came for {patience:.0f} s", stage="encode")
+    return outcome.result()
 
 
 class ProgressShown:
@@ -288,15 +303,11 @@ def run_one(
 
     shown = ProgressShown(style, quiet, Path(source).name[:24] if source != "-" else "stdin")
     try:
-        with watched(source, target) as seen:
-            steps = restore_steps(source, target, options, cancel)
-            while True:
-                try:
-                    update = next(steps)
-                except StopIteration as done:
-                    return done.value
-                seen(update)
-                shown.show(update)
+        return watched(restore_steps(source, target, options, cancel), shown.show, _patience(source, target))
+    except StallError as error:
+        if Journal(work_folder(Path(target))).exists():
+            error.remedy = "run again with --resume to go on"
+        raise
     finally:
         shown.close()
 

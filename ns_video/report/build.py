@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ns_video.device import one_thread
 from ns_video.errors import InputError
 from ns_video.frame import Frame
 from ns_video.media.metrics import (
@@ -46,7 +47,7 @@ from ns_video.report.document import (
 )
 from ns_video.report.pictures import PicturePacker, Shown, choose
 from ns_video.report.verdict import verdict
-from ns_video.score import LEAST_SCORED, Sample, Sampler, ScoredSample, Scorer, one_thread, score_samples, spread_order
+from ns_video.score import LEAST_SCORED, Sample, Sampler, ScoredSample, Scorer, score_samples, spread_order
 from ns_video.version import __version__
 
 RUN_SHARE = 0.04
