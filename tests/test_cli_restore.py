@@ -368,7 +368,7 @@ main()
 
 
 @pytest.mark.parametrize(("phase", "stands"), [("restore", True), ("seek", True), ("mux", False), (None, False)])
-def test_only_what_gives_frames_iswatched(phase: str | None, stands: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_gives_frames_is_watched(phase: str | None, stands: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A still, a mux and a check tell nothing on their way: slow ones are not ended."""
     monkeypatch.setattr("ns_video.cli.restore._TURN_SECONDS", 0.02)
     release = threading.Event()

@@ -33,7 +33,8 @@ from ns_video.media.training_clips import (
     split_planes,
     step_to_code,
 )
-from ns_video.networks.ns_restore import SIZES
+from ns_video.networks.ns_restore import SIZES, NsRestore
+from ns_video.training.config import read_makes
 from ns_video.training.evaluate import psnr
 from ns_video.training.process import Arithmetic, Process
 from ns_video.training.video import (
@@ -515,3 +516,14 @@ def test_each_process_draws_its_own_batch(pool: Path, tmp_path: Path) -> None:
     config = small(pool, tmp_path)
     alone, first, second = (draw_batch(Pool(pool), config, 3, *rank) for rank in ((), (0,), (1,)))
     assert torch.equal(alone.luma, first.luma) and not torch.equal(first.luma, second.luma)
+
+
+@pytest.mark.parametrize(("name", "size"), [("video", "deeper"), ("fast-video", "lean")])
+def test_the_shipped_configurations_of_clips_are_sound(name: str, size: str) -> None:
+    """They go on from the model that they made."""
+    path = Path(__file__).parent.parent / "pipelines" / "training" / f"{name}.toml"
+    config = read_config(path)
+    assert config.size == size and str(config.start) == name and len(read_makes(path)) == 3
+    channels, blocks = SIZES[size]
+    network = load_descriptor(name).network
+    assert isinstance(network, NsRestore) and (network.config.channels, network.config.blocks) == (channels, blocks)

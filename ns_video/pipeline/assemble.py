@@ -50,7 +50,7 @@ def mux(
         if run.options.strict:
             raise DamageError(what, stage="mux", pts_seconds=seconds, remedy="leave out --strict to go on past damage")
         damaged += 1
-        if damaged <= DAMAGE_KEPT:
+        if len(run.record.damage) < DAMAGE_KEPT:
             run.record.damage.append(Damage(seconds, what))
 
     start = clip.start
@@ -69,7 +69,7 @@ def mux(
         writer.close()
         clip.note_written(writer)
         run.record.warnings += cut.notes
-        if damaged > DAMAGE_KEPT:
+        if damaged and len(run.record.damage) >= DAMAGE_KEPT:
             run.record.warnings.append(f"{damaged} places of damage in copied streams")
     finally:
         writer.abandon()
