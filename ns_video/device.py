@@ -246,8 +246,8 @@ def one_thread() -> Generator[None]:
 
     What is made of thousands of small operations, such as scores, is slow on a busy machine otherwise: two threads wait
     for each other at every one of them (measured with five times as many processes as cores: 1.0 s a view with two
-    threads, 0.05 s with one). torch keeps the number both for the thread that sets it and for those that come later: one that
-    first asks it for something meanwhile stays on one thread.
+    threads, 0.05 s with one). torch keeps the number both for the thread that sets it and for those that come later:
+    one that first asks it for something meanwhile stays on one thread.
     """
     thread = threading.get_ident()
     with _counting:
