@@ -210,6 +210,20 @@ def test_sound_from_long_before_the_picture_is_kept(suffix: str, tmp_path: Path)
     assert ns_video.verify(source, target) == []
 
 
+@pytest.mark.parametrize(("codec", "suffix"), [("libopus", "nut"), ("flac", "nut"), ("alac", "mkv")])
+def test_sound_whose_packets_tell_no_duration_is_heard_to_its_end_in_mp4(
+    codec: str, suffix: str, plain_clip: Path, tmp_path: Path
+) -> None:
+    source, target = tmp_path / f"in.{suffix}", tmp_path / "out.mp4"
+    tone = ("-f", "lavfi", "-i", "sine=r=48000:d=0.4")
+    ffmpeg("-i", plain_clip, *tone, "-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", codec, source)
+    assert restore(source, target, model="identity").exit_code == 0 and ns_video.verify(source, target) == []
+    with av.open(str(source)) as before, av.open(str(target)) as after:
+        were, are = ([p for p in clip.demux(audio=0) if p.size] for clip in (before, after))
+        assert not were[-1].duration and len(were) == len(are)
+        assert [bytes(p) for p in were] == [bytes(p) for p in are]
+
+
 @pytest.mark.parametrize("suffix", ["mkv", "ts", "nut", "avi", "mp4"])
 def test_sound_that_an_edit_list_hides_stays_unheard(suffix: str, tmp_path: Path) -> None:
     whole, source, target = tmp_path / "whole.mp4", tmp_path / "in.mp4", tmp_path / f"out.{suffix}"

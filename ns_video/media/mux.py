@@ -354,6 +354,7 @@ class ClipWriter:
             self.left_out[item.stream_index] = self.left_out.get(item.stream_index, 0) + 1
             return False
         self._from_zero(packet, item.stream_index)
+        self._tell_duration(packet, item.stream_index, target)
         self._in_order(packet, item.stream_index, target)
         if self._holder.counts_sound and target.type == "audio":
             self._count(packet, item.stream_index, target)
@@ -407,6 +408,17 @@ class ClipWriter:
         if late and self._file is not None:
             told = write_starts(self._file, {numbers[index]: max(start, Fraction(0)) for index, start in late.items()})
         self.early = {index: start - told.get(numbers[index], 0) for index, start in late.items()}
+
+    def _tell_duration(self, packet: Packet, index: int, target: Any) -> None:
+        """libav's muxer of MP4 ends sound with the last packet: where it begins, if it doesn't say how long it lasts
+        (NUT). It is taken to last as long as the one before."""
+        if packet.duration or packet.dts is None or not self._holder.is_mov or target.type != "audio":
+            return
+        seconds, context = packet.dts * packet.time_base, target.codec_context
+        step = Fraction(context.frame_size, context.sample_rate or 1)
+        if index in self._last:
+            step = seconds - self._last[index][0]
+        packet.duration = max(0, _ticks(step, packet.time_base))
 
     def _in_order(self, packet: Packet, index: int, target: Any) -> None:
         """Decode times as the container takes them, each at a later tick of its own; the payload stays.
