@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 import pytest
+from checked import found
 from conftest import ffmpeg
 from material import cues, facts
 
@@ -47,6 +48,21 @@ def test_chapters_that_a_container_does_not_hold_are_named(two_audio_subs_chapte
     for suffix, told in (("ts", "2 chapters: dropped: mpegts holds none"), ("nut", ""), ("webm", "")):
         record = restore(two_audio_subs_chapters_clip, tmp_path / f"out.{suffix}", model="identity")
         assert [text for text in record.warnings if "chapter" in text] == [told] * bool(told)
+
+
+@pytest.mark.parametrize("suffix", ["mov", "mp4", "mkv"])
+def test_names_of_tracks_are_kept(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    """libav's muxer of MP4 calls them titles, its demuxer names."""
+    titled, source, target, bare = (tmp_path / name for name in ("in.mkv", "in.mov", f"out.{suffix}", "bare.mov"))
+    sound = ("-f", "lavfi", "-i", "sine=d=0.4", "-map", "0", "-map", "1", "-c:v", "copy", "-c:a", "aac")
+    ffmpeg("-i", plain_clip, *sound, "-metadata:s:a", "title=Kommentar é", titled)
+    restore(titled, source, model="identity")
+    record = restore(source, target, model="identity")
+    assert not any("name" in text for text in record.warnings) and ns_video.verify(source, target) == []
+    with av.open(str(target)) as clip:
+        assert clip.streams.audio[0].metadata["title" if suffix == "mkv" else "name"] == "Kommentar é"
+    ffmpeg("-i", titled, "-c", "copy", "-metadata:s:a", "title=", bare)
+    assert found(source, bare) == "stream 1: the tag name is missing"
 
 
 def test_mpegts_holds_no_language_of_video_and_says_so(two_tracks: Path, tmp_path: Path) -> None:

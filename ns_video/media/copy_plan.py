@@ -15,6 +15,7 @@ from ns_video.media.containers import Container, of_muxer
 from ns_video.media.libav import abandon, printable
 from ns_video.media.probe import ClipInfo, StreamInfo, codec_name
 from ns_video.media.sound import refusal_of_sound, tell_of_sound
+from ns_video.media.stream_tags import told_tags
 from ns_video.media.text_subtitles import TEXT_SUBTITLES
 from ns_video.media.wave_sound import add_wave_stream
 from ns_video.record import StreamAction
@@ -121,7 +122,7 @@ def add_copied_stream(
     `as_wave`: it is held as in WAVE files. Raises what libav and PyAV raise where the container doesn't take it.
     """
     made = add_wave_stream(output, stream) if as_wave else output.add_stream_from_template(stream, opaque=True)
-    made.metadata.update(dict(stream.metadata))
+    made.metadata.update(told_tags(stream.metadata.items()))
     made.disposition = stream.disposition
     tell_of_sound(made, stream, container)
     return made
