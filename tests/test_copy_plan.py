@@ -8,16 +8,18 @@ import pytest
 from conftest import ffmpeg
 from material import facts
 
+from ns_video.media.containers import of_muxer
 from ns_video.media.copy_plan import plan_copies
 from ns_video.media.libav import open_input
 from ns_video.media.probe import clip_info
+from ns_video.media.verify import verify_files
 from ns_video.pipeline import restore
 
 
 def actions(path: Path, container_format: str) -> list[str]:
     """What would become of each stream beside the restored one."""
     with open_input(path) as container:
-        return [c.action for c in plan_copies(container, clip_info(container), container_format)]
+        return [c.action for c in plan_copies(container, clip_info(container), of_muxer(container_format))]
 
 
 def test_matroska_holds_everything(two_audio_subs_chapters_clip: Path) -> None:
@@ -34,6 +36,19 @@ def test_mp4_converts_text_and_names_what_it_drops(two_audio_subs_chapters_clip:
 def test_mpegts_drops_what_its_readers_do_not_know(two_audio_subs_chapters_clip: Path) -> None:
     found = actions(two_audio_subs_chapters_clip, "mpegts")
     assert [a.partition(":")[0] for a in found] == ["dropped", "copied", "dropped", "dropped", "dropped"]
+
+
+def test_sound_and_words_of_blu_ray_stay_in_m2ts_alone(tmp_path: Path) -> None:
+    source, notes = tmp_path / "in.m2ts", list[str]()
+    film = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.4", "-f", "lavfi", "-i", "sine=d=0.4:r=48000")
+    ffmpeg(*film, "-ac", "2", "-c:v", "libx264", "-c:a", "pcm_bluray", source)
+    assert restore(source, tmp_path / "out.m2ts", model="identity").warnings == []
+    assert verify_files(source, tmp_path / "out.m2ts", notes=notes) == [] and not notes
+    told = "can't hold pcm_bluray audio (readers of MPEG streams would not know it; .m2ts holds it)"
+    for suffix in ("ts", "mts"):
+        record = restore(source, tmp_path / f"out.{suffix}", model="identity")
+        assert record.exit_code == 0 and [s.action for s in record.streams][1] == f"dropped: mpegts {told}"
+        assert verify_files(source, tmp_path / f"out.{suffix}", notes=notes) == [] and told in notes.pop()
 
 
 @pytest.mark.parametrize("suffix", ["mpg", "vob"])

@@ -11,7 +11,7 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
-from ns_video.media.containers import Container, of_muxer
+from ns_video.media.containers import BLU_RAY_CODECS, Container
 from ns_video.media.libav import abandon, printable
 from ns_video.media.probe import ClipInfo, StreamInfo, codec_name
 from ns_video.media.sound import refusal_of_sound, tell_of_sound
@@ -45,12 +45,12 @@ class CopyPlan:
         return not self.action.startswith("dropped")
 
 
-def plan_copies(source: InputContainer, info: ClipInfo, container_format: str) -> list[CopyPlan]:
+def plan_copies(source: InputContainer, info: ClipInfo, container: Container) -> list[CopyPlan]:
     """Decide for each stream beside the restored one; what the container refuses is found out by trying.
 
     `source` is only asked for its streams' parameters; no packet is read.
     """
-    plans, container = list[CopyPlan](), of_muxer(container_format)
+    plans = list[CopyPlan]()
     for stream in source.streams:
         about = next(s for s in info.streams if s.index == stream.index)
         if about.index == info.video.index:
@@ -97,7 +97,8 @@ def _refusal(stream: Stream, container: Container, *, as_wave: bool = False) -> 
     if stream.type not in ("video", "audio", "subtitle", "data", "attachment"):
         return "of an unknown kind"
     if container.codecs is not None and stream.type != "data" and codec_name(stream) not in container.codecs:
-        return "readers of MPEG streams would not know it"
+        where = "; .m2ts holds it" if codec_name(stream) in BLU_RAY_CODECS and container.name == "mpegts" else ""
+        return f"readers of MPEG streams would not know it{where}"
     if (problem := refusal_of_sound(stream, container)) is not None:
         return problem
     try:

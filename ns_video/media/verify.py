@@ -69,7 +69,7 @@ def verify_files(
         differences.append(Difference(f"{len(expected)} frames decode from the input, {len(made)} from the output"))
     found = read_facts(output)
     with open_input(source) as container:
-        copies = plan_copies(container, info, found.container.name)
+        copies = plan_copies(container, info, found.container)
     facts = read_facts(source, into=found.container, clock_jumps=jumps)
     begins = [facts.begins[c.stream.index] for c in copies if c.kept and c.stream.index in facts.begins]
     early = -min(begins, default=Fraction(0))
