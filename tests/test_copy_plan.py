@@ -51,6 +51,19 @@ def test_sound_and_words_of_blu_ray_stay_in_m2ts_alone(tmp_path: Path) -> None:
         assert verify_files(source, tmp_path / f"out.{suffix}", notes=notes) == [] and told in notes.pop()
 
 
+@pytest.mark.parametrize("codec", ["ass", "subrip"])
+def test_words_are_dropped_where_nothing_tells_for_how_long_they_are_shown(
+    codec: str, running_cue_clip: Path, tmp_path: Path
+) -> None:
+    source, notes = tmp_path / "in.mkv", list[str]()
+    ffmpeg("-i", running_cue_clip, "-map", "0:v", "-map", "0:s", "-c:v", "copy", "-c:s", codec, source)
+    record = restore(source, tmp_path / "out.nut", model="identity")
+    why = "it doesn't tell for how long words are shown; --format matroska does"
+    told = f"stream 1: dropped: nut can't hold {codec} subtitle ({why})"
+    assert record.exit_code == 0 and told in record.warnings
+    assert verify_files(source, tmp_path / "out.nut", notes=notes) == [] and told in notes
+
+
 @pytest.mark.parametrize("suffix", ["mpg", "vob"])
 def test_program_streams_drop_what_their_readers_do_not_know(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
     source, words = tmp_path / "in.mkv", tmp_path / "in.srt"

@@ -156,7 +156,7 @@ def test_packets_shorter_than_matroskas_clock_keep_their_times(plain_clip: Path,
     assert all(b > a for a, b in pairwise(now)) and ns_video.verify(source, target) == []
 
 
-@pytest.mark.parametrize(("codec", "suffix"), [("subrip", "mp4"), ("ass", "nut"), ("ass", "mkv")])
+@pytest.mark.parametrize(("codec", "suffix"), [("subrip", "mp4"), ("ass", "mkv")])
 def test_cues_that_begin_together_are_no_damage(codec: str, suffix: str, plain_clip: Path, tmp_path: Path) -> None:
     source = spoken(tmp_path / "in.mkv", [(40, 300), (40, 200), (40, 120), (41, 90)], plain_clip, codec)
     record = restore(source, tmp_path / f"out.{suffix}", model="identity")

@@ -99,6 +99,8 @@ def _refusal(stream: Stream, container: Container, *, as_wave: bool = False) -> 
     if container.codecs is not None and stream.type != "data" and codec_name(stream) not in container.codecs:
         where = "; .m2ts holds it" if codec_name(stream) in BLU_RAY_CODECS and container.name == "mpegts" else ""
         return f"readers of MPEG streams would not know it{where}"
+    if codec_name(stream) in TEXT_SUBTITLES and not container.tells_durations:
+        return "it doesn't tell for how long words are shown; --format matroska does"
     if (problem := refusal_of_sound(stream, container)) is not None:
         return problem
     try:
