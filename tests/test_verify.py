@@ -211,6 +211,15 @@ def test_changed_covers_and_attachments_are_named(
         assert "(video png): its content differs" in found(cover_clip, target)
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov", "ts"])
+def test_a_language_that_nobody_told_is_named(suffix: str, tmp_path: Path) -> None:
+    source, target = write_clip(tmp_path / "in.mkv", Recipe(audio=[("ac3", "und")])), tmp_path / f"out.{suffix}"
+    restore(source, target, model="identity")
+    assert ns_video.verify(source, target) == []
+    ffmpeg("-i", target, "-map", "0", "-c", "copy", "-metadata:s:a", "language=fra", tmp_path / f"told.{suffix}")
+    assert "stream 1 (audio ac3) had no language, has fr" in found(source, tmp_path / f"told.{suffix}")
+
+
 def test_a_run_sees_copied_packets_that_its_muxer_moves(
     two_audio_subs_chapters_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,8 @@ def compare_streams(
             lost = False  # it has no number
         if lost and about.type in found.container.languages_of:
             out.append(Difference(f"{name} lost its language {language}"))
+        elif language in (None, "und") and kept not in (None, "und") and about.type in ("audio", "subtitle"):
+            out.append(Difference(f"{name} had no language, has {kept}"))
         if expected is None:
             continue
         tally = found.tallies[match.index]
