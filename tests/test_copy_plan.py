@@ -99,6 +99,16 @@ def test_time_code_tracks_are_dropped_by_name(suffix: str, plain_clip: Path, tmp
     assert record.exit_code == 0 and [s.action.partition(":")[0] for s in record.streams] == ["restored", "dropped"]
 
 
+@pytest.mark.parametrize("suffix", ["ts", "nut"])
+def test_a_time_code_beside_the_track_of_chapters_is_found_again(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    source, chapters = tmp_path / "in.mov", tmp_path / "chapters.txt"
+    chapters.write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=200\ntitle=One\n")
+    meta = ("-i", chapters, "-map_metadata", "1", "-map_chapters", "1", "-c", "copy")
+    ffmpeg("-i", plain_clip, *meta, "-timecode", "01:00:00:00", source)
+    assert restore(source, tmp_path / f"out.{suffix}", model="identity").exit_code == 0
+    assert verify_files(source, tmp_path / f"out.{suffix}") == []
+
+
 def test_cover_art(cover_clip: Path) -> None:
     assert actions(cover_clip, "mp4") == ["copied"]
     assert actions(cover_clip, "matroska") == ["attached"]
