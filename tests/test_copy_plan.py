@@ -102,9 +102,10 @@ def test_time_code_tracks_are_dropped_by_name(suffix: str, plain_clip: Path, tmp
 @pytest.mark.parametrize("suffix", ["ts", "nut"])
 def test_a_time_code_beside_the_track_of_chapters_is_found_again(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
     source, chapters = tmp_path / "in.mov", tmp_path / "chapters.txt"
-    chapters.write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=200\ntitle=One\n")
-    meta = ("-i", chapters, "-map_metadata", "1", "-map_chapters", "1", "-c", "copy")
-    ffmpeg("-i", plain_clip, *meta, "-timecode", "01:00:00:00", source)
+    head = "[CHAPTER]\nTIMEBASE=1/1000\n"
+    chapters.write_text(f";FFMETADATA1\n{head}START=0\nEND=200\ntitle=A\n{head}START=200\nEND=400\ntitle=B\n")
+    sound = ("-f", "lavfi", "-i", "sine=d=0.4", "-i", chapters, "-map", "0:v", "-map", "1:a", "-map_chapters", "2")
+    ffmpeg("-i", plain_clip, *sound, "-c:v", "copy", "-timecode", "01:00:00:00", source)
     assert restore(source, tmp_path / f"out.{suffix}", model="identity").exit_code == 0
     assert verify_files(source, tmp_path / f"out.{suffix}") == []
 
