@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ffmpeg
 from material import facts
+from PIL import Image
 
 from ns_video.media.containers import of_muxer
 from ns_video.media.copy_plan import plan_copies
@@ -108,6 +110,16 @@ def test_a_time_code_beside_the_track_of_chapters_is_found_again(suffix: str, pl
     ffmpeg("-i", plain_clip, *sound, "-c:v", "copy", "-timecode", "01:00:00:00", source)
     assert restore(source, tmp_path / f"out.{suffix}", model="identity").exit_code == 0
     assert verify_files(source, tmp_path / f"out.{suffix}") == []
+
+
+def test_of_an_icon_the_largest_picture_is_restored(noisy: np.ndarray, tmp_path: Path) -> None:
+    source = tmp_path / "in.ico"
+    Image.fromarray(noisy[:48, :48]).save(source, sizes=[(16, 16), (48, 48), (32, 32)])
+    record = restore(source, tmp_path / "out.png", model="identity")
+    with Image.open(tmp_path / "out.png") as made:
+        assert made.size == (48, 48)
+    told = "dropped: only the largest of 3 pictures is restored"
+    assert sorted(s.action for s in record.streams) == [told, told, "restored"]
 
 
 def test_cover_art(cover_clip: Path) -> None:

@@ -13,7 +13,7 @@ from av.stream import Stream
 
 from ns_video.media.containers import BLU_RAY_CODECS, Container
 from ns_video.media.libav import abandon, printable
-from ns_video.media.probe import ClipInfo, StreamInfo, codec_name
+from ns_video.media.probe import ICON, ClipInfo, StreamInfo, codec_name
 from ns_video.media.sound import refusal_of_sound, tell_of_sound
 from ns_video.media.stream_tags import told_tags
 from ns_video.media.text_subtitles import TEXT_SUBTITLES
@@ -55,7 +55,11 @@ def plan_copies(source: InputContainer, info: ClipInfo, container: Container) ->
         about = next(s for s in info.streams if s.index == stream.index)
         if about.index == info.video.index:
             continue
-        plans.append(_plan_one(stream, about, container))
+        if info.format == ICON:
+            smaller = f"dropped: only the largest of {len(info.streams)} pictures is restored"
+            plans.append(CopyPlan(about, smaller))
+        else:
+            plans.append(_plan_one(stream, about, container))
     return plans
 
 
