@@ -13,6 +13,7 @@ from material import write_clip
 
 import ns_video
 from ns_video.media.compare_streams import compare_streams
+from ns_video.media.containers import of_muxer
 from ns_video.media.copy_plan import plan_copies
 from ns_video.media.decode import open_clip
 from ns_video.media.file_facts import read_facts
@@ -25,7 +26,7 @@ def test_a_packet_that_the_container_refused_is_no_fault_of_the_check(
     """libav names the packet after it, which may be of another stream."""
     facts = read_facts(finished)
     with open_clip(two_audio_subs_chapters_clip) as reader:
-        copies = plan_copies(reader.container, reader.info, "matroska")
+        copies = plan_copies(reader.container, reader.info, of_muxer("matroska"))
         info = reader.info
     counted = {index: replace(tally) for index, tally in read_facts(two_audio_subs_chapters_clip).tallies.items()}
     first, second = [s.index for s in info.streams if s.type == "audio"]

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ffmpeg
 from material import facts
+from PIL import Image
 
+from ns_video.media.containers import of_muxer
 from ns_video.media.copy_plan import plan_copies
 from ns_video.media.libav import open_input
 from ns_video.media.probe import clip_info
+from ns_video.media.verify import verify_files
 from ns_video.pipeline import restore
 
 
 def actions(path: Path, container_format: str) -> list[str]:
     """What would become of each stream beside the restored one."""
     with open_input(path) as container:
-        return [c.action for c in plan_copies(container, clip_info(container), container_format)]
+        return [c.action for c in plan_copies(container, clip_info(container), of_muxer(container_format))]
 
 
 def test_matroska_holds_everything(two_audio_subs_chapters_clip: Path) -> None:
@@ -34,6 +38,32 @@ def test_mp4_converts_text_and_names_what_it_drops(two_audio_subs_chapters_clip:
 def test_mpegts_drops_what_its_readers_do_not_know(two_audio_subs_chapters_clip: Path) -> None:
     found = actions(two_audio_subs_chapters_clip, "mpegts")
     assert [a.partition(":")[0] for a in found] == ["dropped", "copied", "dropped", "dropped", "dropped"]
+
+
+def test_sound_and_words_of_blu_ray_stay_in_m2ts_alone(tmp_path: Path) -> None:
+    source, notes = tmp_path / "in.m2ts", list[str]()
+    film = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.4", "-f", "lavfi", "-i", "sine=d=0.4:r=48000")
+    ffmpeg(*film, "-ac", "2", "-c:v", "libx264", "-c:a", "pcm_bluray", source)
+    assert restore(source, tmp_path / "out.m2ts", model="identity").warnings == []
+    assert verify_files(source, tmp_path / "out.m2ts", notes=notes) == [] and not notes
+    told = "can't hold pcm_bluray audio (readers of MPEG streams would not know it; .m2ts holds it)"
+    for suffix in ("ts", "mts"):
+        record = restore(source, tmp_path / f"out.{suffix}", model="identity")
+        assert record.exit_code == 0 and [s.action for s in record.streams][1] == f"dropped: mpegts {told}"
+        assert verify_files(source, tmp_path / f"out.{suffix}", notes=notes) == [] and told in notes.pop()
+
+
+@pytest.mark.parametrize("codec", ["ass", "subrip"])
+def test_words_are_dropped_where_nothing_tells_for_how_long_they_are_shown(
+    codec: str, running_cue_clip: Path, tmp_path: Path
+) -> None:
+    source, notes = tmp_path / "in.mkv", list[str]()
+    ffmpeg("-i", running_cue_clip, "-map", "0:v", "-map", "0:s", "-c:v", "copy", "-c:s", codec, source)
+    record = restore(source, tmp_path / "out.nut", model="identity")
+    why = "it doesn't tell for how long words are shown; --format matroska does"
+    told = f"stream 1: dropped: nut can't hold {codec} subtitle ({why})"
+    assert record.exit_code == 0 and told in record.warnings
+    assert verify_files(source, tmp_path / "out.nut", notes=notes) == [] and told in notes
 
 
 @pytest.mark.parametrize("suffix", ["mpg", "vob"])
@@ -69,6 +99,27 @@ def test_time_code_tracks_are_dropped_by_name(suffix: str, plain_clip: Path, tmp
     ffmpeg("-i", plain_clip, "-c", "copy", "-timecode", "01:00:00:00", source)
     record = restore(source, tmp_path / f"out.{suffix}", model="identity")
     assert record.exit_code == 0 and [s.action.partition(":")[0] for s in record.streams] == ["restored", "dropped"]
+
+
+@pytest.mark.parametrize("suffix", ["ts", "nut"])
+def test_a_time_code_beside_the_track_of_chapters_is_found_again(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    source, chapters = tmp_path / "in.mov", tmp_path / "chapters.txt"
+    head = "[CHAPTER]\nTIMEBASE=1/1000\n"
+    chapters.write_text(f";FFMETADATA1\n{head}START=0\nEND=200\ntitle=A\n{head}START=200\nEND=400\ntitle=B\n")
+    sound = ("-f", "lavfi", "-i", "sine=d=0.4", "-i", chapters, "-map", "0:v", "-map", "1:a", "-map_chapters", "2")
+    ffmpeg("-i", plain_clip, *sound, "-c:v", "copy", "-timecode", "01:00:00:00", source)
+    assert restore(source, tmp_path / f"out.{suffix}", model="identity").exit_code == 0
+    assert verify_files(source, tmp_path / f"out.{suffix}") == []
+
+
+def test_of_an_icon_the_largest_picture_is_restored(noisy: np.ndarray, tmp_path: Path) -> None:
+    source = tmp_path / "in.ico"
+    Image.fromarray(noisy[:48, :48]).save(source, sizes=[(16, 16), (48, 48), (32, 32)])
+    record = restore(source, tmp_path / "out.png", model="identity")
+    with Image.open(tmp_path / "out.png") as made:
+        assert made.size == (48, 48)
+    told = "dropped: only the largest of 3 pictures is restored"
+    assert sorted(s.action for s in record.streams) == [told, told, "restored"]
 
 
 def test_cover_art(cover_clip: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from conftest import ffmpeg
 from material import Recipe, cues, write_clip
 
+from ns_video.media.containers import of_muxer
 from ns_video.media.copied_packets import copied_packets
 from ns_video.media.copy_plan import plan_copies
 from ns_video.media.cut import Cut
@@ -21,7 +22,7 @@ from ns_video.pipeline import restore
 def test_copied_packets_are_cut_and_moved(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mkv", Recipe(times=tuple(range(0, 1000, 40)), audio=[("flac", "eng")]))
     with open_input(source) as container:
-        plans = plan_copies(container, clip_info(container), "matroska")
+        plans = plan_copies(container, clip_info(container), of_muxer("matroska"))
     whole = list(copied_packets(source, plans))
     part = list(copied_packets(source, plans, cut=Cut(plans, Fraction(1, 4), Fraction(3, 4))))
     inside = [bytes(c.packet) for t, c in whole if Fraction(1, 4) <= t < Fraction(3, 4)]

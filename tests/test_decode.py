@@ -357,6 +357,18 @@ def test_empty_packets_of_theora_repeat_the_frame_before(threads: int, tmp_path:
     assert all(looks[n] == looks[n - 1] for n in empty) and len(set(looks)) > 4
 
 
+@pytest.mark.parametrize("still", [21, 57])
+def test_a_frame_behind_a_long_gap_is_shown_no_longer_than_until_the_next(still: int, tmp_path: Path) -> None:
+    """MP4 tells how long it is until the next packet is decoded: of reordered frames that is another one's time."""
+    clip, later = tmp_path / "gap.mp4", f"setpts=PTS+if(gte(N\\,{still})\\,60/TB\\,0)"
+    film = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=30:d=2", "-vf", later, "-fps_mode", "passthrough")
+    ffmpeg(*film, "-c:v", "libx264", "-x264-params", "bframes=3:b-adapt=0:b-pyramid=0:scenecut=0", clip)
+    with open_clip(clip) as reader:
+        found = list(reader.frames())
+    assert len(found) == 60 and found[-1].pts_seconds == pytest.approx(59 / 30 + 60)
+    assert max(float((f.duration or 0) * f.time_base) for f in found if f is not found[still - 1]) < 0.04
+
+
 @pytest.mark.parametrize("rate", [25, 1200])
 def test_a_frame_that_repeats_a_time_of_a_fine_clock_is_another_one_in_matroska(rate: int, tmp_path: Path) -> None:
     """Next to it, but no further than half a frame."""

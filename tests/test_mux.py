@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 import pytest
+from checked import found
 from conftest import ffmpeg
 from material import cues, facts
 
@@ -47,6 +48,21 @@ def test_chapters_that_a_container_does_not_hold_are_named(two_audio_subs_chapte
     for suffix, told in (("ts", "2 chapters: dropped: mpegts holds none"), ("nut", ""), ("webm", "")):
         record = restore(two_audio_subs_chapters_clip, tmp_path / f"out.{suffix}", model="identity")
         assert [text for text in record.warnings if "chapter" in text] == [told] * bool(told)
+
+
+@pytest.mark.parametrize("suffix", ["mov", "mp4", "mkv"])
+def test_names_of_tracks_are_kept(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    """libav's muxer of MP4 calls them titles, its demuxer names."""
+    titled, source, target, bare = (tmp_path / name for name in ("in.mkv", "in.mov", f"out.{suffix}", "bare.mov"))
+    sound = ("-f", "lavfi", "-i", "sine=d=0.4", "-map", "0", "-map", "1", "-c:v", "copy", "-c:a", "aac")
+    ffmpeg("-i", plain_clip, *sound, "-metadata:s:a", "title=Kommentar é", titled)
+    restore(titled, source, model="identity")
+    record = restore(source, target, model="identity")
+    assert not any("name" in text for text in record.warnings) and ns_video.verify(source, target) == []
+    with av.open(str(target)) as clip:
+        assert clip.streams.audio[0].metadata["title" if suffix == "mkv" else "name"] == "Kommentar é"
+    ffmpeg("-i", source, "-c", "copy", bare)
+    assert found(source, bare) == "stream 1: the tag name is missing"
 
 
 def test_mpegts_holds_no_language_of_video_and_says_so(two_tracks: Path, tmp_path: Path) -> None:
@@ -140,7 +156,7 @@ def test_packets_shorter_than_matroskas_clock_keep_their_times(plain_clip: Path,
     assert all(b > a for a, b in pairwise(now)) and ns_video.verify(source, target) == []
 
 
-@pytest.mark.parametrize(("codec", "suffix"), [("subrip", "mp4"), ("ass", "nut"), ("ass", "mkv")])
+@pytest.mark.parametrize(("codec", "suffix"), [("subrip", "mp4"), ("ass", "mkv")])
 def test_cues_that_begin_together_are_no_damage(codec: str, suffix: str, plain_clip: Path, tmp_path: Path) -> None:
     source = spoken(tmp_path / "in.mkv", [(40, 300), (40, 200), (40, 120), (41, 90)], plain_clip, codec)
     record = restore(source, tmp_path / f"out.{suffix}", model="identity")
@@ -208,6 +224,20 @@ def test_sound_from_long_before_the_picture_is_kept(suffix: str, tmp_path: Path)
     record = restore(source, target, model="identity")
     assert record.exit_code == 0 and any(text.startswith("all times are 1300 ms later") for text in record.warnings)
     assert ns_video.verify(source, target) == []
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("libopus", "nut"), ("flac", "nut"), ("alac", "mkv")])
+def test_sound_whose_packets_tell_no_duration_is_heard_to_its_end_in_mp4(
+    codec: str, suffix: str, plain_clip: Path, tmp_path: Path
+) -> None:
+    source, target = tmp_path / f"in.{suffix}", tmp_path / "out.mp4"
+    tone = ("-f", "lavfi", "-i", "sine=r=48000:d=0.4")
+    ffmpeg("-i", plain_clip, *tone, "-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", codec, source)
+    assert restore(source, target, model="identity").exit_code == 0 and ns_video.verify(source, target) == []
+    with av.open(str(source)) as before, av.open(str(target)) as after:
+        were, are = ([p for p in clip.demux(audio=0) if p.size] for clip in (before, after))
+        assert not were[-1].duration and len(were) == len(are)
+        assert [bytes(p) for p in were] == [bytes(p) for p in are]
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "ts", "nut", "avi", "mp4"])

@@ -80,6 +80,18 @@ def test_sound_whose_times_avi_cannot_hold_is_named(codec: str, tmp_path: Path) 
     assert record.exit_code == 0 and "how long its packets last" in record.streams[1].action
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "ts"])
+def test_what_nut_calls_ac3_is_looked_at(suffix: str, tmp_path: Path) -> None:
+    """It has one name for AC-3 and E-AC-3."""
+    for codec, action in (("eac3", "dropped"), ("ac3", "copied")):
+        source, target = sounding(tmp_path / f"{codec}.nut", codec), tmp_path / f"{codec}.{suffix}"
+        record = restore(source, target, model="identity")
+        assert record.exit_code == 0 and record.streams[1].action.partition(":")[0] == action
+        assert ns_video.verify(source, target) == []
+    same = restore(tmp_path / "eac3.nut", tmp_path / "same.nut", model="identity")
+    assert same.exit_code == 0 and same.streams[1].action == "copied"
+
+
 def test_times_that_collapse_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = sounding(tmp_path / "in.avi", "ac3")
     found = ns_video.verify(source, remuxed(source, tmp_path / "remuxed.avi"))

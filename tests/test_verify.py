@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -210,6 +211,15 @@ def test_changed_covers_and_attachments_are_named(
         assert "(video png): its content differs" in found(cover_clip, target)
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov", "ts"])
+def test_a_language_that_nobody_told_is_named(suffix: str, tmp_path: Path) -> None:
+    source, target = write_clip(tmp_path / "in.mkv", Recipe(audio=[("ac3", "und")])), tmp_path / f"out.{suffix}"
+    restore(source, target, model="identity")
+    assert ns_video.verify(source, target) == []
+    ffmpeg("-i", target, "-map", "0", "-c", "copy", "-metadata:s:a", "language=fra", tmp_path / f"told.{suffix}")
+    assert "stream 1 (audio ac3) had no language, has fr" in found(source, tmp_path / f"told.{suffix}")
+
+
 def test_a_run_sees_copied_packets_that_its_muxer_moves(
     two_audio_subs_chapters_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +243,24 @@ def test_a_last_frame_that_is_gone_too_soon_or_too_late_is_named(tmp_path: Path)
     assert ns_video.verify(source, tmp_path / "out.mp4") == []
     assert "the last frame was shown for 2.0000 s" in found(source, plain)
     assert "the last frame was shown for 0.0400 s, is for 2.0000 s" in found(plain, source)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_a_file_whose_header_lets_it_end_too_late_is_named(suffix: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "gap.mp4", tmp_path / f"out.{suffix}"
+    later = "setpts=PTS+if(gte(N\\,20)\\,60/TB\\,0)"
+    film = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=30:d=2", "-vf", later, "-fps_mode", "passthrough")
+    ffmpeg(*film, "-c:v", "libx264", "-x264-params", "b-adapt=0", source)
+    restore(source, target, model="identity", verify="full")
+    assert ns_video.verify(source, target) == []
+    data = target.read_bytes()
+    if suffix == "mkv":
+        target.write_bytes(data.replace(b"00:01:02.0", b"00:02:02.0"))
+        assert found(source, target) == "the video ends at 62.000 s, its header promises 122.000 s"
+    else:
+        at = data.index(b"mvhd") + 16
+        target.write_bytes(data[:at] + struct.pack(">II", 1000, 122_000) + data[at + 8 :])
+        assert found(source, target) == "its streams end at 62.000 s, its header promises 122.000 s"
 
 
 def test_lost_tags_and_turns_are_named(full_range_601_clip: Path, rotated_clip: Path, tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from ns_video.media.display_matrix import turn_alone
 from ns_video.media.file_facts import Chapter, FileFacts
 from ns_video.media.probe import ClipInfo
 from ns_video.media.promise import Difference, Look, Promise, turn_of
+from ns_video.media.promised_end import promised_end
 from ns_video.media.video_plan import color_as
 
 _CHAPTER_SLACK_SECONDS = Fraction(15, 10_000)
+_END_SLACK_SECONDS = Fraction(1, 2)  # as in reading
 _TURN_SLACK = 16  # of 65536: Matroska holds a display matrix as angles
 # Codecs that tell all of the colours, and those whose decoders know some by themselves, whatever the container tells.
 _TELLING = frozenset({"h264", "hevc", "vp9", "av1", "png", "prores"})
@@ -33,6 +35,7 @@ def compare(promise: Promise, found: FileFacts, made: Look) -> list[Difference]:
     return [
         *compare_times(promise.times, found, promise.shift),
         *compare_ends(info, promise.shown, found),
+        *compare_header(promise.shown, found),
         *compare_streams(info, copies, tallies, found, promise.refused),
         *compare_copied_times(promise, found),
         *compare_dispositions(info, copies, found, tallies),
@@ -80,6 +83,25 @@ def compare_ends(source: ClipInfo, shown: Fraction, found: FileFacts) -> list[Di
     elif told >= shown - slack:
         return []
     return [Difference(f"the last frame was shown for {float(shown):.4f} s, is for {float(told):.4f} s", True)]
+
+
+def compare_header(shown: Fraction, found: FileFacts) -> list[Difference]:
+    """Whether the header lets the video end, and mp4's the whole file, where what it holds does: a reader would take
+    the file for one that was cut, a player show its last frame for the rest."""
+    if not found.video_times:
+        return []
+    slack = max(_END_SLACK_SECONDS, 3 / found.info.video.rate)
+    ends = found.video_times[-1] + max(found.last_duration, shown)
+    promised = promised_end(found.info)
+    if promised is not None and promised > ends + slack:
+        return [Difference(f"the video ends at {float(ends):.3f} s, its header promises {promised:.3f} s")]
+    for s in found.info.streams:
+        ends = max(ends, ((s.start_time or 0) + (s.duration or 0)) * (s.time_base or 0))
+    ends = max((ends, *(end for _, end, _ in found.chapters)))
+    if found.movie_seconds is None or found.movie_seconds <= ends + slack:
+        return []
+    what = f"its streams end at {float(ends):.3f} s, its header promises {float(found.movie_seconds):.3f} s"
+    return [Difference(what)]
 
 
 def compare_picture(was: Look, now: Look, found: FileFacts) -> list[Difference]:

@@ -34,7 +34,7 @@ def compare_streams(
     out: list[Difference] = []
     added = {s.index: s for s in found.info.streams if s.type in ("video", "audio", "subtitle") and not s.is_cover}
     added.pop(found.info.video.index, None)
-    for copy, match in _matched(copies, counted, found.info):
+    for copy, match in _matched(copies, counted, found):
         if match is not None:
             added.pop(match.index, None)
         about, expected = copy.stream, counted.get(copy.stream.index)
@@ -49,6 +49,8 @@ def compare_streams(
             lost = False  # it has no number
         if lost and about.type in found.container.languages_of:
             out.append(Difference(f"{name} lost its language {language}"))
+        elif language in (None, "und") and kept not in (None, "und") and about.type in ("audio", "subtitle"):
+            out.append(Difference(f"{name} had no language, has {kept}"))
         if expected is None:
             continue
         tally = found.tallies[match.index]
@@ -125,10 +127,11 @@ def _name(stream: StreamInfo) -> str:
 
 
 def _matched(
-    copies: Iterable[CopyPlan], counted: Mapping[int, PacketTally], found: ClipInfo
+    copies: Iterable[CopyPlan], counted: Mapping[int, PacketTally], found: FileFacts
 ) -> Generator[tuple[CopyPlan, StreamInfo | None]]:
     """Each copied stream that held something, and the stream of the output that it became."""
-    pool = [s for s in found.streams if s.index != found.video.index]
+    beside = [s for s in found.info.streams if s.index != found.info.video.index]
+    pool = [s for s in beside if s.type != "data" or found.tallies[s.index].packets]  # empty ones have no codec, either
     for copy in copies:
         about, tally = copy.stream, counted.get(copy.stream.index)
         carries = about.type == "attachment" or about.is_cover
@@ -159,7 +162,7 @@ def compare_copied_times(promise: Promise, found: FileFacts) -> list[Difference]
     if not found.video_times or not promise.times:
         return out
     moved = found.video_times[0] - promise.times[0]
-    for copy, match in _matched(promise.copies, promise.tallies, found.info):
+    for copy, match in _matched(promise.copies, promise.tallies, found):
         expected = promise.tallies.get(copy.stream.index)
         if match is None or match.is_cover or expected is None:
             continue
@@ -220,7 +223,7 @@ def changed_flags(
     That the first stream of its kind is the default goes without saying.
     """
     restored = [[s for s in info.streams if s.index == info.video.index] for info in (source, found.info)]
-    pairs = list(zip(*restored)) + [(c.stream, m) for c, m in _matched(copies, counted, found.info) if m is not None]
+    pairs = list(zip(*restored)) + [(c.stream, m) for c, m in _matched(copies, counted, found) if m is not None]
     pairs = [(was, now) for was, now in pairs if not was.is_cover and was.type != "attachment"]
     for was, now in pairs:
         alike = [a for a, _ in pairs if a.type == was.type]

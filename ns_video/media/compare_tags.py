@@ -9,6 +9,7 @@ from ns_video.media.copy_plan import CopyPlan
 from ns_video.media.file_facts import FileFacts
 from ns_video.media.probe import ClipInfo, StreamInfo
 from ns_video.media.promise import Difference
+from ns_video.media.stream_tags import reel_tags
 
 _FORMATTED_TAGS = ("creation_time", "location", "software")
 """Beginnings of names of tags with other values: mp4 holds the first two as numbers, AVI its writer in the last."""
@@ -46,6 +47,8 @@ def _tagged(source: ClipInfo, copies: Iterable[CopyPlan], found: ClipInfo) -> Ge
         pairs += zip(were, are)
     for was, now in sorted(pairs, key=lambda pair: pair[0].index):
         yield f"stream {was.index}: ", was.metadata, now.metadata
+    if reel := reel_tags(source):  # its track is made anew, or its tags are the video's
+        yield "time code: ", tuple(reel.items()), tuple(tag for s in found.streams for tag in s.metadata)
 
 
 def compare_tags(source: ClipInfo, copies: Iterable[CopyPlan], found: FileFacts) -> list[Difference]:

@@ -204,7 +204,7 @@ _OF_MP4 = Container(
     first_chapter_at_zero=True,
     dispositions=Disposition.default,
     tags=frozenset({"title", "artist", "album", "comment", "genre", "copyright", "date"}),
-    stream_tags=frozenset({"title"}),
+    stream_tags=frozenset({"title", "name"}),  # one and the same: libav writes the former, and reads the latter
     frames_by_length=True,
     encoders=frozenset({"libx265", "libvpx-vp9"}),
     holds_turn=True,
@@ -241,6 +241,23 @@ _OF_MPEG = Container(
     encoder="mpeg2video",
     color_tags_unread=("range",),
 )
+_OF_MPEGTS = Container(
+    name="mpegts",
+    suffixes=(".ts", ".m2ts", ".mts"),
+    moves_for_reordering=True,
+    codecs=_PROGRAM_STREAM_CODECS - {"pcm_dvd", "dvd_subtitle"}
+    | {"mpeg4", "h264", "hevc", "vvc", "av1", "dirac", "vc1", "cavs", "jpeg2000"}
+    | {"aac", "aac_latm", "eac3", "truehd", "opus", "s302m", "ac4"}
+    | {"dvb_subtitle", "dvb_teletext", "arib_caption"},
+    tags=frozenset({"service_name", "service_provider"}),
+    languages_of=frozenset({"audio", "subtitle"}),  # libav writes descriptors of a language for these only
+    encoders=frozenset({"libx265"}),
+    tells_look=False,
+)
+BLU_RAY_CODECS = frozenset({"hdmv_pgs_subtitle", "pcm_bluray"})
+_OF_M2TS = replace(_OF_MPEGTS, codecs=(_OF_MPEGTS.codecs or frozenset()) | BLU_RAY_CODECS)
+_M2TS = ".m2ts"  # libav's muxer goes by the name
+_M2TS_PACKET = 192  # bytes: four, and one of MPEG-TS
 
 CONTAINERS = (
     _OF_MATROSKA,
@@ -264,6 +281,7 @@ CONTAINERS = (
         brand="qt",
         places_channels=False,
         covers="",  # libav writes them as iTunes metadata only
+        stream_tags=frozenset({"title", "name", "reel_name"}),
         numbers_languages=True,
         encoders=frozenset({"libx265", "png"}),
         color_tags=COLOR_TAGS[:3],
@@ -307,19 +325,7 @@ CONTAINERS = (
         encoders=frozenset({"ffv1"}),
         tells_look=False,
     ),
-    Container(
-        name="mpegts",
-        suffixes=(".ts", ".m2ts", ".mts"),
-        moves_for_reordering=True,
-        codecs=_PROGRAM_STREAM_CODECS - {"pcm_dvd", "dvd_subtitle"}
-        | {"mpeg4", "h264", "hevc", "vvc", "av1", "dirac", "vc1", "cavs", "jpeg2000"}
-        | {"aac", "aac_latm", "eac3", "truehd", "opus", "s302m", "pcm_bluray", "ac4"}
-        | {"dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "arib_caption"},
-        tags=frozenset({"service_name", "service_provider"}),
-        languages_of=frozenset({"audio", "subtitle"}),  # libav writes descriptors of a language for these only
-        encoders=frozenset({"libx265"}),
-        tells_look=False,
-    ),
+    _OF_MPEGTS,
     _OF_MPEG,
     replace(_OF_MPEG, name="vob", demuxer="mpeg", suffixes=(".vob",)),
     Container(
@@ -442,6 +448,12 @@ def of_muxer(name: str) -> Container:
     return _BY_MUXER.get(name) or Container(name=name)
 
 
+def of_output(container_format: str, path: str | Path) -> Container:
+    """The container that libav's muxer writes into a file of this name."""
+    blu_ray = container_format == _OF_M2TS.name and str(path).lower().endswith(_M2TS)
+    return _OF_M2TS if blu_ray else of_muxer(container_format)
+
+
 def of_demuxer(name: str) -> Container:
     """The container that one of libav's demuxers reads; of several the one that holds most."""
     return _BY_DEMUXER.get(name) or Container(name=name)
@@ -453,6 +465,9 @@ def of_file(path: str | Path, info: ClipInfo) -> Container:
     if told.is_matroska:
         with Path(path).open("rb") as file:
             return of_muxer("webm" if b"\x42\x82\x84webm" in file.read(64) else "matroska")  # DocType: RFC 8794, 11.2.4
+    if told == _OF_MPEGTS:
+        with Path(path).open("rb") as file:
+            return _OF_M2TS if file.read(_M2TS_PACKET + 5)[4::_M2TS_PACKET] == b"GG" else told  # their sync bytes
     if info.format == "png_pipe":
         return of_muxer("apng")
     brand = dict(info.metadata).get("major_brand", "")
@@ -489,6 +504,7 @@ def refuse_as_file(container_format: str) -> None:
 
 
 __all__ = [
+    "BLU_RAY_CODECS",
     "COLOR_TAGS",
     "CONTAINERS",
     "PRIMING_SECONDS",
@@ -497,5 +513,6 @@ __all__ = [
     "of_demuxer",
     "of_file",
     "of_muxer",
+    "of_output",
     "refuse_as_file",
 ]

@@ -11,10 +11,11 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
-from ns_video.media.containers import Container, of_muxer
+from ns_video.media.containers import BLU_RAY_CODECS, Container
 from ns_video.media.libav import abandon, printable
-from ns_video.media.probe import ClipInfo, StreamInfo, codec_name
+from ns_video.media.probe import ICON, ClipInfo, StreamInfo, codec_name
 from ns_video.media.sound import refusal_of_sound, tell_of_sound
+from ns_video.media.stream_tags import told_tags
 from ns_video.media.text_subtitles import TEXT_SUBTITLES
 from ns_video.media.wave_sound import add_wave_stream
 from ns_video.record import StreamAction
@@ -44,17 +45,21 @@ class CopyPlan:
         return not self.action.startswith("dropped")
 
 
-def plan_copies(source: InputContainer, info: ClipInfo, container_format: str) -> list[CopyPlan]:
+def plan_copies(source: InputContainer, info: ClipInfo, container: Container) -> list[CopyPlan]:
     """Decide for each stream beside the restored one; what the container refuses is found out by trying.
 
     `source` is only asked for its streams' parameters; no packet is read.
     """
-    plans, container = list[CopyPlan](), of_muxer(container_format)
+    plans = list[CopyPlan]()
     for stream in source.streams:
         about = next(s for s in info.streams if s.index == stream.index)
         if about.index == info.video.index:
             continue
-        plans.append(_plan_one(stream, about, container))
+        if info.format == ICON:
+            smaller = f"dropped: only the largest of {len(info.streams)} pictures is restored"
+            plans.append(CopyPlan(about, smaller))
+        else:
+            plans.append(_plan_one(stream, about, container))
     return plans
 
 
@@ -96,7 +101,10 @@ def _refusal(stream: Stream, container: Container, *, as_wave: bool = False) -> 
     if stream.type not in ("video", "audio", "subtitle", "data", "attachment"):
         return "of an unknown kind"
     if container.codecs is not None and stream.type != "data" and codec_name(stream) not in container.codecs:
-        return "readers of MPEG streams would not know it"
+        where = "; .m2ts holds it" if codec_name(stream) in BLU_RAY_CODECS and container.name == "mpegts" else ""
+        return f"readers of MPEG streams would not know it{where}"
+    if codec_name(stream) in TEXT_SUBTITLES and not container.tells_durations:
+        return "it doesn't tell for how long words are shown; --format matroska does"
     if (problem := refusal_of_sound(stream, container)) is not None:
         return problem
     try:
@@ -121,7 +129,7 @@ def add_copied_stream(
     `as_wave`: it is held as in WAVE files. Raises what libav and PyAV raise where the container doesn't take it.
     """
     made = add_wave_stream(output, stream) if as_wave else output.add_stream_from_template(stream, opaque=True)
-    made.metadata.update(dict(stream.metadata))
+    made.metadata.update(told_tags(stream.metadata.items()))
     made.disposition = stream.disposition
     tell_of_sound(made, stream, container)
     return made

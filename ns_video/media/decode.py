@@ -36,6 +36,7 @@ from ns_video.media.copied_clock import CopiedClock, CopiedPacket, marked_corrup
 from ns_video.media.damage_log import news
 from ns_video.media.deinterlace import Deinterlacer
 from ns_video.media.exported_quantisers import PICTURE_TYPES, ExportedQuantisers
+from ns_video.media.frame_order import FrameOrder
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.jpeg_headers import JpegHeaders
 from ns_video.media.libav import (
@@ -141,7 +142,6 @@ class ClipReader:
         self._held_packets: deque[Any] = deque()
         self._last_pts: int | None = None
         self._last_duration = 0
-        self._held: VideoFrame | None = None
         self._shown: VideoFrame | None = None
         self._repeats: deque[int] = deque()
         """Times of frames that repeat the one before, which libav's decoder may not have given yet."""
@@ -173,6 +173,7 @@ class ClipReader:
         codec = self.info.video.codec
         self._chroma_location = chroma_location(self._stream, codec)
         self._quantisers = ExportedQuantisers(codec, self.info.video.format.bit_depth)
+        self._order = FrameOrder(self.info.video.time_base)
         self._deinterlacer = Deinterlacer(self.options.deinterlace, self.info.video.time_base, self.warnings)
         self._headers = (
             HeaderQuantisers(self._stream, codec) if self.options.quantisers and codec in HEADER_CODECS else None
@@ -362,7 +363,7 @@ class ClipReader:
                     self._count(frame)
                 self._read_log(lines, self._seconds(frame.pts))
                 for picture in self._deinterlacer.take(frame):
-                    for ordered in self._ordered(picture):
+                    for ordered in self._order.take(picture):
                         out = self._timed(ordered)
                         if out is None:
                             yield from self._behind_the_end(packets, {s.index for s in streams})
@@ -372,7 +373,7 @@ class ClipReader:
             yield from self._let_go()
             self._read_log(lines, None)
         rest = self._deinterlacer.drain()
-        for ordered in [f for picture in rest for f in self._ordered(picture)] + self._flush_held():
+        for ordered in [f for picture in rest for f in self._order.take(picture)] + self._order.drain(self._told_end()):
             out = self._timed(ordered)
             if out is None:
                 break
@@ -467,22 +468,10 @@ class ClipReader:
             frame.pts = self._counted + max(1, round(1 / (self.info.video.rate * self.info.video.time_base)))
         self._counted = frame.pts
 
-    def _ordered(self, picture: VideoFrame) -> list[VideoFrame]:
-        """Hold one frame back: a decoder that learns of B-frames late gives the first pictures out of order."""
-        held = self._held
-        if picture.pts is None or held is None or held.pts is None:
-            out = self._flush_held()
-            self._held = picture
-            return out
-        jump = (held.pts - picture.pts) * self.info.video.time_base
-        if 0 < jump < 1:
-            return [picture]
-        self._held = picture
-        return [held]
-
-    def _flush_held(self) -> list[VideoFrame]:
-        held, self._held = self._held, None
-        return [] if held is None else [held]
+    def _told_end(self) -> Fraction | None:
+        """Seconds at which the header lets the video end, where packets don't tell how long the last frame is shown."""
+        end = promised_end(self.info) if of_demuxer(self.info.format).is_mov else None
+        return None if end is None else Fraction(end)
 
     def _packets(self, streams: list[Any], lines: list[LogLine]) -> Generator[Any]:
         failures = 0

@@ -28,7 +28,7 @@ from ns_video.frame import (
     is_full_range,
 )
 from ns_video.media.compare import compare
-from ns_video.media.containers import format_for
+from ns_video.media.containers import format_for, of_output
 from ns_video.media.copied_clock import CopiedPacket
 from ns_video.media.copied_packets import read_covers
 from ns_video.media.copy_plan import CopyPlan, plan_copies
@@ -135,7 +135,7 @@ def _written(reader: ClipReader, pictures: _Pictures, first: Frame, ends: _Ends)
     """One walk; `first`: of the source's frames."""
     output, end = ends.output, ends.seconds
     container_format = format_for(output.name)
-    copies = plan_copies(reader.container, reader.info, container_format)
+    copies = plan_copies(reader.container, reader.info, of_output(container_format, output))
     plan = pictures.plan(container_format, reader.info.video, first)
     made = _Made(plan)
     cut = Cut(copies, None, end)

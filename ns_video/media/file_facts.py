@@ -21,6 +21,7 @@ from ns_video.media.containers import Container, of_file
 from ns_video.media.copied_clock import CopiedClock, CopiedPacket
 from ns_video.media.cut import is_cut_off
 from ns_video.media.libav import open_input, printable
+from ns_video.media.movie_header import movie_seconds
 from ns_video.media.mux import MOST_REORDERED, ClipWriter
 from ns_video.media.probe import ClipInfo, clip_info, codec_name
 
@@ -126,6 +127,8 @@ class FileFacts:
     chapters: list[Chapter]
     cut_off: Counter[int]
     """Stream → packets that were not looked at, for an edit list hides them."""
+    movie_seconds: Fraction | None
+    """For how long the header of MP4 or MOV says that it is shown."""
 
 
 def read_facts(path: str | Path, *, into: Container | None = None, clock_jumps: Sequence[float] = ()) -> FileFacts:
@@ -182,7 +185,8 @@ def read_facts(path: str | Path, *, into: Container | None = None, clock_jumps: 
         chapters = chapters_of(container.chapters())
     tick, is_last = info.video.time_base, bool(ticks) and ticks[-1] == last[0]
     times = Times(array("q", np.sort(ticks).tobytes()), tick)
-    return FileFacts(info, holder, times, tick, last[1] * tick, is_last, tallies, begins, chapters, cut_off)
+    seconds = movie_seconds(Path(path)) if holder.is_mov else None
+    return FileFacts(info, holder, times, tick, last[1] * tick, is_last, tallies, begins, chapters, cut_off, seconds)
 
 
 def _payload(packet: Any) -> Any:

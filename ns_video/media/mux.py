@@ -34,6 +34,7 @@ from ns_video.media.gif import GifPackets
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
 from ns_video.media.libav import abandon, muted_log, printable, translate_output
 from ns_video.media.probe import ANIMATIONS, ClipInfo
+from ns_video.media.stream_tags import move_time_codes, reel_tags, told_tags
 from ns_video.media.text_subtitles import text_converter
 from ns_video.media.video_plan import VideoPlan
 
@@ -232,6 +233,7 @@ class ClipWriter:
         try:
             self._add_streams(plan, source, info, copies, covers, already_encoded=already_encoded)
             self._container.metadata.update(_kept_metadata(info))
+            self._move_time_codes(settings.start, plan, info)
             chapters = cut_chapters(source.chapters(), settings.start, settings.end)
             if chapters and plan.container.holds_chapters:
                 self._container.set_chapters(chapters)
@@ -295,11 +297,20 @@ class ClipWriter:
                 self.attached[stream.index] = covers[stream.index]
                 self._container.add_attachment(*COVER_MIME[copy.stream.codec], covers[stream.index])
 
+    def _move_time_codes(self, start: Fraction | None, plan: VideoPlan, info: ClipInfo) -> None:
+        """Those of a cut tell its first frame."""
+        if start is None:
+            return
+        frames = round((start + plan.begins - info.begins) * info.video.rate)
+        for tags in (self._container.metadata, *(stream.metadata for stream in self._container.streams)):
+            move_time_codes(tags, frames, info.video.rate)
+
     def _add_video(self, plan: VideoPlan, info: ClipInfo, *, already_encoded: bool) -> None:
         in_header = already_encoded and needs_container_hdr(plan)
         self.video = (add_video_stream_with_hdr if in_header else add_video_stream)(self._container, plan)
         about = next(s for s in info.streams if s.index == info.video.index)
-        self.video.metadata.update({k: v for k, v in about.metadata if not _STALE_VIDEO_TAGS.match(k)})
+        kept = ((k, v) for k, v in about.metadata if not _STALE_VIDEO_TAGS.match(k))
+        self.video.metadata.update({**reel_tags(info), **told_tags(kept)})
         if plan.alpha_beside:
             self.video.metadata["alpha_mode"] = "1"
         self.video.disposition = Disposition(about.disposition)
@@ -312,7 +323,7 @@ class ClipWriter:
             return made
         made = self._container.add_mux_stream(copy.target_codec)
         made.time_base = self._text_clock
-        made.metadata.update(dict(stream.metadata))
+        made.metadata.update(told_tags(stream.metadata.items()))
         made.disposition = stream.disposition
         self._convert[stream.index] = text_converter(copy.stream.codec, copy.target_codec)
         return made
@@ -354,6 +365,7 @@ class ClipWriter:
             self.left_out[item.stream_index] = self.left_out.get(item.stream_index, 0) + 1
             return False
         self._from_zero(packet, item.stream_index)
+        self._tell_duration(packet, item.stream_index, target)
         self._in_order(packet, item.stream_index, target)
         if self._holder.counts_sound and target.type == "audio":
             self._count(packet, item.stream_index, target)
@@ -407,6 +419,17 @@ class ClipWriter:
         if late and self._file is not None:
             told = write_starts(self._file, {numbers[index]: max(start, Fraction(0)) for index, start in late.items()})
         self.early = {index: start - told.get(numbers[index], 0) for index, start in late.items()}
+
+    def _tell_duration(self, packet: Packet, index: int, target: Any) -> None:
+        """libav's muxer of MP4 ends sound with the last packet: where it begins, if it doesn't say how long it lasts
+        (NUT). It is taken to last as long as the one before."""
+        if packet.duration or packet.dts is None or not self._holder.is_mov or target.type != "audio":
+            return
+        seconds, context = packet.dts * packet.time_base, target.codec_context
+        step = Fraction(context.frame_size, context.sample_rate or 1)
+        if index in self._last:
+            step = seconds - self._last[index][0]
+        packet.duration = max(0, _ticks(step, packet.time_base))
 
     def _in_order(self, packet: Packet, index: int, target: Any) -> None:
         """Decode times as the container takes them, each at a later tick of its own; the payload stays.

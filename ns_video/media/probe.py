@@ -27,6 +27,8 @@ DEFAULT_RATE = Fraction(25)  # what libav assumes for raw streams that state no 
 _MICROSECOND = 1e-6  # to which libav rounds when a container begins
 ANIMATIONS = frozenset({"gif", "apng", "png_pipe", "webp_pipe"})
 """Demuxers of pictures that may move."""
+ICON = "ico"
+"""libav's name of the demuxer of icons: one picture in several sizes, each a stream."""
 MAX_STREAMS = 1000  # a header that claims more is hostile
 
 
@@ -145,7 +147,7 @@ def _decodable(stream: Any) -> bool:
 
 
 def choose_video(container: av.container.InputContainer) -> VideoStream:
-    """The stream to restore: not a cover; the first one marked default, else the first."""
+    """The stream to restore: not a cover; the first one marked default, else the first; of an icon the largest."""
     if len(container.streams) > MAX_STREAMS:
         raise InputError(f"the file claims {len(container.streams)} streams", stage="open")
     candidates: Sequence[VideoStream] = [
@@ -165,6 +167,8 @@ def choose_video(container: av.container.InputContainer) -> VideoStream:
             stage="open",
         )
 
+    if container.format.name == ICON:
+        return max(candidates, key=lambda s: s.codec_context.width * s.codec_context.height)
     marked = [s for s in candidates if int(s.disposition) & int(av.stream.Disposition.default)]
     return (marked or list(candidates))[0]
 
@@ -325,7 +329,7 @@ def still_format(path: Path) -> str | None:
     return None
 
 
-_LEFT_ALONE = frozenset({"tty", "ico", "mjpeg", "mjpeg_2000", "qoi_pipe", "bmp_pipe", "tiff_pipe"})
+_LEFT_ALONE = frozenset({"tty", ICON, "mjpeg", "mjpeg_2000", "qoi_pipe", "bmp_pipe", "tiff_pipe"})
 """Demuxers of text, and of pictures that are no stills here or, as cameras' raw files, more than these seem to be."""
 _LEFT_BRANDS = frozenset({"heic", "heix", "mif1"})
 """Of HEIF files that hold pictures (ISO/IEC 23008-12, 10.2), in libav's eyes clips of one frame or of tiles."""

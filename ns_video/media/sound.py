@@ -6,9 +6,11 @@ from fractions import Fraction
 from typing import Any
 
 from ns_video.media.containers import Container, of_demuxer
+from ns_video.media.libav import open_input
 from ns_video.media.probe import codec_name
 
 _SAMPLES_OF_AC3 = 1536  # ATSC A/52; libav's muxers know it by themselves
+_VERSION, _LAST_OF_AC3 = 5, 10  # byte of a frame that begins with its version (ETSI TS 102 366, 4.4.2.1 and E.1.3.1.6)
 _FEWEST = 64  # in a tick that is a packet: where bytes are counted, a tick is of a few samples
 _OF_ANY_SIZE = frozenset({"aac", "ac3", "dts", "eac3", "flac", "mp1", "mp2", "mp3", "speex", "vorbis"})
 """Sound whose packets differ in size: they are counted, not their bytes."""
@@ -44,10 +46,24 @@ def _unplaced(stream: Any) -> int:
     return layout.nb_channels if layout.name.endswith(" channels") else 0
 
 
+def _is_misnamed(stream: Any, container: Container) -> bool:
+    """Whether a file of NUT, which has one name for both, calls E-AC-3 AC-3, as `container` would have to."""
+    told = stream.container
+    if told.format.name != "nut" or container.name == "nut" or codec_name(stream) != "ac3":
+        return False
+    if not told.name.startswith("file:"):
+        return False  # a pipe can't be gone back to
+    with open_input(told.name.removeprefix("file:"), container_format="nut") as again:
+        first = next((bytes(p) for p in again.demux(again.streams[stream.index]) if p.size), b"")
+    return len(first) > _VERSION and first[_VERSION] >> 3 > _LAST_OF_AC3
+
+
 def refusal_of_sound(stream: Any, container: Container) -> str | None:
     """Why a container can't hold a stream of sound, whatever its muxer says; of anything else None."""
     if stream.type != "audio":
         return None
+    if _is_misnamed(stream, container):
+        return "it is E-AC-3, which NUT doesn't tell; give INPUT as Matroska"
     if container.places_channels and (channels := _unplaced(stream)) > 2:
         return f"nothing tells where its {channels} channels are to be heard"
     asking = container.counts_sound and codec_name(stream) in _ASKING

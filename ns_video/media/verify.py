@@ -25,6 +25,7 @@ from ns_video.media.still_info import HOLDS, Holding, StillInfo, exif_directory,
 from ns_video.media.still_writer import TIFF_STRUCTURE
 
 _TOLD_APART = {274, 282, 283, 296, 700}  # orientation, resolution and its unit, XMP
+_DAMAGED = "the output is damaged: "
 _WHOLE_FRAMES = frozenset({"mpeg1video", "mpeg2video"})  # whose encoders round times to the rate
 
 
@@ -57,7 +58,7 @@ def verify_files(
             if not (full or is_animation):
                 break
     assert found_first is not None
-    differences = [Difference(f"the output is damaged: {reader.damage[0].what}")] if reader.damage_count else []
+    differences = [Difference(_DAMAGED + place.what) for place in reader.damage[:1]]
     if is_animation:
         differences += compare_animation(expected, made, shown, seconds_of(Path(output)))
         differences += compare_beside(info, reader.info, of_muxer("webp"))
@@ -68,7 +69,7 @@ def verify_files(
         differences.append(Difference(f"{len(expected)} frames decode from the input, {len(made)} from the output"))
     found = read_facts(output)
     with open_input(source) as container:
-        copies = plan_copies(container, info, found.container.name)
+        copies = plan_copies(container, info, found.container)
     facts = read_facts(source, into=found.container, clock_jumps=jumps)
     begins = [facts.begins[c.stream.index] for c in copies if c.kept and c.stream.index in facts.begins]
     early = -min(begins, default=Fraction(0))
@@ -89,7 +90,9 @@ def verify_files(
         chapters=facts.chapters,
         shift=max(moved, Fraction(0)),
     )
-    differences += compare(promise, found, look_of(found_first, found.info))
+    compared = compare(promise, found, look_of(found_first, found.info))
+    told = {_DAMAGED + d.what for d in compared}
+    differences = [d for d in differences if d.what not in told] + compared
     if notes is not None:
         notes += [f"stream {c.stream.index}: {c.action}" for c in copies if not c.kept or c.target_codec]
         lost = joined_services(info), dropped_chapters(facts.chapters, found.container)

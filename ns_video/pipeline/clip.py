@@ -14,7 +14,7 @@ from ns_video.machine import codec_threads
 from ns_video.media.animation import open_animation
 from ns_video.media.avi_header import LATEST_SECONDS
 from ns_video.media.carried import Item, carry_quantisers
-from ns_video.media.containers import of_muxer
+from ns_video.media.containers import of_muxer, of_output
 from ns_video.media.copy_plan import plan_copies, stream_actions
 from ns_video.media.cut import cut_chapters
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
@@ -108,7 +108,7 @@ class Clip:
         self.shift, self.refused = Fraction(0), 0
         """Seconds by which the writer had to move all streams."""
         self._attached: dict[int, PacketTally] = {}
-        self.copies = plan_copies(reader.container, self.info, container_format)
+        self.copies = plan_copies(reader.container, self.info, of_output(container_format, run.target))
         run.record.streams = stream_actions(self.info, self.copies)
         self._warn_dropped()
         self.start, self.end = (_seconds(t, self.info.begins) for t in (run.options.start, run.options.end))
