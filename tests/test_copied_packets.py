@@ -10,10 +10,11 @@ import pytest
 from material import Recipe, write_clip
 
 from ns_video.errors import DamageError
+from ns_video.media.containers import of_muxer
 from ns_video.media.copied_clock import CopiedPacket
 from ns_video.media.copied_packets import TimedPacket, copied_packets, merged
 from ns_video.media.copy_plan import plan_copies
-from ns_video.media.decode import open_clip
+from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.libav import open_input
 from ns_video.media.probe import clip_info
 from ns_video.pipeline import assemble, restore
@@ -57,7 +58,12 @@ def test_sound_that_is_marked_corrupt_is_damage_in_one_walk(marked_sound_clip: P
     with open_clip(marked_sound_clip) as reader:
         list(reader.items({1}))
     assert [d.pts_seconds for d in reader.damage] == sound_times
-    assert {d.what for d in reader.damage} == {"a packet of stream 1 (audio) is marked corrupt"}
+    assert {d.what for d in reader.damage} == {
+        "a copied stream is damaged: a packet of stream 1 (audio) is marked corrupt"
+    }
+    with open_clip(marked_sound_clip, DecodeOptions(start_seconds=0.1, end_seconds=0.2)) as reader:
+        list(reader.items({1}))
+    assert [d.pts_seconds for d in reader.damage] == [t for t in sound_times if 0.1 <= t - sound_times[0] < 0.2]
 
 
 def test_damage_of_copied_streams_is_listed_up_to_a_limit(
@@ -89,7 +95,7 @@ def test_damage_of_the_container_is_told_once_and_where_it_is(tmp_path: Path) ->
     found = [d for d in record.damage if "exceeds containing master element" in d.what]
     assert len(found) == 1 and found[0].pts_seconds == pytest.approx(2, abs=0.7)
     with open_input(path) as container:
-        plans = plan_copies(container, clip_info(container), "matroska")
+        plans = plan_copies(container, clip_info(container), of_muxer("matroska"))
     heard: list[tuple[str, float]] = []
     list(copied_packets(path, plans, on_damage=lambda what, seconds: heard.append((what, seconds))))
     assert [what for what, _ in heard] == [found[0].what] and heard[0][1] == pytest.approx(2, abs=0.7)

@@ -390,8 +390,10 @@ class ClipReader:
 
     def _moved(self, packet: Any) -> CopiedPacket:
         item = self._clock.move(packet)
-        if packet.is_corrupt:
-            self._damaged(marked_corrupt(packet), float(item.seconds))
+        begins, start, end = float(self.info.begins), self.options.start_seconds, self.options.end_seconds
+        inside = (start is None or item.seconds >= begins + start) and (end is None or item.seconds < begins + end)
+        if packet.is_corrupt and inside:
+            self._damaged(f"a copied stream is damaged: {marked_corrupt(packet)}", float(item.seconds))
         return item
 
     def _behind_the_end(self, packets: Iterable[Any], streams: set[int]) -> Generator[CopiedPacket]:
