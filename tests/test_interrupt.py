@@ -419,9 +419,9 @@ def test_output_is_replaced_only_once_the_record_is_written(suffix: str, plain_c
         source = tmp_path / "in.png"
         Image.new("RGB", (8, 8)).save(source)
     target.write_bytes(b"old")
-    with pytest.raises(OutputError, match=r"record: /dev/full: No space left on device"):
+    with pytest.raises(OutputError, match=r"record: /dev/full: No space left on device") as ended:
         restore(source, target, model="identity", overwrite=True, record="/dev/full")
-    assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"old" and ("--resume" in str(ended.value)) == (suffix == ".mkv")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ns_video.errors import DamageError, NsVideoError, UsageError, VerificationError
+from ns_video.errors import DamageError, NsVideoError, OutputError, UsageError, VerificationError
 from ns_video.flow import FlowTimes, Meters, Observer, settle
 from ns_video.frame import Frame
 from ns_video.journal import WrittenBeside
@@ -218,7 +218,11 @@ class Run:
             yield
             return
         self._complete()
-        written = self._record_beside()
+        try:
+            written = self._record_beside()
+        except OutputError as error:
+            error.remedy = None if self.is_still else "run again with --resume and a --record that can be written"
+            raise
         try:
             yield
         except BaseException:
