@@ -15,7 +15,7 @@ import shutil
 import stat
 from array import array
 from collections.abc import Generator, Iterable
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,18 @@ def source_fingerprint(path: Path) -> dict[str, Any]:
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sample": digest.hexdigest()}
 
 
+def file_identity(path: Path) -> list[int] | None:
+    """What tells the file of this name from any other, and stays with it when it is renamed; None where nothing is.
+
+    Without the device, whose number may be another one after a restart.
+    """
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return [status.st_ino, status.st_mtime_ns, status.st_size]
+
+
 def file_digest(path: Path) -> str:
     """Hash of a whole file."""
     with path.open("rb") as file:
@@ -92,24 +104,57 @@ def write_whole(path: Path, data: bytes, *, stage: str) -> None:
 
     A link stays and what it leads to is replaced; a device or pipe is written as it is.
     """
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)
+    WrittenBeside(path, data, stage=stage).put_in_place()
+
+
+class WrittenBeside:
+    """A file that is written, but has not its name yet: whatever comes first may still fail.
+
+    A link stays and what it leads to is replaced; a device or pipe is written at once, as it is.
+    """
+
+    def __init__(self, path: Path, data: bytes, *, stage: str) -> None:
+        """Write `data` beside `path` and flush it to disk. Raises OutputError."""
+        self._path, self._stage = path, stage
+        self._temporary: Path | None = None
+        with self._named():
+            if path.exists() and not path.is_file():
+                path.write_bytes(data)
+                return
+            self._place = Path(os.path.realpath(path))
+            self._temporary = self._place.with_name(f".ns-video-{os.urandom(8).hex()}")
+            try:
+                with self._temporary.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except BaseException:
+                self.drop()
+                raise
+
+    def put_in_place(self) -> None:
+        """Give it its name. Raises OutputError, and drops it then."""
+        if self._temporary is None:
             return
-        place = Path(os.path.realpath(path))
-        temporary = place.with_name(f".ns-video-{os.urandom(8).hex()}")
+        with self._named():
+            try:
+                self._temporary.replace(self._place)
+            except BaseException:
+                self.drop()
+                raise
+            sync_folder(self._place.parent)
+
+    def drop(self) -> None:
+        """Remove it: it is not to have its name."""
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _named(self) -> Generator[None]:
         try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(place)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(place.parent)
-    except OSError as error:
-        raise OutputError(f"{printable(path)}: {error.strerror or error}", stage=stage) from error
+            yield
+        except OSError as error:
+            raise OutputError(f"{printable(self._path)}: {error.strerror or error}", stage=self._stage) from error
 
 
 class Journal:
@@ -122,6 +167,7 @@ class Journal:
         """Numbers of `entries` that are playable but not noted: they are done again."""
         self._fingerprint: dict[str, Any] = {}
         self._partial: dict[str, Any] = {}
+        self._replaceable: list[Any] = []
         self._lock: Any = None
 
     @property
@@ -175,14 +221,30 @@ class Journal:
         """What the unfinished run's fingerprint says of `name`, None where it says nothing."""
         return _table(self._head().get("fingerprint")).get(name)
 
-    def begin(self, fingerprint: dict[str, Any], *, resume: bool) -> None:
-        """Start anew, or go on where `fingerprint` is that of the unfinished run. Raises ResumeError where it isn't."""
-        self._fingerprint, self._partial = fingerprint, _table(self._head().get("partial"))
-        if resume and self.exists():
-            self._read(fingerprint)
+    def begin(self, fingerprint: dict[str, Any], *, resume: bool, replaces: Path | None = None) -> None:
+        """Start anew, or go on where `fingerprint` is that of the unfinished run. Raises ResumeError where it isn't.
+
+        `replaces`: the OUTPUT that the user gave leave to replace, if anything is there.
+        """
+        head = self._head()
+        self._fingerprint, self._partial = fingerprint, _table(head.get("partial"))
+        self._replaceable = _items(head.get("replaceable")) if resume else []
+        if replaces is not None and (identity := file_identity(replaces)) is not None:
+            self._replaceable.append(identity)
+        if resume and head and self.exists():
+            self._read(head, fingerprint)
             return
         self.clear()
         self._append(self._header())
+
+    def may_replace(self, output: Path) -> bool:
+        """Whether the unfinished run may replace the file at OUTPUT: it had leave to, or put it there itself."""
+        return file_identity(output) in _items(self._head().get("replaceable"))
+
+    def note_output(self, temporary: Path) -> None:
+        """Note the file that is about to take OUTPUT's name: a kill may come between that and the end of the run."""
+        self._replaceable.append(file_identity(temporary))
+        self._rewrite(self.entries.keys() - self.open)
 
     def note_partial(self, path: Path) -> None:
         """Note the playable part that an interrupted run leaves beside OUTPUT, so that the one that finishes it may
@@ -209,6 +271,7 @@ class Journal:
             "format": _FORMAT,
             "fingerprint": self._fingerprint,
             **({"partial": self._partial} if self._partial else {}),
+            **({"replaceable": self._replaceable} if self._replaceable else {}),
         }
 
     def _rows(self) -> Generator[dict[str, Any]]:
@@ -238,11 +301,7 @@ class Journal:
             if path.name != "lock":
                 _remove(path)
 
-    def _read(self, fingerprint: dict[str, Any]) -> None:
-        head = self._head()
-        if not head:
-            self.begin(fingerprint, resume=False)
-            return
+    def _read(self, head: dict[str, Any], fingerprint: dict[str, Any]) -> None:
         old = _table(head["fingerprint"])
         wanted = json.loads(json.dumps(fingerprint))
         changed = sorted(k for k in wanted.keys() | old.keys() if wanted.get(k) != old.get(k))
@@ -329,6 +388,10 @@ def _remove(path: Path) -> None:
 
 def _table(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else []
 
 
 def _check(row: dict[str, Any]) -> str:

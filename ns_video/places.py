@@ -1,4 +1,4 @@
-"""Where reports, tables and records may be written: in place of nothing but reports. Floor 0."""
+"""Where reports, tables and records may be written: in place of nothing but their like. Floor 0."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _REPORT = re.compile(
     re.DOTALL,
 )
 """How a page, an index of pages, a page's JSON and a table of frames begin."""
+_RECORD = re.compile(rb'\{\s*"version": "[^"]*",\s*"input": "')
+"""How a run's record begins."""
 _MARKED_BYTES = 4096
 
 
@@ -25,7 +27,7 @@ def check_places(
     """What a report is to be written into (and a run's record): each a file of its own, in a folder that takes it.
 
     Raises UsageError where two are the same, where one is of `kept`, the clips, or, without `overwrite`, would replace
-    a file that is no report; OutputError where a file can't be written.
+    a file that is no report or, for the record, neither a record nor empty; OutputError where a file can't be written.
     """
     places = [*made] if record is None else [*made, record]
     for one, other in combinations(places, 2):
@@ -37,9 +39,10 @@ def check_places(
             raise OutputError(f"{printable(path)} can't be written there", stage="open")
         if any(_same(path, clip) for clip in kept):
             raise UsageError(f"{printable(path)} is the input or the output itself", remedy="give another name")
-        if path in made and path.is_file() and not overwrite and not _is_report(path):
+        what = "report" if path in made else "record"
+        if path.is_file() and not overwrite and not (_is_report(path) if path in made else _is_record(path)):
             raise UsageError(
-                f"{printable(path)} exists and is no report, and one goes there", remedy="--overwrite replaces it"
+                f"{printable(path)} exists and is no {what}, and one goes there", remedy="--overwrite replaces it"
             )
 
 
@@ -52,9 +55,19 @@ def _same(one: Path, other: Path | str) -> bool:
 
 def _is_report(path: Path) -> bool:
     """Whether a file is a report of an earlier run, which may be replaced."""
+    return _REPORT.match(_head(path)) is not None
+
+
+def _is_record(path: Path) -> bool:
+    """Whether a file is a record of an earlier run, or empty as `mktemp` makes them: it may be replaced."""
+    head = _head(path)
+    return _RECORD.match(head) is not None or (not head and path.stat().st_size == 0)
+
+
+def _head(path: Path) -> bytes:
+    """How a file begins; nothing of one that can't be read."""
     try:
         with path.open("rb") as file:
-            head = file.read(_MARKED_BYTES)
+            return file.read(_MARKED_BYTES)
     except OSError:
-        return False
-    return _REPORT.match(head) is not None
+        return b""

@@ -57,6 +57,43 @@ def test_progress_as_json_lines(ns_video: Command, plain_clip: Path, tmp_path: P
     assert all({"frames", "frames_total", "seconds", "fps", "limiting_stage"} <= r.keys() for r in rows)
 
 
+def test_all_lines_of_json_progress_are_rows(ns_video: Command, mp4_streams_clip: Path, tmp_path: Path) -> None:
+    """Notes are in the row with which they come, once; the last row is of the result, or of what ended the run."""
+    line = (*IDENTITY, mp4_streams_clip, tmp_path / "out.avi", "--progress", "json")
+    record = tmp_path / "record.json"
+    rows = [json.loads(text) for text in ns_video(*line, "--record", record).err.splitlines()]
+    assert rows[0]["notes"] and rows[0]["frames"] == 0
+    assert [note for row in rows for note in row.get("notes", [])] == json.loads(record.read_text())["warnings"]
+    assert (rows[-1]["phase"], rows[-1]["frames"], rows[-1]["exit_code"]) == ("done", FRAMES, 0)
+    (row,) = [json.loads(text) for text in ns_video(*line).err.splitlines()]
+    assert row["phase"] == "failed" and "out.avi exists" in row["error"]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.avi").write_bytes((tmp_path / "out.avi").read_bytes())
+    (folder / "b.mp4").write_bytes(b"nothing")
+    (folder / "c.txt").write_bytes(b"words")
+    done = ns_video("batch", "--model", "identity", folder, tmp_path / "made", "--progress", "json")
+    rows = [json.loads(text) for text in done.err.splitlines()]
+    assert done.code == 1 and {"note", "done", "failed"} <= {row["phase"] for row in rows}
+
+
+def test_what_output_cannot_hold_is_said_before_the_work(
+    ns_video: Command, mp4_streams_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = (*IDENTITY, mp4_streams_clip, tmp_path / "out.avi", "-y")
+    whole = ns_video(*line)
+    notes = [text for text in whole.err.splitlines() if text.startswith("note: ") and "dropped" in text]
+    assert whole.code == 0 and notes and whole.err.count("dropped") == len(set(notes)) == len(notes)
+    assert whole.err.startswith(notes[0])
+    bar = ns_video(*line, "--progress", "bar").err
+    assert all(bar.count(note) == 1 for note in notes)
+    assert ns_video("-q", *line).err == ""
+    with monkeypatch.context() as failing:
+        failing.setattr("ns_video.stage.PassThrough.run", lambda *_, **__: 1 // 0)
+        broken = ns_video(*line)
+    assert broken.code == 1 and broken.err.splitlines()[: len(notes)] == notes
+
+
 @pytest.mark.parametrize("suffix", [".mkv", ".y4m"])
 def test_progress_on_the_way_to_the_start(ns_video: Command, tmp_path: Path, suffix: str) -> None:
     source = write_clip(tmp_path / "long.mkv", Recipe(times=tuple(range(0, 40 * 150, 40))))
@@ -144,7 +181,8 @@ def test_a_corrected_command_is_not_blocked(ns_video: Command, plain_clip: Path,
     work.mkdir(mode=0o700)
     (work / "journal.jsonl").write_bytes(header)
     assert ns_video(*IDENTITY, plain_clip, target).code == 2  # OUTPUT is there
-    assert ns_video(*IDENTITY, plain_clip, target, "--resume").code == 0  # the killed run had leave to replace it
+    assert ns_video(*IDENTITY, plain_clip, target, "--resume").code == 2  # nothing says that it may be replaced
+    assert ns_video(*IDENTITY, plain_clip, target, "--resume", "-y").code == 0
     assert [p.name for p in tmp_path.iterdir()] == ["out.mkv"]
 
 
@@ -189,6 +227,21 @@ def test_damage_is_exit_3_and_located(ns_video: Command, truncated_clip: Path, t
     done = ns_video(*IDENTITY, truncated_clip, tmp_path / "strict.mkv", "--strict")
     assert done.code == 1 and "--strict" in done.err
     assert not (tmp_path / "strict.mkv").exists()
+
+
+def test_the_record_tells_at_what_a_strict_run_ended(ns_video: Command, truncated_clip: Path, tmp_path: Path) -> None:
+    for target in (tmp_path / "out.mkv", Path(os.devnull)):
+        record = tmp_path / f"{target.name}.json"
+        options = ("--strict", "--format", "matroska", "--record", record)
+        done = ns_video(*IDENTITY, truncated_clip, target, *options)
+        found = json.loads(record.read_text())
+        assert done.code == found["exit_code"] == 1 and found["frames_in"] > 0
+        assert [place["what"] in done.err for place in found["damage"]] == [True]
+    picture = tmp_path / "cut.png"
+    Image.effect_noise((64, 64), 50).save(picture)
+    picture.write_bytes(picture.read_bytes()[:-500])
+    done = ns_video(*IDENTITY, picture, tmp_path / "out.png", "--strict", "--record", tmp_path / "still.json")
+    assert done.code == 1 and json.loads((tmp_path / "still.json").read_text())["damage"]
 
 
 @pytest.mark.parametrize(

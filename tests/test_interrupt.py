@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import tempfile
@@ -15,11 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Command
+from material import FRAMES, Recipe, facts, write_clip
+from PIL import Image
 from torture.clips import RECIPES, Content, content_of, make_clip
 from torture.kills import PLACES, Reference, kill_and_resume, tunings
 from torture.workshop import Limits, Outcome, Run, Workshop
 
+from ns_video.errors import OutputError
+from ns_video.journal import Journal
+from ns_video.pipeline import RestoreOptions, restore, restore_steps
+
 pytest_plugins = ["torture.fixtures"]
+IDENTITY = ("restore", "--model", "identity")
 
 
 def digest(path: Path) -> str:
@@ -167,7 +176,7 @@ def test_reader_that_goes_away_is_a_quiet_end(shop: Workshop, reference: Referen
     reader.start()
     outcome = shop.restore(reference.source, "-", stdout=pipe)
     assert outcome.code == 141, (outcome.code, outcome.stderr)
-    assert outcome.stderr == ""
+    assert all(line.startswith("note: ") for line in outcome.stderr.splitlines())  # from before the work
 
 
 def test_slow_writer_loses_nothing(shop: Workshop, reference: Reference, tmp_path: Path) -> None:
@@ -341,6 +350,99 @@ def test_input_is_never_the_output(shop: Workshop, reference: Reference, tmp_pat
     outcome = shop.restore(source, target, "--overwrite", cwd=tmp_path)
     assert outcome.code == 2 and "same file" in outcome.error_lines[0], outcome.stderr
     assert digest(source) == before
+
+
+def test_resume_replaces_only_what_the_killed_run_might(
+    ns_video: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OUTPUT as it was when a run with --overwrite began, or as the run itself put it there before it was killed."""
+    source = write_clip(tmp_path / "in.mkv", Recipe(size=(32, 32), times=tuple(range(0, 40 * 260, 40))))
+    target = tmp_path / "out.mkv"
+
+    def killed(*, overwrite: bool) -> None:
+        options = RestoreOptions(model="identity", overwrite=overwrite)
+        for update in (steps := restore_steps(str(source), str(target), options)):
+            if update.frames > 250:
+                steps.close()
+
+    def resumed(*more: str) -> int:
+        return ns_video(*IDENTITY, source, target, "--resume", *more).code
+
+    killed(overwrite=False)
+    target.write_bytes(b"another program's")
+    assert resumed() == 2 and target.read_bytes() == b"another program's"
+    target.unlink()
+    assert resumed() == 0
+    whole = target.read_bytes()
+
+    killed(overwrite=True)
+    assert resumed() == 0 and target.read_bytes() == whole
+    killed(overwrite=True)
+    target.write_bytes(b"newer")
+    assert resumed() == 2 and target.read_bytes() == b"newer"
+    assert resumed("-y") == 0 and target.read_bytes() == whole
+
+    target.unlink()
+    with monkeypatch.context() as killing:
+        killing.setattr(Journal, "remove", Journal.release)  # between the rename and the removal
+        assert ns_video(*IDENTITY, source, target).code == 0
+    assert resumed() == 0 and target.read_bytes() == whole
+    assert [p.name for p in tmp_path.iterdir() if p not in (source, target)] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{in} - --format matroska 1<> {in}",
+        "{in} - --format matroska >> {in}",
+        "- {in} -y < {in}",
+        "- - --format matroska < {in} >> {in}",
+        "- {out} -y --record {in} < {in}",
+    ],
+)
+def test_one_file_is_seen_through_standard_streams(
+    line: str, program: list[str], environment: dict[str, str], plain_clip: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "in.mp4"
+    source.write_bytes(plain_clip.read_bytes())
+    names = line.replace("{in}", shlex.quote(str(source))).replace("{out}", shlex.quote(str(tmp_path / "out.mp4")))
+    command = f"{shlex.join([*program, *IDENTITY])} {names}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 2 and ("same file" in done.stderr or "itself" in done.stderr), done.stderr
+    assert source.read_bytes() == plain_clip.read_bytes() and list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".png"])
+def test_output_is_replaced_only_once_the_record_is_written(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    source, target = plain_clip, tmp_path / f"out{suffix}"
+    if suffix == ".png":
+        source = tmp_path / "in.png"
+        Image.new("RGB", (8, 8)).save(source)
+    target.write_bytes(b"old")
+    with pytest.raises(OutputError, match=r"record: /dev/full: No space left on device") as ended:
+        restore(source, target, model="identity", overwrite=True, record="/dev/full")
+    assert target.read_bytes() == b"old" and ("--resume" in str(ended.value)) == (suffix == ".mkv")
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        "--progress bar 2>/dev/full",
+        "--progress json 2> >(true)",
+        "--progress none 2>/dev/full",
+        "--json >/dev/full",
+        "--json > >(true)",
+    ],
+)
+def test_who_reads_no_news_stops_no_run(
+    news: str, program: list[str], environment: dict[str, str], plain_clip: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.mkv"
+    line = f"{shlex.join([*program, *IDENTITY, str(plain_clip), str(target)])} {news}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert ("out.mkv is whole" in done.stderr) == (news == "--json >/dev/full")
+    assert len(facts(target).pictures) == FRAMES
 
 
 def test_symlink_is_replaced_not_followed(shop: Workshop, reference: Reference, tmp_path: Path) -> None:

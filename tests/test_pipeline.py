@@ -34,7 +34,7 @@ from ns_video.errors import (
     UsageError,
     VerificationError,
 )
-from ns_video.journal import Journal
+from ns_video.journal import Journal, WrittenBeside
 from ns_video.media.compare_animation import compare_animation
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
 from ns_video.media.verify import verify_files
@@ -942,6 +942,26 @@ def test_a_record_that_fails_does_not_hide_why_the_run_ended(
     assert "record: /dev/full: No space left on device" in caplog.text
 
 
+@pytest.mark.parametrize("suffix", [".y4m", ".mkv"])
+def test_a_record_that_fails_once_output_is_there(
+    suffix: str, plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """y4m is written in one walk, which can't be resumed: OUTPUT is worth more than the record."""
+    full = Path("/dev/full")
+    if suffix == ".mkv":
+        full = tmp_path / "record.json"
+        placed = WrittenBeside.put_in_place
+
+        def put(written: WrittenBeside) -> None:
+            full.mkdir(exist_ok=True)
+            placed(written)
+
+        monkeypatch.setattr(WrittenBeside, "put_in_place", put)
+    record = restore(plain_clip, tmp_path / f"out{suffix}", model="identity", record=full)
+    assert record.exit_code == 0 and "the record failed, the output is whole: record: " in caplog.text
+    assert {p.suffix for p in tmp_path.iterdir() if p.is_file()} == {suffix}
+
+
 def test_a_model_whose_name_is_no_utf_8_is_recorded(small_model: Path, plain_clip: Path, tmp_path: Path) -> None:
     model = tmp_path / os.fsdecode(b"mo\xffd.safetensors")
     model.write_bytes(small_model.read_bytes())
@@ -1020,7 +1040,7 @@ def test_a_run_is_resumed_only_with_what_decides_its_segments(
     """Each option is one that decides, or one that may be another: a new one has to choose."""
     source, prints = write_clip(tmp_path / "in.mkv"), list[Any]()
 
-    def begin(journal: Journal, fingerprint: dict[str, Any], *, resume: bool) -> None:
+    def begin(journal: Journal, fingerprint: dict[str, Any], **_: Any) -> None:
         prints.append(json.loads(json.dumps(fingerprint)))
         raise Interrupted("seen")
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
 
 from ns_video.errors import UsageError
+from ns_video.pipeline import restore
 from ns_video.places import check_places
 from ns_video.report import json_path, write_clip_report, write_csv
 
@@ -48,3 +51,21 @@ def test_reports_of_earlier_runs_may_be_replaced(plain_clip: Path, tmp_path: Pat
     page, table = tmp_path / "a.html", tmp_path / "a.csv"
     write_csv(write_clip_report(plain_clip, page), table)
     check_places([page, json_path(page), table], [plain_clip])
+
+
+def test_a_record_replaces_only_records(plain_clip: Path, tmp_path: Path) -> None:
+    record, taken = tmp_path / "run.json", tmp_path / "film.json"
+    for _ in range(2):
+        restore(plain_clip, tmp_path / "out.mkv", model="identity", overwrite=True, record=record)
+        check_places([], [], record=record)
+    record.write_text(json.dumps(json.loads(record.read_text())))  # as --json prints it
+    check_places([], [], record=record)
+    record.write_bytes(b"")  # as mktemp makes it
+    check_places([], [], record=record)
+    check_places([], [], record=Path(os.devnull))
+    for data in (plain_clip.read_bytes(), b"{}", b'{"version": 1, "input": "a"}'):
+        taken.write_bytes(data)
+        with pytest.raises(UsageError, match="exists and is no record"):
+            restore(plain_clip, tmp_path / "new.mkv", model="identity", record=taken)
+        assert taken.read_bytes() == data and not (tmp_path / "new.mkv").exists()
+    check_places([], [], record=taken, overwrite=True)

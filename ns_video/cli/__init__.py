@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, cast
 
@@ -120,13 +121,20 @@ def columns(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def say(text: str) -> None:
-    """A line on stderr."""
-    click.echo(text, err=True)
+    """A line on stderr, if it takes one: that nobody can read it ends no work."""
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
-def complain(what: object) -> None:
-    """An error in one line on stderr; names in it may hold anything."""
-    say(f"error: {printable(str(what))}")
+def hint(text: str, *, as_json: bool = False) -> None:
+    """What is worth knowing beside the results, in one line on stderr, of `--progress json` if `as_json`."""
+    say(json.dumps({"phase": "note", "notes": [text]}) if as_json else f"note: {text}")
+
+
+def complain(what: object, *, as_json: bool = False) -> None:
+    """An error in one line on stderr, of `--progress json` if `as_json`; names in it may hold anything."""
+    text = printable(str(what))
+    say(json.dumps({"phase": "failed", "error": text}) if as_json else f"error: {text}")
 
 
 def in_words(error: Exception) -> str:

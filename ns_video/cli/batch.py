@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ns_video.cli import complain, emit, in_words, say
-from ns_video.cli.restore import interruptible, options_from, restore_options, run_one, summary
+from ns_video.cli import complain, emit, hint, in_words, say
+from ns_video.cli.restore import interruptible, options_from, restore_options, run_one, tell
 from ns_video.errors import (
     InputError,
     Interrupted,
@@ -187,6 +187,7 @@ def command(
 ) -> int:
     """Restore every clip and still of INPUT_DIR into OUTPUT_DIR: same names and tree, finished files skipped."""
     quiet = bool(ctx.obj and ctx.obj["quiet"])
+    rows = values["progress"] == "json"
     if not input_dir.is_dir():
         raise InputError(f"{input_dir} is not a folder", stage="open")
     made = Path(os.path.realpath(output_dir))  # links that lead to themselves have no resolve()
@@ -199,9 +200,9 @@ def command(
     found = _find(input_dir, made, options)
     files = found.files
     if not quiet and found.others:
-        say(f"note: left out, no clip and no still: {_named(found.others, input_dir)}")
+        hint(f"left out, no clip and no still: {_named(found.others, input_dir)}", as_json=rows)
     if not quiet and found.links:
-        say(f"note: left out, linked folders are not followed: {_named(found.links, input_dir)}")
+        hint(f"left out, linked folders are not followed: {_named(found.links, input_dir)}", as_json=rows)
     if not files and not found.unread:
         raise InputError(f"{input_dir} holds no clip and no still", stage="open")
     index = output_dir / "index.html"
@@ -219,7 +220,7 @@ def command(
 
     for error in found.unread:
         fail(os.fsdecode(error.filename), error)
-        complain(in_words(error))
+        complain(in_words(error), as_json=rows)
     targets = _targets(files, input_dir, output_dir, still_format)
     with interruptible() as cancel:
         for source in files:
@@ -249,14 +250,14 @@ def command(
                 raise
             except Exception as error:  # whatever a file runs into, the next one may be sound
                 fail(str(source), error)
-                complain(f"{source}: {in_words(error)}")
+                complain(f"{source}: {in_words(error)}", as_json=rows)
                 if ctx.obj and ctx.obj["debug"]:
                     traceback.print_exc()
                 continue
             if as_json:
                 emit(record.to_json())
             elif not quiet:
-                click.echo(summary(record), err=True)
+                tell(record, str(values["progress"]))
     if report:
         from ns_video.report import write_index
 
@@ -269,10 +270,10 @@ def command(
             write_index(index, reports)
     if not quiet:
         if unreported:
-            say(f"note: finished without a report: {unreported} (--overwrite restores again, with one)")
+            hint(f"finished without a report: {unreported} (--overwrite restores again, with one)", as_json=rows)
         left_out = len(found.others) + len(found.links)
         restored = len(files) + len(found.unread) - failed - skipped
-        say(
-            f"{restored} restored, {skipped} were finished, {failed} failed" + f", {left_out} left out" * (left_out > 0)
-        )
+        total = f"{restored} restored, {skipped} were finished, {failed} failed"
+        total += f", {left_out} left out" * (left_out > 0)
+        hint(total, as_json=True) if rows else say(total)
     return 1 if failed else 0

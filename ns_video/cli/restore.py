@@ -10,16 +10,16 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ns_video.cli import emit
-from ns_video.errors import StallError, UsageError
+from ns_video.cli import complain, emit, say
+from ns_video.errors import NsVideoError, StallError, UsageError
 from ns_video.journal import Journal, work_folder
 from ns_video.preset import ENSEMBLES
 
@@ -248,33 +248,56 @@ def watched(
 
 
 class ProgressShown:
-    """A bar, NDJSON or nothing, on stderr."""
+    """A bar, NDJSON or nothing, on stderr; nothing more once that takes no more."""
 
-    def __init__(self, style: str, quiet: bool, title: str) -> None:
+    def __init__(self, style: str, quiet: bool, title: str, told: list[str] | None = None) -> None:
+        """`told` gets the notes that are shown; None: none are."""
         if style == "auto":
             style = "bar" if sys.stderr.isatty() and not quiet else "none"
         self._style, self._title = style, title
+        self._told = None if quiet else told
         self._bar: Any = None
         self._last = -1.0
 
     def show(self, update: Progress) -> None:
         """One update of a run."""
-        if self._style == "bar":
-            self._show_bar(update)
-        elif self._style == "json" and (
-            update.seconds - self._last >= _JSON_PROGRESS_SECONDS or update.phase not in _MANY or self._last < 0
-        ):
-            self._last = update.seconds
-            row = {
-                "phase": update.phase,
-                "frames": update.frames,
-                "frames_total": update.frames_total or None,
-                "pts_seconds": update.pts_seconds,
-                "seconds": round(update.seconds, 3),
-                "fps": round(update.fps, 3),
-                "limiting_stage": update.limiting_stage,
-            }
-            click.echo(json.dumps(row), err=True)
+        notes = [] if self._told is None else [note for note in update.notes if note not in self._told]
+        if self._told is not None:
+            self._told += notes
+        try:
+            if self._style == "json":
+                self._show_row(update, notes)
+                return
+            for note in notes:
+                self._show_note(note)
+            if self._style == "bar":
+                self._show_bar(update)
+        except OSError:
+            self._style, self._told = "none", None
+            if self._bar is not None:
+                self._bar.disable = True
+
+    def _show_row(self, update: Progress, notes: list[str]) -> None:
+        is_due = update.seconds - self._last >= _JSON_PROGRESS_SECONDS or self._last < 0
+        if not (is_due or notes or update.phase not in _MANY):
+            return
+        self._last = update.seconds
+        row = {
+            "phase": update.phase,
+            "frames": update.frames,
+            "frames_total": update.frames_total or None,
+            "pts_seconds": update.pts_seconds,
+            "seconds": round(update.seconds, 3),
+            "fps": round(update.fps, 3),
+            "limiting_stage": update.limiting_stage,
+        }
+        click.echo(json.dumps({**row, "notes": notes} if notes else row), err=True)
+
+    def _show_note(self, note: str) -> None:
+        if self._bar is None:
+            click.echo(f"note: {note}", err=True)
+        else:
+            self._bar.write(f"note: {note}", file=sys.stderr)
 
     def _show_bar(self, update: Progress) -> None:
         if self._bar is None:
@@ -292,16 +315,23 @@ class ProgressShown:
     def close(self) -> None:
         """End the bar's line."""
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
 
 
 def run_one(
-    source: str, target: str, options: RestoreOptions, style: str, quiet: bool, cancel: threading.Event
+    source: str,
+    target: str,
+    options: RestoreOptions,
+    style: str,
+    quiet: bool,
+    cancel: threading.Event,
+    told: list[str] | None = None,
 ) -> RunRecord:
-    """One restoration with its progress shown."""
+    """One restoration with its progress shown, and its notes as they come: `told` gets those, None: none are."""
     from ns_video.pipeline import restore_steps
 
-    shown = ProgressShown(style, quiet, Path(source).name[:24] if source != "-" else "stdin")
+    shown = ProgressShown(style, quiet, Path(source).name[:24] if source != "-" else "stdin", told)
     try:
         return watched(restore_steps(source, target, options, cancel), shown.show, _patience(source, target))
     except StallError as error:
@@ -312,14 +342,36 @@ def run_one(
         shown.close()
 
 
-def summary(record: RunRecord) -> str:
-    """What a run did, in a line or a few."""
+def tell(record: RunRecord, style: str, told: Sequence[str] = ()) -> None:
+    """Say on stderr what a run did, but for the notes that were told: in `--progress json` as its last row."""
+    if style != "json":
+        say(summary(record, told))
+        return
+    row = {
+        "phase": "done",
+        "frames": record.frames_out,
+        "frames_total": record.frames_out,
+        "pts_seconds": None,
+        "seconds": round(record.seconds, 3),
+        "fps": round(record.fps, 3),
+        "limiting_stage": record.limiting_stage,
+        "notes": [text for text in record.warnings if text not in told],
+        "output": record.output,
+        "damage": sum(place.is_of_input for place in record.damage),
+        "frames_passed_through": record.frames_passed_through,
+        "exit_code": record.exit_code,
+    }
+    say(json.dumps(row))
+
+
+def summary(record: RunRecord, told: Sequence[str] = ()) -> str:
+    """What a run did, in a line or a few, but for the notes that were `told`."""
     lines = [
         f"{record.output}: {record.frames_out} frame{'s' if record.frames_out != 1 else ''}"
         f" in {record.seconds:.1f} s ({record.fps:.2f} fps, limited by {record.limiting_stage}),"
         f" {record.model.name} on {record.device} {record.precision}"
     ]
-    lines += [f"note: {text}" for text in record.warnings]
+    lines += [f"note: {text}" for text in record.warnings if text not in told]
     lines += _places("damage", [place for place in record.damage if place.is_of_input], "place")
     passed = [place for place in record.damage if not place.is_of_input]
     lines += _places("not restored", passed, "frame", record.frames_passed_through)
@@ -351,10 +403,23 @@ def command(ctx: click.Context, input: str, output: str, as_json: bool, **values
         raise UsageError("--json and OUTPUT - both want standard output", remedy="--record PATH.json")
     style = str(values["progress"])
     options = options_from(values)
-    with interruptible() as cancel:
-        record = run_one(input, output, options, style, quiet, cancel)
-    if as_json:
+    told: list[str] = []
+    try:
+        with interruptible() as cancel:
+            record = run_one(input, output, options, style, quiet, cancel, told)
+    except NsVideoError as error:
+        if style != "json" or error.exit_code == 141 or (ctx.obj and ctx.obj["debug"]):
+            raise
+        complain(error, as_json=True)
+        return error.exit_code
+    if not as_json:
+        if not quiet:
+            tell(record, style, told)
+        return record.exit_code
+    try:
         emit(record.to_json())
-    elif not quiet:
-        click.echo(summary(record), err=True)
+    except BrokenPipeError:  # its reader has seen enough
+        pass
+    except OSError as error:
+        complain(f"standard output: {error.strerror or error} ({record.output} is whole)", as_json=style == "json")
     return record.exit_code

@@ -55,6 +55,18 @@ def write_still(
 ) -> tuple[str, ...]:
     """Write one picture, whole or not at all (a pipe or device: as it is). Returns what the format could not hold.
 
+    Takes and raises what `encode_still` does.
+    """
+    data, lost = encode_still(path, frame, info, kind=kind, quality=quality)
+    write_whole(path, data, stage="encode")
+    return lost
+
+
+def encode_still(
+    path: Path, frame: Frame, info: StillInfo, *, kind: str | None = None, quality: float | None = None
+) -> tuple[bytes, tuple[str, ...]]:
+    """One picture as the file that goes to `path`, and what its format can not hold.
+
     `kind` is the format, by default the suffix's. `quality` is JPEG's or lossy WebP's, 1 to 100. Raises OutputError,
     UsageError for an unknown suffix.
     """
@@ -76,8 +88,7 @@ def write_still(
     except Exception as error:  # Pillow's writers raise whatever they run into
         what = f"{printable(path)} can't be written as {kind}: {said(error)}"
         raise OutputError(what, stage="encode", remedy="give OUTPUT another suffix") from error
-    write_whole(path, data, stage="encode")
-    return (*notes, *lost)
+    return data, (*notes, *lost)
 
 
 def with_riders(data: bytes, kind: str, kept: StillInfo) -> bytes:

@@ -29,13 +29,14 @@ __all__ = ["put_in_place"]
 def put_in_place(
     run: Run, path: Path, video: Restored, frames: int, promise: Callable[[], Promise]
 ) -> Generator[Progress]:
-    """Check what was written to `path` and give it OUTPUT's name."""
+    """Check what was written to `path`, write the record and give it OUTPUT's name."""
     sync_file(path)
     if run.options.verify != "none":
         yield Progress("verify", frames, frames, time.perf_counter() - run.began)
         _self_check(run, path, video, promise())
-    path.replace(run.target_path)
-    sync_folder(run.target_path.parent)
+    with run.recorded():
+        path.replace(run.target_path)
+        sync_folder(run.target_path.parent)
 
 
 def _self_check(run: Run, path: Path, video: Restored, promise: Promise) -> None:

@@ -50,6 +50,7 @@ def restore_direct(run: Run) -> Generator[Progress]:
                 journal.clear()
                 keeps = False
             clip = Clip(run, reader, container_format)
+            yield from run.opened(clip.total())
             sink = _Sink(clip, temporary)
             try:
                 yield from _walk(clip, sink, temporary)

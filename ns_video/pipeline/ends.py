@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,8 @@ def goes_direct(source: str, target: str, options: RestoreOptions, *, is_still: 
 def check_ends(source: str, target: str, options: RestoreOptions, *, is_still: bool) -> None:
     """What can be refused is refused before anything is decoded or loaded."""
     path = Path(target)
+    if _one_file(source, target):
+        raise UsageError("INPUT and OUTPUT are the same file", remedy="choose another name for OUTPUT")
     if target == "-" or is_special(path):
         return
     if path.is_dir():
@@ -77,17 +80,22 @@ def check_ends(source: str, target: str, options: RestoreOptions, *, is_still: b
         raise OutputError(f"{printable(folder)}: no such folder", stage="open")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{printable(folder)}: no permission to write there", stage="open")
-    if source != "-" and path.exists():
-        origin = Path(source)
-        if origin.exists() and origin.samefile(path):
-            raise UsageError("INPUT and OUTPUT are the same file", remedy="choose another name for OUTPUT")
-    unfinished = options.resume and Journal(work_folder(path)).path.exists()  # it had leave to replace OUTPUT
-    if path.exists() and not options.overwrite and not unfinished:
+    may_replace = options.overwrite or (options.resume and Journal(work_folder(path)).may_replace(path))
+    if path.exists() and not may_replace:
         raise UsageError(f"{printable(path)} exists", remedy="--overwrite replaces it")
     if not is_still:
         container_format = format_for(target, options.format)
         if options.verify != "none":
             refuse_as_file(container_format)
+
+
+def _one_file(source: str, target: str) -> bool:
+    """Whether INPUT and OUTPUT are one file, by its name or as a standard stream."""
+    try:
+        one, other = (os.fstat(n) if name == "-" else Path(name).stat() for n, name in enumerate((source, target)))
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(one.st_mode) and os.path.samestat(one, other)
 
 
 def check_beside(source: str, target: str, options: RestoreOptions) -> None:
@@ -98,5 +106,13 @@ def check_beside(source: str, target: str, options: RestoreOptions) -> None:
         from ns_video.report import json_path
 
         made = [report, json_path(report)]
-    ends = [name for name in (source, target) if name != "-"]
+    ends = [place for place in (_place_of(source, 0), _place_of(target, 1)) if place is not None]
     check_places(made, ends, record=record, overwrite=options.overwrite)
+
+
+def _place_of(name: str, number: int) -> str | None:
+    """The path of INPUT or OUTPUT; of a standard stream, which has this `number`, only where it is a file."""
+    if name != "-":
+        return name
+    stream = f"/dev/fd/{number}"
+    return stream if os.path.isfile(stream) else None  # noqa: PTH113 - it never raises

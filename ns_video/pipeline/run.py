@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ns_video.errors import NsVideoError, UsageError, VerificationError
+from ns_video.errors import DamageError, NsVideoError, OutputError, UsageError, VerificationError
 from ns_video.flow import FlowTimes, Meters, Observer, settle
 from ns_video.frame import Frame
-from ns_video.journal import write_whole
+from ns_video.journal import WrittenBeside
 from ns_video.machine import peak_memory
 from ns_video.media.decode import Skipped
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
@@ -46,6 +48,8 @@ class Progress:
     seconds: float
     limiting_stage: str = ""
     pts_seconds: float | None = None
+    notes: tuple[str, ...] = ()
+    """What is to be said now: before the work, what of INPUT the output can't hold."""
 
     @property
     def fps(self) -> float:
@@ -74,6 +78,8 @@ class Run:
         self.enhancer = self.load_enhancer()
         self.counts: FrameCounts | None = None
         """What was done with each frame of the output, by the resumed run, too; None: as `enhancer` says."""
+        self._is_complete = self._is_recorded = False
+        self._told = 0
         self.observer: Observer | None = None
         if options.report is not None:
             from ns_video.score import Sampler
@@ -161,7 +167,7 @@ class Run:
             raise VerificationError(f"{decoded} frames were decoded, {encoded} encoded", stage="verify")
 
     def progress(self, frames: int, total: int, frame: Frame | None) -> Progress:
-        """Where the run is, with `frames` of `total` done; `frame`: the last one."""
+        """Where the run is, with `frames` of `total` done; `frame`: the last one. Tells each note once."""
         return Progress(
             "restore",
             frames,
@@ -169,7 +175,20 @@ class Run:
             time.perf_counter() - self.began,
             self.times.limiting(),
             None if frame is None else frame.pts_seconds,
+            self._untold(),
         )
+
+    def opened(self, total: int) -> Generator[Progress]:
+        """Tell, before the work, what is known of a source that was opened, where that is anything."""
+        if self.record.warnings:
+            at = time.perf_counter() - self.began
+            yield Progress("restore" if self.options.start is None else "seek", 0, total, at, notes=self._untold())
+
+    def _untold(self) -> tuple[str, ...]:
+        """Notes of the record that no progress has told as yet."""
+        notes = tuple(self.record.warnings[self._told :])
+        self._told += len(notes)
+        return notes
 
     def seeking(self, skipped: Skipped, total: int) -> Progress:
         """Where the run is before its first frame, of `total`."""
@@ -177,14 +196,58 @@ class Run:
 
     def note_failure(self, failure: NsVideoError) -> None:
         """Complete the record of a run that failed; should it fail, too, that is only logged."""
-        self.record.exit_code = failure.exit_code
+        record = self.record
+        record.exit_code = failure.exit_code
+        if isinstance(failure, DamageError) and not any(place.is_of_input for place in record.damage):
+            record.damage.append(Damage(failure.pts_seconds, failure.message))
         try:
-            self.finish()
+            self._complete()
+            self._write_record()
         except Exception as error:
-            logger.error("%s", printable(str(error)))  # with -q, too
+            if str(error) != str(failure):
+                logger.error("%s", printable(str(error)))  # with -q, too
+
+    @contextmanager
+    def recorded(self) -> Generator[None]:
+        """Around what gives OUTPUT its name: the record is complete and on disk before, and gets its own name after.
+
+        Raises OutputError where the record can't be written, before OUTPUT is touched: --resume goes on. What came
+        through a pipe would be lost then, so there the record is written once OUTPUT is there.
+        """
+        if self.is_direct:
+            yield
+            return
+        self._complete()
+        try:
+            written = self._record_beside()
+        except OutputError as error:
+            error.remedy = None if self.is_still else "run again with --resume and a --record that can be written"
+            raise
+        try:
+            yield
+        except BaseException:
+            if written is not None:
+                written.drop()
+            raise
+        self._is_recorded = True
+        if written is not None:
+            self._beside_output("record", written.put_in_place)
 
     def finish(self) -> RunRecord:
-        """Complete the record, write it where it was asked for, and the report."""
+        """Complete the record, write it where it was asked for unless it is there, and the report: OUTPUT is whole."""
+        self._complete()
+        if not self._is_recorded:
+            self._beside_output("record", self._write_record)
+        if self.options.report is not None and self.observer is not None:
+            report, observer = self.options.report, self.observer
+            self._beside_output("report", lambda: self._write_report(report, observer))
+        return self.record
+
+    def _complete(self) -> None:
+        """All that the record tells once the work is done, or failed."""
+        if self._is_complete:
+            return
+        self._is_complete = True
         record = self.record
         settle(self.times, self.meters)
         record.stages = {"decode": self.times.decode, "enhance": self.times.enhance, "encode": self.times.encode}
@@ -196,10 +259,18 @@ class Run:
         record.damage.sort(key=in_time)
         if record.exit_code == 0 and (record.damage or record.frames_passed_through):
             record.exit_code = 3
-        self._write_record()
-        if record.exit_code in (0, 3) and self.options.report is not None and self.observer is not None:
-            self._write_report(self.options.report, self.observer)
-        return record
+
+    def _beside_output(self, what: str, write: Callable[[], None]) -> None:
+        """Write what goes beside OUTPUT, which is there, whole and checked: should that fail, it is said, and the exit
+        code stays that of the restoration."""
+        try:
+            write()
+        except Exception as error:  # whatever scoring runs into
+            said = error if isinstance(error, NsVideoError) else f"{type(error).__name__}: {error}"
+            self.record.warnings.append(f"the {what} failed, the output is whole: {printable(str(said))}")
+            logger.error(self.record.warnings[-1], exc_info=logger.isEnabledFor(logging.DEBUG))  # with -q, too
+            if what != "record":
+                self._beside_output("record", self._write_record)
 
     def _take_stats(self) -> None:
         """What was done with the frames."""
@@ -244,25 +315,24 @@ class Run:
         return note + ("; --preset video restores what video codecs lose" if for_codecs else "")
 
     def _write_report(self, report: Path, observer: Observer) -> None:
-        """Write the report; should it fail, that is a warning in the record."""
-        try:
-            from ns_video.report import write_run_report
+        from ns_video.report import write_run_report
 
-            write_run_report(
-                self.record,
-                observer,  # pyright: ignore[reportArgumentType]
-                report,
-                source=None if self.options.start is not None else Path(self.source),  # what begins in a cut is its own
-                output=self.target_path,
-                device=self.device,
-            )
-        except Exception as error:  # whatever scoring runs into: the output is there, whole and checked
-            said = error if isinstance(error, NsVideoError) else f"{type(error).__name__}: {error}"
-            self.record.warnings.append(f"the report failed, the output is whole: {printable(str(said))}")
-            logger.error(self.record.warnings[-1], exc_info=logger.isEnabledFor(logging.DEBUG))  # with -q, too
-            self._write_record()
+        write_run_report(
+            self.record,
+            observer,  # pyright: ignore[reportArgumentType]
+            report,
+            source=None if self.options.start is not None else Path(self.source),  # what begins in a cut is its own
+            output=self.target_path,
+            device=self.device,
+        )
 
     def _write_record(self) -> None:
-        if self.options.record is not None:
-            text = self.record.dumps() + "\n"
-            write_whole(self.options.record, text.encode("utf-8", "backslashreplace"), stage="record")
+        if (written := self._record_beside()) is not None:
+            written.put_in_place()
+
+    def _record_beside(self) -> WrittenBeside | None:
+        """The record, where one was asked for, without its name as yet. Raises OutputError."""
+        if self.options.record is None:
+            return None
+        text = self.record.dumps() + "\n"
+        return WrittenBeside(self.options.record, text.encode("utf-8", "backslashreplace"), stage="record")

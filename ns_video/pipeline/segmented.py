@@ -48,6 +48,7 @@ def restore_segmented(run: Run) -> Generator[Progress]:
     try:
         with open_source(run) as reader:
             clip = Clip(run, reader, container_format)
+            yield from run.opened(clip.total())
             items = clip.told(reader.items_and_skipped())
             decoded = decoded_ahead(items, run.times, run.meters, clip.stall_seconds)
             try:
@@ -58,7 +59,7 @@ def restore_segmented(run: Run) -> Generator[Progress]:
                 interrupted = run.cancel.is_set()
             finally:
                 close(decoded)
-            clip.take_damage()
+                clip.take_damage()
             yield Progress("mux", run.record.frames_out, run.record.frames_out, time.perf_counter() - run.began)
             if interrupted:
                 leave_partial(clip, journal, video.plan)
@@ -93,6 +94,7 @@ def _finish(clip: Clip, journal: Journal, video: Restored) -> Generator[Progress
     try:
         counted = mux(temporary, clip, journal, video.plan)
         times = expected_times(clip, journal, video.plan)
+        journal.note_output(temporary)
         yield from put_in_place(clip.run, temporary, video, len(times), lambda: clip.promise(video, times, counted))
     finally:
         temporary.unlink(missing_ok=True)
@@ -111,7 +113,11 @@ class _Segments:
         low, high = _SEGMENT_FRAMES
         self.plan = plan
         self._length = int(min(high, max(low, _SEGMENT_PIXELS // max(1, plan.width * plan.height))))
-        journal.begin(_fingerprint(self._run, plan, self._length), resume=options.resume)
+        journal.begin(
+            _fingerprint(self._run, plan, self._length),
+            resume=options.resume,
+            replaces=self._run.target_path if options.overwrite else None,
+        )
         self._run.record.segments_resumed = len(journal.entries)
         _take_passed(self._run, journal)
         if self._run.observer is not None and (done := sum(e.frames for e in journal.entries.values())):

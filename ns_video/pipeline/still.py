@@ -6,9 +6,10 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-from ns_video.errors import InputError, Interrupted
+from ns_video.errors import DamageError, Interrupted
+from ns_video.journal import write_whole
 from ns_video.media.still import read_still
-from ns_video.media.still_writer import still_kind, write_still
+from ns_video.media.still_writer import encode_still, still_kind
 from ns_video.pipeline.run import Progress, Run
 
 __all__ = ["restore_still"]
@@ -21,7 +22,7 @@ def restore_still(run: Run) -> Generator[Progress]:
     frame, info = read_still(Path(run.source), max_pixels=run.options.max_pixels)
     run.times.decode.busy_seconds = time.perf_counter() - began
     if info.damage and run.options.strict:
-        raise InputError(info.damage[0].what, stage="decode", remedy="leave out --strict to go on past damage")
+        raise DamageError(info.damage[0].what, stage="decode", remedy="leave out --strict to go on past damage")
     run.record.damage += info.damage
     run.record.warnings += info.notes
     run.output_size(frame)
@@ -35,8 +36,11 @@ def restore_still(run: Run) -> Generator[Progress]:
         raise Interrupted("interrupted before the picture was written")
     began = time.perf_counter()
     kind = still_kind(run.target, run.options.format)
-    run.record.warnings += write_still(run.target_path, out.frame, info, kind=kind, quality=run.options.still_quality)
+    data, lost = encode_still(run.target_path, out.frame, info, kind=kind, quality=run.options.still_quality)
+    run.record.warnings += lost
     run.times.encode.busy_seconds = time.perf_counter() - began
     run.record.frames_in = run.record.frames_out = 1
     run.record.verified = "structure"
+    with run.recorded():
+        write_whole(run.target_path, data, stage="encode")
     yield Progress("restore", 1, 1, time.perf_counter() - run.began)
