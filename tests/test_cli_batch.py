@@ -221,7 +221,10 @@ def test_raw_clips_are_found_by_their_options(ns_video: Command, plain_clip: Pat
     ffmpeg("-i", plain_clip, "-vf", "scale=64:48", "-pix_fmt", "yuv420p", tmp_path / "in" / "a.yuv")
     arguments = (*IDENTITY, tmp_path / "in", tmp_path / "out")
     assert ns_video(*arguments).code == 1
-    assert ns_video(*arguments, "--input-format", "rawvideo", "--input-option", "video_size=64x48").code == 0
+    raw = ("--input-format", "rawvideo", "--input-option", "video_size=64x48")
+    for wrong in (raw[:2], (*raw, "--input-option", "r=50"), ("--input-format", "null")):
+        assert ns_video(*arguments, *wrong).code == 2
+    assert ns_video(*arguments, *raw).code == 0
     assert tree(tmp_path / "out") == ["a.mkv"]
 
 

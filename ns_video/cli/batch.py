@@ -78,12 +78,15 @@ def _check_names(options: RestoreOptions) -> None:
     """Raises UsageError for names that nothing has: these fail no file, but the command."""
     from ns_video.media.containers import format_for
     from ns_video.media.encoder_choice import video_encoder
+    from ns_video.media.libav import check_demuxer
 
     load_preset(options.preset)
     if options.codec:
         video_encoder(options.codec)
     if options.format:
         format_for("", options.format)
+    if options.input_format is not None:
+        check_demuxer(options.input_format)
 
 
 def _find(folder: Path, made: Path, options: RestoreOptions) -> _Found:

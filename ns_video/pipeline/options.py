@@ -36,7 +36,7 @@ _CHOICES = {
     "verify": ("structure", "full", "none"),
     "precision": ("auto", "fp32", "fp16", "bf16"),
 }
-OF_CLIPS = ("codec", "crf", "pix_fmt", "encoder_options", "start", "end")
+OF_CLIPS = ("codec", "crf", "pix_fmt", "encoder_options", "input_options", "start", "end")
 """Options that say nothing of a still."""
 _TABLES = ("encoder_options", "input_options")
 """Options that are names with values, which libav takes as text."""
