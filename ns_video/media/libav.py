@@ -286,8 +286,8 @@ def _looks_encrypted(name: str) -> bool:
     return b"encv" in head and b"sinf" in head
 
 
-def translate_output(error: Exception, path: str, stage: str) -> NsVideoError:
-    """A libav or system error while writing, as an error a user can act on."""
+def translate_output(error: Exception, path: str, stage: str, *, resumes: bool = False) -> NsVideoError:
+    """A libav or system error while writing, as an error a user can act on; `resumes`: by --resume, too."""
     number = getattr(error, "errno", None)
     if isinstance(error, BrokenPipeError) or number == errno.EPIPE:
         return DownstreamClosed("the reader of the output closed it", stage=stage)
@@ -295,17 +295,12 @@ def translate_output(error: Exception, path: str, stage: str) -> NsVideoError:
         return OutputError(
             f"no space left on the device while writing {printable(path)}",
             stage=stage,
-            remedy=f"free some space and run again{' with --resume' if _may_resume(path) else ''}",
+            remedy=f"free some space and run again{' with --resume' if resumes else ''}",
         )
     if number == errno.EACCES:
         return OutputError(f"no permission to write {printable(path)}", stage=stage)
     text = getattr(error, "strerror", None) or str(error)
     return OutputError(f"{printable(path)}: {text}", stage=stage)
-
-
-def _may_resume(path: str) -> bool:
-    """Not what went to a pipe or a device."""
-    return path not in ("-", "standard output") and (os.path.isfile(path) or not os.path.exists(path))  # noqa: PTH110, PTH113
 
 
 _log_lock = threading.Lock()
