@@ -79,12 +79,25 @@ def test_output_inside_the_input_is_not_eaten(ns_video: Command, folder: Path) -
     assert tree(folder / "restored") == ["a.mp4", "sub/photo.jpg.png", "sub/photo.webp.png"]
 
 
+def test_output_into_a_folder_above_the_input(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / "proj" / "in"
+    (source / "in").mkdir(parents=True)
+    (source / "a.mp4").write_bytes(plain_clip.read_bytes())
+    assert ns_video("-q", *IDENTITY, source, source.parent).code == 0
+    assert tree(source.parent) == ["a.mp4", "in/a.mp4"]
+    (source / "in" / "a.mp4").write_bytes(plain_clip.read_bytes())
+    done = ns_video("-q", *IDENTITY, source, source.parent, "-y")
+    assert done.code == 2 and "in/a.mp4 would lie in INPUT_DIR" in done.err
+    assert (source / "a.mp4").read_bytes() == plain_clip.read_bytes()
+
+
 def test_wrong_folders(ns_video: Command, plain_clip: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert ns_video(*IDENTITY, tmp_path / "absent", tmp_path / "out").code == 1
     assert ns_video(*IDENTITY, plain_clip, tmp_path / "out").code == 1
     assert ns_video(*IDENTITY, tmp_path / "empty", tmp_path / "out").code == 1
     assert ns_video(*IDENTITY, folder, folder).code == 2
+    assert ns_video(*IDENTITY, "", tmp_path / "out").code == ns_video(*IDENTITY, folder, "").code == 2
     assert ns_video(*IDENTITY, folder, tmp_path / "out", "--preset", "nothing").code == 2
     assert not (tmp_path / "out" / "a.mp4").exists()
 

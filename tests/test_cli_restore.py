@@ -53,6 +53,31 @@ def test_input_options_that_nothing_knows_are_refused(
     assert not (tmp_path / "none.mkv").exists()
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("restore", "", "b.mkv"),
+        ("restore", "a.mkv", ""),
+        ("restore", "a.mkv", "b.mkv", "--record", ""),
+        ("verify", "", "a.mkv"),
+        ("report", "", "--json"),
+        ("report", "a.mkv", "-o", ""),
+        ("degrade", "a.mkv", "", "--spec", "h264:crf=30"),
+        ("evaluate", "--model", "identity", "--clips", "", "--degrade", "h264:crf=30"),
+        ("train", ""),
+        *(("restore", "a.mkv", "b.mkv", "--model", "identity", option, "-") for option in ("--record", "--report")),
+    ],
+)
+def test_names_of_nothing_are_refused(
+    line: tuple[str, ...], ns_video: Command, plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.mkv").write_bytes(plain_clip.read_bytes())
+    done = ns_video(*line)
+    assert done.code == 2 and len(done.err.splitlines()) == 1, done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mkv"]
+
+
 @pytest.mark.parametrize("name", ["null", "ipod", "adts", "nothing", "mov:mp3", ""])
 def test_formats_that_are_only_written_are_not_read(
     name: str, ns_video: Command, plain_clip: Path, tmp_path: Path

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ns_video.cli import complain, emit, in_words, say
+from ns_video.cli.local_file import NamedPath
 from ns_video.cli.restore import interruptible, options_from, restore_options, run_one, summary
 from ns_video.errors import InputError, Interrupted, ModelError, NsVideoError, UsageError, first_of, printable
 from ns_video.places import check_places
@@ -89,8 +90,8 @@ def _check_names(options: RestoreOptions) -> None:
         check_demuxer(options.input_format)
 
 
-def _find(folder: Path, made: Path, options: RestoreOptions) -> _Found:
-    """What is to be restored below a folder, and what is not; nothing of `made`, the resolved output folder."""
+def _find(folder: Path, made: Path | None, options: RestoreOptions) -> _Found:
+    """What is to be restored below a folder, and what is not; nothing of `made`, a resolved folder in it."""
     from ns_video.media.probe import holds_pictures
 
     found = _Found()
@@ -101,7 +102,7 @@ def _find(folder: Path, made: Path, options: RestoreOptions) -> _Found:
         )
         found.links.extend(here / name for name in folders if (here / name).is_symlink())
         for path in sorted(here / name for name in names if not name.startswith(_OURS)):
-            if made in Path(os.path.realpath(path)).parents:
+            if made is not None and made in Path(os.path.realpath(path)).parents:
                 continue
             is_file = os.path.isfile(path)  # noqa: PTH113 - it never raises
             if path.suffix.lower() in _SUFFIXES:
@@ -168,8 +169,8 @@ def _is_reported(target: Path) -> bool:
 
 
 @click.command()
-@click.argument("input_dir", type=click.Path(path_type=Path))
-@click.argument("output_dir", type=click.Path(path_type=Path))
+@click.argument("input_dir", type=NamedPath())
+@click.argument("output_dir", type=NamedPath())
 @restore_options
 @click.option("--still-format", type=click.Choice(sorted(_STILL_FORMATS)), default="png", show_default=True)
 @click.option("--report", is_flag=True, help="A quality report beside each output, and an index page.")
@@ -182,14 +183,15 @@ def command(
     quiet = bool(ctx.obj and ctx.obj["quiet"])
     if not input_dir.is_dir():
         raise InputError(f"{input_dir} is not a folder", stage="open")
-    made = Path(os.path.realpath(output_dir))  # links that lead to themselves have no resolve()
-    if made == Path(os.path.realpath(input_dir)):
+    origin, made = (Path(os.path.realpath(folder)) for folder in (input_dir, output_dir))  # resolve() may raise
+    if made == origin:
         raise UsageError("INPUT_DIR and OUTPUT_DIR are the same folder")
+    is_inside = origin in made.parents
     from ns_video.pipeline.ends import meant_for
 
     options = options_from(values)
     _check_names(options)
-    found = _find(input_dir, made, options)
+    found = _find(input_dir, made if is_inside else None, options)
     files = found.files
     if not quiet and found.others:
         say(f"note: left out, no clip and no still: {_named(found.others, input_dir)}")
@@ -214,6 +216,9 @@ def command(
         fail(os.fsdecode(error.filename), error)
         complain(in_words(error))
     targets = _targets(files, input_dir, output_dir, still_format)
+    for target in targets.values() if not is_inside else ():
+        if origin in Path(os.path.realpath(target)).parents:
+            raise UsageError(f"{printable(target)} would lie in INPUT_DIR", remedy="choose another OUTPUT_DIR")
     with interruptible() as cancel:
         for source in files:
             target = targets[source]

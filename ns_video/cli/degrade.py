@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from ns_video.cli import say
-from ns_video.cli.local_file import LocalFile
+from ns_video.cli.local_file import LocalFile, NamedPath
 from ns_video.errors import UsageError, printable
 
 
@@ -38,7 +38,7 @@ def _describe(ctx: click.Context, _parameter: click.Parameter, spec: str) -> str
 
 @click.command(name="degrade")
 @click.argument("source", metavar="INPUT", type=LocalFile())
-@click.argument("output", metavar="OUTPUT", type=click.Path(path_type=Path))
+@click.argument("output", metavar="OUTPUT", type=NamedPath())
 @click.option(
     "--spec",
     required=True,

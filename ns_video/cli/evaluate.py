@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ns_video.cli import emit
+from ns_video.cli.local_file import NamedPath
 from ns_video.errors import UsageError, printable
 from ns_video.preset import ENSEMBLES
 
@@ -36,8 +37,8 @@ CLIP_HEADER = (
 
 @click.command(name="evaluate")
 @click.option("--model", "model", required=True, help="Name of an installed model, or a weights file.")
-@click.option("--images", type=click.Path(path_type=Path), help="Folder of clean pictures.")
-@click.option("--clips", type=click.Path(path_type=Path), help="Folder of clean clips.")
+@click.option("--images", type=NamedPath(), help="Folder of clean pictures.")
+@click.option("--clips", type=NamedPath(), help="Folder of clean clips.")
 @click.option("--degrade", "spec", required=True, help="SPEC, or `none` for the pictures as they are.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--frames", type=click.IntRange(min=0), default=0, help="Frames of each clip; 0 for all.")

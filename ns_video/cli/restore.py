@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ns_video.cli import emit
+from ns_video.cli.local_file import NamedPath
 from ns_video.errors import UsageError
-from ns_video.preset import ENSEMBLES
+from ns_video.preset import BLENDS, ENSEMBLES
 
 if TYPE_CHECKING:
     from ns_video.pipeline import Progress, RestoreOptions
@@ -98,12 +99,7 @@ def restore_options(function: Any) -> Any:
         ),
         click.option("--tile", default="auto", callback=_number_or_auto, help="Tile side in px."),
         click.option("--overlap", default="auto", callback=_number_or_auto, help="Total overlap in px."),
-        click.option(
-            "--blend",
-            type=click.Choice(["auto", "crop", "gaussian", "improved-gaussian", "linear", "cosine", "poisson"]),
-            default="auto",
-            show_default=True,
-        ),
+        click.option("--blend", type=click.Choice(BLENDS), default="auto", show_default=True),
         click.option("--codec", default=None, help="Encoder of the output video."),
         click.option("--crf", type=float, default=None, help="Quality of the output video's encoder."),
         click.option("--still-quality", type=float, default=None, help="Of a still as JPEG or lossy WebP, 1 to 100."),
@@ -329,8 +325,8 @@ def _places(kind: str, places: list[Damage], unit: str, count: int = 0) -> list[
 @click.argument("input")
 @click.argument("output")
 @restore_options
-@click.option("--report", type=click.Path(path_type=Path), default=None, metavar="PATH.html", help="Quality report.")
-@click.option("--record", type=click.Path(path_type=Path), default=None, metavar="PATH.json", help="Run record.")
+@click.option("--report", type=NamedPath(), default=None, metavar="PATH.html", help="Quality report.")
+@click.option("--record", type=NamedPath(), default=None, metavar="PATH.json", help="Run record.")
 @click.option("--json", "as_json", is_flag=True, help="The run record on stdout.")
 @click.pass_context
 def command(ctx: click.Context, input: str, output: str, as_json: bool, **values: Any) -> int:
