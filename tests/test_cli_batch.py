@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,8 +69,38 @@ def test_damaged_files_are_finished_and_counted(ns_video: Command, truncated_cli
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "t.mkv").write_bytes(truncated_clip.read_bytes())
     done = ns_video("-q", *IDENTITY, tmp_path / "in", tmp_path / "out", "--json")
-    assert json.loads(done.out)["exit_code"] == 3
+    assert done.code == json.loads(done.out)["exit_code"] == 3
     assert (tmp_path / "out" / "t.mkv").exists()
+    done = ns_video("-q", *IDENTITY, tmp_path / "in", tmp_path / "out", "-y")
+    assert done.code == 3 and "t.mkv: damage: " in done.err and len(done.err.splitlines()) == 1
+    done = ns_video(*IDENTITY, tmp_path / "in", tmp_path / "out", "-y")
+    assert done.code == 3 and "1 restored, 0 were finished, 0 failed, 1 with damage\n" in done.err
+    assert ns_video("-q", *IDENTITY, tmp_path / "in", tmp_path / "out").code == 0
+    (tmp_path / "in" / "broken.mp4").write_text("not a clip")
+    assert ns_video("-q", *IDENTITY, tmp_path / "in", tmp_path / "out", "-y").code == 1
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.apng", "a.webp", "a.y4m", "a.ivf", "b.png", "b.avif"])
+def test_what_cannot_be_opened_is_not_called_finished(
+    name: str, ns_video: Command, plain_clip: Path, noisy: Any, tmp_path: Path
+) -> None:
+    source = tmp_path / "in" / name
+    source.parent.mkdir()
+    if name.startswith("a"):
+        assert ns_video("-q", "restore", "--model", "identity", plain_clip, source).code == 0
+    else:
+        Image.fromarray(noisy).save(source)
+    assert ns_video("-q", *IDENTITY, source.parent, tmp_path / "out").code == 0
+    done = ns_video(*IDENTITY, source.parent, tmp_path / "out")
+    assert done.code == 0 and "0 restored, 1 were finished, 0 failed" in done.err
+    (made,) = (tmp_path / "out").iterdir()
+    made.write_bytes(b"8 bytes\n")
+    done = ns_video("-q", *IDENTITY, source.parent, tmp_path / "out")
+    assert done.code == 1 and f"{made.name} is there, but no clip and no still (--overwrite" in done.err
+    assert ns_video("-q", *IDENTITY, source.parent, tmp_path / "out", "-y").code == 0
+    made.unlink()
+    made.mkdir()
+    assert ns_video("-q", *IDENTITY, source.parent, tmp_path / "out").code == 1
 
 
 def test_output_inside_the_input_is_not_eaten(ns_video: Command, folder: Path) -> None:

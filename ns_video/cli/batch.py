@@ -15,8 +15,17 @@ import click
 
 from ns_video.cli import complain, emit, in_words, say
 from ns_video.cli.local_file import NamedPath
-from ns_video.cli.restore import interruptible, options_from, restore_options, run_one, summary
-from ns_video.errors import InputError, Interrupted, ModelError, NsVideoError, UsageError, first_of, printable
+from ns_video.cli.restore import blemishes, interruptible, options_from, restore_options, run_one, summary
+from ns_video.errors import (
+    InputError,
+    Interrupted,
+    ModelError,
+    NsVideoError,
+    OutputError,
+    UsageError,
+    first_of,
+    printable,
+)
 from ns_video.places import check_places
 from ns_video.preset import load_preset
 
@@ -155,6 +164,15 @@ def _targets(files: list[Path], folder: Path, out: Path, still_format: str) -> d
     return targets
 
 
+def _check_finished(target: Path) -> None:
+    """Raises OutputError for what no run has made: it can't be opened as a clip or still."""
+    from ns_video.media.probe import holds_pictures, still_format
+
+    if still_format(target) is None and not (target.is_file() and holds_pictures(target)):
+        remedy = "--overwrite replaces it" if target.is_file() else None
+        raise OutputError(f"{printable(target)} is there, but no clip and no still", remedy=remedy)
+
+
 def _page(target: Path) -> Path:
     """Where the report of a file goes."""
     return target.with_name(target.name + ".html")
@@ -179,7 +197,10 @@ def _is_reported(target: Path) -> bool:
 def command(
     ctx: click.Context, input_dir: Path, output_dir: Path, still_format: str, report: bool, as_json: bool, **values: Any
 ) -> int:
-    """Restore every clip and still of INPUT_DIR into OUTPUT_DIR: same names and tree, finished files skipped."""
+    """Restore every clip and still of INPUT_DIR into OUTPUT_DIR: same names and tree, finished files skipped.
+
+    Exit 1 if any failed, else 3 if parts of any were damaged or not restored.
+    """
     quiet = bool(ctx.obj and ctx.obj["quiet"])
     if not input_dir.is_dir():
         raise InputError(f"{input_dir} is not a folder", stage="open")
@@ -203,7 +224,7 @@ def command(
     if report:
         output_dir.mkdir(parents=True, exist_ok=True)
         check_places([index], [], overwrite=options.overwrite)
-    failed = skipped = unreported = 0
+    failed = skipped = unreported = damaged = 0
 
     def fail(name: str, error: Exception) -> None:
         nonlocal failed
@@ -225,6 +246,7 @@ def command(
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists() and not options.overwrite:
+                    _check_finished(target)
                     skipped += 1
                     unreported += report and not _is_reported(target)
                     continue
@@ -240,10 +262,14 @@ def command(
                 if ctx.obj and ctx.obj["debug"]:
                     traceback.print_exc()
                 continue
+            damaged += record.exit_code == 3
             if as_json:
                 emit(record.to_json())
             elif not quiet:
-                click.echo(summary(record), err=True)
+                say(summary(record))
+            else:
+                for line in blemishes(record):
+                    say(f"{record.output}: {line}")
     if report:
         from ns_video.report import write_index
 
@@ -259,7 +285,6 @@ def command(
             say(f"note: finished without a report: {unreported} (--overwrite restores again, with one)")
         left_out = len(found.others) + len(found.links)
         restored = len(files) + len(found.unread) - failed - skipped
-        say(
-            f"{restored} restored, {skipped} were finished, {failed} failed" + f", {left_out} left out" * (left_out > 0)
-        )
-    return 1 if failed else 0
+        others = f", {left_out} left out" * (left_out > 0) + f", {damaged} with damage" * (damaged > 0)
+        say(f"{restored} restored, {skipped} were finished, {failed} failed{others}")
+    return 1 if failed else 3 if damaged else 0

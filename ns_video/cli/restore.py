@@ -305,10 +305,16 @@ def summary(record: RunRecord) -> str:
         f" {record.model.name} on {record.device} {record.precision}"
     ]
     lines += [f"note: {text}" for text in record.warnings]
-    lines += _places("damage", [place for place in record.damage if place.is_of_input], "place")
+    return "\n".join(lines + blemishes(record))
+
+
+def blemishes(record: RunRecord) -> list[str]:
+    """What a run ends with 3 for: damage of the input, and what was not restored; a line each."""
     passed = [place for place in record.damage if not place.is_of_input]
-    lines += _places("not restored", passed, "frame", record.frames_passed_through)
-    return "\n".join(lines)
+    return [
+        *_places("damage", [place for place in record.damage if place.is_of_input], "place"),
+        *_places("not restored", passed, "frame", record.frames_passed_through),
+    ]
 
 
 def _places(kind: str, places: list[Damage], unit: str, count: int = 0) -> list[str]:
