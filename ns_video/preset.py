@@ -15,6 +15,8 @@ ENSEMBLES = (1, 2, 4)
 STILL_VIEWS = 4
 """Of a still, by networks of our own."""
 DEINTERLACE = ("auto", "on", "off")
+BLENDS = ("auto", "crop", "gaussian", "improved-gaussian", "linear", "cosine", "poisson")
+"""Windows of tiles; what they are says `ns_video.tile`, which needs torch."""
 
 
 @dataclass(frozen=True, slots=True)

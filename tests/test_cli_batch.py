@@ -75,8 +75,38 @@ def test_damaged_files_are_finished_and_counted(ns_video: Command, truncated_cli
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "t.mkv").write_bytes(truncated_clip.read_bytes())
     done = ns_video("-q", *IDENTITY, tmp_path / "in", tmp_path / "out", "--json")
-    assert json.loads(done.out)["exit_code"] == 3
+    assert done.code == json.loads(done.out)["exit_code"] == 3
     assert (tmp_path / "out" / "t.mkv").exists()
+    done = ns_video("-q", *IDENTITY, tmp_path / "in", tmp_path / "out", "-y")
+    assert done.code == 3 and "t.mkv: damage: " in done.err and len(done.err.splitlines()) == 1
+    done = ns_video(*IDENTITY, tmp_path / "in", tmp_path / "out", "-y")
+    assert done.code == 3 and "1 restored, 0 were finished, 0 failed, 1 with damage\n" in done.err
+    assert ns_video("-q", *IDENTITY, tmp_path / "in", tmp_path / "out").code == 0
+    (tmp_path / "in" / "broken.mp4").write_text("not a clip")
+    assert ns_video("-q", *IDENTITY, tmp_path / "in", tmp_path / "out", "-y").code == 1
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.apng", "a.webp", "a.y4m", "a.ivf", "b.png", "b.avif"])
+def test_what_cannot_be_opened_is_not_called_finished(
+    name: str, ns_video: Command, plain_clip: Path, noisy: Any, tmp_path: Path
+) -> None:
+    source = tmp_path / "in" / name
+    source.parent.mkdir()
+    if name.startswith("a"):
+        assert ns_video("-q", "restore", "--model", "identity", plain_clip, source).code == 0
+    else:
+        Image.fromarray(noisy).save(source)
+    assert ns_video("-q", *IDENTITY, source.parent, tmp_path / "out").code == 0
+    done = ns_video(*IDENTITY, source.parent, tmp_path / "out")
+    assert done.code == 0 and "0 restored, 1 were finished, 0 failed" in done.err
+    (made,) = (tmp_path / "out").iterdir()
+    made.write_bytes(b"8 bytes\n")
+    done = ns_video("-q", *IDENTITY, source.parent, tmp_path / "out")
+    assert done.code == 1 and f"{made.name} is there, but no clip and no still (--overwrite" in done.err
+    assert ns_video("-q", *IDENTITY, source.parent, tmp_path / "out", "-y").code == 0
+    made.unlink()
+    made.mkdir()
+    assert ns_video("-q", *IDENTITY, source.parent, tmp_path / "out").code == 1
 
 
 def test_output_inside_the_input_is_not_eaten(ns_video: Command, folder: Path) -> None:
@@ -86,12 +116,25 @@ def test_output_inside_the_input_is_not_eaten(ns_video: Command, folder: Path) -
     assert tree(folder / "restored") == ["a.mp4", "sub/photo.jpg.png", "sub/photo.webp.png"]
 
 
+def test_output_into_a_folder_above_the_input(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / "proj" / "in"
+    (source / "in").mkdir(parents=True)
+    (source / "a.mp4").write_bytes(plain_clip.read_bytes())
+    assert ns_video("-q", *IDENTITY, source, source.parent).code == 0
+    assert tree(source.parent) == ["a.mp4", "in/a.mp4"]
+    (source / "in" / "a.mp4").write_bytes(plain_clip.read_bytes())
+    done = ns_video("-q", *IDENTITY, source, source.parent, "-y")
+    assert done.code == 2 and "in/a.mp4 would lie in INPUT_DIR" in done.err
+    assert (source / "a.mp4").read_bytes() == plain_clip.read_bytes()
+
+
 def test_wrong_folders(ns_video: Command, plain_clip: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert ns_video(*IDENTITY, tmp_path / "absent", tmp_path / "out").code == 1
     assert ns_video(*IDENTITY, plain_clip, tmp_path / "out").code == 1
     assert ns_video(*IDENTITY, tmp_path / "empty", tmp_path / "out").code == 1
     assert ns_video(*IDENTITY, folder, folder).code == 2
+    assert ns_video(*IDENTITY, "", tmp_path / "out").code == ns_video(*IDENTITY, folder, "").code == 2
     assert ns_video(*IDENTITY, folder, tmp_path / "out", "--preset", "nothing").code == 2
     assert not (tmp_path / "out" / "a.mp4").exists()
 
@@ -228,7 +271,10 @@ def test_raw_clips_are_found_by_their_options(ns_video: Command, plain_clip: Pat
     ffmpeg("-i", plain_clip, "-vf", "scale=64:48", "-pix_fmt", "yuv420p", tmp_path / "in" / "a.yuv")
     arguments = (*IDENTITY, tmp_path / "in", tmp_path / "out")
     assert ns_video(*arguments).code == 1
-    assert ns_video(*arguments, "--input-format", "rawvideo", "--input-option", "video_size=64x48").code == 0
+    raw = ("--input-format", "rawvideo", "--input-option", "video_size=64x48")
+    for wrong in (raw[:2], (*raw, "--input-option", "r=50"), ("--input-format", "null")):
+        assert ns_video(*arguments, *wrong).code == 2
+    assert ns_video(*arguments, *raw).code == 0
     assert tree(tmp_path / "out") == ["a.mkv"]
 
 

@@ -47,6 +47,52 @@ def test_json_is_the_record_on_standard_output(ns_video: Command, plain_clip: Pa
     assert found["model"]["name"] == "identity"
 
 
+@pytest.mark.parametrize("key", ["bogus", "pixel_format", "pix_fmt", ""])
+def test_input_options_that_nothing_knows_are_refused(
+    key: str, ns_video: Command, plain_clip: Path, tmp_path: Path
+) -> None:
+    known = {"fflags": "+genpts", "ignore_editlist": "1", "decryption_key": "00" * 16, "blocksize": "4096"}
+    given = [f"--input-option={name}={value}" for name, value in known.items()]
+    assert ns_video(*IDENTITY, plain_clip, tmp_path / "out.mkv", *given).code == 0
+    done = ns_video(*IDENTITY, plain_clip, tmp_path / "none.mkv", *given, f"--input-option={key}=1")
+    assert done.code == 2 and (not key or f"no input option '{key}'" in done.err)
+    assert not (tmp_path / "none.mkv").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("restore", "", "b.mkv"),
+        ("restore", "a.mkv", ""),
+        ("restore", "a.mkv", "b.mkv", "--record", ""),
+        ("verify", "", "a.mkv"),
+        ("report", "", "--json"),
+        ("report", "a.mkv", "-o", ""),
+        ("degrade", "a.mkv", "", "--spec", "h264:crf=30"),
+        ("evaluate", "--model", "identity", "--clips", "", "--degrade", "h264:crf=30"),
+        ("train", ""),
+        *(("restore", "a.mkv", "b.mkv", "--model", "identity", option, "-") for option in ("--record", "--report")),
+    ],
+)
+def test_names_of_nothing_are_refused(
+    line: tuple[str, ...], ns_video: Command, plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.mkv").write_bytes(plain_clip.read_bytes())
+    done = ns_video(*line)
+    assert done.code == 2 and len(done.err.splitlines()) == 1, done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mkv"]
+
+
+@pytest.mark.parametrize("name", ["null", "ipod", "adts", "nothing", "mov:mp3", ""])
+def test_formats_that_are_only_written_are_not_read(
+    name: str, ns_video: Command, plain_clip: Path, tmp_path: Path
+) -> None:
+    done = ns_video(*IDENTITY, plain_clip, tmp_path / "out.mkv", "--input-format", name)
+    assert done.code == 2 and f"reads no format '{name}'" in done.err
+    assert not (tmp_path / "out.mkv").exists()
+
+
 def test_progress_as_json_lines(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
     done = ns_video("-q", *IDENTITY, plain_clip, tmp_path / "out.mp4", "--progress", "json")
     rows = [json.loads(line) for line in done.err.splitlines()]

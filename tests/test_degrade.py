@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import socket
 import subprocess
 import time
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -371,6 +373,21 @@ def test_the_command_takes_files_whatever_their_names(
     done = ns_video("degrade", "./-x.mkv", "-", "--spec", "h264:crf=30")
     assert done.code == 2 and len(done.err.strip().splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["-x.mkv", "c:d%02d.mkv"]
+
+
+def test_nothing_is_advised_that_degrade_does_not_have(
+    ns_video: Command, uneven_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("o.gif", "o.y4m", "o.nothing"):
+        done = ns_video("degrade", uneven_clip, tmp_path / name, "--spec", "h264:crf=30")
+        assert done.code and "(" in done.err and "--" not in done.err
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ns_video.media.mux.av", SimpleNamespace(open=full, FFmpegError=av.FFmpegError))
+    done = ns_video("degrade", uneven_clip, tmp_path / "o.mkv", "--spec", "h264:crf=30")
+    assert "no space left" in done.err and "run again)" in done.err
 
 
 def test_a_terminated_degrade_leaves_nothing(

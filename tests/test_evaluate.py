@@ -43,6 +43,8 @@ def test_a_clip_is_compared_in_the_depth_of_its_original(tmp_path: Path) -> None
     assert plain.psnr_y_before > 25 and plain.gain == plain.worst_frame_gain == 0.0
     assert deep.psnr_y_before == pytest.approx(plain.psnr_y_before, abs=0.5)
     assert rgb.psnr_y_before == pytest.approx(plain.psnr_y_before, abs=3.0)
+    assert plain.ssim_before == plain.ssim_after and 0.8 < plain.ssim_before < 0.999
+    assert (deep.ssim_before, rgb.ssim_before) == pytest.approx((plain.ssim_before,) * 2, abs=0.02)
 
 
 def test_what_is_too_small_for_a_measure_is_left_out() -> None:
@@ -69,6 +71,18 @@ def test_json_holds_no_number_that_is_none(tmp_path: Path, capfdbinary: pytest.C
     assert json.loads(shown.stdout, parse_constant=pytest.fail)["mean"]["ssim_before"] is None
     table = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert "–" in table.stdout and "nan" not in table.stdout
+
+
+def test_clips_have_their_likeness_told(tmp_path: Path) -> None:
+    from ns_video.cli.evaluate import command
+
+    write_clip(tmp_path / "a.mkv", "yuv420p")
+    arguments = ["--model", "identity", "--clips", str(tmp_path), "--degrade", "noise:sigma=9", "--device", "cpu"]
+    found = json.loads(CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False).stdout)
+    assert 0 < found["clips"][0]["ssim_before"] == found["mean"]["ssim_after"] < 0.99
+    header, row, mean = CliRunner().invoke(command, arguments, catch_exceptions=False).stdout.splitlines()
+    assert header.split()[-3:] == ["SSIM-Y", "after", "bit/px"]
+    assert row.split()[-3:-1] == mean.split()[-3:-1] == [f"{found['mean']['ssim_before']:.4f}"] * 2
 
 
 def test_options_of_the_other_kind_of_material_are_refused(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,29 @@ def test_a_call_with_no_pictures_is_a_usage_error(small_model: Path) -> None:
     for wrong in (torch.zeros(0, 3, 8, 8), torch.zeros(1, 3, 0, 8), torch.zeros(3, 8, 8), [[0.0]], None):
         with pytest.raises(ns_video.UsageError, match="shape"):
             enhancer(wrong)
+
+
+def test_what_is_no_path_is_a_usage_error(tmp_path: Path) -> None:
+    for source, target in (("a\0.mp4", "b.mp4"), ("a.mp4", str(tmp_path / "b\0.mp4")), ("", "b.mp4")):
+        with pytest.raises(ns_video.UsageError, match="is no path"):
+            ns_video.restore(source, target, model="identity")
+    for model in (None, 3, "a\0", "a\0.pth"):
+        with pytest.raises(ns_video.UsageError, match="model"):
+            ns_video.load_model(model)  # pyright: ignore[reportArgumentType]
+
+
+def test_windows_of_tiles_are_known_without_a_network() -> None:
+    from ns_video import preset, tile
+
+    assert ("auto", *tile.BLENDS) == preset.BLENDS
+    with pytest.raises(ns_video.UsageError, match="no blend 'bogus'"):
+        ns_video.restore("a.mp4", "b.mp4", model="identity", blend="bogus")
+
+
+def test_what_is_imported_later_is_listed() -> None:
+    found = "{'restore', 'RunRecord', 'errors'} <= set(dir(ns_video)), 'torch' in sys.modules"
+    line = f"import sys, ns_video; print({found})"
+    assert subprocess.check_output([sys.executable, "-c", line], text=True).split() == ["True", "False"]
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

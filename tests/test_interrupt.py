@@ -9,6 +9,7 @@ import random
 import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -134,6 +135,20 @@ def test_second_signal_stops_at_once(shop: Workshop, reference: Reference, tmp_p
     assert outcome.code == 130 and time.monotonic() - sent < 5
     assert not output.exists()
     assert resumes(shop, reference, output)["segments_resumed"] >= 2
+
+
+@pytest.mark.parametrize(("name", "ignored", "code"), [("SIGTERM", 0, 130), ("SIGHUP", 0, 130), ("SIGHUP", 1, 7)])
+def test_signal_while_the_command_still_loads(name: str, ignored: int, code: int) -> None:
+    """Before any command has handlers of its own; under nohup a hang-up is none."""
+    lines = (
+        "import os, signal, sys, types",
+        "cli = sys.modules['ns_video.cli'] = types.ModuleType('cli')",
+        f"cli.main = lambda: (signal.raise_signal(signal.{name}), os._exit(7))",
+        f"{ignored} and signal.signal(signal.{name}, signal.SIG_IGN)",
+        "import ns_video.__main__ as program; program.main()",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (code, b"")
 
 
 def test_interrupt_while_a_pipe_is_silent(shop: Workshop, reference: Reference, tmp_path: Path) -> None:

@@ -191,6 +191,8 @@ def test_rawvideo_in(plain_clip: Path, piped, tmp_path: Path) -> None:
     assert now.times == [Fraction(i, 25) for i in range(FRAMES)]
     code, out, err = piped(*IDENTITY, "-", "-", *options[:2], data=raw)
     assert code == 2 and "--input-option video_size=WxH" in err
+    code, out, err = piped(*IDENTITY, "-", "-", *options, "--input-option", "pix_fmt=rgb24", data=raw)
+    assert (code, out) == (2, b"") and "no input option 'pix_fmt'" in err
 
 
 def test_pipe_into_a_file_and_a_file_into_matroska(plain_clip: Path, piped, tmp_path: Path) -> None:

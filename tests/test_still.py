@@ -550,7 +550,8 @@ def test_jpeg_output_takes_a_quality(tmp_path: Path) -> None:
 
 def test_options_of_clips_are_refused_for_a_still(tmp_path: Path) -> None:
     Image.fromarray(picture(7)).save(tmp_path / "in.png")
-    for name, value in {"crf": 18, "codec": "ffv1", "pix_fmt": "gray", "encoder_options": {"g": 1}, "end": 1}.items():
+    tables = {"encoder_options": {"g": 1}, "input_options": {"framerate": 1}}
+    for name, value in {"crf": 18, "codec": "ffv1", "pix_fmt": "gray", "end": 1, **tables}.items():
         with pytest.raises(UsageError, match=name.replace("_", "-").removesuffix("s")):
             restore(tmp_path / "in.png", tmp_path / "out.jpg", model="identity", **{name: value})
     with pytest.raises(UsageError, match="mkv is of clips"):

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ns_video.cli import complain, emit, hint, in_words, say
-from ns_video.cli.restore import interruptible, options_from, restore_options, run_one, tell
+from ns_video.cli.local_file import NamedPath
+from ns_video.cli.restore import blemishes, interruptible, options_from, restore_options, run_one, tell
 from ns_video.errors import (
     InputError,
     Interrupted,
     ModelError,
     NsVideoError,
+    OutputError,
     ResumeError,
     UsageError,
     first_of,
@@ -88,16 +90,19 @@ def _check_names(options: RestoreOptions) -> None:
     """Raises UsageError for names that nothing has: these fail no file, but the command."""
     from ns_video.media.containers import format_for
     from ns_video.media.encoder_choice import video_encoder
+    from ns_video.media.libav import check_demuxer
 
     load_preset(options.preset)
     if options.codec:
         video_encoder(options.codec)
     if options.format:
         format_for("", options.format)
+    if options.input_format is not None:
+        check_demuxer(options.input_format)
 
 
-def _find(folder: Path, made: Path, options: RestoreOptions) -> _Found:
-    """What is to be restored below a folder, and what is not; nothing of `made`, the resolved output folder."""
+def _find(folder: Path, made: Path | None, options: RestoreOptions) -> _Found:
+    """What is to be restored below a folder, and what is not; nothing of `made`, a resolved folder in it."""
     from ns_video.media.probe import holds_pictures
 
     found = _Found()
@@ -108,7 +113,7 @@ def _find(folder: Path, made: Path, options: RestoreOptions) -> _Found:
         )
         found.links.extend(here / name for name in folders if (here / name).is_symlink())
         for path in sorted(here / name for name in names if not name.startswith(_OURS)):
-            if made in Path(os.path.realpath(path)).parents:
+            if made is not None and made in Path(os.path.realpath(path)).parents:
                 continue
             is_file = os.path.isfile(path)  # noqa: PTH113 - it never raises
             if path.suffix.lower() in _SUFFIXES:
@@ -161,6 +166,15 @@ def _targets(files: list[Path], folder: Path, out: Path, still_format: str) -> d
     return targets
 
 
+def _check_finished(target: Path) -> None:
+    """Raises OutputError for what no run has made: it can't be opened as a clip or still."""
+    from ns_video.media.probe import holds_pictures, still_format
+
+    if still_format(target) is None and not (target.is_file() and holds_pictures(target)):
+        remedy = "--overwrite replaces it" if target.is_file() else None
+        raise OutputError(f"{printable(target)} is there, but no clip and no still", remedy=remedy)
+
+
 def _page(target: Path) -> Path:
     """Where the report of a file goes."""
     return target.with_name(target.name + ".html")
@@ -175,8 +189,8 @@ def _is_reported(target: Path) -> bool:
 
 
 @click.command()
-@click.argument("input_dir", type=click.Path(path_type=Path))
-@click.argument("output_dir", type=click.Path(path_type=Path))
+@click.argument("input_dir", type=NamedPath())
+@click.argument("output_dir", type=NamedPath())
 @restore_options
 @click.option("--still-format", type=click.Choice(sorted(_STILL_FORMATS)), default="png", show_default=True)
 @click.option("--report", is_flag=True, help="A quality report beside each output, and an index page.")
@@ -185,19 +199,23 @@ def _is_reported(target: Path) -> bool:
 def command(
     ctx: click.Context, input_dir: Path, output_dir: Path, still_format: str, report: bool, as_json: bool, **values: Any
 ) -> int:
-    """Restore every clip and still of INPUT_DIR into OUTPUT_DIR: same names and tree, finished files skipped."""
+    """Restore every clip and still of INPUT_DIR into OUTPUT_DIR: same names and tree, finished files skipped.
+
+    Exit 1 if any failed, else 3 if parts of any were damaged or not restored.
+    """
     quiet = bool(ctx.obj and ctx.obj["quiet"])
     rows = values["progress"] == "json"
     if not input_dir.is_dir():
         raise InputError(f"{input_dir} is not a folder", stage="open")
-    made = Path(os.path.realpath(output_dir))  # links that lead to themselves have no resolve()
-    if made == Path(os.path.realpath(input_dir)):
+    origin, made = (Path(os.path.realpath(folder)) for folder in (input_dir, output_dir))  # resolve() may raise
+    if made == origin:
         raise UsageError("INPUT_DIR and OUTPUT_DIR are the same folder")
+    is_inside = origin in made.parents
     from ns_video.pipeline.ends import meant_for
 
     options = options_from(values)
     _check_names(options)
-    found = _find(input_dir, made, options)
+    found = _find(input_dir, made if is_inside else None, options)
     files = found.files
     if not quiet and found.others:
         hint(f"left out, no clip and no still: {_named(found.others, input_dir)}", as_json=rows)
@@ -209,7 +227,7 @@ def command(
     if report:
         output_dir.mkdir(parents=True, exist_ok=True)
         check_places([index], [], overwrite=options.overwrite)
-    failed = skipped = unreported = 0
+    failed = skipped = unreported = damaged = 0
 
     def fail(name: str, error: Exception) -> None:
         nonlocal failed
@@ -222,12 +240,16 @@ def command(
         fail(os.fsdecode(error.filename), error)
         complain(in_words(error), as_json=rows)
     targets = _targets(files, input_dir, output_dir, still_format)
+    for target in targets.values() if not is_inside else ():
+        if origin in Path(os.path.realpath(target)).parents:
+            raise UsageError(f"{printable(target)} would lie in INPUT_DIR", remedy="choose another OUTPUT_DIR")
     with interruptible() as cancel:
         for source in files:
             target = targets[source]
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists() and not options.overwrite:
+                    _check_finished(target)
                     skipped += 1
                     unreported += report and not _is_reported(target)
                     continue
@@ -254,10 +276,14 @@ def command(
                 if ctx.obj and ctx.obj["debug"]:
                     traceback.print_exc()
                 continue
+            damaged += record.exit_code == 3
             if as_json:
                 emit(record.to_json())
             elif not quiet:
                 tell(record, str(values["progress"]))
+            else:
+                for line in blemishes(record):
+                    say(f"{record.output}: {line}")
     if report:
         from ns_video.report import write_index
 
@@ -273,7 +299,7 @@ def command(
             hint(f"finished without a report: {unreported} (--overwrite restores again, with one)", as_json=rows)
         left_out = len(found.others) + len(found.links)
         restored = len(files) + len(found.unread) - failed - skipped
-        total = f"{restored} restored, {skipped} were finished, {failed} failed"
-        total += f", {left_out} left out" * (left_out > 0)
+        others = f", {left_out} left out" * (left_out > 0) + f", {damaged} with damage" * (damaged > 0)
+        total = f"{restored} restored, {skipped} were finished, {failed} failed{others}"
         hint(total, as_json=True) if rows else say(total)
-    return 1 if failed else 0
+    return 1 if failed else 3 if damaged else 0

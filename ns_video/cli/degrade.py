@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from ns_video.cli import say
-from ns_video.cli.local_file import LocalFile
+from ns_video.cli.local_file import LocalFile, NamedPath
 from ns_video.errors import UsageError, printable
-
-
-@contextmanager
-def _terminable() -> Generator[None]:
-    """SIGTERM and SIGHUP end the block as SIGINT does, so that it cleans up."""
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 def _describe(ctx: click.Context, _parameter: click.Parameter, spec: str) -> str:
@@ -38,7 +23,7 @@ def _describe(ctx: click.Context, _parameter: click.Parameter, spec: str) -> str
 
 @click.command(name="degrade")
 @click.argument("source", metavar="INPUT", type=LocalFile())
-@click.argument("output", metavar="OUTPUT", type=click.Path(path_type=Path))
+@click.argument("output", metavar="OUTPUT", type=NamedPath())
 @click.option(
     "--spec",
     required=True,
@@ -75,8 +60,7 @@ def command(
         if not overwrite:
             raise UsageError(f"{output} exists", remedy="give --overwrite")
     if source.suffix.lower() not in SUFFIXES:
-        with _terminable():
-            outcome = degrade_clip(source, output, degradation, seed, frames)
+        outcome = degrade_clip(source, output, degradation, seed, frames)
         notes = outcome.notes
         result: dict[str, object] = {
             "output": str(output),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ns_video.cli import emit
+from ns_video.cli.local_file import NamedPath
 from ns_video.errors import UsageError, printable
 from ns_video.preset import ENSEMBLES
 
@@ -19,13 +20,25 @@ if TYPE_CHECKING:
     from ns_video.training.evaluate import ClipScore, PictureScore
 
 PICTURE_HEADER = ("picture", "PSNR", "after", "gain", "PSNR-Y", "after", "SSIM-Y", "after", "to input")
-CLIP_HEADER = ("clip", "frames", "PSNR-Y", "after", "gain", "worst frame", "deviation", "after", "bit/px")
+CLIP_HEADER = (
+    "clip",
+    "frames",
+    "PSNR-Y",
+    "after",
+    "gain",
+    "worst frame",
+    "deviation",
+    "after",
+    "SSIM-Y",
+    "after",
+    "bit/px",
+)
 
 
 @click.command(name="evaluate")
 @click.option("--model", "model", required=True, help="Name of an installed model, or a weights file.")
-@click.option("--images", type=click.Path(path_type=Path), help="Folder of clean pictures.")
-@click.option("--clips", type=click.Path(path_type=Path), help="Folder of clean clips.")
+@click.option("--images", type=NamedPath(), help="Folder of clean pictures.")
+@click.option("--clips", type=NamedPath(), help="Folder of clean clips.")
 @click.option("--degrade", "spec", required=True, help="SPEC, or `none` for the pictures as they are.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--frames", type=click.IntRange(min=0), default=0, help="Frames of each clip; 0 for all.")
@@ -53,8 +66,9 @@ def command(
 ) -> None:
     """Degrade the pictures or clips of a folder, restore them, print PSNR and SSIM before and after.
 
-    PSNR is over R, G and B of the whole picture, PSNR-Y over BT.601 luma; for clips PSNR-Y is the mean over the
-    frames. A model that enlarges is compared with bicubic enlargement, without a border of its scale.
+    PSNR is over R, G and B of the whole picture, PSNR-Y over BT.601 luma, SSIM over luma; for clips PSNR-Y and SSIM
+    are means over the frames. A model that enlarges is compared with bicubic enlargement, without a border of its
+    scale.
     """
     from ns_video.enhance import EnhanceOptions, Enhancer
     from ns_video.media.degrade import parse_spec
@@ -94,8 +108,13 @@ def _picture_row(score: PictureScore) -> tuple[str, ...]:
         f"{value:.2f}"
         for value in (score.psnr_before, score.psnr_after, score.gain, score.psnr_y_before, score.psnr_y_after)
     )
-    likeness = ("–" if value is None else f"{value:.4f}" for value in (score.ssim_before, score.ssim_after))
-    return (score.name, *figures, *likeness, f"{score.self_psnr:.2f}")
+    return (score.name, *figures, *_likeness(score), f"{score.self_psnr:.2f}")
+
+
+def _likeness(score: PictureScore | ClipScore) -> tuple[str, str]:
+    """SSIM before and after."""
+    before, after = ("–" if value is None else f"{value:.4f}" for value in (score.ssim_before, score.ssim_after))
+    return before, after
 
 
 def _evaluate_images(
@@ -136,6 +155,7 @@ def _clip_row(score: ClipScore) -> tuple[str, ...]:
         f"{score.worst_frame_gain:+.3f}",
         f"{score.deviation_before:.3f}",
         f"{score.deviation_after:.3f}",
+        *_likeness(score),
         f"{score.bits_per_pixel:.3f}",
     )
 

@@ -1,4 +1,4 @@
-"""What commands take that read files and nothing else."""
+"""Paths as commands take them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ import click
 from ns_video.errors import UsageError, printable
 
 
-class LocalFile(click.Path):
-    """The path of a file. Raises UsageError for a URL, of which a path would be another name, and for pipes."""
+class NamedPath(click.Path):
+    """A path. Raises UsageError for an empty one, which would be the working folder."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            shown = "a path" if param is None else param.human_readable_name
+            raise UsageError(f"{shown} is empty", remedy="a shell's variable may not be set")
+        return super().convert(value, param, ctx)
+
+
+class LocalFile(NamedPath):
+    """The path of a file. Raises UsageError for a URL, of which a path would be another name, and for pipes."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from ns_video.media.libav import is_url

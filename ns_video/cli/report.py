@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ns_video.cli.local_file import LocalFile
+from ns_video.cli.local_file import LocalFile, NamedPath
 
 
 @click.command()
@@ -17,11 +17,11 @@ from ns_video.cli.local_file import LocalFile
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     metavar="REPORT.html",
     help="Where the page goes; REPORT.json beside it.",
 )
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path), metavar="FRAMES.csv", help="Frames as CSV.")
+@click.option("--csv", "csv_path", type=NamedPath(), metavar="FRAMES.csv", help="Frames as CSV.")
 @click.option("--overwrite", "-y", is_flag=True, help="Replace files that are no reports.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object on stdout.")
 @click.option(

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ns_video.cli import complain, emit, say
+from ns_video.cli.local_file import NamedPath
 from ns_video.errors import NsVideoError, StallError, UsageError
 from ns_video.journal import Journal, work_folder
-from ns_video.preset import ENSEMBLES
+from ns_video.preset import BLENDS, ENSEMBLES
 
 if TYPE_CHECKING:
     from ns_video.pipeline import Progress, RestoreOptions
@@ -101,12 +102,7 @@ def restore_options(function: Any) -> Any:
         ),
         click.option("--tile", default="auto", callback=_number_or_auto, help="Tile side in px."),
         click.option("--overlap", default="auto", callback=_number_or_auto, help="Total overlap in px."),
-        click.option(
-            "--blend",
-            type=click.Choice(["auto", "crop", "gaussian", "improved-gaussian", "linear", "cosine", "poisson"]),
-            default="auto",
-            show_default=True,
-        ),
+        click.option("--blend", type=click.Choice(BLENDS), default="auto", show_default=True),
         click.option("--codec", default=None, help="Encoder of the output video."),
         click.option("--crf", type=float, default=None, help="Quality of the output video's encoder."),
         click.option("--still-quality", type=float, default=None, help="Of a still as JPEG or lossy WebP, 1 to 100."),
@@ -372,10 +368,16 @@ def summary(record: RunRecord, told: Sequence[str] = ()) -> str:
         f" {record.model.name} on {record.device} {record.precision}"
     ]
     lines += [f"note: {text}" for text in record.warnings if text not in told]
-    lines += _places("damage", [place for place in record.damage if place.is_of_input], "place")
+    return "\n".join(lines + blemishes(record))
+
+
+def blemishes(record: RunRecord) -> list[str]:
+    """What a run ends with 3 for: damage of the input, and what was not restored; a line each."""
     passed = [place for place in record.damage if not place.is_of_input]
-    lines += _places("not restored", passed, "frame", record.frames_passed_through)
-    return "\n".join(lines)
+    return [
+        *_places("damage", [place for place in record.damage if place.is_of_input], "place"),
+        *_places("not restored", passed, "frame", record.frames_passed_through),
+    ]
 
 
 def _places(kind: str, places: list[Damage], unit: str, count: int = 0) -> list[str]:
@@ -392,8 +394,8 @@ def _places(kind: str, places: list[Damage], unit: str, count: int = 0) -> list[
 @click.argument("input")
 @click.argument("output")
 @restore_options
-@click.option("--report", type=click.Path(path_type=Path), default=None, metavar="PATH.html", help="Quality report.")
-@click.option("--record", type=click.Path(path_type=Path), default=None, metavar="PATH.json", help="Run record.")
+@click.option("--report", type=NamedPath(), default=None, metavar="PATH.html", help="Quality report.")
+@click.option("--record", type=NamedPath(), default=None, metavar="PATH.json", help="Run record.")
 @click.option("--json", "as_json", is_flag=True, help="The run record on stdout.")
 @click.pass_context
 def command(ctx: click.Context, input: str, output: str, as_json: bool, **values: Any) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ns_video.cli import emit
+from ns_video.cli.local_file import NamedPath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="train")
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", type=NamedPath())
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in the output folder, exactly.")
 @click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, cuda:N or mps; torchrun: cuda gives each its own."

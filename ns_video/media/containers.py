@@ -489,10 +489,10 @@ def format_for(path: str, container_format: str | None = None) -> str:
     except ValueError:
         raise UsageError(
             f"no container is known by the name {name!r}",
-            remedy="give OUTPUT a suffix such as .mkv or .mp4, or --format",
+            remedy="`ffmpeg -muxers` lists them" if container_format else "give OUTPUT a suffix such as .mkv or .mp4",
         ) from None
     if not known.is_output:
-        raise UsageError(f"{name!r} can be read but not written", remedy="--format matroska")
+        raise UsageError(f"{name!r} can be read but not written", remedy="write .mkv or .mp4")
     return name
 
 

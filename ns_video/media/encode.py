@@ -57,7 +57,7 @@ def add_video_stream(container: av.container.OutputContainer, plan: VideoPlan) -
     try:
         stream = container.add_stream(plan.codec, rate=plan.rate, width=plan.width, height=plan.height)
     except ValueError as error:
-        raise UsageError(str(error), remedy="choose another --codec or container") from error
+        raise UsageError(str(error), remedy="choose another codec or container") from error
     assert isinstance(stream, VideoStream)
     context = stream.codec_context
     stream.time_base = plan.clock

@@ -10,6 +10,7 @@ import stat
 import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -94,6 +95,14 @@ def check_input_file(path: Path) -> None:
         )
 
 
+def check_demuxer(name: str) -> None:
+    """Raises UsageError for a format that libav doesn't read: PyAV opens what is only written as if none were named."""
+    try:
+        av.ContainerFormat(name, "r")
+    except ValueError:
+        raise UsageError(f"libav reads no format {name!r}", remedy="`ffmpeg -demuxers` lists what it reads") from None
+
+
 def open_input(
     source: str | Path | IO[bytes],
     *,
@@ -105,8 +114,10 @@ def open_input(
     """Open a file, `-` (standard input) or a binary file object for reading.
 
     Only files and pipes are read, and only by demuxers that open nothing else, unless `allow_protocols` names more.
-    Raises InputError; UsageError for a protocol that is not allowed.
+    Raises InputError; UsageError for a protocol that is not allowed, and for a format or an option that nothing knows.
     """
+    if container_format is not None:
+        check_demuxer(container_format)
     carriers = [carrier for protocol in allow_protocols for carrier in _CARRIERS.get(protocol, ())]
     settings = {"protocol_whitelist": ",".join(("file", "pipe", "data", "crypto", *allow_protocols, *carriers))}
     target: Any
@@ -151,7 +162,40 @@ def open_input(
             ) from error
         empty = isinstance(target, _CountedPipe) and not target.nbytes
         raise _input_error(error, name, container_format, is_empty=empty) from error
+    if options and not allow_protocols:
+        trial = target if isinstance(target, str) and Path(name).is_file() else None
+        if unknown := _unknown_option(trial, container.format.name.partition(",")[0], settings, list(options)):
+            container.close()
+            raise UsageError(
+                f"libav has no input option {unknown!r} for {container.format.name}",
+                remedy="`ffmpeg -h demuxer=NAME` lists a format's options",
+            )
     return container  # pyright: ignore[reportReturnType] - mode "r" gives an input container
+
+
+_NO_VALUE = "?"  # of any option but one that takes each text
+
+
+def _unknown_option(
+    url: str | None, container_format: str, settings: Mapping[str, str], names: Sequence[str]
+) -> str | None:
+    """The first of `names` whose value makes no difference to how libav opens a file (None: nothing at all).
+
+    It leaves options that it doesn't know without a word, and PyAV doesn't pass on which ones.
+    """
+
+    def outcome(name: str) -> tuple[object, ...]:
+        lines: list[LogLine] = []
+        try:
+            with own_log(lines):
+                given = {**settings, name: _NO_VALUE}  # `options` would go to decoders, too
+                av.open(url or BytesIO(), format=container_format, container_options=given).close()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            return type(error), *lines
+        return (None, *lines)
+
+    ignored = outcome("")
+    return next((name for name in names if outcome(name) == ignored), None)
 
 
 class _CountedPipe:
@@ -213,7 +257,7 @@ def _input_error(error: Exception, name: str, container_format: str | None, *, i
         if container_format in _DEMUXERS.split(","):
             return InputError(f"{shown} can't be read as {container_format}: {text}", stage="open")
         if container_format is not None:
-            return UsageError(f"the format {container_format!r} is unknown, or may name other files: it is not read")
+            return UsageError(f"the format {container_format!r} may name other files: it is not read")
         return InputError(
             f"{shown} can't be read: its header is damaged ({text}), or its format may name other files, or holds "
             "pictures that are no JPEG, PNG, WebP, TIFF, BMP or AVIF",
@@ -242,8 +286,8 @@ def _looks_encrypted(name: str) -> bool:
     return b"encv" in head and b"sinf" in head
 
 
-def translate_output(error: Exception, path: str, stage: str) -> NsVideoError:
-    """A libav or system error while writing, as an error a user can act on."""
+def translate_output(error: Exception, path: str, stage: str, *, resumes: bool = False) -> NsVideoError:
+    """A libav or system error while writing, as an error a user can act on; `resumes`: by --resume, too."""
     number = getattr(error, "errno", None)
     if isinstance(error, BrokenPipeError) or number == errno.EPIPE:
         return DownstreamClosed("the reader of the output closed it", stage=stage)
@@ -251,17 +295,12 @@ def translate_output(error: Exception, path: str, stage: str) -> NsVideoError:
         return OutputError(
             f"no space left on the device while writing {printable(path)}",
             stage=stage,
-            remedy=f"free some space and run again{' with --resume' if _may_resume(path) else ''}",
+            remedy=f"free some space and run again{' with --resume' if resumes else ''}",
         )
     if number == errno.EACCES:
         return OutputError(f"no permission to write {printable(path)}", stage=stage)
     text = getattr(error, "strerror", None) or str(error)
     return OutputError(f"{printable(path)}: {text}", stage=stage)
-
-
-def _may_resume(path: str) -> bool:
-    """Not what went to a pipe or a device."""
-    return path not in ("-", "standard output") and (os.path.isfile(path) or not os.path.exists(path))  # noqa: PTH110, PTH113
 
 
 _log_lock = threading.Lock()

@@ -84,6 +84,8 @@ class OutputSettings:
     start: Fraction | None = None
     """Where the cut begins on the source's clock, seconds; 0 in the output."""
     end: Fraction | None = None
+    resumes: bool = False
+    """Whether --resume goes on where a write fails."""
 
 
 def _is_streamed(target: Any) -> bool:
@@ -131,15 +133,15 @@ def _container_options(plan: VideoPlan, info: ClipInfo, *, streamed: bool, shift
     return options
 
 
-def _header_failure(error: Exception, shown: str, plan: VideoPlan) -> NsVideoError:
+def _header_failure(error: Exception, settings: OutputSettings, plan: VideoPlan) -> NsVideoError:
     """What a container refused when its header was written."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EPIPE, errno.EACCES):
-        return translate_output(error, shown, "open")
+        return translate_output(error, settings.shown, "open", resumes=settings.resumes)
     text = getattr(error, "strerror", None) or str(error)
     return OutputError(
-        f"{printable(shown)}: {plan.container_format} refuses {plan.codec} ({plan.pix_fmt}): {text}",
+        f"{printable(settings.shown)}: {plan.container_format} refuses {plan.codec} ({plan.pix_fmt}): {text}",
         stage="open",
-        remedy="choose another --codec, --pix-fmt or container",
+        remedy="choose another codec, pixel format or container",
     )
 
 
@@ -181,6 +183,7 @@ class ClipWriter:
         self.tick = plan.time_base
         """Seconds by which the restored video's times are told apart."""
         self.shown = settings.shown
+        self._resumes = settings.resumes
         self._closed = False
         self.troubles: list[tuple[float | None, str]] = []
         """(seconds, what) of copied packets that could not be written as they were."""
@@ -240,7 +243,7 @@ class ClipWriter:
             self._container.start_encoding()
         except (av.FFmpegError, OSError, ValueError) as error:
             abandon(self._container)
-            raise _header_failure(error, self.shown, plan) from error
+            raise _header_failure(error, settings, plan) from error
 
     def _opened(self, settings: OutputSettings, plan: VideoPlan, info: ClipInfo, *, waves: bool) -> OutputContainer:
         target, container_format = settings.target, plan.container_format
@@ -253,7 +256,7 @@ class ClipWriter:
                 target, "w", format=container_format, container_options=options, metadata_errors="surrogateescape"
             )
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise translate_output(error, self.shown, "open") from error
+            raise translate_output(error, self.shown, "open", resumes=settings.resumes) from error
 
     def _completed(self, target: Any, container_format: str, ratio: Fraction) -> Any:
         """What libav is to write to, so that the header tells the sample aspect ratio and all sound. Raises OSError."""
@@ -507,7 +510,7 @@ class ClipWriter:
             with muted_log():
                 self._container.mux_one(packet)
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise translate_output(error, self.shown, "encode") from error
+            raise translate_output(error, self.shown, "encode", resumes=self._resumes) from error
 
     def close(self) -> None:
         """Write the trailer. Raises OutputError."""
@@ -524,7 +527,7 @@ class ClipWriter:
                 add_parts(self._file, self._parts, self._holder.parts, turned=self._upright)
             self._tell_starts()
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise translate_output(error, self.shown, "encode") from error
+            raise translate_output(error, self.shown, "encode", resumes=self._resumes) from error
 
     def abandon(self) -> None:
         """Close without caring for the file."""

@@ -17,7 +17,7 @@ import numpy as np
 from av.video.format import VideoFormat
 from av.video.stream import VideoStream
 
-from ns_video.errors import InputError, NsVideoError
+from ns_video.errors import InputError, NsVideoError, UsageError
 from ns_video.frame import MATRIX_RGB, UNSPECIFIED, ColorInfo, PixelFormat
 from ns_video.media.animation_header import AnimationInfo, read_animation_info
 from ns_video.media.jpeg_segments import EOI, walk
@@ -338,7 +338,8 @@ _LEFT_BRANDS = frozenset({"heic", "heix", "mif1"})
 def holds_pictures(path: Path, container_format: str | None = None, options: Mapping[str, str] | None = None) -> bool:
     """Whether a file is a clip or still by what it holds, its name aside: no sound with a cover, no text.
 
-    It is opened, not decoded. With `container_format` everything is a clip that can be read as one.
+    It is opened, not decoded. With `container_format` everything is a clip that can be read as one; UsageError where
+    it can't be for want of options.
     """
     try:
         with open_input(path, container_format=container_format, options=options) as container:
@@ -347,5 +348,7 @@ def holds_pictures(path: Path, container_format: str | None = None, options: Map
             return container_format is not None or (
                 container.format.name not in _LEFT_ALONE and brand not in _LEFT_BRANDS
             )
-    except (NsVideoError, OSError, ValueError):
+    except (NsVideoError, OSError, ValueError) as error:
+        if container_format is not None and isinstance(error, UsageError):
+            raise
         return False

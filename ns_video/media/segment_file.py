@@ -59,7 +59,7 @@ class SegmentFile:
         try:
             self._container = av.open(file_url(path), "w", format=_SEGMENT_FORMATS[path.suffix])
         except (av.FFmpegError, OSError) as error:
-            raise translate_output(error, str(path), "encode") from error
+            raise translate_output(error, str(path), "encode", resumes=True) from error
         self.stream = add_video_stream(self._container, plan)
         self.presentation: array[int] = array("q")
         """Times of the packets in decode order, in ticks of the plan's time base."""
@@ -74,14 +74,14 @@ class SegmentFile:
                 self.durations.append(int(packet.duration or 0))
                 self._container.mux_one(packet)
         except (av.FFmpegError, OSError) as error:
-            raise translate_output(error, str(self.path), "encode") from error
+            raise translate_output(error, str(self.path), "encode", resumes=True) from error
 
     def close(self) -> None:
         """Write the trailer and flush to disk; what is not whole raises OutputError."""
         try:
             self._container.close()
         except (av.FFmpegError, OSError) as error:
-            raise translate_output(error, str(self.path), "encode") from error
+            raise translate_output(error, str(self.path), "encode", resumes=True) from error
 
     def abandon(self) -> None:
         """Close without caring for the file."""

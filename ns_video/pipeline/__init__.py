@@ -37,7 +37,7 @@ def restore(
     text. Raises NsVideoError; a run that ends with damaged input or frames passed through returns a record whose
     `exit_code` is 3.
     """
-    steps = restore_steps(path_text(input), path_text(output), RestoreOptions(preset=preset, **options))
+    steps = restore_steps(input, output, RestoreOptions(preset=preset, **options))
     while True:
         try:
             next(steps)
@@ -46,15 +46,19 @@ def restore(
 
 
 def restore_steps(
-    input: str, output: str, options: RestoreOptions, cancel: threading.Event | None = None
+    input: str | bytes | os.PathLike[str],
+    output: str | bytes | os.PathLike[str],
+    options: RestoreOptions,
+    cancel: threading.Event | None = None,
 ) -> Generator[Progress, None, RunRecord]:
     """`restore` as a generator of Progress; its return value is the record. `cancel` ends it early and playable."""
+    source, target = path_text(input), path_text(output)
     try:
         with exhaustion_named():
             check_address_space()
-            run = Run(input, output, options, cancel or threading.Event())
+            run = Run(source, target, options, cancel or threading.Event())
     except OSError as error:  # a folder on the way that may not be entered
-        name = printable(os.fsdecode(error.filename)) if error.filename else printable(input)
+        name = printable(os.fsdecode(error.filename)) if error.filename else printable(source)
         raise InputError(f"{name}: {error.strerror or error}", stage="open") from error
     try:
         with exhaustion_named(), short_collections():

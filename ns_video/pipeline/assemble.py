@@ -58,7 +58,7 @@ def mux(
     cut = Cut(copies, start, last)
     jumps = list(clip.reader.clock_jumps)
     others = copied_packets(run.source, copies, clock_jumps=jumps, cut=cut, on_damage=on_damage, **opening)
-    settings = OutputSettings(file_url(path), run.target, start, last)
+    settings = OutputSettings(file_url(path), run.target, start, last, resumes=True)
     writer = ClipWriter(settings, plan, clip.reader.container, clip.info, copies, covers, already_encoded=True)
     try:
         for packet, copy in merged(_video_packets(journal, plan), others):

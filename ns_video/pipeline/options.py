@@ -12,7 +12,7 @@ from ns_video.declared import check_types
 from ns_video.errors import UsageError
 from ns_video.machine import check_device_name
 from ns_video.media.decode import MAX_PIXELS
-from ns_video.preset import DEINTERLACE, ENSEMBLES
+from ns_video.preset import BLENDS, DEINTERLACE, ENSEMBLES
 
 __all__ = ["OF_CLIPS", "RestoreOptions", "path_text"]
 _HIGHEST_CRF = 63  # of any encoder
@@ -31,12 +31,13 @@ _RANGES = (
 """Options that are numbers: name, least and most."""
 _CHOICES = {
     "ensemble": ENSEMBLES,
+    "blend": BLENDS,
     "fit": ("contain", "stretch"),
     "deinterlace": DEINTERLACE,
     "verify": ("structure", "full", "none"),
     "precision": ("auto", "fp32", "fp16", "bf16"),
 }
-OF_CLIPS = ("codec", "crf", "pix_fmt", "encoder_options", "start", "end")
+OF_CLIPS = ("codec", "crf", "pix_fmt", "encoder_options", "input_options", "start", "end")
 """Options that say nothing of a still."""
 _TABLES = ("encoder_options", "input_options")
 """Options that are names with values, which libav takes as text."""
@@ -121,9 +122,12 @@ class RestoreOptions:
 def path_text(path: Any) -> str:
     """A path as text. Raises UsageError for what is none."""
     try:
-        return os.fsdecode(path)
+        text = os.fsdecode(path)
     except TypeError:
         raise UsageError(f"a path is wanted, not a {type(path).__name__}") from None
+    if not text or "\0" in text:
+        raise UsageError(f"{text!r} is no path", remedy=None if text else "a shell's variable may not be set")
+    return text
 
 
 def _file(name: str, path: Any) -> Any:
@@ -133,6 +137,10 @@ def _file(name: str, path: Any) -> Any:
     made = Path(path_text(path))
     if not made.name:
         raise UsageError(f"{name} {str(made)!r} names no file")
+    if str(made) == "-":
+        raise UsageError(
+            f"the {name} is written into a file, not a pipe", remedy="name a file; --json prints the record"
+        )
     return made
 
 

@@ -69,7 +69,7 @@ def restore_segmented(run: Run) -> Generator[Progress]:
         if (partial := journal.own_partial()) is not None:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        raise translate_output(error, run.target, "encode") from error
+        raise translate_output(error, run.target, "encode", resumes=True) from error
     finally:
         if finished or not (journal.exists() or journal.own_partial()):  # or nothing was done that could be resumed
             journal.remove()

@@ -69,10 +69,10 @@ def luma(rgb: Rgb) -> npt.NDArray[np.float64]:
     return 16 + (rgb.astype(np.float64) @ np.array([65.481, 128.553, 24.966])) / 255
 
 
-def _ssim(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float | None:
+def _ssim(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], peak: float = 255) -> float | None:
     if min(a.shape) < _SSIM_WINDOW:
         return None
-    one, two = (torch.from_numpy(plane / 255)[None, None] for plane in (a, b))
+    one, two = (torch.from_numpy(plane / peak)[None, None] for plane in (a, b))
     return float(ssim_index(one, two))
 
 
@@ -161,6 +161,12 @@ def score_picture(
     )
 
 
+def _known_mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
 def mean_score(scores: Iterable[PictureScore]) -> PictureScore:
     """The mean of each figure over the pictures that have it; `name` is "mean", `seconds` the sum.
 
@@ -171,32 +177,33 @@ def mean_score(scores: Iterable[PictureScore]) -> PictureScore:
     if not rows:
         raise UsageError("there is nothing to average")
 
-    def mean(name: str) -> float | None:
-        known = [value for row in rows if (value := getattr(row, name)) is not None]
-        return float(np.mean(known)) if known else None
-
     means: dict[str, Any] = {
-        field.name: mean(field.name) for field in fields(PictureScore) if field.name not in ("name", "seconds")
+        field.name: _known_mean(getattr(row, field.name) for row in rows)
+        for field in fields(PictureScore)
+        if field.name not in ("name", "seconds")
     }
     return PictureScore(name="mean", seconds=sum(row.seconds for row in rows), **means)
 
 
 @dataclass(frozen=True, slots=True)
 class ClipScore:
-    """One clip before and after. PSNR-Y in dB, mean over the frames; `deviation` is its standard deviation. What is
-    coded in another format than the original is compared in the original's."""
+    """One clip before and after. PSNR-Y in dB, mean over the frames; `deviation` is its standard deviation. SSIM of Y,
+    mean over the frames, None for one smaller than its window. What is coded in another format than the original is
+    compared in the original's."""
 
     name: str
     frames: int
     psnr_y_before: float
     psnr_y_after: float
+    ssim_before: float | None
+    ssim_after: float | None
     deviation_before: float
     deviation_after: float
     worst_frame_gain: float
     """Smallest gain of a frame."""
     bits_per_pixel: float
     seconds: float
-    """Wall time of decoding and restoring."""
+    """Wall time of decoding, restoring and comparing."""
 
     @property
     def gain(self) -> float:
@@ -219,19 +226,22 @@ def list_clips(folder: Path) -> list[Path]:
     return found
 
 
-def _luma_psnr(frame: Frame, truth: Frame) -> float:
+def _luma_scores(frame: Frame, truth: Frame) -> tuple[float, float | None]:
+    """PSNR and SSIM of Y. Raises UsageError for another size."""
     if frame.planes[0].shape != truth.planes[0].shape:
         raise UsageError(
             f"a frame of {frame.width}x{frame.height} can't be compared with {truth.width}x{truth.height}",
             remedy="clips are scored with models of scale 1",
         )
-    return psnr(luma_of(coded_like(frame, truth)), luma_of(truth), 1)
+    found, wanted = luma_of(coded_like(frame, truth)), luma_of(truth)
+    return psnr(found, wanted, 1), _ssim(found, wanted, 1)
 
 
 def score_clip(
     path: Path, degradation: Degradation, enhancer: Enhancer, seed: int = 0, max_frames: int = 0
 ) -> ClipScore:
-    """Degrades a clean clip, restores it by the decoder and stage of `restore`, and compares PSNR-Y with the original.
+    """Degrades a clean clip, restores it by the decoder and stage of `restore`, and compares PSNR-Y and SSIM
+    with the original.
 
     `max_frames` 0 means the whole clip.
 
@@ -241,8 +251,8 @@ def score_clip(
     with tempfile.TemporaryDirectory() as folder:
         degraded = Path(folder) / "degraded.mkv"
         outcome = degrade_clip(path, degraded, degradation, seed, max_frames)
-        before: list[float] = []
-        after: list[float] = []
+        before: list[tuple[float, float | None]] = []
+        after: list[tuple[float, float | None]] = []
         pixels = 0
         began = time.perf_counter()
         options = DecodeOptions(quantisers=enhancer.descriptor.conditioning == "quantiser", deinterlace="off")
@@ -253,19 +263,22 @@ def score_clip(
         ):
             rows = zip(enhancer.run(carry_quantisers(reader.frames())), seen.frames(), original.frames())
             for restored, plain, truth in itertools.islice(rows, outcome.frames):
-                before.append(_luma_psnr(plain, truth))
-                after.append(_luma_psnr(restored.frame, truth))
+                before.append(_luma_scores(plain, truth))
+                after.append(_luma_scores(restored.frame, truth))
                 pixels += truth.width * truth.height
     if not before:
         raise InputError(f"{path} has no frame to compare")
+    psnr_before, psnr_after = ([score[0] for score in scores] for scores in (before, after))
     return ClipScore(
         name=path.stem,
         frames=len(before),
-        psnr_y_before=float(np.mean(before)),
-        psnr_y_after=float(np.mean(after)),
-        deviation_before=float(np.std(before)),
-        deviation_after=float(np.std(after)),
-        worst_frame_gain=float(np.min(np.subtract(after, before))),
+        psnr_y_before=float(np.mean(psnr_before)),
+        psnr_y_after=float(np.mean(psnr_after)),
+        ssim_before=_known_mean(score[1] for score in before),
+        ssim_after=_known_mean(score[1] for score in after),
+        deviation_before=float(np.std(psnr_before)),
+        deviation_after=float(np.std(psnr_after)),
+        worst_frame_gain=float(np.min(np.subtract(psnr_after, psnr_before))),
         bits_per_pixel=8 * outcome.payload_bytes / pixels,
         seconds=time.perf_counter() - began,
     )
@@ -289,6 +302,8 @@ def mean_clip_score(scores: Iterable[ClipScore]) -> ClipScore:
         frames=sum(row.frames for row in rows),
         psnr_y_before=mean("psnr_y_before"),
         psnr_y_after=mean("psnr_y_after"),
+        ssim_before=_known_mean(row.ssim_before for row in rows),
+        ssim_after=_known_mean(row.ssim_after for row in rows),
         deviation_before=mean("deviation_before"),
         deviation_after=mean("deviation_after"),
         worst_frame_gain=min(row.worst_frame_gain for row in rows),

@@ -387,7 +387,12 @@ def load_descriptor(
 
     Raises ModelError: unknown, of unknown architecture, unsafe, damaged, of a wrong checksum, or not as its card says.
     """
-    text = os.fspath(name_or_path)
+    try:
+        text = os.fsdecode(name_or_path)
+    except TypeError:
+        raise UnknownModelError(f"a model's name or path is wanted, not a {type(name_or_path).__name__}") from None
+    if "\0" in text:
+        raise UnknownModelError(f"there is no model {text!r:.80}")
     if text == IDENTITY:
         return _identity()
     path, card = _find_file(text)
