@@ -33,6 +33,7 @@ from ns_video.preset import load_preset
 
 if TYPE_CHECKING:
     from ns_video.pipeline import RestoreOptions
+    from ns_video.record import RunRecord
 
 _STILL_FORMATS = {"png": ".png", "jpeg": ".jpg", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
 _CLIP_SUFFIXES = frozenset(
@@ -257,17 +258,23 @@ def command(
                     meant_for(str(source), options), resume=True, report=_page(target) if report else None
                 )
                 run = partial(
-                    run_one, str(source), str(target), style=str(values["progress"]), quiet=quiet, cancel=cancel
+                    *(run_one, str(source), str(target)),
+                    style=str(values["progress"]),
+                    quiet=quiet,
+                    cancel=cancel,
+                    again="run batch again",
                 )
+                record: RunRecord | None = None
                 try:
                     record = run(settings)
                 except ResumeError as error:
                     if not options.overwrite:
                         error.remedy = (
-                            "`ns-video restore` with --overwrite begins this file anew, batch with it all of them"
+                            "begin this file anew with `ns-video restore --overwrite`, "
+                            "or every file with `ns-video batch --overwrite`"
                         )
                         raise
-                    record = run(dataclasses.replace(settings, resume=False))
+                record = record or run(dataclasses.replace(settings, resume=False))
             except (Interrupted, ModelError):  # a model that can't be had fails all files
                 raise
             except Exception as error:  # whatever a file runs into, the next one may be sound

@@ -216,17 +216,22 @@ def watched(
     """Run `steps` in a thread of its own, show them and return what they return.
 
     Raises what they raise, and StallError where frames come no more: only encoders stand still so, and as nothing ends
-    a thread that is inside one, it is left to itself with all that it holds. Turns of waiting are counted, not time,
-    for which the process may be stopped. What gives no frames on its way, such as a still, may take its time.
+    a thread that is inside one, it is left to itself with all that it holds; should it go on, it ends there. Turns of
+    waiting are counted, not time, for which the process may be stopped. What gives no frames on its way, such as a
+    still, may take its time.
     """
     outcome: Future[RunRecord] = Future()
     last: Progress | None = None
+    given_up = threading.Event()
 
     def work() -> None:
         nonlocal last
         try:
             while True:
                 last = next(steps)
+                if given_up.is_set():
+                    steps.close()
+                    return
                 show(last)
         except StopIteration as done:
             outcome.set_result(done.value)
@@ -239,6 +244,7 @@ def watched(
         stands = last is before and last is not None and last.phase in _MANY
         waited, before = waited + _TURN_SECONDS if stands else 0.0, last
         if waited > patience:
+            given_up.set()
             raise StallError(f"nothing came for {patience:.0f} s", stage="encode")
     return outcome.result()
 
@@ -323,8 +329,12 @@ def run_one(
     quiet: bool,
     cancel: threading.Event,
     told: list[str] | None = None,
+    again: str = "run again with --resume",
 ) -> RunRecord:
-    """One restoration with its progress shown, and its notes as they come: `told` gets those, None: none are."""
+    """One restoration with its progress shown, and its notes as they come: `told` gets those, None: none are.
+
+    `again` says how what stood still goes on, where something is done already.
+    """
     from ns_video.pipeline import restore_steps
 
     shown = ProgressShown(style, quiet, Path(source).name[:24] if source != "-" else "stdin", told)
@@ -332,7 +342,7 @@ def run_one(
         return watched(restore_steps(source, target, options, cancel), shown.show, _patience(source, target))
     except StallError as error:
         if Journal(work_folder(Path(target))).exists():
-            error.remedy = "run again with --resume to go on"
+            error.remedy = f"{again} to go on"
         raise
     finally:
         shown.close()
