@@ -134,6 +134,8 @@ def _file(name: str, path: Any) -> Any:
     """A path of a file, from text too. Raises UsageError for one that names none."""
     if not isinstance(path, str | bytes | os.PathLike):
         return path
+    if path == "":
+        raise UsageError(f"{name} '' names no file")
     made = Path(path_text(path))
     if not made.name:
         raise UsageError(f"{name} {str(made)!r} names no file")
