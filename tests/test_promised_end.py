@@ -10,6 +10,7 @@ from material import Recipe, write_clip
 
 import ns_video
 from ns_video.media.decode import open_clip
+from ns_video.media.promised_end import promised_end
 
 
 def test_a_whole_clip_is_not_called_damaged(
@@ -57,3 +58,14 @@ def test_fragmented_mp4_that_begins_late_is_whole(tmp_path: Path) -> None:
         with open_clip(clip) as reader:
             found = sum(1 for _ in reader.frames())
             assert (found == frames and not reader.damage) if frames else reader.damage
+
+
+def test_one_picture_beside_longer_sound_is_whole(tmp_path: Path) -> None:
+    """libav then takes the duration of the whole Matroska file for the picture's."""
+    clip = tmp_path / "in.mkv"
+    lavfi = ("-f", "lavfi", "-i")
+    ffmpeg(*lavfi, "testsrc2=s=64x48:r=25:d=0.04", *lavfi, "sine=d=1.5", "-c:a", "aac", clip)
+    with open_clip(clip) as reader:
+        assert len(list(reader.frames())) == 1 and reader.damage == []
+        assert promised_end(reader.info) == pytest.approx(0.04, abs=0.03)
+    assert ns_video.restore(clip, tmp_path / "out.mkv", model="identity").exit_code == 0

@@ -17,9 +17,12 @@ def promised_end(info: ClipInfo) -> float | None:
     stream = next(s for s in info.streams if s.index == info.video.index)
     fragmented = of_demuxer(info.format).is_mov and not info.video.frames_claimed  # no samples in its header
     from_zero = fragmented or info.format in _FROM_ZERO
+    tag = dict(stream.metadata).get("DURATION")
+    if tag is not None and info.format == "matroska,webm":
+        return _clock_seconds(tag)  # a stream's duration is libav's guess there: of few frames that of the whole file
     if stream.duration is not None and stream.time_base is not None:
         return float((stream.duration + (0 if from_zero else stream.start_time or 0)) * stream.time_base)
-    if (tag := dict(stream.metadata).get("DURATION")) is not None:
+    if tag is not None:
         return _clock_seconds(tag)
     if len(info.streams) == 1 and info.duration_seconds is not None:
         return info.duration_seconds + (0.0 if from_zero else info.start_seconds or 0.0)
