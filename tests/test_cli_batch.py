@@ -408,3 +408,14 @@ def test_unfinished_work_of_other_options_is_no_dead_end(ns_video: Command, tmp_
     assert tree(out) != []  # the work is kept
     assert ns_video(*other, "--overwrite").code == 0
     assert tree(out) == ["a.mkv"] and len(facts(out / "a.mkv").pictures) == len(pictures)
+
+
+def test_a_link_in_output_dir_is_a_finished_file(ns_video: Command, noisy: object, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    for folder in (source, out):
+        folder.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(noisy).save(source / name)
+    (out / "a.png").symlink_to(source / "a.png")
+    done = ns_video(*IDENTITY, source, out)
+    assert done.code == 0 and "1 restored, 1 were finished" in done.err, done.err

@@ -75,3 +75,14 @@ def test_the_name_of_the_reel_is_kept_or_named(tmp_path: Path) -> None:
     assert verify_files(source, tmp_path / "out.mp4", notes=notes) == [] and told in notes
     ffmpeg("-i", tmp_path / "out.mp4", "-c", "copy", tmp_path / "bare.mov")
     assert found(source, tmp_path / "bare.mov") == "time code: the tag reel_name is missing"
+
+
+@pytest.mark.parametrize("time_code", [False, True])
+def test_a_reel_that_the_picture_tells_is_no_loss_where_it_is_kept(time_code: bool, tmp_path: Path) -> None:
+    """In MOV it becomes the time code's; without one there is no place for it."""
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mov"
+    tags = ("-metadata:s:v:0", "reel_name=R1", *(("-metadata:s:v:0", "timecode=01:00:00:00") * time_code))
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.2", *tags, source)
+    record = restore(source, target, model="identity")
+    assert any("REEL_NAME" in note for note in record.warnings) == (not time_code)
+    assert ns_video.verify(source, target) == []

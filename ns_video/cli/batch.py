@@ -242,7 +242,8 @@ def command(
         complain(in_words(error), as_json=rows)
     targets = _targets(files, input_dir, output_dir, still_format)
     for target in targets.values() if not is_inside else ():
-        if origin in Path(os.path.realpath(target)).parents:
+        folder = Path(os.path.realpath(target.parent))  # what the file itself links to is replaced, not written
+        if origin == folder or origin in folder.parents:
             raise UsageError(f"{printable(target)} would lie in INPUT_DIR", remedy="choose another OUTPUT_DIR")
     with interruptible() as cancel:
         for source in files:
@@ -275,8 +276,11 @@ def command(
                         )
                         raise
                 record = record or run(dataclasses.replace(settings, resume=False))
-            except (Interrupted, ModelError):  # a model that can't be had fails all files
-                raise
+            except (Interrupted, ModelError) as error:  # a model that can't be had fails all files
+                if not rows:
+                    raise
+                complain(in_words(error), as_json=True)
+                return error.exit_code
             except Exception as error:  # whatever a file runs into, the next one may be sound
                 fail(str(source), error)
                 complain(f"{source}: {in_words(error)}", as_json=rows)

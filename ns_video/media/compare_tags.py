@@ -10,9 +10,12 @@ from ns_video.media.file_facts import FileFacts
 from ns_video.media.probe import ClipInfo, StreamInfo
 from ns_video.media.promise import Difference
 from ns_video.media.stream_tags import reel_tags
+from ns_video.media.time_code import REEL
 
 _FORMATTED_TAGS = ("creation_time", "location", "software")
 """Beginnings of names of tags with other values: mp4 holds the first two as numbers, AVI its writer in the last."""
+
+_TIME_CODE = "time code: "
 
 # What containers and encoders note of themselves; languages are compared with the streams.
 _OWN_TAGS = re.compile(
@@ -45,10 +48,11 @@ def _tagged(source: ClipInfo, copies: Iterable[CopyPlan], found: ClipInfo) -> Ge
         were = [s for s in source.streams if s.type == kind and s.index in kept and not s.is_cover]
         are = [s for s in found.streams if s.type == kind and not s.is_cover]
         pairs += zip(were, are)
+    reels = tuple(reel_tags(found).items())
     for was, now in sorted(pairs, key=lambda pair: pair[0].index):
-        yield f"stream {was.index}: ", was.metadata, now.metadata
+        yield f"stream {was.index}: ", was.metadata, now.metadata + reels * (was.type == "video")
     if reel := reel_tags(source):  # its track is made anew, or its tags are the video's
-        yield "time code: ", tuple(reel.items()), tuple(tag for s in found.streams for tag in s.metadata)
+        yield _TIME_CODE, tuple(reel.items()), tuple(tag for s in found.streams for tag in s.metadata)
 
 
 def compare_tags(source: ClipInfo, copies: Iterable[CopyPlan], found: FileFacts) -> list[Difference]:
@@ -56,6 +60,8 @@ def compare_tags(source: ClipInfo, copies: Iterable[CopyPlan], found: FileFacts)
     out: list[Difference] = []
     for prefix, was, now in _tagged(source, copies, found.info):
         held = found.container.stream_tags if prefix else found.container.tags
+        if prefix == _TIME_CODE and held is not None and found.container.holds_reels:
+            held |= {REEL}
         present, values = {name.lower(): value.strip() for name, value in now}, {value.strip() for _, value in now}
         missing = set(_missing(was, now))
         for name, value in was:

@@ -83,6 +83,8 @@ class Container:
     """Timed metadata may be tried; elsewhere libav takes what it doesn't write."""
     makes_time_codes: bool = False
     """libav writes the track of a time code anew, from the video's tag."""
+    holds_reels: bool = False
+    """That track tells the name of the reel."""
     holds_chapters: bool = False
     first_chapter_at_zero: bool = False
     """The first chapter begins at 0, wherever it did."""
@@ -281,7 +283,8 @@ CONTAINERS = (
         brand="qt",
         places_channels=False,
         covers="",  # libav writes them as iTunes metadata only
-        stream_tags=frozenset({"title", "name", "reel_name"}),
+        holds_reels=True,
+        stream_tags=frozenset({"title", "name"}),
         numbers_languages=True,
         encoders=frozenset({"libx265", "png"}),
         color_tags=COLOR_TAGS[:3],

@@ -204,7 +204,7 @@ class Run:
             self._complete()
             self._write_record()
         except Exception as error:
-            if str(error) != str(failure):
+            if getattr(error, "message", str(error)) != failure.message:  # which was told before
                 logger.error("%s", printable(str(error)))  # with -q, too
 
     @contextmanager
