@@ -92,3 +92,16 @@ def test_gaps_between_mov_text_cues_are_no_cues(mp4_streams_clip: Path, tmp_path
     for name in ("a.mkv", "a.mp4", "a.mov"):
         restore(mp4_streams_clip, tmp_path / name, model="identity")
         assert ns_video.verify(mp4_streams_clip, tmp_path / name) == []
+
+
+def test_sound_of_program_streams_is_compared_to_a_millisecond(tmp_path: Path) -> None:
+    """Not each of its frames tells a time; for those between libav's may be some ticks of 1/90000 s beside."""
+    source, lavfi = tmp_path / "in.vob", ("-f", "lavfi", "-i")
+    ffmpeg(*lavfi, "testsrc2=s=64x48:r=25:d=1", *lavfi, "sine=d=1", "-c:v", "mpeg2video", "-c:a", "mp2", source)
+    for ticks in (0, 40, 900):
+        target = tmp_path / f"{ticks}.vob"
+        ffmpeg("-i", source, "-c", "copy", "-bsf:a", f"setts=pts=PTS+{ticks}:dts=DTS+{ticks}", target)
+        if ticks < 90:
+            assert ns_video.verify(source, target) == []
+        else:
+            assert "ms off beside the video" in found(source, target)

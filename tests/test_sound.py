@@ -169,13 +169,3 @@ def test_program_streams_keep_the_pcm_of_dvds(suffix: str, channels: str, tmp_pa
     assert ns_video.verify(source, target) == []
     was, now = (ffmpeg("-i", path, "-map", "0:a", "-f", "s16le", "-") for path in (source, target))
     assert was == now
-
-
-@pytest.mark.parametrize("suffix", ["vob", "mpg"])
-def test_sound_of_44100_hz_stays_in_program_streams(suffix: str, tmp_path: Path) -> None:
-    """Not each of its frames tells a time, and those between are no whole ticks apart."""
-    source = tmp_path / f"in.{suffix}"
-    lavfi = ("-f", "lavfi", "-i")
-    ffmpeg(*lavfi, "testsrc2=s=64x48:r=25:d=2", *lavfi, "sine=r=44100:d=2", "-c:v", "mpeg2video", "-c:a", "mp2", source)
-    for name in ("vob", "mpg", "mkv"):
-        assert ns_video.restore(source, tmp_path / f"out.{name}", model="identity").exit_code == 0
