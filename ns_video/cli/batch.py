@@ -259,7 +259,9 @@ def command(
                     meant_for(str(source), options), resume=True, report=_page(target) if report else None
                 )
                 run = partial(
-                    *(run_one, str(source), str(target)),
+                    run_one,
+                    str(source),
+                    str(target),
                     style=str(values["progress"]),
                     quiet=quiet,
                     cancel=cancel,

@@ -284,7 +284,6 @@ CONTAINERS = (
         places_channels=False,
         covers="",  # libav writes them as iTunes metadata only
         holds_reels=True,
-        stream_tags=frozenset({"title", "name"}),
         numbers_languages=True,
         encoders=frozenset({"libx265", "png"}),
         color_tags=COLOR_TAGS[:3],
