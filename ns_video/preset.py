@@ -6,6 +6,7 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ns_video.errors import UsageError
 from ns_video.resources import pipelines_dir
@@ -15,6 +16,7 @@ ENSEMBLES = (1, 2, 4)
 STILL_VIEWS = 4
 """Of a still, by networks of our own."""
 DEINTERLACE = ("auto", "on", "off")
+Content = Literal["clip", "still", "jpeg clip"]
 BLENDS = ("auto", "crop", "gaussian", "improved-gaussian", "linear", "cosine", "poisson")
 """Windows of tiles; what they are says `ns_video.tile`, which needs torch."""
 
@@ -31,6 +33,10 @@ class Preset:
     """The model for stills."""
     jpeg_clip_model: str = ""
     """The model for clips whose frames are JPEGs (Motion JPEG); that for clips where there is none."""
+    gpu_clip_model: str = ""
+    """Instead of `clip_model` where the device is no CPU; the same where there is none. Likewise the next two."""
+    gpu_still_model: str = ""
+    gpu_jpeg_clip_model: str = ""
     speed: str = "medium"
     """x264/x265 preset name for encoders that have one."""
     strength: float = 1.0
@@ -38,6 +44,17 @@ class Preset:
     deinterlace: str = "auto"
     ensemble: int = STILL_VIEWS
     """Flipped views of a still that are averaged, 1, 2 or 4."""
+
+    def models(self, of: Content) -> tuple[str, str]:
+        """(the model on a CPU, the model on a GPU) for what is restored."""
+        on_cpu, on_gpu = {
+            "clip": (self.clip_model, self.gpu_clip_model),
+            "still": (self.still_model, self.gpu_still_model),
+            "jpeg clip": (self.jpeg_clip_model, self.gpu_jpeg_clip_model),
+        }[of]
+        if of == "jpeg clip" and not on_cpu:
+            return self.models("clip")
+        return on_cpu, on_gpu or on_cpu
 
 
 def preset_names() -> list[str]:

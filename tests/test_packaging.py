@@ -68,7 +68,8 @@ def test_every_preset_has_its_models() -> None:
     assert {"auto", "video", "photo", "anime", "mosaic", "deblur", "upscale2x", "fast"} <= set(preset_names())
     for name in preset_names():
         preset = load_preset(name)
-        assert {preset.clip_model, preset.still_model, preset.jpeg_clip_model or "identity"} <= there, name
+        for of in ("clip", "still", "jpeg clip"):
+            assert set(preset.models(of)) <= there, (name, of)
 
 
 def test_two_commands_are_all_the_set_up() -> None:

@@ -17,11 +17,14 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from conftest import ffmpeg
 from material import FRAMES, Facts, Recipe, cues, facts, picture, write_clip
 from PIL import Image, ImageSequence
 
 import ns_video
+from ns_video import device as devices
+from ns_video import preset as presets
 from ns_video.color import to_tensor
 from ns_video.errors import (
     DamageError,
@@ -277,6 +280,22 @@ def test_motion_jpeg_is_restored_by_the_tables_of_its_frames(tmp_path: Path) -> 
     )  # fmt: skip
     (tmp_path / "piped.nut").write_bytes(done.stdout)
     assert not done.stderr and facts(tmp_path / "piped.nut").samples == facts(tmp_path / "out.mkv").samples
+
+
+@pytest.mark.parametrize(("device", "model"), [("cpu", "fast-photo"), ("mps", "identity")])
+def test_a_preset_chooses_its_models_by_the_device(
+    device: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [f'{key}_model = "fast-photo"\ngpu_{key}_model = "identity"\n' for key in ("clip", "still", "jpeg_clip")]
+    (tmp_path / "by-device.toml").write_text('title = "t"\n' + "".join(sizes))
+    monkeypatch.setattr(presets, "pipelines_dir", lambda: tmp_path)
+    monkeypatch.setattr(devices, "pick_devices", lambda name: (torch.device(device),))
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=32x32:rate=5:duration=0.4", "-c:v", "mjpeg", tmp_path / "in.avi")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=32x32", "-frames:v", "1", "-update", "1", tmp_path / "in.jpg")
+    for source, target in (("in.avi", "out.mkv"), ("in.jpg", "out.png")):
+        record = restore(tmp_path / source, tmp_path / target, preset="by-device", device="auto")
+        assert record.model.name == model
+    assert restore(tmp_path / "in.jpg", tmp_path / "n.png", preset="by-device", model="photo").model.name == "photo"
 
 
 def test_alpha_survives_where_the_container_holds_it(alpha_clip: Path, tmp_path: Path) -> None:

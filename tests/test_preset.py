@@ -55,6 +55,15 @@ def test_unknown_keys_and_wrong_types_are_errors(tmp_path: Path, monkeypatch: py
             load_preset("bad")
 
 
+def test_models_by_content_and_device() -> None:
+    few = parse_preset("few", 'title = "t"\nclip_model = "a"\nstill_model = "b"\n')
+    assert few.models("clip") == few.models("jpeg clip") == ("a", "a") and few.models("still") == ("b", "b")
+    all_ = 'title = "t"\nclip_model = "a"\nstill_model = "b"\njpeg_clip_model = "c"\n'
+    some = parse_preset("some", all_ + 'gpu_clip_model = "A"\ngpu_jpeg_clip_model = "C"\n')
+    assert some.models("clip") == ("a", "A") and some.models("still") == ("b", "b")
+    assert some.models("jpeg clip") == ("c", "C")
+
+
 def test_a_file_that_is_no_text_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preset, "pipelines_dir", lambda: tmp_path)
     (tmp_path / "bad.toml").write_bytes(b"title = '\xff\xfe'")

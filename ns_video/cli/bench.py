@@ -80,6 +80,7 @@ def command(
     from pathlib import Path
 
     from ns_video.bench import BenchOptions
+    from ns_video.device import pick_devices
     from ns_video.media.bench_clip import RATE, make_clip
     from ns_video.preset import load_preset
 
@@ -87,7 +88,7 @@ def command(
         _refuse(ctx, "clip", "tiles", "size", "seconds")
     chosen = load_preset(preset)
     options = BenchOptions(
-        models=models or (chosen.clip_model,),
+        models=models or (chosen.models("clip")[pick_devices(device)[0].type != "cpu"],),
         device=device,
         precisions=precisions,
         tiles=tiles,

@@ -70,10 +70,11 @@ def open_source(run: Run) -> ClipReader:
 
 def _suited(run: Run, reader: ClipReader) -> ClipReader:
     """The reader of a clip, once the preset's model is the one for its codec."""
-    model = run.preset.jpeg_clip_model
-    if model and not run.options.model and run.record.model.name != model and reader.info.video.codec in JPEG_CODECS:
+    if not run.options.model and reader.info.video.codec in JPEG_CODECS:
         try:
-            run.enhancer = run.load_enhancer(model)
+            model = run.preset_model("jpeg clip")
+            if run.record.model.name != model:
+                run.enhancer = run.load_enhancer(model)
         except BaseException:
             reader.close()
             raise

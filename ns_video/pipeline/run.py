@@ -20,7 +20,7 @@ from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.libav import is_url, printable
 from ns_video.pipeline.ends import between_stills, check_beside, check_ends, goes_direct
 from ns_video.pipeline.options import RestoreOptions
-from ns_video.preset import Preset, load_preset
+from ns_video.preset import Content, Preset, load_preset
 from ns_video.record import NOTHING_RESTORED, PASSED_THROUGH, Damage, ModelInfo, RunRecord, in_time
 from ns_video.stage import EnhancedFrame, FrameCounts, PassThrough, Stage
 from ns_video.version import __version__
@@ -105,6 +105,15 @@ class Run:
                 remedy="a smaller --size or --scale, or a larger --max-pixels",
             )
 
+    def preset_model(self, of: Content) -> str:
+        """The preset's model for what is restored, of the size for the device. Raises DeviceError."""
+        on_cpu, on_gpu = self.preset.models(of)
+        if on_cpu == on_gpu:
+            return on_cpu
+        from ns_video.device import pick_devices
+
+        return on_cpu if pick_devices(self.options.device)[0].type == "cpu" else on_gpu
+
     def load_enhancer(self, of_preset: str | None = None) -> Stage:
         """The stage, its network on its device. torch is imported here, and only where something is to be computed.
 
@@ -112,7 +121,7 @@ class Run:
         Notes `conditioning` (side information it wants), `settings` (as text) and `device`, too.
         """
         options, preset = self.options, self.preset
-        name = options.model or of_preset or (preset.still_model if self.is_still else preset.clip_model)
+        name = options.model or of_preset or self.preset_model("still" if self.is_still else "clip")
         sharpen = preset.sharpen if options.sharpen is None else options.sharpen
         self.conditioning, self.settings, self.device = "none", "", "cpu"
         if name == "identity" and not sharpen and options.scale is None and options.size is None:
