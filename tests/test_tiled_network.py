@@ -8,7 +8,7 @@ from test_enhance import clip, describe, foreign, fp32, restorer
 from torch import Tensor
 
 from ns_video import tile
-from ns_video.enhance import Enhancer
+from ns_video.enhance import Enhancer, tiled_network
 from ns_video.enhance import enhancer as enhancer_module
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
 
@@ -106,3 +106,11 @@ def test_the_automatic_tile_costs_little_at_1080p() -> None:
         descriptor = describe(network, halo=network.receptive_radius)
         enhancer = Enhancer(descriptor, fp32())
         assert tile.halo_cost(enhancer.tiles(1080, 1920)) <= 0.12
+
+
+@pytest.mark.parametrize(("precision", "tiles"), [("bf16", 1), ("fp32", 2)])
+def test_activations_of_16_bits_take_half(precision: str, tiles: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiled_network, "available_memory", lambda device: 64 << 30)
+    network = NsRestore(NsRestoreConfig(frames=3, side=6, channels=32, blocks=(0, 0, 0), gated=True))
+    enhancer = Enhancer(describe(network, conditioning="quantiser", halo=network.receptive_radius), fp32())
+    assert len(enhancer._tiled.tiles(2160, 3840, precision)) == tiles

@@ -389,7 +389,7 @@ class Enhancer:
 
     def tiles(self, height: int, width: int) -> tuple[tile.Tile, ...]:
         """The tiles in use for a padded picture of H x W; remembers their side in `stats`."""
-        return self._tiled.tiles(height, width)
+        return self._tiled.tiles(height, width, self.precision)
 
 
 def load_enhancer(name_or_path: str, **options: Any) -> Enhancer:

@@ -23,8 +23,8 @@ WINDOW_OVERLAP = 64
 WINDOW_TILE = 256
 """Tile and total overlap for networks that look at everything: NS-IC's own."""
 SMALLEST_TILE = 64
-_CPU_BYTES = 1 << 30
-"""Most that activations take on a CPU, reckoned in fp32: 1080p is done whole, 4K in two tiles."""
+_CPU_BYTES = 3 << 29
+"""Most that pictures and activations take on a CPU: 4K is done whole in bf16, in two tiles in fp32."""
 _CPU_SHARE, _CUDA_SHARE = 0.4, 0.6
 """Share of the available memory that the activations of one batch may take."""
 _BATCH_PIXELS = 1 << 21
@@ -43,10 +43,10 @@ class TiledNetwork:
         self.device = device
         self.stats = stats
         self._networks: dict[str, nn.Module] = {}
-        self._bytes_per_pixel: float | None = None
+        self._activations: float | None = None
         self._tile_limit: int | None = None
         self._batch_pixels = _BATCH_PIXELS if device.type == "cuda" else 0
-        self._automatic: dict[tuple[int, int], int | None] = {}
+        self._automatic: dict[tuple[int, int, str], int | None] = {}
 
     def run(self, pictures: Sequence[Tensor], side: Tensor | None, precision: str) -> Tensor:
         """(1, 3, H, W) pictures in time order → (1, 3, sH, sW) float32, tiled; smaller tiles where memory ends."""
@@ -54,7 +54,7 @@ class TiledNetwork:
         height, width = pictures[0].shape[-2:]
         padded = [tile.pad_to_multiple(picture, descriptor.multiple_of) for picture in pictures]
         while True:
-            tiles = self.tiles(*padded[0].shape[-2:])
+            tiles = self.tiles(*padded[0].shape[-2:], precision)
             try:
                 restored = self._run_tiles(padded, side, tiles, precision)
                 return restored[..., : height * descriptor.enlarges, : width * descriptor.enlarges]
@@ -118,7 +118,7 @@ class TiledNetwork:
             return "crop" if self.descriptor.exact_tiles else "gaussian"
         return cast(tile.Blend, self.options.blend)
 
-    def tiles(self, height: int, width: int) -> tuple[tile.Tile, ...]:
+    def tiles(self, height: int, width: int, precision: str) -> tuple[tile.Tile, ...]:
         """The tiles in use for a padded picture of H x W; remembers their side in `stats`."""
         descriptor, options = self.descriptor, self.options
         exact = descriptor.exact_tiles
@@ -130,9 +130,10 @@ class TiledNetwork:
             if not exact:
                 side = WINDOW_TILE
             else:
-                if (height, width) not in self._automatic:
-                    self._automatic[height, width] = self._automatic_tile(height, width, overlap)
-                side = self._automatic[height, width]
+                key = height, width, precision
+                if key not in self._automatic:
+                    self._automatic[key] = self._automatic_tile(height, width, overlap, precision)
+                side = self._automatic[key]
         if self._tile_limit is not None:
             side = self._tile_limit if side is None else min(side, self._tile_limit)
         self.stats.tile = None if side is None or side >= max(height, width) else side
@@ -141,16 +142,18 @@ class TiledNetwork:
             self.stats.missing_overlap = max(0, 2 * descriptor.halo - overlap)
         return made
 
-    def _automatic_tile(self, height: int, width: int, overlap: int) -> int | None:
+    def _automatic_tile(self, height: int, width: int, overlap: int, precision: str) -> int | None:
         """The largest side that memory allows, None for the whole picture: halos cost, and caches don't mind."""
-        if self._bytes_per_pixel is None:
-            self._bytes_per_pixel = _activation_bytes(self.descriptor, self._module("fp32"), self.device)
+        if self._activations is None:
+            self._activations = _activation_bytes(self.descriptor, self._module("fp32"), self.device)
+        halved = precision != "fp32" and _casts_itself(self.descriptor)
+        pictures = 4.0 * (self.descriptor.in_channels * self.descriptor.frames + 8)
         free = available_memory(self.device)
         if self.device.type == "cuda":
             budget = free * _CUDA_SHARE
         else:
             budget = min(free * _CPU_SHARE, _CPU_BYTES)
-        pixels = budget / self._bytes_per_pixel
+        pixels = budget / (pictures + self._activations / (2 if halved else 1))
         self._batch_pixels = min(self._batch_pixels, int(pixels))
         if height * width <= pixels:
             return None
@@ -193,7 +196,7 @@ def _casts_itself(descriptor: Descriptor) -> bool:
 
 
 def _activation_bytes(descriptor: Descriptor, network: nn.Module, device: torch.device) -> float:
-    """Bytes of activations per input pixel in fp32, from a small probe: four of the largest tensors at once."""
+    """Bytes of activations per input pixel in fp32, from a small probe: four of the largest tensors; without pictures."""
     side_px = -(-64 // descriptor.multiple_of) * descriptor.multiple_of
     largest = 0
 
@@ -212,5 +215,4 @@ def _activation_bytes(descriptor: Descriptor, network: nn.Module, device: torch.
     finally:
         for handle in handles:
             handle.remove()
-    pictures = 4.0 * (descriptor.in_channels * descriptor.frames + 8)
-    return pictures + 4.0 * largest / (side_px * side_px)
+    return 4.0 * largest / (side_px * side_px)
