@@ -112,5 +112,5 @@ def test_the_automatic_tile_costs_little_at_1080p() -> None:
 def test_activations_of_16_bits_take_half(precision: str, tiles: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiled_network, "available_memory", lambda device: 64 << 30)
     network = NsRestore(NsRestoreConfig(frames=3, side=6, channels=32, blocks=(0, 0, 0), gated=True))
-    enhancer = Enhancer(describe(network, conditioning="quantiser", halo=network.receptive_radius), fp32())
+    enhancer = Enhancer(describe(network, frames=3, conditioning="quantiser", halo=network.receptive_radius), fp32())
     assert len(enhancer._tiled.tiles(2160, 3840, precision)) == tiles

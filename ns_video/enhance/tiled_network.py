@@ -196,7 +196,7 @@ def _casts_itself(descriptor: Descriptor) -> bool:
 
 
 def _activation_bytes(descriptor: Descriptor, network: nn.Module, device: torch.device) -> float:
-    """Bytes of activations per input pixel in fp32, from a small probe: four of the largest tensors; without pictures."""
+    """Bytes of activations per input pixel in fp32, pictures not counted: four of the largest tensors of a probe."""
     side_px = -(-64 // descriptor.multiple_of) * descriptor.multiple_of
     largest = 0
 
