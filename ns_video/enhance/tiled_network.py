@@ -54,7 +54,7 @@ class TiledNetwork:
         height, width = pictures[0].shape[-2:]
         padded = [tile.pad_to_multiple(picture, descriptor.multiple_of) for picture in pictures]
         while True:
-            tiles = self.tiles(*padded[0].shape[-2:], precision)
+            tiles = self.tiles(padded[0].shape[-2], padded[0].shape[-1], precision)
             try:
                 restored = self._run_tiles(padded, side, tiles, precision)
                 return restored[..., : height * descriptor.enlarges, : width * descriptor.enlarges]
