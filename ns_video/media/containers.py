@@ -257,8 +257,12 @@ _OF_MPEGTS = Container(
     tells_look=False,
 )
 BLU_RAY_CODECS = frozenset({"hdmv_pgs_subtitle", "pcm_bluray"})
-_OF_M2TS = replace(_OF_MPEGTS, codecs=(_OF_MPEGTS.codecs or frozenset()) | BLU_RAY_CODECS)
-_M2TS = ".m2ts"  # libav's muxer goes by the name
+_OF_M2TS = replace(
+    _OF_MPEGTS,
+    muxer_options=(("mpegts_m2ts_mode", "1"),),
+    codecs=(_OF_MPEGTS.codecs or frozenset()) | BLU_RAY_CODECS,
+)
+_M2TS = ".m2ts"  # libav's muxer goes by the name, too
 _M2TS_PACKET = 192  # bytes: four, and one of MPEG-TS
 
 CONTAINERS = (
