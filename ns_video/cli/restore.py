@@ -165,13 +165,14 @@ def options_from(values: dict[str, Any]) -> RestoreOptions:
 
 @contextmanager
 def interruptible() -> Generator[threading.Event]:
-    """SIGINT, SIGTERM and SIGHUP set the event; a second one ends the program at once.
+    """SIGINT, SIGTERM and SIGHUP set the event; a second one ends the program at once. Ignored ones stay so (nohup).
 
     A thread of its own waits for them: the main one may be inside a call of libav that returns when a pipe's writer
     pleases, and Python runs signal handlers only between calls.
     """
     cancel = threading.Event()
-    names = [s for s in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, s)]
+    known = [s for s in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, s)]
+    names = [s for s in known if signal.getsignal(getattr(signal, s)) is not signal.SIG_IGN]
     numbers = {int(getattr(signal, name)) for name in names}
     reading, writing = socket.socketpair()
     writing.setblocking(False)
