@@ -123,6 +123,18 @@ def test_all_lines_of_json_progress_are_rows(ns_video: Command, mp4_streams_clip
     assert done.code == 1 and {"note", "done", "failed"} <= {row["phase"] for row in rows}
 
 
+@pytest.mark.parametrize("wrong", ["--crf=900", "--crf=none", "--crx=9", "--strength=9"])
+def test_what_is_wrong_with_options_is_a_row_of_json_progress(
+    wrong: str, ns_video: Command, plain_clip: Path, tmp_path: Path
+) -> None:
+    for style in (("--progress", "json"), ("--progress=json",)):
+        for command in (("restore", plain_clip, tmp_path / "out.mkv"), ("batch", plain_clip.parent, tmp_path)):
+            done = ns_video(*command, wrong, *style)
+            (row,) = [json.loads(text) for text in done.err.splitlines()]
+            assert done.code == 2 and row["phase"] == "failed" and row["error"]
+    assert not ns_video("restore", plain_clip, tmp_path / "out.mkv", wrong).err.startswith("{")
+
+
 def test_what_output_cannot_hold_is_said_before_the_work(
     ns_video: Command, mp4_streams_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -279,13 +279,11 @@ def command(
                         )
                         raise
                 record = record or run(dataclasses.replace(settings, resume=False))
-            except (Interrupted, ModelError) as error:  # a model that can't be had fails all files
-                if isinstance(error, Interrupted):
-                    error.remedy = f"{_AGAIN} to go on"
-                if not rows:
-                    raise
-                complain(in_words(error), as_json=True)
-                return error.exit_code
+            except Interrupted as error:
+                error.remedy = f"{_AGAIN} to go on"
+                raise
+            except ModelError:  # a model that can't be had fails all files
+                raise
             except Exception as error:  # whatever a file runs into, the next one may be sound
                 fail(str(source), error)
                 complain(f"{source}: {in_words(error)}", as_json=rows)
