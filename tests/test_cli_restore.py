@@ -52,6 +52,7 @@ def test_input_options_that_nothing_knows_are_refused(
     key: str, ns_video: Command, plain_clip: Path, tmp_path: Path
 ) -> None:
     known = {"fflags": "+genpts", "ignore_editlist": "1", "decryption_key": "00" * 16, "blocksize": "4096"}
+    known |= {"dump_separator": ",", "protocol_blacklist": "http", "codec_whitelist": "h264"}
     given = [f"--input-option={name}={value}" for name, value in known.items()]
     assert ns_video(*IDENTITY, plain_clip, tmp_path / "out.mkv", *given).code == 0
     done = ns_video(*IDENTITY, plain_clip, tmp_path / "none.mkv", *given, f"--input-option={key}=1")

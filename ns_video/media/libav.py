@@ -175,7 +175,11 @@ def open_input(
     return container  # pyright: ignore[reportReturnType] - mode "r" gives an input container
 
 
-_NO_VALUE = "?"  # of any option but one that takes each text
+_TAKING_EACH_TEXT = frozenset(
+    {"codec_whitelist", "dump_separator", "format_whitelist", "protocol_blacklist", "protocol_whitelist"}
+)
+"""All such options of AVFormatContext and of the demuxers that are read."""
+_NO_VALUE = "?"  # of any other option
 
 
 def _unknown_option(
@@ -197,7 +201,7 @@ def _unknown_option(
         return (None, *lines)
 
     ignored = outcome("")
-    return next((name for name in names if outcome(name) == ignored), None)
+    return next((name for name in names if name not in _TAKING_EACH_TEXT and outcome(name) == ignored), None)
 
 
 class _CountedPipe:
