@@ -35,6 +35,7 @@ _LUMA_WEIGHTS: dict[int, tuple[float, float]] = {
 }
 _BT709 = 1
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+_FAINTEST = 1e-6  # less than the centre of that filter makes of the least alpha of 16 bits
 _CENTRE_LOCATIONS = frozenset({2, 4, 6})  # libav's AVChromaLocation: center, top, bottom: horizontally centred
 _TOP_LOCATIONS = frozenset({3, 4})  # topleft, top: vertically on the even luma rows
 _BOTTOM_LOCATIONS = frozenset({5, 6})
@@ -168,20 +169,50 @@ def resample(picture: Tensor, size: tuple[int, int], phase: tuple[float, float] 
     return _resample_axis(_resample_axis(picture, size[0], phase[0], 2), size[1], phase[1], 3)
 
 
-def sharpening(picture: Tensor, amount: float, domain: Domain) -> Tensor:
-    """What unsharp masking of the luma adds, (N, 3, H, W) in `domain`; radius 2 px, `amount` in [0, 1]."""
+def alpha_of(planes: Sequence[Tensor], format: PixelFormat) -> Tensor | None:
+    """(1, 1, H, W) float32 in [0, 1]: how much of each pixel is shown; None without alpha."""
+    return planes[-1].to(torch.float32)[None, None] / float(2**format.bit_depth - 1) if format.has_alpha else None
+
+
+def resample_shown(
+    samples: Tensor,
+    shown: Tensor,
+    size: tuple[int, int],
+    phase: tuple[float, float] = (0.0, 0.0),
+    least: float = 0.5 / 65535,
+) -> Tensor:
+    """`resample` of colours by how much alpha, (1, 1, H, W) in [0, 1], shows of them; where that comes below `least`,
+    as if all were shown."""
+    weight = resample(shown, size, phase)
+    seen = resample(samples * shown, size, phase).div_(weight.clamp_min(least))
+    return torch.where(weight >= least, seen, resample(samples, size, phase))
+
+
+def sharpening(picture: Tensor, amount: float, domain: Domain, shown: Tensor | None = None) -> Tensor:
+    """What unsharp masking of the luma adds, (N, 3, H, W) in `domain`; radius 2 px, `amount` in [0, 1].
+
+    `shown` is alpha, (1, 1, H, W) in [0, 1]: what it hides stays, and counts for nothing beside it.
+    """
     if domain == "ycbcr":
         luma = picture[:, :1]
     else:
         kr, kb = _LUMA_WEIGHTS[_BT709]
         luma = picture[:, 0:1] * kr + picture[:, 1:2] * (1 - kr - kb) + picture[:, 2:3] * kb
-    soft = F.pad(luma, (2, 2, 2, 2), mode="replicate")
-    for axis in (3, 2):
-        soft = _filter(soft, _BINOMIAL, axis)
+    soft = _softened(luma if shown is None else luma * shown)
+    if shown is not None:
+        soft = torch.where(shown > 0, soft / _softened(shown).clamp_min(_FAINTEST), luma)
     added = (luma - soft) * amount
     if domain == "rgb":
         return added.expand(-1, 3, -1, -1)
     return torch.cat((added, torch.zeros_like(added), torch.zeros_like(added)), 1)
+
+
+def _softened(plane: Tensor) -> Tensor:
+    """(N, 1, H, W), with a binomial of radius 2 px."""
+    soft = F.pad(plane, (2, 2, 2, 2), mode="replicate")
+    for axis in (3, 2):
+        soft = _filter(soft, _BINOMIAL, axis)
+    return soft
 
 
 def _on_device(planes: Sequence[Plane] | Sequence[Tensor], device: torch.device | str | None) -> tuple[Tensor, ...]:
@@ -365,20 +396,18 @@ def _resampled(
     with their neighbours. Where the result shows nothing, colours are resampled as if all were shown.
     """
     highest = float(2**format.bit_depth - 1)
-    shown = planes[-1].to(torch.float32)[None, None] / highest if format.has_alpha else None
+    shown = alpha_of(planes, format)
     least = 0.5 / highest  # of alpha that isn't rounded to 0
     for index, plane in enumerate(planes):
         is_chroma = index in (1, 2) and not format.is_rgb and not _is_gray(format)
         there = _chroma_size(*size, format) if is_chroma else size
         phase = _chroma_phase(format, color) if is_chroma else (0.0, 0.0)
         samples = plane.to(torch.float32)[None, None]
-        value = resample(samples, there, phase)
-        if shown is not None and index < len(planes) - 1:
-            share = _reduce_chroma(shown, format, color, "rgb") if is_chroma else shown
-            weight = resample(share, there, phase)
-            seen = resample(samples * share, there, phase).div_(weight.clamp_min(least))
-            value = torch.where(weight >= least, seen, value)
-        yield value[0, 0]
+        if shown is None or index == len(planes) - 1:
+            yield resample(samples, there, phase)[0, 0]
+            continue
+        share = _reduce_chroma(shown, format, color, "rgb") if is_chroma else shown
+        yield resample_shown(samples, share, there, phase, least)[0, 0]
 
 
 def _under_matrix(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from checked import found
+from conftest import ffmpeg
 from material import write_clip
 from PIL import Image, ImageCms, PngImagePlugin
 
@@ -118,6 +119,18 @@ def test_what_is_lost_is_named(suffix: str, tmp_path: Path) -> None:
     told = "data beside the pictures that this container doesn't hold: ICC profile, EXIF, XMP"
     assert told in restored(source, target).warnings
     assert ns_video.media.verify.verify_files(source, target, notes=notes) == [] and told in notes
+
+
+def test_a_profile_of_pictures_in_a_clip_is_named(tmp_path: Path) -> None:
+    """Of one frame, which comes when the decoder is drained."""
+    told = "the ICC profile of the pictures is left out"
+    for profile, notes in ((PROFILE, [told]), (None, [])):
+        picture, source = tmp_path / "in.png", tmp_path / "in.mov"
+        Image.new("RGB", (32, 32), (9, 99, 9)).save(picture, icc_profile=profile)
+        ffmpeg("-i", picture, "-c", "copy", source)
+        assert restored(source, tmp_path / "out.mkv", codec="ffv1").warnings == notes
+        (tmp_path / "out.mkv").unlink()
+        gc.collect()
 
 
 @pytest.mark.parametrize("kind", [".apng", ".webp"])

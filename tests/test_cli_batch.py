@@ -17,6 +17,7 @@ from material import FRAMES, Recipe, facts, write_clip
 from PIL import Image
 from torture.workshop import Workshop
 
+from ns_video.errors import Interrupted
 from ns_video.frame import Frame
 from ns_video.media.encode import FrameEncoder
 from ns_video.pipeline import RestoreOptions, restore_steps
@@ -390,6 +391,19 @@ def test_an_encoder_that_stands_still_fails_its_file_only(
         if thread.name == "run":
             thread.join(30)
     assert tree(tmp_path / "out") == ["b.mkv"]  # what was given up is not finished behind one's back
+
+
+def test_an_interrupted_batch_is_to_be_run_again(
+    ns_video: Command, plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise Interrupted("interrupted", remedy="run again with --resume")
+
+    monkeypatch.setattr("ns_video.cli.batch.run_one", interrupted)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.mkv").write_bytes(plain_clip.read_bytes())
+    done = ns_video(*IDENTITY, tmp_path / "in", tmp_path / "out")
+    assert done.code == 130 and done.err == "error: interrupted (run batch again to go on)\n"
 
 
 def test_unfinished_work_of_other_options_is_no_dead_end(ns_video: Command, tmp_path: Path) -> None:

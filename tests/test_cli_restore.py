@@ -52,6 +52,7 @@ def test_input_options_that_nothing_knows_are_refused(
     key: str, ns_video: Command, plain_clip: Path, tmp_path: Path
 ) -> None:
     known = {"fflags": "+genpts", "ignore_editlist": "1", "decryption_key": "00" * 16, "blocksize": "4096"}
+    known |= {"dump_separator": ",", "protocol_blacklist": "http", "codec_whitelist": "h264"}
     given = [f"--input-option={name}={value}" for name, value in known.items()]
     assert ns_video(*IDENTITY, plain_clip, tmp_path / "out.mkv", *given).code == 0
     done = ns_video(*IDENTITY, plain_clip, tmp_path / "none.mkv", *given, f"--input-option={key}=1")
@@ -121,6 +122,18 @@ def test_all_lines_of_json_progress_are_rows(ns_video: Command, mp4_streams_clip
     done = ns_video("batch", "--model", "identity", folder, tmp_path / "made", "--progress", "json")
     rows = [json.loads(text) for text in done.err.splitlines()]
     assert done.code == 1 and {"note", "done", "failed"} <= {row["phase"] for row in rows}
+
+
+@pytest.mark.parametrize("wrong", ["--crf=900", "--crf=none", "--crx=9", "--strength=9"])
+def test_what_is_wrong_with_options_is_a_row_of_json_progress(
+    wrong: str, ns_video: Command, plain_clip: Path, tmp_path: Path
+) -> None:
+    for style in (("--progress", "json"), ("--progress=json",)):
+        for command in (("restore", plain_clip, tmp_path / "out.mkv"), ("batch", plain_clip.parent, tmp_path)):
+            done = ns_video(*command, wrong, *style)
+            (row,) = [json.loads(text) for text in done.err.splitlines()]
+            assert done.code == 2 and row["phase"] == "failed" and row["error"]
+    assert not ns_video("restore", plain_clip, tmp_path / "out.mkv", wrong).err.startswith("{")
 
 
 def test_what_output_cannot_hold_is_said_before_the_work(

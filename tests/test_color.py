@@ -189,6 +189,17 @@ def test_rgb_and_ycbcr_are_inverse() -> None:
         assert float((color.ycbcr_to_rgb(color.rgb_to_ycbcr(rgb, matrix), matrix) - rgb).abs().max()) < 1e-5
 
 
+def test_what_alpha_hides_is_not_sharpened_and_sharpens_nothing() -> None:
+    picture, alpha = torch.rand(1, 3, 24, 32), torch.ones(1, 1, 24, 32)
+    assert torch.equal(color.sharpening(picture, 1.0, "rgb", alpha), color.sharpening(picture, 1.0, "rgb"))
+    alpha[..., 12:16], alpha[..., 16:] = 1 / 65535, 0.0
+    bright, dark = picture.clone(), picture.clone()
+    bright[..., 16:], dark[..., 16:] = 1.0, 0.0
+    added = color.sharpening(bright, 1.0, "rgb", alpha)
+    assert torch.equal(added, color.sharpening(dark, 1.0, "rgb", alpha)) and not added[..., 16:].any()
+    assert added[..., :16].abs().amax() < 1
+
+
 @pytest.mark.parametrize("domain", ["rgb", "ycbcr"])
 def test_sharpening_raises_an_edge_and_leaves_the_flat(domain: color.Domain) -> None:
     picture = torch.full((1, 3, 16, 16), 0.4)

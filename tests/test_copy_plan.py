@@ -93,7 +93,7 @@ def test_containers_of_one_stream(two_audio_subs_chapters_clip: Path) -> None:
         assert all(a.startswith("dropped") for a in actions(two_audio_subs_chapters_clip, container_format))
 
 
-@pytest.mark.parametrize("suffix", ["avi", "flv"])
+@pytest.mark.parametrize("suffix", ["avi", "flv", "m2ts"])
 def test_time_code_tracks_are_dropped_by_name(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
     source = tmp_path / "in.mov"
     ffmpeg("-i", plain_clip, "-c", "copy", "-timecode", "01:00:00:00", source)

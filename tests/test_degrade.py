@@ -331,7 +331,7 @@ def degraded(source: Path, output: Path, spec: str) -> Path:
     return output
 
 
-@pytest.mark.parametrize("name", ["o.xyz", "o.webm", "o.wav"])
+@pytest.mark.parametrize("name", ["o.xyz", "o.webm", "o.wav", "o.h264", "o.ogv"])
 def test_a_container_that_holds_no_such_clip_is_refused(name: str, uneven_clip: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         degrade_clip(uneven_clip, tmp_path / name, parse_spec("h264:crf=30"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
@@ -138,3 +140,22 @@ def test_exif_rides_along_and_what_is_turned_is_turned_once(tmp_path: Path) -> N
     assert chosen.upright and (chosen.width, chosen.height) == (frames[0].height, frames[0].width)
     (made,) = written(chosen, frames)
     assert first_frame_metadata(frames[0].carrier)[0] and not first_frame_metadata(made.carrier)[0]
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_decode_times_that_libx265_leaves_open_are_those_of_showing(frames: int, tmp_path: Path) -> None:
+    """Of so few frames they are what was in memory before."""
+    source = write_clip(tmp_path / "in.mkv", Recipe(times=tuple(range(0, 40 * frames, 40))))
+    chosen, found = plan(source, "matroska", codec="libx265")
+    with av.open(io.BytesIO(), "w", format="matroska") as out:
+        stream = add_video_stream(out, chosen)
+
+        def encode(picture: av.VideoFrame | None) -> list[av.Packet]:
+            packets = stream.encode(picture)
+            for packet in packets:
+                packet.dts = 132858216262926812
+            return packets
+
+        shown: Any = SimpleNamespace(encode=encode, codec_context=stream.codec_context)
+        packets = list(encoded(found, FrameEncoder(shown, chosen)))
+        assert [packet.dts for packet in packets] == [packet.pts for packet in packets] and len(packets) == frames

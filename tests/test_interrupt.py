@@ -24,6 +24,7 @@ from torture.clips import RECIPES, Content, content_of, make_clip
 from torture.kills import PLACES, Reference, kill_and_resume, tunings
 from torture.workshop import Limits, Outcome, Run, Workshop
 
+from ns_video.cli.restore import interruptible
 from ns_video.errors import OutputError
 from ns_video.journal import Journal
 from ns_video.pipeline import RestoreOptions, restore, restore_steps
@@ -149,6 +150,19 @@ def test_signal_while_the_command_still_loads(name: str, ignored: int, code: int
     )
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (code, b"")
+
+
+def test_hang_up_under_nohup_is_none() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible() as cancel:
+            signal.raise_signal(signal.SIGHUP)
+            assert not cancel.wait(0.1)
+            signal.raise_signal(signal.SIGTERM)
+            assert cancel.wait(10)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_interrupt_while_a_pipe_is_silent(shop: Workshop, reference: Reference, tmp_path: Path) -> None:

@@ -62,7 +62,15 @@ def test_names_of_tracks_are_kept(suffix: str, plain_clip: Path, tmp_path: Path)
     with av.open(str(target)) as clip:
         assert clip.streams.audio[0].metadata["title" if suffix == "mkv" else "name"] == "Kommentar é"
     ffmpeg("-i", source, "-c", "copy", bare)
-    assert found(source, bare) == "stream 1: the tag name is missing"
+    assert found(source, bare) == "stream 1: the tag title is missing"
+
+
+def test_a_name_beside_a_title_is_left_out_by_name(plain_clip: Path, tmp_path: Path) -> None:
+    source, target, notes = tmp_path / "in.mkv", tmp_path / "out.mp4", list[str]()
+    ffmpeg("-i", plain_clip, "-c", "copy", "-metadata:s:v", "title=A", "-metadata:s:v", "name=B", source)
+    record = restore(source, target, model="identity")
+    told = "tags that this container doesn't hold: stream 0: NAME"
+    assert told in record.warnings and verify_files(source, target, notes=notes) == [] and told in notes
 
 
 def test_mpegts_holds_no_language_of_video_and_says_so(two_tracks: Path, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from conftest import ffmpeg
 
 import ns_video
 from ns_video.errors import VerificationError
-from ns_video.media import copy_plan
+from ns_video.media import copy_plan, libav
 from ns_video.pipeline import restore
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1")
@@ -90,6 +92,21 @@ def test_what_nut_calls_ac3_is_looked_at(suffix: str, tmp_path: Path) -> None:
         assert ns_video.verify(source, target) == []
     same = restore(tmp_path / "eac3.nut", tmp_path / "same.nut", model="identity")
     assert same.exit_code == 0 and same.streams[1].action == "copied"
+
+
+def test_what_nut_calls_ac3_is_looked_at_in_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for codec, action in (("eac3", "dropped"), ("ac3", "copied")):
+        source, target, pipe = sounding(tmp_path / f"{codec}.nut", codec), tmp_path / f"{codec}.mkv", tmp_path / codec
+        with source.open("rb") as file:
+            monkeypatch.setattr(libav, "_STANDARD_INPUT", os.dup(file.fileno()))
+            record = restore("-", target, model="identity")
+        assert record.exit_code == 0 and record.streams[1].action.partition(":")[0] == action
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=pipe.write_bytes, args=(source.read_bytes(),), daemon=True)
+        writer.start()
+        record = restore(pipe, target, model="identity", overwrite=True)
+        writer.join()
+        assert record.exit_code == 0 and record.streams[1].action.partition(":")[0] == action
 
 
 def test_times_that_collapse_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -831,3 +831,17 @@ def test_tiles_that_overlap_too_little_are_told(tmp_path: Path) -> None:
         target = tmp_path / f"{overlap}.png"
         record = restore(tmp_path / "in.jpg", target, model="fast-photo", device="cpu", tile=128, overlap=overlap)
         assert record.tile == 128 and any("tiles overlap" in text for text in record.warnings) == told
+
+
+@pytest.mark.parametrize("size", [None, (128, 96)])
+def test_colours_under_full_transparency_stay_and_sharpen_no_edge(size: tuple[int, int] | None, tmp_path: Path) -> None:
+    shown = list[np.ndarray]()
+    for hidden in (0, 255):
+        drawn = np.dstack([picture(1), np.full((48, 64), 255, np.uint8)])
+        drawn[:, 39, 3], drawn[:, 40:] = 128, (hidden, hidden, hidden, 0)
+        Image.fromarray(drawn).save(tmp_path / "in.png")
+        restore(tmp_path / "in.png", tmp_path / "out.png", model="identity", sharpen=1.0, size=size, overwrite=True)
+        made = pixels(tmp_path / "out.png")
+        shown.append(np.where(made[..., 3:] > 0, made, 0))
+        assert size is not None or (made[:, 40:, :3] == hidden).all()
+    assert np.array_equal(shown[0], shown[1])

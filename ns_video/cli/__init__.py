@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from itertools import pairwise
 from typing import Any, cast
 
 import click
@@ -172,9 +173,14 @@ def _fill_closed_streams() -> None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
+def _wants_rows(arguments: Sequence[str]) -> bool:
+    """Whether `--progress json` is given: also to what is said of options that can't be parsed."""
+    return "--progress=json" in arguments or ("--progress", "json") in pairwise(arguments)
+
+
 def run(arguments: list[str]) -> int:
     """One command; its exit code. What goes wrong is one line on stderr."""
-    debug = "--debug" in arguments
+    debug, rows = "--debug" in arguments, _wants_rows(arguments)
     stdout = sys.stdout
     code = 0
     try:
@@ -185,10 +191,13 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.ClickException as error:
-        error.show()
+        if rows:
+            complain(error.format_message(), as_json=True)
+        else:
+            error.show()
         code = 2
     except (click.Abort, KeyboardInterrupt):
-        say("error: interrupted")
+        complain("interrupted", as_json=rows)
         code = 130
     except BrokenPipeError:
         code = 141
@@ -197,7 +206,7 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         code = error.exit_code if isinstance(error, NsVideoError) else 1
         if code != 141:
-            complain(in_words(error))
+            complain(in_words(error), as_json=rows)
         if debug:
             traceback.print_exc()
     return code

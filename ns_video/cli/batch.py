@@ -72,6 +72,7 @@ _STILL_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", "
 _SUFFIXES = _CLIP_SUFFIXES | _STILL_SUFFIXES
 _OURS = ".ns-video-"  # how the names of what a run works with begin
 _MOST_NAMES = 10  # of what is left out
+_AGAIN = "run batch again"  # which always resumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +266,7 @@ def command(
                     style=str(values["progress"]),
                     quiet=quiet,
                     cancel=cancel,
-                    again="run batch again",
+                    again=_AGAIN,
                 )
                 record: RunRecord | None = None
                 try:
@@ -278,11 +279,11 @@ def command(
                         )
                         raise
                 record = record or run(dataclasses.replace(settings, resume=False))
-            except (Interrupted, ModelError) as error:  # a model that can't be had fails all files
-                if not rows:
-                    raise
-                complain(in_words(error), as_json=True)
-                return error.exit_code
+            except Interrupted as error:
+                error.remedy = f"{_AGAIN} to go on"
+                raise
+            except ModelError:  # a model that can't be had fails all files
+                raise
             except Exception as error:  # whatever a file runs into, the next one may be sound
                 fail(str(source), error)
                 complain(f"{source}: {in_words(error)}", as_json=rows)

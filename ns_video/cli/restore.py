@@ -20,7 +20,7 @@ import click
 
 from ns_video.cli import complain, emit, say
 from ns_video.cli.local_file import NamedPath
-from ns_video.errors import NsVideoError, StallError, UsageError
+from ns_video.errors import StallError, UsageError
 from ns_video.journal import Journal, work_folder
 from ns_video.preset import BLENDS, ENSEMBLES
 
@@ -165,13 +165,14 @@ def options_from(values: dict[str, Any]) -> RestoreOptions:
 
 @contextmanager
 def interruptible() -> Generator[threading.Event]:
-    """SIGINT, SIGTERM and SIGHUP set the event; a second one ends the program at once.
+    """SIGINT, SIGTERM and SIGHUP set the event; a second one ends the program at once. Ignored ones stay so (nohup).
 
     A thread of its own waits for them: the main one may be inside a call of libav that returns when a pipe's writer
     pleases, and Python runs signal handlers only between calls.
     """
     cancel = threading.Event()
-    names = [s for s in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, s)]
+    known = [s for s in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, s)]
+    names = [s for s in known if signal.getsignal(getattr(signal, s)) is not signal.SIG_IGN]
     numbers = {int(getattr(signal, name)) for name in names}
     reading, writing = socket.socketpair()
     writing.setblocking(False)
@@ -416,14 +417,8 @@ def command(ctx: click.Context, input: str, output: str, as_json: bool, **values
     style = str(values["progress"])
     options = options_from(values)
     told: list[str] = []
-    try:
-        with interruptible() as cancel:
-            record = run_one(input, output, options, style, quiet, cancel, told)
-    except NsVideoError as error:
-        if style != "json" or error.exit_code == 141 or (ctx.obj and ctx.obj["debug"]):
-            raise
-        complain(error, as_json=True)
-        return error.exit_code
+    with interruptible() as cancel:
+        record = run_one(input, output, options, style, quiet, cancel, told)
     if not as_json:
         if not quiet:
             tell(record, style, told)

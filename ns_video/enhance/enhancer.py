@@ -292,8 +292,13 @@ class Enhancer:
             if self.options.strength != 1.0:
                 change.mul_(self.options.strength)
         if self.options.sharpen > 0:
-            target = color.resample(current.picture(), size)
-            sharper = color.sharpening(target if change is None else target + change, self.options.sharpen, self.domain)
+            target, shown = current.picture(), color.alpha_of(current.tensors(), frame.format)
+            if resized and shown is not None:
+                target, shown = color.resample_shown(target, shown, size), color.resample(shown, size).clamp_(0, 1)
+            elif resized:
+                target = color.resample(target, size)
+            target = target if change is None else target + change
+            sharper = color.sharpening(target, self.options.sharpen, self.domain, shown)
             change = sharper if change is None else change.add_(sharper)
         planes = color.recompose(
             current.tensors(), frame.format, frame.color, change, self.domain, size=size if resized else None

@@ -9,7 +9,7 @@ from ns_video.media.copy_plan import CopyPlan
 from ns_video.media.file_facts import FileFacts
 from ns_video.media.probe import ClipInfo, StreamInfo
 from ns_video.media.promise import Difference
-from ns_video.media.stream_tags import reel_tags
+from ns_video.media.stream_tags import reel_tags, told_tags
 from ns_video.media.time_code import REEL
 
 _FORMATTED_TAGS = ("creation_time", "location", "software")
@@ -50,7 +50,8 @@ def _tagged(source: ClipInfo, copies: Iterable[CopyPlan], found: ClipInfo) -> Ge
         pairs += zip(were, are)
     reels = tuple(reel_tags(found).items())
     for was, now in sorted(pairs, key=lambda pair: pair[0].index):
-        yield f"stream {was.index}: ", was.metadata, now.metadata + reels * (was.type == "video")
+        tags, made = (tuple(told_tags(stream.metadata).items()) for stream in (was, now))
+        yield f"stream {was.index}: ", tags, made + reels * (was.type == "video")
     if reel := reel_tags(source):  # its track is made anew, or its tags are the video's
         yield _TIME_CODE, tuple(reel.items()), tuple(tag for s in found.streams for tag in s.metadata)
 

@@ -93,7 +93,7 @@ class Container:
     tags: frozenset[str] | None = frozenset()
     """Names of the container's tags that have a place, in lower case; None: there is one for every tag."""
     stream_tags: frozenset[str] | None = frozenset()
-    """The same of streams' tags, languages aside."""
+    """The same of streams' tags, as `told_tags` names them, languages aside."""
     languages_of: frozenset[str] = _STREAM_TYPES
     """Types of the streams whose languages can be read back."""
     numbers_languages: bool = False
@@ -206,7 +206,7 @@ _OF_MP4 = Container(
     first_chapter_at_zero=True,
     dispositions=Disposition.default,
     tags=frozenset({"title", "artist", "album", "comment", "genre", "copyright", "date"}),
-    stream_tags=frozenset({"title", "name"}),  # one and the same: libav writes the former, and reads the latter
+    stream_tags=frozenset({"title"}),  # libav reads it as `name` (see `told_tags`)
     frames_by_length=True,
     encoders=frozenset({"libx265", "libvpx-vp9"}),
     holds_turn=True,
@@ -257,8 +257,12 @@ _OF_MPEGTS = Container(
     tells_look=False,
 )
 BLU_RAY_CODECS = frozenset({"hdmv_pgs_subtitle", "pcm_bluray"})
-_OF_M2TS = replace(_OF_MPEGTS, codecs=(_OF_MPEGTS.codecs or frozenset()) | BLU_RAY_CODECS)
-_M2TS = ".m2ts"  # libav's muxer goes by the name
+_OF_M2TS = replace(
+    _OF_MPEGTS,
+    muxer_options=(("mpegts_m2ts_mode", "1"),),
+    codecs=(_OF_MPEGTS.codecs or frozenset()) | BLU_RAY_CODECS,
+)
+_M2TS = ".m2ts"  # libav's muxer goes by the name, too
 _M2TS_PACKET = 192  # bytes: four, and one of MPEG-TS
 
 CONTAINERS = (

@@ -108,7 +108,8 @@ def _refusal(stream: Stream, container: Container, *, as_wave: bool = False) -> 
     if (problem := refusal_of_sound(stream, container)) is not None:
         return problem
     try:
-        trial = av.open(io.BytesIO(), "w", format=container.name)
+        options = dict(container.muxer_options)
+        trial = av.open(io.BytesIO(), "w", format=container.name, container_options=options)
         try:
             if container.wants_video or stream.type == "attachment":
                 trial.add_stream(container.encoder or "libx264", rate=25, width=16, height=16)

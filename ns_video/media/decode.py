@@ -52,6 +52,7 @@ from ns_video.media.libav import (
     workers_log,
 )
 from ns_video.media.planes import planar_name, plane_views
+from ns_video.media.png_chunks import tells_profile
 from ns_video.media.probe import ClipInfo, clip_info, matrix_of, pixel_format
 from ns_video.media.promised_end import bytes_missing, promised_end
 from ns_video.record import DAMAGE_KEPT, Damage, in_time
@@ -67,6 +68,7 @@ _NAMING_PROFILES = frozenset({"apng", "png"})
 """Their decoders give the colour profile beside a frame a name, which PyAV frees a second time where it is looked at
 (`SideData.metadata`): the process ends. The file's is read by `animation_header`."""
 _SKIPPED_TOLD = 100  # frames of which one is told on the way to `start_seconds`
+_PROFILE_LOST = "the ICC profile of the pictures is left out"
 _MIXED = "; what is written says of all what it says of the first"
 
 
@@ -353,8 +355,6 @@ class ClipReader:
                     self._repeats.append(packet.pts)
                     continue
                 decoded = self._decode(packet, lines)
-                if self.info.video.codec in _NAMING_PROFILES:
-                    decoded = [self._passed(frame, "sidedata", "mode=delete:type=ICC_PROFILE") for frame in decoded]
                 self._count_lost_start(packet, decoded)
             for frame in self._repeated(decoded, at_end=packet is None):
                 if self._jpegs is not None and self.options.deinterlace != "on" and not frame.interlaced_frame:
@@ -381,6 +381,13 @@ class ClipReader:
                 yield out
         yield from self._let_go(at_end=True)
         self._read_log(lines, None)
+
+    def _name_profile(self, packet: Any) -> None:
+        """Of the first PNG; that of an animation in a file goes along."""
+        if packet is None or self.frames_decoded or self.info.animation is not None or _PROFILE_LOST in self.warnings:
+            return
+        if tells_profile(self._stream.codec_context.extradata or b"") or tells_profile(bytes(packet)):
+            self.warnings.append(_PROFILE_LOST)
 
     def _let_go(self, *, at_end: bool = False) -> Generator[CopiedPacket]:
         """Copied packets, but for those behind a jump of the clock that the video has yet to measure."""
@@ -503,7 +510,7 @@ class ClipReader:
     def _decode(self, packet: Any, lines: list[LogLine]) -> list[VideoFrame]:
         try:
             with own_log(lines):
-                return self._decoder.decode(packet)
+                decoded = self._decoder.decode(packet)
         except av.error.EOFError:
             return []
         except (av.FFmpegError, ValueError) as error:
@@ -513,6 +520,10 @@ class ClipReader:
             where = self._seconds(packet.pts) if packet is not None else None
             self._damaged(f"a packet can't be decoded: {getattr(error, 'strerror', None) or error}", where)
             return []
+        if self.info.video.codec not in _NAMING_PROFILES:
+            return decoded
+        self._name_profile(packet)
+        return [self._passed(frame, "sidedata", "mode=delete:type=ICC_PROFILE") for frame in decoded]
 
     def _read_log(self, lines: list[LogLine], pts_seconds: float | None) -> None:
         if not lines:

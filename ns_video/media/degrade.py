@@ -27,6 +27,7 @@ import numpy.typing as npt
 from ns_video.errors import InputError, UsageError
 from ns_video.frame import JpegTables
 from ns_video.jpeg_tables import SUBSAMPLINGS, ijg_tables
+from ns_video.media.encode import in_order
 from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg
 
 Generator = np.random.Generator
@@ -500,7 +501,7 @@ def _configure(stream: Any, step: Step, width: int, height: int, pixel_format: s
 
 def _through_codec(frames: Iterable[Rgb], step: Step, rate: Fraction) -> Iterator[Rgb]:
     """Encodes (4:2:0, inter frames) into memory and decodes again. Odd sides are padded by repetition and cut back."""
-    buffer = io.BytesIO()
+    buffer, began = io.BytesIO(), False
     height = width = 0
     with av.open(buffer, "w", format="matroska") as container:
         stream: Any = None
@@ -513,10 +514,13 @@ def _through_codec(frames: Iterable[Rgb], step: Step, rate: Fraction) -> Iterato
                 raise InputError("the frames of a clip must have one size", stage="degrade")
             padded = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
             frame = av.VideoFrame.from_ndarray(padded, format="rgb24")
-            container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="itu709")))
+            packets = stream.encode(frame.reformat(format="yuv420p", dst_colorspace="itu709"))
+            began |= bool(packets)
+            container.mux(packets)
         if stream is None:
             return
-        container.mux(stream.encode(None))
+        packets = stream.encode(None)
+        container.mux(packets if began else in_order(packets))
     buffer.seek(0)
     with av.open(buffer, "r") as container:
         for decoded in container.decode(video=0):

@@ -28,7 +28,7 @@ from ns_video.frame import (
     is_full_range,
 )
 from ns_video.media.compare import compare
-from ns_video.media.containers import format_for, of_output
+from ns_video.media.containers import format_for, of_output, refuse_as_file
 from ns_video.media.copied_clock import CopiedPacket
 from ns_video.media.copied_packets import read_covers
 from ns_video.media.copy_plan import CopyPlan, plan_copies
@@ -84,13 +84,14 @@ def degrade_clip(
 
     Raises:
         InputError: the source can't be opened or has no video; OutputError: the output can't be written;
-        UsageError: a codec is followed by another step, the output's container can't hold it, or the source is a URL;
+        UsageError: a codec is followed by another step, the output's container holds it or its times not, or the source
+            is a URL;
         VerificationError: read back, the output lacks something that was written.
     """
     if any(step.is_codec for step in degradation.steps[:-1]):
         raise UsageError("in a clip a codec must be the last step", remedy="write it first, then degrade the result")
     temporary = output.with_name(f".{output.stem}.part{output.suffix or '.mkv'}")
-    format_for(temporary.name)
+    refuse_as_file(format_for(temporary.name))
     try:
         first, end, begins = _first_and_end(source, max_frames)
         ends = _Ends(source, temporary, str(output), end)

@@ -29,6 +29,7 @@ from ns_video.media.swscale import swscale_matrix
 from ns_video.media.video_plan import VideoPlan
 
 ENCODER_ERRORS = (av.FFmpegError, ValueError, OSError)
+_NOT_REORDERED = 2  # frames: a third one is needed between them
 _EVEN = Fraction(1, 4)  # of a tick: rounded times of a steady rate are nearer
 _RIDING = frozenset(
     {"A53_CC", "AFD", "S12M_TIMECODE", "GOP_TIMECODE", "DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID", "DOVI_METADATA"}
@@ -97,7 +98,7 @@ class FrameEncoder:
         self._durations: dict[int, int] = {}
         """Of the frames whose packets are still to come, by their ticks."""
         self._last_tick: int | None = None
-        self._opened = False
+        self._opened = self._began = False
         self.changes: array[int] = array("B")
         """For animated WebP, whose encoder joins pictures that look alike: the most by which a sample of each one
         differs from the picture before."""
@@ -115,6 +116,7 @@ class FrameEncoder:
         if self._plan.container_format == "webp":
             self._note_change(picture)
         packets = self._timed(self._stream.encode(picture))
+        self._began |= bool(packets)
         if not self._opened:
             self._opened = True
             left = self._stream.codec_context.options  # opening takes out what it understood
@@ -133,7 +135,8 @@ class FrameEncoder:
 
     def flush(self) -> list[Any]:
         """What the encoder still holds."""
-        return self._timed(self._stream.encode(None))
+        packets = self._timed(self._stream.encode(None))
+        return packets if self._began or self._plan.codec != "libx265" else in_order(packets)
 
     def _timed(self, packets: list[Any]) -> list[Any]:
         """With the durations of their frames, which not every encoder passes on."""
@@ -236,6 +239,15 @@ class FrameEncoder:
         return made
 
 
+def in_order(packets: list[Any]) -> list[Any]:
+    """All packets of a clip, with decode times where it is too short to be reordered: libx265 (build 216) leaves those
+    of one or two frames as its memory was."""
+    if len(packets) <= _NOT_REORDERED:
+        for packet in packets:
+            packet.dts = packet.pts
+    return packets
+
+
 def encoded(frames: Iterable[Frame], encoder: FrameEncoder) -> Generator[Packet]:
     """All packets of all frames, the encoder drained at the end."""
     for frame in frames:
@@ -243,4 +255,4 @@ def encoded(frames: Iterable[Frame], encoder: FrameEncoder) -> Generator[Packet]
     yield from encoder.flush()
 
 
-__all__ = ["ENCODER_ERRORS", "FrameEncoder", "add_video_stream", "encoded"]
+__all__ = ["ENCODER_ERRORS", "FrameEncoder", "add_video_stream", "encoded", "in_order"]

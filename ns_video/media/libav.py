@@ -170,10 +170,16 @@ def open_input(
                 f"libav has no input option {unknown!r} for {container.format.name}",
                 remedy="`ffmpeg -h demuxer=NAME` lists a format's options",
             )
+    if isinstance(target, _CountedPipe):
+        target.opened(container.format.name)
     return container  # pyright: ignore[reportReturnType] - mode "r" gives an input container
 
 
-_NO_VALUE = "?"  # of any option but one that takes each text
+_TAKING_EACH_TEXT = frozenset(
+    {"codec_whitelist", "dump_separator", "format_whitelist", "protocol_blacklist", "protocol_whitelist"}
+)
+"""All such options of AVFormatContext and of the demuxers that are read."""
+_NO_VALUE = "?"  # of any other option
 
 
 def _unknown_option(
@@ -195,7 +201,7 @@ def _unknown_option(
         return (None, *lines)
 
     ignored = outcome("")
-    return next((name for name in names if outcome(name) == ignored), None)
+    return next((name for name in names if name not in _TAKING_EACH_TEXT and outcome(name) == ignored), None)
 
 
 class _CountedPipe:
@@ -204,12 +210,21 @@ class _CountedPipe:
     def __init__(self, name: str, descriptor: int) -> None:
         self.name = name
         self.nbytes = 0
+        self.head = b""
+        """What libav read to know the streams, of a container that tells them badly."""
+        self._probed: list[bytes] | None = []
         self._descriptor = descriptor
 
     def read(self, size: int) -> bytes:
         data = os.read(self._descriptor, size)
         self.nbytes += len(data)
+        if self._probed is not None:
+            self._probed.append(data)
         return data
+
+    def opened(self, container_format: str) -> None:
+        """Nothing more is kept from here on."""
+        self.head, self._probed = b"".join(self._probed or ()) if container_format == "nut" else b"", None
 
     def __del__(self) -> None:
         if self._descriptor != _STANDARD_INPUT:
@@ -230,6 +245,12 @@ def bytes_of(container: Any) -> int:
     """Bytes of the whole input, of a pipe those that came; negative where that can't be told."""
     file = container.file and container.file.file
     return file.nbytes if isinstance(file, _CountedPipe) else container.size
+
+
+def head_of(container: Any) -> bytes:
+    """What came through a pipe of NUT until it was open; of what is none, nothing."""
+    file = container.file and container.file.file
+    return file.head if isinstance(file, _CountedPipe) else b""
 
 
 def _input_error(error: Exception, name: str, container_format: str | None, *, is_empty: bool) -> NsVideoError:

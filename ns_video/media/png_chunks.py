@@ -80,6 +80,11 @@ def profile(icc: bytes) -> Chunk:
     return b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)
 
 
+def tells_profile(data: bytes) -> bool:
+    """Whether a PNG, or its beginning, tells an ICC profile."""
+    return b"iCCP" in data.partition(b"IDAT")[0]
+
+
 def text(key: str, words: str) -> Chunk:
     """A text, compressed by nobody: Latin letters as tEXt, others, and XMP, as iTXt, which is UTF-8."""
     if key != XMP and words.isascii():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
+import av
+
 from ns_video.media.containers import Container, of_demuxer
-from ns_video.media.libav import open_input
+from ns_video.media.libav import head_of, muted_log, open_input
 from ns_video.media.probe import codec_name
 
 _SAMPLES_OF_AC3 = 1536  # ATSC A/52; libav's muxers know it by themselves
@@ -47,13 +51,18 @@ def _unplaced(stream: Any) -> int:
 
 
 def _is_misnamed(stream: Any, container: Container) -> bool:
-    """Whether a file of NUT, which has one name for both, calls E-AC-3 AC-3, as `container` would have to."""
+    """Whether NUT, which has one name for both, calls E-AC-3 AC-3, as `container` would have to."""
     told = stream.container
     if told.format.name != "nut" or container.name == "nut" or codec_name(stream) != "ac3":
         return False
-    if not told.name.startswith("file:"):
-        return False  # a pipe can't be gone back to
-    with open_input(told.name.removeprefix("file:"), container_format="nut") as again:
+    head, first = head_of(told), b""  # a pipe can't be gone back to
+    if not head and not told.name.startswith("file:"):
+        return False
+    with (
+        suppress(av.FFmpegError),  # the head ends anywhere
+        muted_log(),
+        open_input(io.BytesIO(head) if head else told.name.removeprefix("file:"), container_format="nut") as again,
+    ):
         first = next((bytes(p) for p in again.demux(again.streams[stream.index]) if p.size), b"")
     return len(first) > _VERSION and first[_VERSION] >> 3 > _LAST_OF_AC3
 
