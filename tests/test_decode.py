@@ -248,6 +248,26 @@ def test_frames_and_packets_leave_once_however_many_threads_meet_the_damage(tmp_
     assert seen[0] == seen[1] and len(seen[0][1]) > 80
 
 
+def test_a_clip_that_is_read_again_leaves_its_packets_whole(tmp_path: Path) -> None:
+    """Whoever writes them looks at their streams, and into the container, while another thread decodes."""
+    path = tmp_path / "in.mp4"
+    sources = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1", "-f", "lavfi", "-i", "sine=d=1")
+    ffmpeg(*sources, "-c:v", "libx264", "-c:a", "aac", path)
+    with av.open(str(path)) as container:
+        place = [packet.pos for packet in container.demux(video=0) if packet.size][3]
+    data = bytearray(path.read_bytes())
+    data[place : place + 4] = bytes([255]) * 4
+    path.write_bytes(data)
+    with open_clip(path, DecodeOptions(threads=8)) as reader:
+        first = reader.container
+        packets = [item.packet for item in reader.items([1]) if isinstance(item, CopiedPacket)]
+        assert reader.container is not first and first.chapters() == []
+        assert {packet.stream.type for packet in packets} == {"audio"}
+    for container in (first, reader.container):
+        with pytest.raises(AssertionError, match="not open"):
+            container.chapters()
+
+
 def test_file_objects_and_early_ends(plain_clip: Path) -> None:
     assert len(frames(io.BytesIO(plain_clip.read_bytes()))) == FRAMES
     with open_clip(plain_clip) as reader:

@@ -124,6 +124,8 @@ class ClipReader:
         # Only a file can be read again from its start; see _all_items.
         self._threads = self.options.threads if isinstance(source, (str, Path)) and str(source) != "-" else 1
         self._items: Generator[Frame | CopiedPacket | Skipped] | None = None
+        self._left: list[av.container.InputContainer] = []
+        """Containers of walks that were begun anew: packets to copy, and whoever writes them, still look into them."""
         self._begin()
         self._open()
 
@@ -198,12 +200,14 @@ class ClipReader:
             if running.gi_running:
                 return
             self._items.close()
-        self._release()
+        self._leave()
+        for container in self._left:
+            container.close()
 
-    def _release(self) -> None:
+    def _leave(self) -> None:
         self._deinterlacer.release()
         at_rest(self._decoder)
-        self._container.close()
+        self._left.append(self._container)
 
     @property
     def shown(self) -> str:
@@ -297,7 +301,7 @@ class ClipReader:
                 break
             # Frame threads lose other frames around a broken packet than one thread does, and report it elsewhere.
             # So a damaged file is read again from its start by one thread; what was given already is not given twice.
-            self._release()
+            self._leave()
             self._threads = 1
             self._begin()
             self._open()
