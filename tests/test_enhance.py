@@ -529,6 +529,20 @@ def test_what_is_no_picture_is_passed_through(act: Any) -> None:
     assert enhancer.stats.passed_through == 1
 
 
+def test_tables_that_leave_no_numbers_restore_nothing() -> None:
+    """What the network made is sound, but no picture has coefficients of a step of 0."""
+    table = np.full((8, 8), 20, np.uint16)
+    table[7, 7] = 0
+    frame = clip(1)[0]
+    planes: Any = tuple(np.random.default_rng(0).integers(0, 256, (40, 56)).astype(np.uint8) for _ in range(3))
+    told = dataclasses.replace(frame, planes=planes, width=56, height=40, format=RGB24, jpeg=JpegTables(table, table))
+    enhancer = Enhancer(restorer("jpeg", domain="rgb"), fp32())
+    result = next(enhancer.run([told]))
+    assert result.passed_through and planes_of([result]) == [tuple(plane.tobytes() for plane in planes)]
+    picture = torch.from_numpy(np.stack(planes))[None].float() / 255
+    assert torch.equal(enhancer(picture, JpegTables(table, table)), picture) and enhancer.stats.passed_through == 2
+
+
 def test_a_flat_frame_may_stay_flat() -> None:
     frame = clip(1)[0]
     flat: Any = tuple(np.full_like(plane, 100) for plane in frame.planes)

@@ -576,6 +576,11 @@ def test_jpeg_tables_are_read(tmp_path: Path) -> None:
         assert int(frame.jpeg.chroma[0, 0]) == 28
     Image.fromarray(picture(7)).save(tmp_path / "a.png")
     assert read_still(tmp_path / "a.png")[0].jpeg is None
+    data = bytearray((tmp_path / "a.jpg").read_bytes())
+    data[data.index(b"\xff\xdb") + 5 + 63] = 0  # of the first table's highest frequency: libjpeg decodes it
+    (tmp_path / "a.jpg").write_bytes(data)
+    frame, info = read_still(tmp_path / "a.jpg")
+    assert frame.jpeg is None and not info.damage
 
 
 def test_truncated_picture_is_finished_and_reported(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ _MOST_DPI = 65535  # what JFIF's two bytes hold
 
 
 def jpeg_tables_of(image: Image.Image) -> JpegTables | None:
-    """The quantisation tables and subsampling of an opened JPEG; None for other formats."""
+    """The quantisation tables and subsampling of an opened JPEG; None for other formats, and for a step of 0."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return None
     steps = {name: np.array(table, np.uint16).reshape(8, 8) for name, table in image.quantization.items()}
