@@ -19,6 +19,7 @@ from ns_video.media.libav import check_input_file, printable
 from ns_video.media.still_info import BAD_EXIF, EXIF, StillInfo
 from ns_video.media.still_samples import (
     CONVERTED,
+    READING,
     check_samples,
     is_gray,
     load_damaged,
@@ -47,6 +48,11 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
 
     Raises InputError for what is no picture, is damaged beyond use, or claims more than `max_pixels`.
     """
+    with READING:
+        return _read_still(path, max_pixels)
+
+
+def _read_still(path: Path, max_pixels: int) -> tuple[Frame, StillInfo]:
     check_input_file(path)
     notes: list[str] = []
     damage: list[Damage] = []

@@ -18,7 +18,7 @@ from ns_video.media import jpeg_segments, png_chunks
 from ns_video.media.icc import gray_to_srgb, space_of
 from ns_video.media.libav import printable
 from ns_video.media.still_info import EXIF, HOLDS, StillInfo, encoded_comment, exif_directory, fitted
-from ns_video.media.still_samples import Samples, open_picture, said, to_eight_bits, upright
+from ns_video.media.still_samples import READING, Samples, open_picture, said, to_eight_bits, upright
 
 _SUFFIXES = {
     ".jpg": "JPEG",
@@ -142,7 +142,7 @@ def _held_samples(samples: Samples, kind: str, info: StillInfo, notes: list[str]
 
 def _check(data: bytes, samples: Samples) -> None:
     """Raises OutputError where a written picture doesn't read back."""
-    with open_picture(io.BytesIO(data)) as image:
+    with READING, open_picture(io.BytesIO(data)) as image:
         # Pillow gives a TIFF's size as it is shown; these are width and height of its samples.
         size = (
             (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImagePlugin.TiffImageFile) else image.size
