@@ -276,6 +276,22 @@ def test_frames_go_to_several_devices_in_turn_with_the_same_result(
     assert len(shared._others) == 2 and all(other._tiled._networks for other in shared._others)  # they did their share
 
 
+def test_the_turns_of_devices_are_those_of_an_undisturbed_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    several_on_one_cpu(monkeypatch)
+    launch, turns = Enhancer.launch, list[tuple[int | None, bool]]()
+
+    def seen(self: Enhancer, around: Any, precision: str) -> Any:
+        turns.append((around.current.frame.pts, self is shared))
+        return launch(self, around, precision)
+
+    monkeypatch.setattr(Enhancer, "launch", seen)
+    frames, shared = clip(8), Enhancer(foreign(lambda x: x), fp32(device="cpu,cpu"))
+    list(shared.run(frames, restart_every=5))
+    whole, turns = turns, []
+    list(shared.run(frames[5:], before=frames[4], start_index=5, restart_every=5))
+    assert turns == whole[5:] and len({first for _, first in turns}) == 2
+
+
 def test_a_failure_on_another_device_is_mended_there(monkeypatch: pytest.MonkeyPatch) -> None:
     several_on_one_cpu(monkeypatch)
 

@@ -141,7 +141,7 @@ class Enhancer:
         A result depends only on the frames themselves: on the neighbours in time and, for a run of equal frames, on
         its first. To go on in the middle of a clip give `before`, the frame ahead of the first one, and the
         `start_index` of the first; where `restart_every` is given, a run of equal frames is begun anew at each
-        multiple of it, so that work can begin there with the same result.
+        multiple of it, and so are the turns of the devices, so that work can begin there with the same result.
         """
         pending: deque[Pending] = deque()
         depth = _PENDING * len(self.devices) if self.device.type == "cuda" else 1
@@ -150,6 +150,7 @@ class Enhancer:
         computed = 0
         for around in windows(self, self.descriptor.frames, frames, before):
             fresh = restart_every is not None and index % restart_every == 0
+            computed = 0 if fresh else computed
             index += 1
             previous = around.previous if last is not None else None
             if (
