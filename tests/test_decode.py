@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from fractions import Fraction
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
@@ -266,6 +268,20 @@ def test_a_clip_that_is_read_again_leaves_its_packets_whole(tmp_path: Path) -> N
     for container in (first, reader.container):
         with pytest.raises(AssertionError, match="not open"):
             container.chapters()
+
+
+def test_a_pipe_that_may_not_be_opened_is_a_fault_of_the_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, system = tmp_path / "pipe.mkv", os.open
+    os.mkfifo(source)
+
+    def denied(path: Any, *flags: int, **options: Any) -> int:
+        if path == source:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return system(path, *flags, **options)
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(InputError, match=r"pipe\.mkv: Permission denied"):
+        open_clip(source)
 
 
 def test_file_objects_and_early_ends(plain_clip: Path) -> None:
