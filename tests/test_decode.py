@@ -152,6 +152,19 @@ def test_a_change_of_size_in_mid_stream_is_converted_back_and_told(tmp_path: Pat
     assert all(b > a for a, b in pairwise(times))
 
 
+def test_many_changes_of_size_are_counted(tmp_path: Path) -> None:
+    path, pictures = tmp_path / "in.mjpeg", list[bytes]()
+    for size in ((64, 48), (48, 64), (32, 32)):
+        file = io.BytesIO()
+        Image.new("RGB", size).save(file, "JPEG")
+        pictures.append(file.getvalue())
+    path.write_bytes(pictures[0] * 2 + (pictures[1] + pictures[2]) * 30)
+    with open_clip(path, DecodeOptions(container_format="mjpeg")) as reader:
+        assert len(list(reader.frames())) == 62
+        told = [warning for warning in reader.warnings if "changes" in warning]
+    assert len(told) == 21 and told[-1].startswith("60 changes")
+
+
 def test_raw_streams_get_times_from_their_rate_and_say_so(tmp_path: Path) -> None:
     raw = write_clip(tmp_path / "a.h264", Recipe(options={**X264, "bf": "0"}))
     with open_clip(raw) as reader:

@@ -67,6 +67,7 @@ _NAMING_PROFILES = frozenset({"apng", "png"})
 """Their decoders give the colour profile beside a frame a name, which PyAV frees a second time where it is looked at
 (`SideData.metadata`): the process ends. The file's is read by `animation_header`."""
 _SKIPPED_TOLD = 100  # frames of which one is told on the way to `start_seconds`
+_CHANGES_TOLD = 20  # of the picture's size or format, one by one
 _MIXED = "; what is written says of all what it says of the first"
 
 
@@ -153,6 +154,7 @@ class ClipReader:
         self._lost_start = 0
         self._first_geometry: tuple[int, int, str] | None = None
         self._last_geometry: tuple[int, int, str] | None = None
+        self._changes = 0
         self._interlaced: bool | None = None
         self._packet_end = 0
         self._packet_step = 0
@@ -306,6 +308,8 @@ class ClipReader:
             self._begin()
             self._open()
         self.frames_given = max(self.frames_given, given[self._stream.index])  # one thread may have found fewer
+        if self._changes > _CHANGES_TOLD:
+            self.warnings.append(f"{self._changes} changes of the picture's size or format in all")
         if not self.frames_given and self._is_cancelled:
             return
         if not self.frames_decoded and str(self._source) == "-" and "mp4" in self.info.format:
@@ -578,10 +582,12 @@ class ClipReader:
             raise InputError(f"a frame of {picture.width}x{picture.height} pixels is too large", stage="decode")
         width, height, name = self._first_geometry
         if geometry not in (self._first_geometry, self._last_geometry):
-            self.warnings.append(
-                f"at {seconds:.3f} s the picture changes from {width}x{height} {name} to"
-                f" {geometry[0]}x{geometry[1]} {geometry[2]}; it was converted back"
-            )
+            self._changes += 1
+            if self._changes <= _CHANGES_TOLD:
+                self.warnings.append(
+                    f"at {seconds:.3f} s the picture changes from {width}x{height} {name} to"
+                    f" {geometry[0]}x{geometry[1]} {geometry[2]}; it was converted back"
+                )
         self._last_geometry = geometry
         same = picture.reformat(width=width, height=height, format=name, interpolation="BICUBIC")
         same.pts, same.time_base, same.opaque = picture.pts, self.info.video.time_base, None
