@@ -13,7 +13,6 @@ from PIL import Image, TiffImagePlugin
 
 from ns_video.errors import NsVideoError, OutputError, UsageError
 from ns_video.frame import BT601_LUMA, Frame
-from ns_video.journal import write_whole
 from ns_video.media import jpeg_segments, png_chunks
 from ns_video.media.icc import gray_to_srgb, space_of
 from ns_video.media.libav import printable
@@ -48,18 +47,6 @@ def still_kind(path: str, name: str | None = None) -> str | None:
 def still_suffix(path: str) -> str | None:
     """Pillow's format name for an output path, None where the suffix is not a still's."""
     return _SUFFIXES.get(Path(path).suffix.lower())
-
-
-def write_still(
-    path: Path, frame: Frame, info: StillInfo, *, kind: str | None = None, quality: float | None = None
-) -> tuple[str, ...]:
-    """Write one picture, whole or not at all (a pipe or device: as it is). Returns what the format could not hold.
-
-    Takes and raises what `encode_still` does.
-    """
-    data, lost = encode_still(path, frame, info, kind=kind, quality=quality)
-    write_whole(path, data, stage="encode")
-    return lost
 
 
 def encode_still(
