@@ -12,7 +12,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -105,6 +105,12 @@ def pick_devices(name: str = "auto") -> tuple[torch.device, ...]:
     if len({device.type for device in devices}) > 1:
         raise DeviceError(f"{name} are devices of different kinds", remedy="name GPUs only: cuda:0,cuda:1")
     return devices
+
+
+def kinds_of(devices: Sequence[torch.device]) -> str:
+    """What they are: "cpu", "mps" or the names of GPUs, whose arithmetic differs; one where all are alike."""
+    names = [torch.cuda.get_device_name(device) if device.type == "cuda" else device.type for device in devices]
+    return ", ".join(names if len(set(names)) > 1 else names[:1])
 
 
 def cpu_features() -> tuple[str, ...]:

@@ -23,7 +23,7 @@ __all__ = ["JpegEvidence", "estimate_jpeg", "find_jpeg", "reconcile", "share_on_
 Samples = npt.NDArray[np.float32]
 
 _MAX_BLOCKS = 12288
-"""8x8 blocks looked at. Larger pictures are sampled in whole rows of blocks."""
+"""8x8 blocks looked at. Larger pictures are sampled in whole rows of blocks, very wide ones in columns, too."""
 _PHASE_BLOCKS = 2048
 """Blocks that decide where the grid lies."""
 _LEAST_UNCLIPPED = 64
@@ -119,11 +119,14 @@ def _dead_zone_combs() -> npt.NDArray[np.float32]:
 
 
 def _blocks(plane: npt.NDArray[np.generic], phase: tuple[int, int], at_most: int) -> npt.NDArray[np.generic]:
-    """(blocks, 8, 8) of a plane, from `phase` on; whole rows of blocks are left out above `at_most`."""
+    """(blocks, 8, 8) of a plane, from `phase` on; above `at_most` rows of blocks are left out, and columns where one
+    row alone has more."""
     row, column = phase
     rows, columns = (plane.shape[0] - row) // 8, (plane.shape[1] - column) // 8
     part = plane[row : row + rows * 8, column : column + columns * 8].reshape(rows, 8, columns, 8)
-    stride = -(-rows * columns // at_most)
+    across = -(-columns // at_most)
+    part = part[:, :, across // 2 :: across]
+    stride = -(-rows * part.shape[2] // at_most)
     return part[stride // 2 :: stride].transpose(0, 2, 1, 3).reshape(-1, 8, 8)
 
 

@@ -21,6 +21,7 @@ MATRIX_YCGCO = 8
 BT601_LUMA = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in luma by ITU-R BT.601, JPEG's."""
 _KNOWN_MATRICES = frozenset({MATRIX_BT709, 4, MATRIX_BT601_625, MATRIX_BT601_525, 7, MATRIX_YCGCO, 9, 10})
+_UNTOLD_MATRICES = frozenset({MATRIX_RGB, UNSPECIFIED, 3})  # which say nothing of Y, Cb and Cr; 3 is reserved
 _SD_HEIGHT, _SD_WIDTH = 576, 1024  # at or below both, players read an untagged clip as BT.601
 
 
@@ -55,9 +56,14 @@ class PixelFormat:
 
 
 def effective_matrix(color: ColorInfo, width: int, height: int) -> int:
-    """The matrix number to read an H × W picture with; unspecified goes by size, as players do."""
+    """The matrix number to read an H × W picture with; unspecified goes by size, as players do.
+
+    One that is told but not known here (H.273's 11 and more) is taken for BT.709's at any size.
+    """
     if color.matrix in _KNOWN_MATRICES:
         return color.matrix
+    if color.matrix not in _UNTOLD_MATRICES:
+        return MATRIX_BT709
     return MATRIX_BT601_525 if height <= _SD_HEIGHT and width <= _SD_WIDTH else MATRIX_BT709
 
 

@@ -13,12 +13,13 @@ import json
 import os
 import shutil
 import stat
+import sys
 from array import array
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ns_video.errors import OutputError, ResumeError, UsageError, printable
 
@@ -80,7 +81,7 @@ def file_digest(path: Path) -> str:
 
 def sync_file(path: Path) -> None:
     """Flush a file and its folder entry to disk."""
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # Windows flushes none that is only read
         os.fsync(file.fileno())
     sync_folder(path.parent)
 
@@ -195,11 +196,7 @@ class Journal:
         except OSError as error:
             raise OutputError(f"{printable(self.folder)}: {error.strerror}", stage="open") from error
         try:
-            import fcntl
-
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:
-            return  # no advisory locks here; the folder itself still keeps runs apart by output
+            _lock(self._lock)
         except OSError as error:
             self._lock.close()
             self._lock = None
@@ -376,6 +373,22 @@ class Journal:
             self.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.release()
+        if sys.platform == "win32":  # which removes no open file, neither ours before nor another run's now
+            with suppress(OSError):
+                (self.folder / "lock").unlink()
+                self.folder.rmdir()
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Until it is closed. Raises OSError where another run holds it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _remove(path: Path) -> None:

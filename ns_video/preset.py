@@ -52,8 +52,9 @@ class Preset:
             "still": (self.still_model, self.gpu_still_model),
             "jpeg clip": (self.jpeg_clip_model, self.gpu_jpeg_clip_model),
         }[of]
-        if of == "jpeg clip" and not on_cpu:
-            return self.models("clip")
+        if of == "jpeg clip":
+            others = self.models("clip")
+            return on_cpu or others[0], on_gpu or on_cpu or others[1]
         return on_cpu, on_gpu or on_cpu
 
 

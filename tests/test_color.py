@@ -126,6 +126,8 @@ def test_untagged_reads_by_size_and_name() -> None:
     assert color.effective_matrix(ColorInfo(), 640, 480) == 6
     assert color.effective_matrix(ColorInfo(), 1280, 720) == 1
     assert color.effective_matrix(ColorInfo(matrix=9), 640, 480) == 9
+    for untold in (0, 2, 3):
+        assert color.effective_matrix(ColorInfo(matrix=untold), 640, 480) == 6
     assert color.is_full_range(BY_NAME["yuvj420p"], ColorInfo())
     assert not color.is_full_range(BY_NAME["yuv420p"], ColorInfo())
     assert color.is_full_range(BY_NAME["gbrp"], ColorInfo())
@@ -151,8 +153,9 @@ def test_untagged_colours_stay_where_another_size_is_read_otherwise(
         expected = (wanted if domain == "rgb" else color.ycbcr_to_rgb(wanted, matrix)).flatten()
         assert float((seen - expected).abs().max()) < 1.5 / 219
     assert not equal(made, there)
-    told = color.recompose(planes, format, ColorInfo(matrix=matrix), None, domain, size=(after, after))
-    assert equal(told, there)
+    for told in (matrix, 13, 14):  # players read these by what is told, at any size
+        kept = color.recompose(planes, format, ColorInfo(matrix=told), None, domain, size=(after, after))
+        assert equal(kept, there), told
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from fractions import Fraction
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
@@ -150,6 +152,19 @@ def test_a_change_of_size_in_mid_stream_is_converted_back_and_told(tmp_path: Pat
     assert all(b > a for a, b in pairwise(times))
 
 
+def test_many_changes_of_size_are_counted(tmp_path: Path) -> None:
+    path, pictures = tmp_path / "in.mjpeg", list[bytes]()
+    for size in ((64, 48), (48, 64), (32, 32)):
+        file = io.BytesIO()
+        Image.new("RGB", size).save(file, "JPEG")
+        pictures.append(file.getvalue())
+    path.write_bytes(pictures[0] * 2 + (pictures[1] + pictures[2]) * 30)
+    with open_clip(path, DecodeOptions(container_format="mjpeg")) as reader:
+        assert len(list(reader.frames())) == 62
+        told = [warning for warning in reader.warnings if "changes" in warning]
+    assert len(told) == 21 and told[-1].startswith("60 changes")
+
+
 def test_raw_streams_get_times_from_their_rate_and_say_so(tmp_path: Path) -> None:
     raw = write_clip(tmp_path / "a.h264", Recipe(options={**X264, "bf": "0"}))
     with open_clip(raw) as reader:
@@ -246,6 +261,40 @@ def test_frames_and_packets_leave_once_however_many_threads_meet_the_damage(tmp_
             assert reader.damage and len(shown) == reader.frames_given
             seen.append((shown, packets))
     assert seen[0] == seen[1] and len(seen[0][1]) > 80
+
+
+def test_a_clip_that_is_read_again_leaves_its_packets_whole(tmp_path: Path) -> None:
+    """Whoever writes them looks at their streams, and into the container, while another thread decodes."""
+    path = tmp_path / "in.mp4"
+    sources = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1", "-f", "lavfi", "-i", "sine=d=1")
+    ffmpeg(*sources, "-c:v", "libx264", "-c:a", "aac", path)
+    with av.open(str(path)) as container:
+        place = [packet.pos for packet in container.demux(video=0) if packet.size][3]
+    data = bytearray(path.read_bytes())
+    data[place : place + 4] = bytes([255]) * 4
+    path.write_bytes(data)
+    with open_clip(path, DecodeOptions(threads=8)) as reader:
+        first = reader.container
+        packets = [item.packet for item in reader.items([1]) if isinstance(item, CopiedPacket)]
+        assert reader.container is not first and first.chapters() == []
+        assert {packet.stream.type for packet in packets} == {"audio"}
+    for container in (first, reader.container):
+        with pytest.raises(AssertionError, match="not open"):
+            container.chapters()
+
+
+def test_a_pipe_that_may_not_be_opened_is_a_fault_of_the_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, system = tmp_path / "pipe.mkv", os.open
+    os.mkfifo(source)
+
+    def denied(path: Any, *flags: int, **options: Any) -> int:
+        if path == source:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return system(path, *flags, **options)
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(InputError, match=r"pipe\.mkv: Permission denied"):
+        open_clip(source)
 
 
 def test_file_objects_and_early_ends(plain_clip: Path) -> None:

@@ -22,6 +22,7 @@ from ns_video.device import (
     check_alive,
     choose_precision,
     is_out_of_memory,
+    kinds_of,
     one_thread,
     pick_device,
     pick_devices,
@@ -44,6 +45,13 @@ def trial(broken: frozenset[str] = frozenset()) -> Callable[[str], Tensor]:
 
 def native_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_module, "capable_precisions", lambda _: ("bf16",))
+
+
+def test_gpus_are_told_apart_by_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = [torch.device("cuda", index) for index in range(3)]
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda gpu: "large" if gpu.index == 1 else "small")
+    assert kinds_of(gpus) == "small, large, small" and kinds_of([gpus[0], gpus[2]]) == "small"
+    assert kinds_of([CPU]) == "cpu"
 
 
 def test_auto_takes_what_is_there() -> None:

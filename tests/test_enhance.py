@@ -276,6 +276,22 @@ def test_frames_go_to_several_devices_in_turn_with_the_same_result(
     assert len(shared._others) == 2 and all(other._tiled._networks for other in shared._others)  # they did their share
 
 
+def test_the_turns_of_devices_are_those_of_an_undisturbed_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    several_on_one_cpu(monkeypatch)
+    launch, turns = Enhancer.launch, list[tuple[int | None, bool]]()
+
+    def seen(self: Enhancer, around: Any, precision: str) -> Any:
+        turns.append((around.current.frame.pts, self is shared))
+        return launch(self, around, precision)
+
+    monkeypatch.setattr(Enhancer, "launch", seen)
+    frames, shared = clip(8), Enhancer(foreign(lambda x: x), fp32(device="cpu,cpu"))
+    list(shared.run(frames, restart_every=5))
+    whole, turns = turns, []
+    list(shared.run(frames[5:], before=frames[4], start_index=5, restart_every=5))
+    assert turns == whole[5:] and len({first for _, first in turns}) == 2
+
+
 def test_a_failure_on_another_device_is_mended_there(monkeypatch: pytest.MonkeyPatch) -> None:
     several_on_one_cpu(monkeypatch)
 
@@ -527,6 +543,20 @@ def test_what_is_no_picture_is_passed_through(act: Any) -> None:
     assert result.passed_through and result.reason is not None and "no picture" in result.reason
     assert planes_of([result]) == [tuple(plane.tobytes() for plane in frames[0].planes)]
     assert enhancer.stats.passed_through == 1
+
+
+def test_tables_that_leave_no_numbers_restore_nothing() -> None:
+    """What the network made is sound, but no picture has coefficients of a step of 0."""
+    table = np.full((8, 8), 20, np.uint16)
+    table[7, 7] = 0
+    frame = clip(1)[0]
+    planes: Any = tuple(np.random.default_rng(0).integers(0, 256, (40, 56)).astype(np.uint8) for _ in range(3))
+    told = dataclasses.replace(frame, planes=planes, width=56, height=40, format=RGB24, jpeg=JpegTables(table, table))
+    enhancer = Enhancer(restorer("jpeg", domain="rgb"), fp32())
+    result = next(enhancer.run([told]))
+    assert result.passed_through and planes_of([result]) == [tuple(plane.tobytes() for plane in planes)]
+    picture = torch.from_numpy(np.stack(planes))[None].float() / 255
+    assert torch.equal(enhancer(picture, JpegTables(table, table)), picture) and enhancer.stats.passed_through == 2
 
 
 def test_a_flat_frame_may_stay_flat() -> None:

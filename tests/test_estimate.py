@@ -70,6 +70,14 @@ def picture(request: pytest.FixtureRequest) -> Rgb:
     return photograph(1) if request.param == "photograph" else drawing(1)
 
 
+def test_the_grid_of_a_very_wide_picture_is_found() -> None:
+    """One row of blocks has more of them than are looked at."""
+    strips = [strip for seed in range(3) for strip in np.split(photograph(seed), 4)]
+    wide = np.concatenate([strip[::turn] for turn in (1, -1) for strip in strips * 6], 1)[:, :33005]
+    found = find_jpeg(saved(wide, "jpeg:q=30")[3:, 5:])
+    assert found is not None and (found.phase, found.quality) == ((5, 3), 30)
+
+
 @pytest.mark.parametrize("quality", [10, 30, 50, 75, 90])
 def test_png_of_a_jpeg_tells_its_quality(picture: Rgb, quality: int) -> None:
     found = find_jpeg(saved(picture, f"jpeg:q={quality}"))

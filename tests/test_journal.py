@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
 import resource
+import stat
+import sys
 from array import array
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,6 +69,8 @@ def test_a_segment_is_on_disk_before_it_is_noted(tmp_path: Path, monkeypatch: py
     flush = os.fsync
 
     def seen(handle: int) -> None:
+        is_folder, access = stat.S_ISDIR(os.fstat(handle).st_mode), fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE
+        assert is_folder or access != os.O_RDONLY  # which Windows flushes not
         flushed.append(os.fstat(handle).st_ino)
         flush(handle)
 
@@ -123,6 +129,22 @@ def test_second_owner_is_refused(tmp_path: Path) -> None:
         Journal(first.folder).acquire()
     first.release()
     assert len(resumed(first.folder).entries) == 3
+
+
+def test_windows_locks_otherwise_and_removes_no_open_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locking(handle: int, mode: int, _: int) -> None:
+        fcntl.flock(handle, mode)
+
+    windows = SimpleNamespace(locking=locking, LK_NBLCK=fcntl.LOCK_EX | fcntl.LOCK_NB)
+    monkeypatch.setitem(sys.modules, "msvcrt", windows)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr("ns_video.journal.shutil.rmtree", lambda *_, **__: None)  # for the lock is open
+    first = Journal(tmp_path / "work")
+    first.acquire()
+    with pytest.raises(UsageError, match="another run"):
+        Journal(tmp_path / "work").acquire()
+    first.remove()
+    assert not (tmp_path / "work").exists()
 
 
 def test_fingerprint_sees_one_changed_byte(tmp_path: Path) -> None:

@@ -62,6 +62,13 @@ def test_models_by_content_and_device() -> None:
     some = parse_preset("some", all_ + 'gpu_clip_model = "A"\ngpu_jpeg_clip_model = "C"\n')
     assert some.models("clip") == ("a", "A") and some.models("still") == ("b", "b")
     assert some.models("jpeg clip") == ("c", "C")
+    plain = 'title = "t"\nclip_model = "a"\nstill_model = "b"\n'
+    for more, wanted in (
+        ('gpu_jpeg_clip_model = "C"\n', ("a", "C")),
+        ('gpu_clip_model = "A"\n', ("a", "A")),
+        ('gpu_clip_model = "A"\njpeg_clip_model = "c"\n', ("c", "c")),
+    ):
+        assert parse_preset("some", plain + more).models("jpeg clip") == wanted
 
 
 def test_a_file_that_is_no_text_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

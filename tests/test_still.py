@@ -7,18 +7,22 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
 from material import picture
-from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
+from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from ns_video.errors import InputError, OutputError, UsageError
+from ns_video.media import still_samples
 from ns_video.media.animation import open_animation
 from ns_video.media.decode import DecodeOptions
 from ns_video.media.probe import still_format
@@ -576,6 +580,33 @@ def test_jpeg_tables_are_read(tmp_path: Path) -> None:
         assert int(frame.jpeg.chroma[0, 0]) == 28
     Image.fromarray(picture(7)).save(tmp_path / "a.png")
     assert read_still(tmp_path / "a.png")[0].jpeg is None
+    data = bytearray((tmp_path / "a.jpg").read_bytes())
+    data[data.index(b"\xff\xdb") + 5 + 63] = 0  # of the first table's highest frequency: libjpeg decodes it
+    (tmp_path / "a.jpg").write_bytes(data)
+    frame, info = read_still(tmp_path / "a.jpg")
+    assert frame.jpeg is None and not info.damage
+
+
+def test_a_cut_still_is_told_while_another_one_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Pillow makes of cut files is said to all threads at once."""
+    cut, lasts, load = tmp_path / "cut.jpg", threading.Event(), still_samples.load_samples
+    Image.fromarray(picture(7, 96, 64)).save(cut, quality=90)
+    cut.write_bytes(cut.read_bytes()[:-400])
+    limit = Image.MAX_IMAGE_PIXELS
+
+    def lasting(*given: Any) -> Any:
+        lasts.set()
+        wait([other], 0.2)
+        return load(*given)
+
+    def second() -> bool:
+        return lasts.wait(5) and bool(read_still(cut)[1].damage)
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(second)
+        monkeypatch.setattr(still_samples, "load_samples", lasting)
+        assert read_still(cut)[1].damage and other.result(5)
+    assert limit == Image.MAX_IMAGE_PIXELS and not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 def test_truncated_picture_is_finished_and_reported(tmp_path: Path) -> None:

@@ -42,9 +42,11 @@ from ns_video.training.pictures import PictureSet, draw_batch, line_sharpened
 from ns_video.training.process import Arithmetic, Process, find_process
 from ns_video.training.trainer import (
     FinishedUpdate,
+    SpecScore,
     StepUpdate,
     Trainer,
     ValidationUpdate,
+    _Log,
     learning_rate,
     make_network,
     start_from,
@@ -289,6 +291,27 @@ def test_the_log_ends_where_the_checkpoint_was_written(picture_folder: Path, tmp
     again.resume()
     with (tmp_path / "log.csv").open() as file:
         assert {row["step"] for row in csv.DictReader(file)} == {"2", "4"}
+
+
+@pytest.mark.parametrize(
+    "tail",
+    ['4,,,"jpeg:q=10,sub', "4,,,jpeg:q=10,25.6", "4,0.5,0.00", "\0" * 4096],
+    ids=["in quotes", "in a number", "before the end", "zeros"],
+)
+def test_rows_that_a_power_cut_tore_are_left_out_of_the_log(tail: str, tmp_path: Path) -> None:
+    log, score = _Log(tmp_path), SpecScore("jpeg:q=10,subsampling=444", 25.0, 26.0, 0.5, 0.9)
+    for update in (StepUpdate(2, 9, 0.5, 0.1, 1.0, 1.0, 1.0), ValidationUpdate(2, (score,))):
+        log.add(update, tensorboard=False)
+    rows = log.rows()
+    with log.path.open("a") as file:
+        file.write(tail)
+    assert len(rows) == 2 and log.rows() == rows
+    log.draw()
+    log.cut(2)
+    log.add(StepUpdate(4, 9, 0.4, 0.1, 1.0, 1.0, 1.0), tensorboard=False)
+    with log.path.open(newline="") as file:
+        read = list(csv.DictReader(file))
+    assert read == log.rows() and read[:2] == rows and read[2]["step"] == "4"
 
 
 def test_a_scaled_training_resumes_from_one_that_was_not() -> None:

@@ -141,7 +141,7 @@ class Enhancer:
         A result depends only on the frames themselves: on the neighbours in time and, for a run of equal frames, on
         its first. To go on in the middle of a clip give `before`, the frame ahead of the first one, and the
         `start_index` of the first; where `restart_every` is given, a run of equal frames is begun anew at each
-        multiple of it, so that work can begin there with the same result.
+        multiple of it, and so are the turns of the devices, so that work can begin there with the same result.
         """
         pending: deque[Pending] = deque()
         depth = _PENDING * len(self.devices) if self.device.type == "cuda" else 1
@@ -150,6 +150,7 @@ class Enhancer:
         computed = 0
         for around in windows(self, self.descriptor.frames, frames, before):
             fresh = restart_every is not None and index % restart_every == 0
+            computed = 0 if fresh else computed
             index += 1
             previous = around.previous if last is not None else None
             if (
@@ -283,8 +284,8 @@ class Enhancer:
             restored = self._restored(
                 around.pictures(), around.side, around.pitch, precision, self.options.ensemble or 1
             )
-            healthy = _health(seen, restored)
-            restored = self._as_told(restored, seen, around.side, around.jpeg or current.frame.quantiser)
+            told = around.jpeg or current.frame.quantiser
+            restored, healthy = self._as_told(restored, seen, around.side, told)
             if self.domain == "rgb":
                 restored.clamp_(0, 1)
             target = color.resample(seen, size)
@@ -324,15 +325,14 @@ class Enhancer:
             if pitch or (not self.does_nothing and (planes is not None or self.descriptor.conditioning == "none")):
                 pictures = [picture] * self.descriptor.frames
                 views = self.options.ensemble or (STILL_VIEWS if self.descriptor.architecture == "ns_restore" else 1)
+                known = None if isinstance(side, (Tensor, JpegTables)) else side
                 restored = self._restored(pictures, planes, pitch, self.precision, views)
-                healthy = bool(_health(picture, restored))
+                restored, healthy = self._as_told(restored, picture, planes, known)
                 if not healthy and self.precision != "fp32":
                     self.stats.fp32_retries += 1
                     restored = self._restored(pictures, planes, pitch, "fp32", views)
-                    healthy = bool(_health(picture, restored))
+                    restored, healthy = self._as_told(restored, picture, planes, known)
                 if healthy:
-                    known = None if isinstance(side, (Tensor, JpegTables)) else side
-                    restored = self._as_told(restored, picture, planes, known)
                     change = color.resample(restored, size) - color.resample(picture, size)
                 else:
                     logger.warning("picture passed through: the network's result is no picture")
@@ -349,8 +349,16 @@ class Enhancer:
 
     def _as_told(
         self, restored: Tensor, seen: Tensor, planes: Tensor | None, told: JpegEvidence | QuantiserMap | None
+    ) -> tuple[Tensor, Tensor]:
+        """What the network made of `seen`, as far as what was told of the damage lets it be believed; and a flag on
+        the device that says that both are sound."""
+        healthy = _health(seen, restored)
+        believed = self._believed(restored, seen, planes, told)
+        return believed, healthy & torch.isfinite(believed.sum())
+
+    def _believed(
+        self, restored: Tensor, seen: Tensor, planes: Tensor | None, told: JpegEvidence | QuantiserMap | None
     ) -> Tensor:
-        """What the network made of `seen`, as far as what was told of the damage lets it be believed."""
         conditioning = self.descriptor.conditioning
         if conditioning == "jpeg" and self.domain == "rgb":
             restored = _stay_gray(restored, seen)

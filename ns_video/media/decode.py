@@ -69,6 +69,7 @@ _NAMING_PROFILES = frozenset({"apng", "png"})
 (`SideData.metadata`): the process ends. The file's is read by `animation_header`."""
 _SKIPPED_TOLD = 100  # frames of which one is told on the way to `start_seconds`
 _PROFILE_LOST = "the ICC profile of the pictures is left out"
+_CHANGES_TOLD = 20  # of the picture's size or format, one by one
 _MIXED = "; what is written says of all what it says of the first"
 
 
@@ -126,6 +127,8 @@ class ClipReader:
         # Only a file can be read again from its start; see _all_items.
         self._threads = self.options.threads if isinstance(source, (str, Path)) and str(source) != "-" else 1
         self._items: Generator[Frame | CopiedPacket | Skipped] | None = None
+        self._left: list[av.container.InputContainer] = []
+        """Containers of walks that were begun anew: packets to copy, and whoever writes them, still look into them."""
         self._begin()
         self._open()
 
@@ -153,6 +156,7 @@ class ClipReader:
         self._lost_start = 0
         self._first_geometry: tuple[int, int, str] | None = None
         self._last_geometry: tuple[int, int, str] | None = None
+        self._changes = 0
         self._interlaced: bool | None = None
         self._packet_end = 0
         self._packet_step = 0
@@ -200,12 +204,14 @@ class ClipReader:
             if running.gi_running:
                 return
             self._items.close()
-        self._release()
+        self._leave()
+        for container in self._left:
+            container.close()
 
-    def _release(self) -> None:
+    def _leave(self) -> None:
         self._deinterlacer.release()
         at_rest(self._decoder)
-        self._container.close()
+        self._left.append(self._container)
 
     @property
     def shown(self) -> str:
@@ -299,11 +305,13 @@ class ClipReader:
                 break
             # Frame threads lose other frames around a broken packet than one thread does, and report it elsewhere.
             # So a damaged file is read again from its start by one thread; what was given already is not given twice.
-            self._release()
+            self._leave()
             self._threads = 1
             self._begin()
             self._open()
         self.frames_given = max(self.frames_given, given[self._stream.index])  # one thread may have found fewer
+        if self._changes > _CHANGES_TOLD:
+            self.warnings.append(f"{self._changes} changes of the picture's size or format in all")
         if not self.frames_given and self._is_cancelled:
             return
         if not self.frames_decoded and str(self._source) == "-" and "mp4" in self.info.format:
@@ -585,10 +593,12 @@ class ClipReader:
             raise InputError(f"a frame of {picture.width}x{picture.height} pixels is too large", stage="decode")
         width, height, name = self._first_geometry
         if geometry not in (self._first_geometry, self._last_geometry):
-            self.warnings.append(
-                f"at {seconds:.3f} s the picture changes from {width}x{height} {name} to"
-                f" {geometry[0]}x{geometry[1]} {geometry[2]}; it was converted back"
-            )
+            self._changes += 1
+            if self._changes <= _CHANGES_TOLD:
+                self.warnings.append(
+                    f"at {seconds:.3f} s the picture changes from {width}x{height} {name} to"
+                    f" {geometry[0]}x{geometry[1]} {geometry[2]}; it was converted back"
+                )
         self._last_geometry = geometry
         same = picture.reformat(width=width, height=height, format=name, interpolation="BICUBIC")
         same.pts, same.time_base, same.opaque = picture.pts, self.info.video.time_base, None

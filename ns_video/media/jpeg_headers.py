@@ -33,9 +33,14 @@ class _Told:
     tables: JpegTables
 
 
-def tables_of(components: Sequence[tuple[int, int, int]], tables: Mapping[int, np.ndarray]) -> JpegTables:
-    """Of a frame header's components: horizontal and vertical sampling, table. Raises KeyError for one not defined."""
+def tables_of(components: Sequence[tuple[int, int, int]], tables: Mapping[int, np.ndarray]) -> JpegTables | None:
+    """Of a frame header's components: horizontal and vertical sampling, table. Raises KeyError for one not defined.
+
+    None where a step is 0, which T.81 doesn't allow and libjpeg decodes.
+    """
     luma, chroma = components[0], components[-1]
+    if not all(tables[name].all() for *_, name in (luma, chroma)):
+        return None
     if len(components) == 1:  # its sampling says nothing
         return JpegTables(tables[luma[2]], tables[luma[2]])
     sampling = (max(1, luma[0] // max(1, chroma[0])), max(1, luma[1] // max(1, chroma[1])))
@@ -96,7 +101,8 @@ class JpegHeaders:
                 break
         if len(components) not in (1, 3) or not components[0][0] * components[0][1]:
             return None
-        return _Told(pts, height, tables_of(components, self._tables))
+        tables = tables_of(components, self._tables)
+        return None if tables is None else _Told(pts, height, tables)
 
     def _define(self, segment: bytes) -> None:
         """The tables of one DQT segment."""
@@ -104,8 +110,6 @@ class JpegHeaders:
         while at < len(segment):
             wide, name = segment[at] >> 4, segment[at] & 15
             values = np.frombuffer(segment, ">u2" if wide else np.uint8, 64, at + 1)
-            if not values.all():
-                raise ValueError("a step of 0")
             table = np.zeros((8, 8), np.uint16)
             table[_ROWS, _COLUMNS] = values
             self._tables[name] = table

@@ -232,8 +232,11 @@ class _CountedPipe:
 
 
 def _named_pipe(path: Path) -> _CountedPipe:
-    """Held open from the first look on: its writer must not find itself without a reader."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    """Held open from the first look on: its writer must not find itself without a reader. Raises InputError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise InputError(f"{printable(path)}: {error.strerror}", stage="open") from error
     pipe = _CountedPipe(file_url(path), descriptor)
     if not select.select([descriptor], [], [], _FIFO_WAIT_SECONDS)[0]:
         raise InputError(f"nobody writes to the pipe {printable(path)}", stage="open")

@@ -19,6 +19,7 @@ from ns_video.media.libav import check_input_file, printable
 from ns_video.media.still_info import BAD_EXIF, EXIF, StillInfo
 from ns_video.media.still_samples import (
     CONVERTED,
+    READING,
     check_samples,
     is_gray,
     load_damaged,
@@ -35,7 +36,7 @@ _MOST_DPI = 65535  # what JFIF's two bytes hold
 
 
 def jpeg_tables_of(image: Image.Image) -> JpegTables | None:
-    """The quantisation tables and subsampling of an opened JPEG; None for other formats."""
+    """The quantisation tables and subsampling of an opened JPEG; None for other formats, and for a step of 0."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return None
     steps = {name: np.array(table, np.uint16).reshape(8, 8) for name, table in image.quantization.items()}
@@ -47,6 +48,11 @@ def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, Stil
 
     Raises InputError for what is no picture, is damaged beyond use, or claims more than `max_pixels`.
     """
+    with READING:
+        return _read_still(path, max_pixels)
+
+
+def _read_still(path: Path, max_pixels: int) -> tuple[Frame, StillInfo]:
     check_input_file(path)
     notes: list[str] = []
     damage: list[Damage] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -25,14 +26,17 @@ Samples = npt.NDArray[Any]
 
 CONVERTED = {"CMYK": "CMYK", "LAB": "CIE L*a*b*"}
 """Pillow's modes of what becomes RGB, and what it is called."""
+READING = threading.RLock()
+"""Held by whoever reads a picture: Pillow's limits, what it makes of cut files, OpenCV's log level and what becomes of
+warnings are those of the whole process."""
 _PHOTOMETRIC, _ORIENTATION, _PLANAR, _TILE_WIDTH, _EXTRA_SAMPLES = 262, 274, 284, 322, 338
 _PREMULTIPLIED = 1  # TIFF 6.0, section 18: associated alpha
 
 
 def open_picture(file: Path | io.BytesIO) -> Image.Image:
     """A picture whose header is read, however large: `max_pixels` says what is too large, not Pillow's own limit."""
-    limit = Image.MAX_IMAGE_PIXELS
-    with warnings.catch_warnings():
+    with READING, warnings.catch_warnings():
+        limit = Image.MAX_IMAGE_PIXELS
         warnings.simplefilter("ignore")
         try:
             Image.MAX_IMAGE_PIXELS = None

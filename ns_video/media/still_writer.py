@@ -13,12 +13,11 @@ from PIL import Image, TiffImagePlugin
 
 from ns_video.errors import NsVideoError, OutputError, UsageError
 from ns_video.frame import BT601_LUMA, Frame
-from ns_video.journal import write_whole
 from ns_video.media import jpeg_segments, png_chunks
 from ns_video.media.icc import gray_to_srgb, space_of
 from ns_video.media.libav import printable
 from ns_video.media.still_info import EXIF, HOLDS, StillInfo, encoded_comment, exif_directory, fitted
-from ns_video.media.still_samples import Samples, open_picture, said, to_eight_bits, upright
+from ns_video.media.still_samples import READING, Samples, open_picture, said, to_eight_bits, upright
 
 _SUFFIXES = {
     ".jpg": "JPEG",
@@ -48,18 +47,6 @@ def still_kind(path: str, name: str | None = None) -> str | None:
 def still_suffix(path: str) -> str | None:
     """Pillow's format name for an output path, None where the suffix is not a still's."""
     return _SUFFIXES.get(Path(path).suffix.lower())
-
-
-def write_still(
-    path: Path, frame: Frame, info: StillInfo, *, kind: str | None = None, quality: float | None = None
-) -> tuple[str, ...]:
-    """Write one picture, whole or not at all (a pipe or device: as it is). Returns what the format could not hold.
-
-    Takes and raises what `encode_still` does.
-    """
-    data, lost = encode_still(path, frame, info, kind=kind, quality=quality)
-    write_whole(path, data, stage="encode")
-    return lost
 
 
 def encode_still(
@@ -142,7 +129,7 @@ def _held_samples(samples: Samples, kind: str, info: StillInfo, notes: list[str]
 
 def _check(data: bytes, samples: Samples) -> None:
     """Raises OutputError where a written picture doesn't read back."""
-    with open_picture(io.BytesIO(data)) as image:
+    with READING, open_picture(io.BytesIO(data)) as image:
         # Pillow gives a TIFF's size as it is shown; these are width and height of its samples.
         size = (
             (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImagePlugin.TiffImageFile) else image.size

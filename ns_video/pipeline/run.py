@@ -118,15 +118,17 @@ class Run:
         """The stage, its network on its device. torch is imported here, and only where something is to be computed.
 
         `of_preset`: the preset's model where it isn't the one for stills or clips.
-        Notes `conditioning` (side information it wants), `settings` (as text) and `device`, too.
+        Notes `conditioning` (side information it wants), `settings` (as text), `device` and `computed_by`, too.
         """
         options, preset = self.options, self.preset
         name = options.model or of_preset or self.preset_model("still" if self.is_still else "clip")
         sharpen = preset.sharpen if options.sharpen is None else options.sharpen
         self.conditioning, self.settings, self.device = "none", "", "cpu"
+        self.computed_by = "cpu"
         if name == "identity" and not sharpen and options.scale is None and options.size is None:
             self.record.model, self.record.device, self.record.precision = ModelInfo(name=name), "cpu", "fp32"
             return PassThrough()
+        from ns_video.device import kinds_of
         from ns_video.enhance import EnhanceOptions, Enhancer
         from ns_video.weights import load_descriptor
 
@@ -150,6 +152,7 @@ class Run:
         )
         enhancer = Enhancer(descriptor, settings)
         self.conditioning, self.device = descriptor.conditioning, str(enhancer.device)
+        self.computed_by = kinds_of(enhancer.devices)
         self.settings = repr(replace(settings, device="", precision=""))  # what these became is noted beside it
         self.record.model = ModelInfo(name=descriptor.name, sha256=descriptor.sha256)
         self.record.device, self.record.precision = enhancer.stats.device, enhancer.precision

@@ -253,7 +253,7 @@ def _fingerprint(run: Run, plan: VideoPlan, segment_frames: int) -> dict[str, An
         "version": __version__,
         "input": source_fingerprint(Path(run.source)),
         "model": run.record.model.sha256 or run.record.model.name,
-        "device": run.device.partition(":")[0],
+        "device": run.computed_by,
         "precision": run.enhancer.precision,
         "enhance options": run.settings,
         "encoding": repr(replace(plan, threads=0)),

@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -633,7 +633,8 @@ def _batch_bytes(batch: Batch) -> int:
 class _Log:
     """log.csv, curves.png and, where asked for, TensorBoard's files."""
 
-    _FIELDS = ("step", "loss", "rate", "spec", "psnr_before", "psnr_after", "smallest_gain", "ssim_after")
+    _SCORES = ("psnr_before", "psnr_after", "smallest_gain", "ssim_after")
+    _FIELDS: tuple[str, ...] = ("step", "loss", "rate", "spec", *_SCORES)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -644,10 +645,21 @@ class _Log:
         return self.folder / "log.csv"
 
     def rows(self) -> list[dict[str, str]]:
+        """Without those that a full disk or a power cut tore."""
         if not self.path.exists():
             return []
-        with self.path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        with self.path.open(newline="", encoding="utf-8", errors="replace") as file:
+            # Line by line: a quote that a torn one leaves open would take in those behind it.
+            lines = (next(csv.DictReader([line.replace("\0", "")], self._FIELDS), {}) for line in file)
+            return [row for row in lines if self._is_whole(row)]
+
+    def _is_whole(self, row: Mapping[str, str | None]) -> bool:
+        """It has all fields, and numbers in them: the header isn't one of those either."""
+        try:
+            numbers = [float(value or 0) for name, value in row.items() if name != "spec"]
+            return len(numbers) == len(self._FIELDS) - 1 and None not in row.values() and int(row["step"] or "") > 0
+        except (TypeError, ValueError):
+            return False
 
     def _append(self, rows: list[dict[str, Any]], path: Path | None = None) -> None:
         path = path or self.path
