@@ -173,6 +173,38 @@ def test_ctrl_c_waits_for_the_end_of_the_step(
         assert torch.equal(tensor, again.network.state_dict()[key]), key
 
 
+def test_ctrl_c_in_a_validation_is_made_up_for_by_a_resume(
+    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trainer(name: str) -> Trainer:
+        text = config_text(picture_folder, tmp_path / name, steps=4).replace("validate_every = 4", "validate_every = 2")
+        return Trainer(parse_config(text.replace("warm_up = 2", 'warm_up = 0\nkind = "plateau"\npatience = 0')), "cpu")
+
+    def logged(name: str) -> list[str]:
+        with (tmp_path / name / "log.csv").open() as file:
+            return [row["step"] for row in csv.DictReader(file) if row["spec"]]
+
+    whole, broken = trainer("whole"), trainer("broken")
+    whole.best_gain = broken.best_gain = 1e9  # no validation is better: each halves the rate
+    list(whole.run())
+    validate = broken.validate
+
+    def interrupted() -> ValidationUpdate:
+        signal.raise_signal(signal.SIGINT)
+        return validate()
+
+    monkeypatch.setattr(broken, "validate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(broken.run())
+    again = trainer("broken")
+    again.resume()
+    list(again.run())
+    assert logged("broken") == logged("whole")
+    assert again.halvings == whole.halvings == 2
+    for key, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[key]), key
+
+
 def test_a_step_cut_short_leaves_the_checkpoint_before_it(
     picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

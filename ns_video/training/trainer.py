@@ -286,6 +286,7 @@ class Trainer:
         self.optimizer = make_optimizer(self.network, config.schedule.optimizer, config.schedule.rate)
         self.arithmetic = Arithmetic(config.schedule.precision, where)
         self.step = 0
+        self.validated = 0
         self.halvings = 0
         self.best_gain = -math.inf
         self.waited = 0
@@ -320,6 +321,7 @@ class Trainer:
             "rivals": self.rivals.state(),
             "scaler": self.arithmetic.state(),
             "step": self.step,
+            "validated": self.validated,
             "halvings": self.halvings,
             "best_gain": self.best_gain,
             "waited": self.waited,
@@ -344,13 +346,14 @@ class Trainer:
         self.rivals.load(content["rivals"])
         self.arithmetic.load(content["scaler"])
         self.step, self.halvings = int(content["step"]), int(content["halvings"])
+        self.validated = int(content.get("validated", self.step))  # those from before 0.11.0 don't tell
         self.best_gain, self.waited = float(content["best_gain"]), int(content["waited"])
 
     def _begin(self) -> None:
         """The log ends where the training goes on."""
         self._begun = True
         if self._log is not None:
-            self._log.cut(self.step)
+            self._log.cut(self.step, self.validated)
 
     def export(self) -> FinishedUpdate:
         """Writes the averaged weights as a model file."""
@@ -374,11 +377,12 @@ class Trainer:
             self._begin()
         config, log = self.config, self.config.log
         last = min(config.schedule.steps, stop_at if stop_at is not None else config.schedule.steps)
-        first, saved = self.step, time.monotonic()
+        first, saved = (self.step, self.validated), time.monotonic()
         meter = _Meter()
         made = map(self.process.pinned, batches(self.pictures, config, self.step, self.process.rank))
         ahead = prefetch(_timed(made, meter), _BATCH_BUDGET, size_of=_batch_bytes, name="batches")
         try:
+            yield from self._validated()  # a training may have been interrupted while it validated
             while self.step < last:
                 batch = next(ahead)
                 with self._steps:
@@ -388,17 +392,14 @@ class Trainer:
                     self.step += 1
                 if self.step % log.report_every == 0:
                     yield self._report(meter)
-                if self.step % log.validate_every == 0 or self.step == config.schedule.steps:
-                    if self.process.leads:
-                        yield self._validated()
-                    self._share_plateau()
+                yield from self._validated()
                 if self.process.leads and time.monotonic() - saved > log.save_seconds:
                     saved = time.monotonic()
                     self.arithmetic.kept(meter.read())
                     yield self.save()
         finally:
             ahead.close()
-            if self.process.leads and self._steps.whole and self.step > first:
+            if self.process.leads and self._steps.whole and (self.step, self.validated) > first:
                 self.arithmetic.kept(meter.read())
                 self.save()
         if self.process.leads:
@@ -425,23 +426,29 @@ class Trainer:
             self._log.add(update, config.log.tensorboard)
         return update
 
-    def _validated(self) -> ValidationUpdate:
-        update = self.validate()
-        if update.gain > self.best_gain + 1e-3:
-            self.best_gain, self.waited = update.gain, 0
-        else:
-            self.waited += 1
-            if self.config.schedule.kind == "plateau" and self.waited > self.config.schedule.patience:
-                self.halvings, self.waited = self.halvings + 1, 0
-        if self._log is not None:
-            self._log.add(update, self.config.log.tensorboard)
-        return update
-
-    def _share_plateau(self) -> None:
-        """Only the leader validates; all have its learning rate."""
-        if self.config.schedule.kind == "plateau":
+    def _validated(self) -> Generator[ValidationUpdate]:
+        """Validates where that is due after this step and hasn't been done. Only the leader does; all have its learning
+        rate."""
+        schedule = self.config.schedule
+        due = self.step % self.config.log.validate_every == 0 or self.step == schedule.steps
+        if not due or self.validated >= self.step:
+            return
+        if self.process.leads:
+            update = self.validate()
+            halvings, waited, best = self.halvings, self.waited + 1, self.best_gain
+            if update.gain > best + 1e-3:
+                best, waited = update.gain, 0
+            elif schedule.kind == "plateau" and waited > schedule.patience:
+                halvings, waited = halvings + 1, 0
+            if self._log is not None:
+                self._log.add(update, self.config.log.tensorboard)
+            # last and at once: what Ctrl-C cuts short before is done again by a resume
+            self.halvings, self.waited, self.best_gain, self.validated = halvings, waited, best, self.step
+            yield update
+        if schedule.kind == "plateau":
             shared = self.process.of_leader((self.halvings, self.waited, self.best_gain))
             self.halvings, self.waited, self.best_gain = int(shared[0]), int(shared[1]), shared[2]
+        self.validated = self.step
 
     def _learn(self, batch: Batch) -> Tensor:
         """One step; returns the loss, on the device."""
@@ -658,13 +665,14 @@ class _Log:
                 writer.writeheader()
             writer.writerows(rows)
 
-    def cut(self, step: int) -> None:
-        """Takes out what was logged after the checkpoint: those steps come again."""
+    def cut(self, step: int, validated: int) -> None:
+        """Takes out what was logged after the checkpoint's step and its last validation: those come again."""
         if not self.path.exists():
             return
         partial = self.path.with_suffix(".partial")
         partial.unlink(missing_ok=True)
-        self._append([row for row in self.rows() if int(row["step"]) <= step], partial)
+        kept = [row for row in self.rows() if int(row["step"]) <= (validated if row["spec"] else step)]
+        self._append(kept, partial)
         partial.replace(self.path)
 
     def add(self, update: StepUpdate | ValidationUpdate, tensorboard: bool) -> None:
