@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import resource
 import shutil
 import signal
@@ -26,6 +27,7 @@ from ns_video.media.degrade import DegradedStill, degrade_still
 from ns_video.media.pictures import read_rgb, write_png
 from ns_video.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
+from ns_video.training import video
 from ns_video.training.adversarial import (
     ArtifactDetector,
     artifact_terms,
@@ -36,10 +38,11 @@ from ns_video.training.adversarial import (
     ragan_generator,
 )
 from ns_video.training.checkpoint import WholeSteps, write_checkpoint
-from ns_video.training.config import TrainingConfig, parse_config, read_config
+from ns_video.training.config import TrainingConfig, parse_config, read_config, read_table
 from ns_video.training.optimizer import Muon, make_optimizer, orthogonalised
 from ns_video.training.pictures import PictureSet, draw_batch, line_sharpened
 from ns_video.training.process import Arithmetic, Process, find_process
+from ns_video.training.start import start_from
 from ns_video.training.trainer import (
     FinishedUpdate,
     StepUpdate,
@@ -47,11 +50,11 @@ from ns_video.training.trainer import (
     ValidationUpdate,
     learning_rate,
     make_network,
-    start_from,
     tiled_forward,
 )
-from ns_video.weights import load_descriptor
+from ns_video.weights import Metadata, load_descriptor, save_model
 from ns_video.weights.foreign import HatConfig, RcanConfig, build_hat, build_rcan
+from ns_video.weights.load import load_weights
 
 
 @pytest.fixture(autouse=True)
@@ -572,6 +575,28 @@ def test_a_start_model_gives_its_layers(picture_folder: Path, tmp_path: Path) ->
     assert torch.equal(network.state_dict()["head.weight"], theirs["head.weight"][:, :12])
 
 
+def test_a_start_that_does_not_fit_is_refused_and_a_part_is_told(picture_folder: Path, tmp_path: Path) -> None:
+    model = tmp_path / "trial.safetensors"
+    save_model(NsRestore(NsRestoreConfig(channels=24, blocks=(0, 4, 0))), model, Metadata("ns_restore"))
+
+    def begin(size: str, damage: str = 'kind = "spec"\nspecs = ["noise:sigma=9"]') -> Trainer:
+        text = config_text(picture_folder, tmp_path / "out", damage=damage).replace("crop = 32", "crop = 48")
+        return Trainer(parse_config(text.replace('size = "tiny"', f'size = "{size}"\nstart = "{model}"')), "cpu")
+
+    with pytest.raises(
+        UsageError, match=r"has more than the network: body\.2\.conv1\.bias.*choose its architecture and size"
+    ):
+        begin("tiny")
+    with pytest.raises(UsageError, match="has no layer of the network's shapes"):
+        begin("small")
+    save_model(NsRestore(NsRestoreConfig(channels=24, blocks=(0, 1, 0))), model, Metadata("ns_restore"))
+    (note,) = begin("tiny").notes
+    assert re.fullmatch(r"(\d+) of \d+ tensors are those of .*, the others begin anew", note)
+    save_model(NsRestore(NsRestoreConfig(channels=24, blocks=(0, 2, 0))), model, Metadata("ns_restore"))
+    assert begin("tiny").notes == ()
+    assert begin("tiny", 'kind = "spec"\nspecs = ["downscale:x=3"]').notes  # layers of another shape
+
+
 def test_a_deeper_network_grows_from_a_model(picture_folder: Path, tmp_path: Path) -> None:
     list(Trainer(make(picture_folder, tmp_path, steps=4), "cpu").run())
     model = tmp_path / "trial.safetensors"
@@ -851,6 +876,24 @@ def test_the_shipped_configurations_are_sound() -> None:
     ):
         assert name in names
         assert read_config(folder / f"{name}.toml").name == name
+
+
+def test_every_shipped_configuration_fits_what_it_starts_from() -> None:
+    folder, started = Path(__file__).parent.parent / "pipelines" / "training", 0
+    for path in sorted(folder.glob("*.toml")):
+        table = read_table(path)
+        if "task" in table or path.stem == "ns_iqa":  # networks of their own, made by other trainers
+            continue
+        if "cache" in table:
+            settings = video.read_config(path)
+            start, network = settings.start, NsRestore(video.network_config(settings))
+        else:
+            config = read_config(path)
+            start, network = config.network.start, make_network(config) if config.network.start else None
+        if start and network is not None:
+            started += 1
+            assert start_from(network, str(start))[0] == len(load_weights(str(start)).tensors), path.name
+    assert started > 5
 
 
 def test_patches_of_many_sides_are_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,7 @@ class Network:
     enlarged bilinearly (`ns_video.cells`). A network for JPEG always reads the
     file's tables."""
     start: str = ""
-    """Model name or weights file to begin with; layers of another shape begin anew."""
+    """Model name or weights file to begin with; layers of another shape, and those that it lacks, begin anew."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,10 +47,9 @@ from ns_video.training.losses import Terms, ssim_index
 from ns_video.training.optimizer import make_optimizer
 from ns_video.training.pictures import Batch, PictureSet, batches
 from ns_video.training.process import Arithmetic, find_process
-from ns_video.training.start import grow_from
+from ns_video.training.start import start_from
 from ns_video.weights import Metadata, save_model
 from ns_video.weights.foreign import HAT_SIZES, RcanConfig, build_hat, build_rcan
-from ns_video.weights.load import load_weights
 
 _VALIDATION_SIDE = 256
 _VALIDATION_SPECS = ("jpeg:q=10", "jpeg:q=30", "jpeg:q=50", "jpeg:q=70", "jpeg:q=90", "jpeg:q=95,subsampling=444")
@@ -156,15 +155,6 @@ def make_network(config: TrainingConfig) -> nn.Module:
     )
 
 
-def start_from(network: nn.Module, name_or_path: str) -> tuple[int, int]:
-    """`grow_from` with the weights of a model; returns (tensors copied, tensors of the network).
-
-    Raises:
-        ModelError: the model can't be loaded.
-    """
-    return grow_from(network, load_weights(name_or_path).tensors), len(network.state_dict())
-
-
 def call_network(network: nn.Module, picture: Tensor, side: Tensor | None) -> Tensor:
     """The network with the side planes where it wants them."""
     return network(picture) if side is None else network(picture, side)
@@ -268,14 +258,21 @@ class Trainer:
         """Reads the pictures and builds the networks.
 
         Raises:
-            InputError: pictures are missing; ModelError: a start or VGG file is unusable.
+            InputError: pictures are missing; ModelError: a start or VGG file is unusable; UsageError: the start is
+            another network.
         """
         self.config = config
         self.process = find_process(device)
         torch.manual_seed(config.seed)
         self.network = make_network(config)
+        self.notes: tuple[str, ...] = ()
+        """What a user should know before it begins."""
         if config.network.start:
-            start_from(self.network, config.network.start)
+            copied, total = start_from(self.network, config.network.start)
+            if copied < total:
+                self.notes = (
+                    f"{copied} of {total} tensors are those of {config.network.start}, the others begin anew",
+                )
         where = self.process.device
         self.network.to(where, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  torch's stub lacks it
         self.averaged = make_network(config).to(where)
