@@ -193,6 +193,8 @@ class ClipScore:
 
     name: str
     frames: int
+    frames_passed_through: int
+    """Those that could not be restored, and are compared as they were."""
     psnr_y_before: float
     psnr_y_after: float
     ssim_before: float | None
@@ -253,7 +255,7 @@ def score_clip(
         outcome = degrade_clip(path, degraded, degradation, seed, max_frames)
         before: list[tuple[float, float | None]] = []
         after: list[tuple[float, float | None]] = []
-        pixels = 0
+        pixels = passed = 0
         began = time.perf_counter()
         options = DecodeOptions(quantisers=enhancer.descriptor.conditioning == "quantiser", deinterlace="off")
         with (
@@ -265,6 +267,7 @@ def score_clip(
             for restored, plain, truth in itertools.islice(rows, outcome.frames):
                 before.append(_luma_scores(plain, truth))
                 after.append(_luma_scores(restored.frame, truth))
+                passed += restored.passed_through
                 pixels += truth.width * truth.height
     if not before:
         raise InputError(f"{path} has no frame to compare")
@@ -272,6 +275,7 @@ def score_clip(
     return ClipScore(
         name=path.stem,
         frames=len(before),
+        frames_passed_through=passed,
         psnr_y_before=float(np.mean(psnr_before)),
         psnr_y_after=float(np.mean(psnr_after)),
         ssim_before=_known_mean(score[1] for score in before),
@@ -285,7 +289,7 @@ def score_clip(
 
 
 def mean_clip_score(scores: Iterable[ClipScore]) -> ClipScore:
-    """The mean of each figure over clips; `name` is "mean", `frames` and `seconds` are sums.
+    """The mean of each figure over clips; `name` is "mean", counts of frames and `seconds` are sums.
 
     Raises:
         UsageError: there are no scores.
@@ -300,6 +304,7 @@ def mean_clip_score(scores: Iterable[ClipScore]) -> ClipScore:
     return ClipScore(
         name="mean",
         frames=sum(row.frames for row in rows),
+        frames_passed_through=sum(row.frames_passed_through for row in rows),
         psnr_y_before=mean("psnr_y_before"),
         psnr_y_after=mean("psnr_y_after"),
         ssim_before=_known_mean(row.ssim_before for row in rows),
