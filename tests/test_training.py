@@ -23,6 +23,7 @@ import torch
 
 from ns_video.cli import run
 from ns_video.errors import InputError, ModelError, OutputError, ResumeError, UsageError
+from ns_video.frame import JpegTables
 from ns_video.media.degrade import DegradedStill, degrade_still
 from ns_video.media.pictures import read_rgb, write_png
 from ns_video.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
@@ -38,9 +39,9 @@ from ns_video.training.adversarial import (
     ragan_generator,
 )
 from ns_video.training.checkpoint import WholeSteps, write_checkpoint
-from ns_video.training.config import TrainingConfig, parse_config, read_config, read_table
+from ns_video.training.config import Damage, TrainingConfig, parse_config, read_config, read_table
 from ns_video.training.optimizer import Muon, make_optimizer, orthogonalised
-from ns_video.training.pictures import PictureSet, draw_batch, line_sharpened
+from ns_video.training.pictures import PictureSet, draw_batch, draw_tables, line_sharpened
 from ns_video.training.process import Arithmetic, Process, find_process
 from ns_video.training.start import start_from
 from ns_video.training.trainer import (
@@ -462,6 +463,24 @@ def test_worker_processes_make_the_same_batches(picture_folder: Path, tmp_path: 
     list(helped.run())
     for key, tensor in alone.network.state_dict().items():
         assert torch.equal(tensor, helped.network.state_dict()[key]), key
+
+
+@pytest.mark.parametrize(("low", "most"), [(60, 0.15), (20, 0.2)])
+def test_qualities_are_even_where_none_is_low(
+    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, low: int, most: float
+) -> None:
+    seen: list[int] = []
+
+    def draw(random: np.random.Generator, damage: Damage, quality: int) -> JpegTables:
+        seen.append(quality)
+        return draw_tables(random, damage, quality)
+
+    text = config_text(picture_folder, tmp_path, damage=f"quality = [{low}, 98]").replace("batch = 2", "batch = 64")
+    config = parse_config(text)
+    monkeypatch.setattr("ns_video.training.pictures.draw_tables", draw)
+    draw_batch(PictureSet(config.data), config, 0)
+    assert max(seen.count(quality) for quality in seen) / len(seen) < most
+    assert (sum(quality <= 50 for quality in seen) / len(seen) > 0.5) == (low < 50)
 
 
 def test_an_enlarging_training_pairs_crops_of_the_right_place(picture_folder: Path, tmp_path: Path) -> None:

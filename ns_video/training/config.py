@@ -22,6 +22,7 @@ from ns_video.training.optimizer import OPTIMIZERS
 Flat = TypeVar("Flat")
 
 KINDS = ("jpeg", "spec")
+LOW_QUALITY = 50
 STUDY = ("DeblurCNN", "DeblurCNN_RES", "DeblurSuperResCNN", "DnCNN", "EDSR_Deblur")
 ENLARGING = ("ns_restore", "rcan", "hat")
 ARCHITECTURES = (*ENLARGING, "nsie", *STUDY)
@@ -80,7 +81,7 @@ class Damage:
     specs: tuple[str, ...] = ()
     quality: tuple[int, int] = (5, 98)
     low_quality_share: float = 0.55
-    """Share of samples at quality 5..50, the rest is even over `quality`."""
+    """Share of samples at LOW_QUALITY or less, where `quality` goes below; the rest is even over `quality`."""
     other_tables: float = 0.12
     """Share with tables of other encoders' kinds."""
     off_grid: float = 0.12

@@ -21,7 +21,7 @@ from ns_video.frame import JpegTables
 from ns_video.jpeg_tables import SUBSAMPLINGS, ijg_tables
 from ns_video.media.degrade import Degradation, degrade_still, parse_spec
 from ns_video.media.pictures import decode_jpeg, encode_jpeg, list_pictures, read_rgb
-from ns_video.training.config import Damage, Data, TrainingConfig, cell_pitch
+from ns_video.training.config import LOW_QUALITY, Damage, Data, TrainingConfig, cell_pitch
 
 Rgb = npt.NDArray[np.uint8]
 Random = np.random.Generator
@@ -166,8 +166,8 @@ def draw_tables(random: Random, damage: Damage, quality: int) -> JpegTables:
 def _jpeg_sample(pictures: PictureSet, config: TrainingConfig, random: Random) -> Sample:
     damage, crop = config.damage, config.data.crop
     low, high = damage.quality
-    if random.random() < damage.low_quality_share:
-        high = max(low, min(high, 50))
+    if random.random() < damage.low_quality_share and low < LOW_QUALITY:
+        high = min(high, LOW_QUALITY)
     quality = int(random.integers(low, high + 1))
     reference = pictures.draw(random, crop + _MARGIN, quality > _FINE, config.data.augment)
     tables = draw_tables(random, damage, quality)

@@ -41,7 +41,7 @@ from ns_video.training.adversarial import (
     ragan_generator,
 )
 from ns_video.training.checkpoint import CHECKPOINT, WholeSteps, check_output, take_up, write_checkpoint
-from ns_video.training.config import TrainingConfig, cell_pitch
+from ns_video.training.config import LOW_QUALITY, TrainingConfig, cell_pitch
 from ns_video.training.evaluate import enlarge, psnr, to_rgb, to_tensor
 from ns_video.training.losses import Terms, ssim_index
 from ns_video.training.optimizer import make_optimizer
@@ -592,6 +592,8 @@ def _identity(config: TrainingConfig) -> str:
         table["sharpened"] = (
             "within borders"  # before 0.8.0 opposite borders mixed: such a training can't go on exactly
         )
+    if config.damage.kind == "jpeg" and config.damage.low_quality_share and config.damage.quality[0] >= LOW_QUALITY:
+        table["low_quality"] = "even"  # before 0.11.0 that share had the lowest quality exactly
     return json.dumps(table, sort_keys=True)
 
 
