@@ -127,7 +127,7 @@ def test_mosaic_blocks_are_flat_and_the_ladder_names_them() -> None:
     picture = np.random.default_rng(0).integers(0, 255, (48, 48, 3)).astype(np.uint8)
     blocks = mosaic(picture, 4)
     assert (blocks.reshape(12, 4, 12, 4, 3) == blocks[::4, ::4][:, None, :, None]).all()
-    for quality, p in ((90, 2), (80, 3), (70, 4)):
+    for quality, p in ((90, 2), (80, 3), (70, 4), (0, 11), (100, 1)):
         same = degrade_still(picture, parse_spec(f"mosaic:q={quality}")).rgb
         assert np.array_equal(same, degrade_still(picture, parse_spec(f"mosaic:p={p}")).rgb)
 
@@ -412,7 +412,7 @@ def test_the_steps_are_listed_without_an_input(ns_video: Command) -> None:
 
 
 def test_the_language_round_trips_and_is_described() -> None:
-    for text in (*PIXEL_SPECS, *CODEC_SPECS, "downscale:x=2"):
+    for text in (*PIXEL_SPECS, *CODEC_SPECS, "downscale:x=2", "mosaic:q=0"):
         parsed = parse_spec(text)
         assert parse_spec(str(parsed)) == parsed
         assert all(step.name in describe() for step in parsed.steps)
@@ -422,7 +422,7 @@ def test_the_language_round_trips_and_is_described() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "+", "jpeg:q=10+", "nothing", "jpeg:q=0", "jpeg:q=101", "jpeg:q=ten", "jpeg:q=10.5", "jpeg:quality=10",
-     "jpeg:q=10,q=20", "jpeg:subsampling=411", "mosaic:p=0", "noise:sigma=-1", "noise:sigma=nan"],
+     "jpeg:q=10,q=20", "jpeg:subsampling=411", "mosaic:p=0", "mosaic:p=4,q=80", "noise:sigma=-1", "noise:sigma=nan"],
 )  # fmt: skip
 def test_mistakes_are_refused(text: str) -> None:
     with pytest.raises(UsageError):

@@ -815,6 +815,8 @@ def test_a_network_that_sees_cells_learns(picture_folder: Path, tmp_path: Path, 
     updates = list(trainer.run())
     assert any(isinstance(update, FinishedUpdate) for update in updates)
     assert load_descriptor(str(tmp_path / "trial.safetensors")).conditioning == kind
+    with pytest.raises(UsageError, match="line_sharpened is for networks that see pixels"):
+        replace(config, data=replace(config.data, line_sharpened=0.5))
     for damage, word in (('kind = "jpeg"', "conditioning"), ('kind = "spec"\nspecs = ["noise:sigma=9"]', "cells")):
         with pytest.raises(UsageError, match=word):
             config_of(damage)
@@ -867,6 +869,7 @@ def test_a_seam_is_counted_in_the_pixels_that_the_network_sees(picture_folder: P
         (("warm_up = 2", "rate = 1e38"), r"rate must be between 0 and 1, not 1e\+38"),
         (("warm_up = 2", "average = 1.5"), "average must be between"),
         (("[network]", "[loss]\nterms = { l1 = nan }\n[network]"), "'l1' is nan"),
+        (("warm_up = 2", "rate = 1e-4\nleast_rate = 1e-3"), "least_rate must be at most schedule.rate"),
         (("[network]", "[seam]\ntile = 32\n[network]"), "tile < data.crop, which is 32"),
         (("shapes", 'shapes", weight = 0, spotless = true } , { folder = "shapes'), "weight"),
     ],

@@ -6,8 +6,8 @@ A SPEC is `name:key=value,...`, several joined with `+` and applied from left to
     h264:crf=37  hevc:crf=37  mpeg2:q=12  noise:sigma=5+jpeg:q=30
 
 `jpeg` keeps 4:2:0 at every quality unless told otherwise; `subsampling=ladder` is NS-IC's rule (4:2:0 up to q 30,
-4:2:2 up to q 60, 4:4:4 above). `mosaic:q=80` is NS-IC's pixelation ladder, p = (100 - q) // 10 + 1. `describe()` lists
-the rest. Everything random comes from the seed: same picture, SPEC and seed, same damage.
+4:2:2 up to q 60, 4:4:4 above). `mosaic:q=80` is NS-IC's pixelation ladder, another name for p = (100 - q) // 10 + 1.
+`describe()` lists the rest. Everything random comes from the seed: same picture, SPEC and seed, same damage.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Parameter:
     """One key of a SPEC step. A tuple `choices` makes it a word, otherwise it is a number in [low, high]."""
 
     name: str
-    default: Value
+    default: Value | None
+    """None: it is another way to give the one before."""
     low: float = 0.0
     high: float = 0.0
     choices: tuple[str, ...] = ()
@@ -175,8 +176,7 @@ def _jpeg(rgb: Rgb, step: Step, random: Generator) -> DegradedStill:
 
 def _mosaic(rgb: Rgb, step: Step, random: Generator) -> DegradedStill:
     del random
-    quality = int(step.number("q"))
-    return DegradedStill(mosaic(rgb, (100 - quality) // 10 + 1 if quality else int(step.number("p"))))
+    return DegradedStill(mosaic(rgb, int(step.number("p"))))
 
 
 def _blur_down(rgb: Rgb, step: Step, random: Generator) -> DegradedStill:
@@ -317,7 +317,7 @@ _PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         Parameter("q", 10.0, 1, 100, whole=True),
         Parameter("subsampling", "420", choices=("420", "422", "444", "ladder")),
     ),
-    "mosaic": (Parameter("p", 4.0, 1, 64, whole=True), Parameter("q", 0.0, 0, 100, whole=True)),
+    "mosaic": (Parameter("p", 4.0, 1, 64, whole=True), Parameter("q", None, 0, 100, whole=True)),
     "blur-down": (Parameter("x", 3.0, 2, 8, whole=True),),
     "downscale": (
         Parameter("x", 2.0, 2, 8, whole=True),
@@ -357,7 +357,7 @@ def describe() -> str:
         keys = [
             f"{p.name}={p.default} ({'|'.join(p.choices)})"
             if p.choices
-            else f"{p.name}={p.default:g} ({p.low:g}..{p.high:g})"
+            else f"{p.name}{'' if p.default is None else f'={p.default:g}'} ({p.low:g}..{p.high:g})"
             for p in parameters
         ]
         lines.append(f"{name}: {', '.join(keys)}")
@@ -386,7 +386,7 @@ def _parse_step(text: str) -> Step:
     if name not in _PARAMETERS:
         raise UsageError(f"unknown degradation {name!r}", remedy=f"known are {', '.join(_PARAMETERS)}")
     parameters = {parameter.name: parameter for parameter in _PARAMETERS[name]}
-    values: dict[str, Value] = {key: parameter.default for key, parameter in parameters.items()}
+    values: dict[str, Value] = {key: p.default for key, p in parameters.items() if p.default is not None}
     given: set[str] = set()
     for item in filter(None, (part.strip() for part in rest.split(","))):
         key, equals, value = (part.strip() for part in item.partition("="))
@@ -396,6 +396,10 @@ def _parse_step(text: str) -> Step:
             raise UsageError(f"{name}:{key} is given twice")
         given.add(key)
         values[key] = _parse_value(name, parameters[key], value)
+    if name == "mosaic" and "q" in given:
+        if "p" in given:
+            raise UsageError("mosaic:p and mosaic:q are two names of one number", remedy="give one of them")
+        values = {"p": (100 - float(values["q"])) // 10 + 1}
     return Step(name, tuple(values.items()))
 
 

@@ -251,6 +251,7 @@ def _check(config: TrainingConfig) -> None:
     need(1 <= damage.quality[0] <= damage.quality[1] <= 100, "damage.quality must be within 1..100")
     check_unit(damage, "low_quality_share", "other_tables", "off_grid", "saved_twice")
     check_unit(data, "line_sharpened")
+    need(not (data.line_sharpened and config.cells), "data.line_sharpened is for networks that see pixels, not cells")
     need(config.network.architecture in ARCHITECTURES, f"network.architecture is one of {', '.join(ARCHITECTURES)}")
     known = ("", *PITCHES)
     need(config.network.conditioning in known, f"network.conditioning is one of {', '.join(PITCHES)}, or empty")
@@ -265,6 +266,7 @@ def _check(config: TrainingConfig) -> None:
     check_unit(schedule, "rate", "least_rate", "factor", "average")
     check_unit(config.loss, "discriminator_rate", "detector_rate")
     need(schedule.rate > 0, "schedule.rate must be positive")
+    need(schedule.least_rate <= schedule.rate, "schedule.least_rate must be at most schedule.rate")
     need(
         0 <= schedule.clip < math.inf and 0 <= config.loss.balance < math.inf,
         "schedule.clip and loss.balance are at least 0",

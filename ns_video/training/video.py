@@ -112,6 +112,9 @@ class VideoTraining:
         if self.crop < 4 or min(self.seed, self.warm_up) < 0 or self.validate_every < 1:
             raise UsageError("crop must be at least 4, seed and warm_up at least 0, validate_every at least 1")
         check_unit(self, "rate", "average", "squared_share", "blind_share")
+        weights = (self.tail_share, self.caution, self.chroma_weight)
+        if self.rate == 0 or not 0 < self.head_gain < math.inf or not all(0 <= w < math.inf for w in weights):
+            raise UsageError("rate and head_gain must be positive, tail_share, caution and chroma_weight at least 0")
 
 
 def read_config(path: Path, **changes: Any) -> VideoTraining:
