@@ -261,6 +261,23 @@ def test_steps_that_overflow_in_fp16_are_left_out() -> None:
         scaled.kept((np.inf,))
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_that_interrupt_wait_for_the_end_of_the_step(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.default_int_handler)  # as the command has it
+    try:
+        steps, done = WholeSteps(), False
+        with pytest.raises(KeyboardInterrupt), steps:
+            signal.raise_signal(number)
+            done = True
+        assert done and steps.whole and signal.getsignal(number) is signal.default_int_handler
+        signal.signal(number, signal.SIG_IGN)  # nohup
+        with steps:
+            signal.raise_signal(number)
+        assert steps.whole and signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
 def test_a_second_ctrl_c_does_not_wait() -> None:
     steps = WholeSteps()
     with pytest.raises(KeyboardInterrupt), steps:

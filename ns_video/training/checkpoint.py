@@ -18,6 +18,7 @@ from ns_video.journal import write_whole
 
 CHECKPOINT = "checkpoint.pt"
 """Its name in the output folder."""
+_INTERRUPTS = ("SIGINT", "SIGTERM", "SIGHUP")  # not every system has all
 
 
 def diverged(sign: str) -> ModelError:
@@ -94,37 +95,40 @@ def take_up(path: Path, training: str, load: Callable[[dict[str, Any]], None]) -
 
 
 class WholeSteps:
-    """`with` around each step: Ctrl-C waits for the step's end, so that a checkpoint is never that of half a step.
+    """`with` around each step: Ctrl-C, SIGTERM and SIGHUP wait for the step's end, so that a checkpoint is never that
+    of half a step.
 
-    A second Ctrl-C doesn't wait.
+    A second one doesn't wait.
     """
 
     def __init__(self) -> None:
         self.whole = True
         """False once a step was cut short: the state is then that of no step."""
-        self._asked = False
-        self._before: Any = None
+        self._asked: int | None = None
+        self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
 
     def __enter__(self) -> None:
-        self._asked = False
-        # Signals reach the main thread alone; a handler that isn't Python's is left where it is.
-        self._before = (
-            signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
-        )
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._ask)
+        self._asked = None
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():  # signals reach no other
+            numbers = [getattr(signal, name) for name in _INTERRUPTS if hasattr(signal, name)]
+            handlers = {number: signal.getsignal(number) for number in numbers}
+            # what isn't Python's is left where it is: a default, and what nohup ignores
+            self._before = {number: handler for number, handler in handlers.items() if callable(handler)}
+        for number in self._before:
+            signal.signal(number, self._ask)
         self.whole = False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.whole = kind is None
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-        if self._asked and self.whole:
-            signal.raise_signal(signal.SIGINT)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._asked is not None and self.whole:
+            signal.raise_signal(self._asked)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked and callable(self._before):
-            self._before(number, frame)
-        self._asked = True
+        if self._asked is not None:
+            self._before[number](number, frame)
+        self._asked = number
