@@ -19,7 +19,7 @@ from conftest import Command
 from material import Recipe, facts, write_clip
 from PIL import Image, ImageCms
 
-from ns_video.errors import InputError, NsVideoError, UsageError
+from ns_video.errors import InputError, NsVideoError, OutputError, UsageError
 from ns_video.jpeg_tables import ijg_tables
 from ns_video.media.degrade import (
     blur_down,
@@ -355,6 +355,23 @@ def test_clip_mistakes_leave_nothing(uneven_clip: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"]
 
 
+def test_nothing_but_the_output_is_replaced(uneven_clip: Path, tmp_path: Path) -> None:
+    mine = [tmp_path / ".z.part.mkv", tmp_path / ".z.mkv"]
+    for path in mine:
+        path.write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "there.mkv").touch()
+    (tmp_path / "z.mkv").symlink_to(Path("folder") / "there.mkv")
+    degrade_clip(uneven_clip, tmp_path / "z.mkv", parse_spec("h264:crf=30"), max_frames=2)
+    assert [path.read_text() for path in mine] == ["mine", "mine"]
+    assert (tmp_path / "z.mkv").is_symlink() and (tmp_path / "folder" / "there.mkv").stat().st_size > 500
+    with pytest.raises(OutputError, match="is a folder"):
+        degrade_clip(uneven_clip, tmp_path / "folder", parse_spec("h264:crf=30"))
+    with pytest.raises(OutputError, match="/none: no such folder"):
+        degrade_clip(uneven_clip, tmp_path / "none" / "x.mkv", parse_spec("h264:crf=30"))
+    assert {path.name for path in tmp_path.iterdir()} == {".z.part.mkv", ".z.mkv", "folder", "z.mkv"}
+
+
 def test_the_command_takes_files_whatever_their_names(
     ns_video: Command, uneven_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -398,7 +415,7 @@ def test_a_terminated_degrade_leaves_nothing(
     line = [*program, "degrade", str(long), str(tmp_path / "out.mkv"), "--spec", "noise:sigma=9+hevc:crf=30"]
     process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE)
     until = time.monotonic() + 30
-    while not (tmp_path / ".out.part.mkv").exists() and time.monotonic() < until:
+    while not list(tmp_path.glob(".ns-video-*.mkv")) and time.monotonic() < until:
         time.sleep(0.05)
     process.terminate()
     _, err = process.communicate(timeout=30)
