@@ -39,7 +39,7 @@ from ns_video.training.adversarial import (
     ragan_generator,
 )
 from ns_video.training.checkpoint import WholeSteps, write_checkpoint
-from ns_video.training.config import Damage, TrainingConfig, parse_config, read_config, read_table
+from ns_video.training.config import HAT_SIZES, Damage, TrainingConfig, parse_config, read_config, read_table
 from ns_video.training.optimizer import Muon, make_optimizer, orthogonalised
 from ns_video.training.pictures import PictureSet, draw_batch, draw_tables, line_sharpened
 from ns_video.training.process import Arithmetic, Process, find_process
@@ -54,6 +54,7 @@ from ns_video.training.trainer import (
     tiled_forward,
 )
 from ns_video.weights import Metadata, load_descriptor, save_model
+from ns_video.weights.foreign import HAT_SIZES as HAT_NETWORKS
 from ns_video.weights.foreign import HatConfig, RcanConfig, build_hat, build_rcan
 from ns_video.weights.load import load_weights
 
@@ -875,6 +876,10 @@ def test_a_seam_is_counted_in_the_pixels_that_the_network_sees(picture_folder: P
         (("validation_pictures = 2", "validation_pictures = 0"), "validation_pictures"),
         (('name = "trial"', 'name = "../evil"'), "no folders"),
         (('name = "trial"', 'name = "trial"\nseed = -1'), "seed"),
+        (('name = "trial"', f'name = "trial"\nseed = {2**64}'), "seed must be at least 0, and less than"),
+        (('name = "trial"', ""), "lacks name"),
+        (('folder = "shapes', 'weight = 1.0 }, { folder = "shapes'), r"sources lacks folder"),
+        (("[network]", "[loss]\nterms = { charbonnier = 0 }\n[network]"), "no term of the loss has a weight"),
         (('kind = "jpeg"', 'kind = "spec"\nspecs = ["downscale:x=3"]'), "multiple of 24"),
         (('kind = "jpeg"', 'kind = "spec"\nspecs = ["downscale:x=8"]'), "does not enlarge 8 times"),
         (('kind = "jpeg"', 'kind = "spec"\nspecs = [1]'), r"specs\[0\] must be str"),
@@ -896,6 +901,16 @@ def test_wrong_configurations_are_named(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         parse_config(config_text(picture_folder, tmp_path).replace(*change))
+
+
+def test_a_crop_smaller_than_the_windows_of_hat_is_named(picture_folder: Path, tmp_path: Path) -> None:
+    text = config_text(picture_folder, tmp_path, damage='kind = "spec"\nspecs = ["downscale:x=8"]')
+    text = text.replace('size = "tiny"', 'architecture = "hat"\nsize = "small"')
+    with pytest.raises(UsageError, match="hat sees 4 px"):
+        parse_config(text)
+    assert {name: hat.window for name, hat in HAT_NETWORKS.items()} == HAT_SIZES
+    enough = parse_config(text.replace("crop = 32", "crop = 64"))
+    assert make_network(enough)(torch.rand(1, 3, 8, 8)).shape == (1, 3, 64, 64)
 
 
 def test_the_shipped_configurations_are_sound() -> None:

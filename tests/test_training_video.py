@@ -34,6 +34,7 @@ from ns_video.media.training_clips import (
     step_to_code,
 )
 from ns_video.networks.ns_restore import SIZES, NsRestore
+from ns_video.training.checkpoint import write_checkpoint
 from ns_video.training.config import read_makes
 from ns_video.training.evaluate import psnr
 from ns_video.training.process import Arithmetic, Process
@@ -356,6 +357,23 @@ def test_the_configuration_is_checked(tmp_path: Path) -> None:
 def test_an_empty_pool_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no clip pair"):
         next(train_video(small(tmp_path, tmp_path / "out"), "cpu"))
+
+
+def test_clips_that_are_too_small_or_none_are_named(pool: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"clip-5-0000\d\.npy is \d+x\d+, smaller than a crop of 400"):
+        next(train_video(small(pool, tmp_path / "out", crop=400), "cpu"))
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    np.save(foreign / "x.npy", np.zeros((3, 4), np.float32))
+    with pytest.raises(InputError, match=r"x\.npy is not a clip pair"):
+        next(train_video(small(foreign, tmp_path / "out"), "cpu"))
+
+
+def test_a_checkpoint_of_stills_is_no_start(pool: Path, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoint.pt", {"step": 1})
+    config = small(pool, tmp_path / "out", start=tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match="no checkpoint of a training on clips"):
+        next(train_video(config, "cpu"))
 
 
 def test_the_command_makes_each_part_of_the_pool_and_trains(tmp_path: Path) -> None:

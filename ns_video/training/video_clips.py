@@ -351,8 +351,10 @@ def read_pair(path: Path) -> ClipPair:
     """
     try:
         flat = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} is not a clip pair: {error}") from error
+    if not isinstance(flat, np.ndarray) or flat.dtype != np.uint8 or flat.ndim != 1 or flat.size < _HEADER * 4:
+        raise InputError(f"{path} is not a clip pair", remedy="remove it from the folder")
     frames, height, width, _ = (int(value) for value in flat[: _HEADER * 4].view(np.int32))
     size = frames * height * 3 // 2 * width
     blocks = (frames, -(-height // BLOCK), -(-width // BLOCK))
