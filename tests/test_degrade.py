@@ -446,6 +446,14 @@ def test_mistakes_are_refused(text: str) -> None:
         parse_spec(text)
 
 
+@pytest.mark.parametrize("spec", ["blur-down:x=8", "hevc:crf=30"])
+def test_a_picture_that_is_too_small_is_named(spec: str) -> None:
+    degradation = parse_spec(spec)
+    with pytest.raises(InputError, match=f"a picture of 20x3 is too small for {degradation.steps[0].name}"):
+        degrade_still(np.zeros((3, 20, 3), np.uint8), degradation)
+    assert degrade_still(np.zeros((15, 20, 3), np.uint8), degradation).rgb.shape == (15, 20, 3)
+
+
 def test_arbitrary_tables_survive_in_the_file(picture: Rgb) -> None:
     tables = ijg_tables(30, (2, 1))
     with Image.open(io.BytesIO(encode_jpeg(picture, tables))) as image:

@@ -107,6 +107,10 @@ class DegradedStill:
 # ---------------------------------------------------------------- single pictures
 
 
+def _too_small(rgb: Rgb, what: str) -> InputError:
+    return InputError(f"a picture of {rgb.shape[1]}x{rgb.shape[0]} is too small for {what}", stage="degrade")
+
+
 def mosaic(rgb: Rgb, p: int) -> Rgb:
     """Blocks of about p pixels: shrink to (w // p, h // p) bilinear without antialiasing, enlarge nearest (OpenCV)."""
     height, width = rgb.shape[:2]
@@ -115,8 +119,13 @@ def mosaic(rgb: Rgb, p: int) -> Rgb:
 
 
 def blur_down(rgb: Rgb, x: int = 3) -> Rgb:
-    """The deblurring study's damage: Gaussian 7x7 (sigma 1.4), shrink to 1/x by area, enlarge back bilinear."""
+    """The deblurring study's damage: Gaussian 7x7 (sigma 1.4), shrink to 1/x by area, enlarge back bilinear.
+
+    Raises InputError for a picture of which nothing is left in between.
+    """
     height, width = rgb.shape[:2]
+    if round(min(height, width) / x) < 1:
+        raise _too_small(rgb, f"blur-down:x={x}")
     soft = cv2.GaussianBlur(rgb, (7, 7), 0)
     small = cv2.resize(soft, None, fx=1 / x, fy=1 / x, interpolation=cv2.INTER_AREA)
     return _uint8(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
@@ -465,6 +474,8 @@ class _Codec:
 
     encoder: str
     options: Callable[[Step], dict[str, str]]
+    least: int = 2
+    """Side in px of the smallest picture that it takes."""
 
 
 def _x26x_options(step: Step) -> dict[str, str]:
@@ -484,7 +495,7 @@ def _mpeg2_options(step: Step) -> dict[str, str]:
 
 _CODECS: dict[str, _Codec] = {
     "h264": _Codec("libx264", _x26x_options),
-    "hevc": _Codec("libx265", _x265_options),
+    "hevc": _Codec("libx265", _x265_options, least=16),
     "mpeg2": _Codec("mpeg2video", _mpeg2_options),
 }
 
@@ -511,6 +522,8 @@ def _through_codec(frames: Iterable[Rgb], step: Step, rate: Fraction) -> Iterato
         for rgb in frames:
             if stream is None:
                 height, width = rgb.shape[:2]
+                if min(height + height % 2, width + width % 2) < _CODECS[step.name].least:
+                    raise _too_small(rgb, step.name)
                 stream = container.add_stream(_CODECS[step.name].encoder, rate=rate)
                 _configure(stream, step, width + width % 2, height + height % 2, "yuv420p")
             if rgb.shape[:2] != (height, width):
