@@ -23,6 +23,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from spandrel.architectures.Compact import Compact
+from spandrel.architectures.DCTLSA import DCTLSA
 from spandrel.architectures.DnCNN import DnCNN as ForeignDnCnn
 from spandrel.architectures.DRUNet import DRUNet
 from spandrel.architectures.ESRGAN import ESRGAN
@@ -330,6 +331,20 @@ def test_other_numbers_of_channels_are_refused(channels: tuple[int, int], tmp_pa
         Compact(num_in_ch=channels[0], num_out_ch=channels[1], num_feat=8, num_conv=1).state_dict(), tmp_path / "a.pth"
     )
     with pytest.raises(ModelError, match=rf"makes {channels[1]} channels of {channels[0]}; only RGB and gray"):
+        load_descriptor(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (lambda: SCUNet(config=[1] * 7, dim=32), "SCUNet of these sizes can't run"),
+        (lambda: DCTLSA(nf=20, num_modules=1, upscale=2), "DCTLSA of these sizes can't run"),
+        (lambda: ESRGAN(in_nc=12, num_filters=8, num_blocks=1, scale=1, shuffle_factor=2), "makes pictures smaller"),
+    ],
+)
+def test_weights_that_cannot_run_are_refused(network: Callable[[], nn.Module], said: str, tmp_path: Path) -> None:
+    torch.save(network().state_dict(), tmp_path / "a.pth")
+    with pytest.raises(ModelError, match=said):
         load_descriptor(tmp_path / "a.pth")
 
 
