@@ -17,8 +17,9 @@ from ns_video.enhance import EnhanceOptions, Enhancer
 from ns_video.errors import UsageError
 from ns_video.media.bench_clip import picture
 from ns_video.media.degrade import parse_spec
+from ns_video.media.pictures import list_pictures
 from ns_video.networks.deblur_study import StudyConfig, build_study_network
-from ns_video.training.evaluate import mean_score, score_clip, score_picture, still_restorer
+from ns_video.training.evaluate import list_clips, mean_score, score_clip, score_picture, still_restorer
 from ns_video.weights import Metadata, load_descriptor, save_model
 
 
@@ -106,6 +107,15 @@ def test_frames_that_could_not_be_restored_are_counted(tmp_path: Path, monkeypat
     assert table.stdout.splitlines()[1].split()[:3] == ["a", "4", "4"]
     good = [*arguments, "--model", "identity"]
     assert CliRunner().invoke(command, good, catch_exceptions=False, standalone_mode=False).return_value == 0
+
+
+def test_hidden_files_and_folders_are_no_material(tmp_path: Path) -> None:
+    for name in ("._a.png", "._a.mkv", "a.png", "a.mkv"):
+        (tmp_path / name).write_bytes(b"\0\5\26\7")
+    for name in ("x.png", "x.mkv"):
+        (tmp_path / name).mkdir()
+    assert list_pictures(tmp_path) == [tmp_path / "a.png"]
+    assert list_clips(tmp_path) == [tmp_path / "a.mkv"]
 
 
 def test_options_of_the_other_kind_of_material_are_refused(tmp_path: Path) -> None:

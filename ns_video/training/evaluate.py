@@ -217,12 +217,14 @@ CLIP_SUFFIXES = (".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m", ".ts", ".m4v")
 
 
 def list_clips(folder: Path) -> list[Path]:
-    """The clips directly in `folder`, by name.
+    """The clips directly in `folder`, by name, but for hidden ones.
 
     Raises:
         InputError: no such folder, or no clip in it.
     """
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in CLIP_SUFFIXES) if folder.is_dir() else []
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    seen = [path for path in there if not path.name.startswith(".") and path.is_file()]
+    found = [path for path in seen if path.suffix.lower() in CLIP_SUFFIXES]
     if not found:
         raise InputError(f"{folder} holds no clip", remedy=f"known are {' '.join(CLIP_SUFFIXES)}")
     return found
