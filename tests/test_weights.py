@@ -348,6 +348,16 @@ def test_weights_that_cannot_run_are_refused(network: Callable[[], nn.Module], s
         load_descriptor(tmp_path / "a.pth")
 
 
+def test_what_is_not_the_weights_themselves_is_named(tmp_path: Path) -> None:
+    pointer, cut, checkpoint = tmp_path / "a.safetensors", tmp_path / "a.pth", tmp_path / "checkpoint.pt"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n")
+    torch.save({"head.weight": torch.zeros(1)}, checkpoint)
+    cut.write_bytes(checkpoint.read_bytes()[:-100])
+    for path, said in ((pointer, "git lfs pull"), (cut, "cut off"), (checkpoint, r"give the \.safetensors")):
+        with pytest.raises(ModelError, match=said):
+            load_descriptor(path)
+
+
 def test_rcan_and_hat_have_the_published_sizes() -> None:
     rcan = build_rcan(RcanConfig(scale=4))
     hat = build_hat(HatConfig(scale=4))
