@@ -345,6 +345,24 @@ def test_the_log_ends_where_the_checkpoint_was_written(picture_folder: Path, tmp
         assert {row["step"] for row in csv.DictReader(file)} == {"2", "4"}
 
 
+def test_tensorboard_shows_each_step_once(picture_folder: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    text = config_text(picture_folder, tmp_path, "tensorboard = true", steps=6)
+    text = text.replace("validate_every = 4", "validate_every = 100")
+    trainer = Trainer(parse_config(text), "cpu")
+    list(trainer.run())
+    (tmp_path / "trial.safetensors").unlink()
+    again = Trainer(trainer.config, "cpu")
+    content = torch.load(again.checkpoint, weights_only=True)
+    write_checkpoint(again.checkpoint, content | {"step": 2})
+    again.resume()
+    list(again.run())
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [2, 4, 6]
+
+
 def test_a_scaled_training_resumes_from_one_that_was_not() -> None:
     scaled = Arithmetic("fp32", torch.device("cpu"))
     assert scaled.state() == {}

@@ -710,7 +710,8 @@ class _Log:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
                 raise UsageError("log.tensorboard needs tensorboard", remedy="pip install 'ns-video[train]'") from error
-            self._writer = SummaryWriter(str(self.folder / "tensorboard"))
+            # what was told of these steps before a resume is not shown
+            self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=update.step)
         if isinstance(update, StepUpdate):
             self._writer.add_scalar("loss", update.loss, update.step)
             self._writer.add_scalar("rate", update.rate, update.step)
