@@ -38,7 +38,7 @@ from ns_video.training.adversarial import (
     ragan_discriminator,
     ragan_generator,
 )
-from ns_video.training.checkpoint import WholeSteps, write_checkpoint
+from ns_video.training.checkpoint import WholeSteps, check_output, write_checkpoint
 from ns_video.training.config import HAT_SIZES, Damage, TrainingConfig, parse_config, read_config, read_table
 from ns_video.training.optimizer import Muon, make_optimizer, orthogonalised
 from ns_video.training.pictures import PictureSet, draw_batch, draw_tables, line_sharpened
@@ -455,6 +455,38 @@ def test_a_full_disk_is_named_and_nothing_is_left(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, handler)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_what_a_kill_left_of_a_checkpoint_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr("ns_video.journal.os.fsync", killed)
+    monkeypatch.setattr("ns_video.journal.WrittenBeside.drop", lambda _: None)  # as after SIGKILL
+    with pytest.raises(SystemExit):
+        write_checkpoint(tmp_path / "checkpoint.pt", {"weights": torch.zeros(100)})
+    monkeypatch.undo()
+    (left,) = tmp_path.iterdir()
+    left.write_bytes(left.read_bytes()[:200])
+    (tmp_path / ".ns-video-0123456789abcdef").write_text("another's")
+    (tmp_path / ".ns-video-fedcba9876543210").mkdir()
+    check_output(tmp_path / "checkpoint.pt", tmp_path / "a.safetensors", resume=False)
+    kept = {".ns-video-0123456789abcdef", ".ns-video-fedcba9876543210"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_a_cache_on_a_full_disk_is_named(picture_folder: Path, tmp_path: Path) -> None:
+    data = replace(make(picture_folder, tmp_path).data, cache=str(tmp_path / "cache"))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
+    try:
+        with pytest.raises(OutputError, match=r"/cache/.*\.npy: File too large"):
+            PictureSet(data)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_held_out_pictures_are_never_trained_on(picture_folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from ns_video.journal import write_whole
 
 CHECKPOINT = "checkpoint.pt"
 """Its name in the output folder."""
+_UNFINISHED = re.compile(r"\.ns-video-[0-9a-f]{16}")
 _INTERRUPTS = ("SIGINT", "SIGTERM", "SIGHUP")  # not every system has all
 
 
@@ -29,7 +31,7 @@ def diverged(sign: str) -> ModelError:
 
 
 def check_output(checkpoint: Path, model: Path, *, resume: bool) -> None:
-    """What a training finds where it is going to write.
+    """What a training finds where it is going to write. Halves of checkpoints that a kill left there are removed.
 
     Raises:
         ResumeError: there is nothing to resume; UsageError: a new training would overwrite an old one's results.
@@ -40,6 +42,18 @@ def check_output(checkpoint: Path, model: Path, *, resume: bool) -> None:
         raise UsageError(f"{checkpoint} is there already", remedy="add --resume, or choose another output")
     if not resume and model.exists():
         raise UsageError(f"{model} is there already", remedy="choose another output")
+    for path in checkpoint.parent.glob(".ns-video-*"):
+        if _is_unfinished(path):
+            path.unlink(missing_ok=True)
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Whether it is a checkpoint that a training was writing when it was killed (`write_whole`)."""
+    if not _UNFINISHED.fullmatch(path.name) or not path.is_file() or path.is_symlink():
+        return False
+    with path.open("rb") as file:
+        head = file.read(64)
+    return head.startswith(b"PK\3\4") and b"archive/data.pkl" in head  # as `torch.save` begins
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
