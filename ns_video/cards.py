@@ -23,6 +23,7 @@ __all__ = [
     "list_cards",
     "parse_card",
     "read_card",
+    "read_cards",
     "write_card",
 ]
 
@@ -257,17 +258,27 @@ def read_card(path: Path) -> Card:
     return card
 
 
-def list_cards() -> list[Card]:
-    """The cards of all installed models, by name. The first folder of `model_folders` that has a name wins.
+def read_cards() -> tuple[list[Card], list[tuple[Path, ModelError]]]:
+    """The cards of all installed models, by name, and what is wrong with files beside them that are none.
 
-    Raises ModelError for a card that can't be parsed.
+    The first folder of `model_folders` that has a name wins.
     """
     cards: dict[str, Card] = {}
+    wrong: dict[str, tuple[Path, ModelError]] = {}
     for folder in model_folders():
         for path in sorted(folder.glob("*.toml")):
-            if path.stem not in cards:
+            if path.stem in cards or path.stem in wrong:
+                continue
+            try:
                 cards[path.stem] = read_card(path)
-    return [cards[name] for name in sorted(cards)]
+            except ModelError as error:
+                wrong[path.stem] = path, error
+    return [cards[name] for name in sorted(cards)], list(wrong.values())
+
+
+def list_cards() -> list[Card]:
+    """The cards of all installed models, by name, as `read_cards`; files that are none are left out."""
+    return read_cards()[0]
 
 
 def find_card(name: str) -> Card | None:

@@ -119,6 +119,16 @@ def test_verify_finds_a_changed_byte_and_a_missing_file(two_models: Path) -> Non
     assert "zz-second: its weights are missing" in text.stdout
 
 
+def test_a_card_that_cannot_be_read_hides_no_other(two_models: Path) -> None:
+    (two_models / "foreign.toml").write_text("[tool]\n")
+    listed = run("list")
+    assert listed.exit_code == 0 and "zz-second" in listed.stdout and "foreign.toml" in listed.stderr
+    verified = run("verify", "--json")
+    found = records(verified)
+    assert verified.exit_code == 1 and found["zz-first"]["ok"] is True
+    assert found["foreign"]["ok"] is False and "key 'name' is missing" in str(found["foreign"]["why"])
+
+
 def test_listing_imports_no_torch() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from ns_video.cli.models import command;"

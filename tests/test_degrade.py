@@ -19,7 +19,7 @@ from conftest import Command
 from material import Recipe, facts, write_clip
 from PIL import Image, ImageCms
 
-from ns_video.errors import InputError, NsVideoError, UsageError
+from ns_video.errors import InputError, NsVideoError, OutputError, UsageError
 from ns_video.jpeg_tables import ijg_tables
 from ns_video.media.degrade import (
     blur_down,
@@ -127,7 +127,7 @@ def test_mosaic_blocks_are_flat_and_the_ladder_names_them() -> None:
     picture = np.random.default_rng(0).integers(0, 255, (48, 48, 3)).astype(np.uint8)
     blocks = mosaic(picture, 4)
     assert (blocks.reshape(12, 4, 12, 4, 3) == blocks[::4, ::4][:, None, :, None]).all()
-    for quality, p in ((90, 2), (80, 3), (70, 4)):
+    for quality, p in ((90, 2), (80, 3), (70, 4), (0, 11), (100, 1)):
         same = degrade_still(picture, parse_spec(f"mosaic:q={quality}")).rgb
         assert np.array_equal(same, degrade_still(picture, parse_spec(f"mosaic:p={p}")).rgb)
 
@@ -355,6 +355,23 @@ def test_clip_mistakes_leave_nothing(uneven_clip: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"]
 
 
+def test_nothing_but_the_output_is_replaced(uneven_clip: Path, tmp_path: Path) -> None:
+    mine = [tmp_path / ".z.part.mkv", tmp_path / ".z.mkv"]
+    for path in mine:
+        path.write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "there.mkv").touch()
+    (tmp_path / "z.mkv").symlink_to(Path("folder") / "there.mkv")
+    degrade_clip(uneven_clip, tmp_path / "z.mkv", parse_spec("h264:crf=30"), max_frames=2)
+    assert [path.read_text() for path in mine] == ["mine", "mine"]
+    assert (tmp_path / "z.mkv").is_symlink() and (tmp_path / "folder" / "there.mkv").stat().st_size > 500
+    with pytest.raises(OutputError, match="is a folder"):
+        degrade_clip(uneven_clip, tmp_path / "folder", parse_spec("h264:crf=30"))
+    with pytest.raises(OutputError, match="/none: no such folder"):
+        degrade_clip(uneven_clip, tmp_path / "none" / "x.mkv", parse_spec("h264:crf=30"))
+    assert {path.name for path in tmp_path.iterdir()} == {".z.part.mkv", ".z.mkv", "folder", "z.mkv"}
+
+
 def test_the_command_takes_files_whatever_their_names(
     ns_video: Command, uneven_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -398,7 +415,7 @@ def test_a_terminated_degrade_leaves_nothing(
     line = [*program, "degrade", str(long), str(tmp_path / "out.mkv"), "--spec", "noise:sigma=9+hevc:crf=30"]
     process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE)
     until = time.monotonic() + 30
-    while not (tmp_path / ".out.part.mkv").exists() and time.monotonic() < until:
+    while not list(tmp_path.glob(".ns-video-*.mkv")) and time.monotonic() < until:
         time.sleep(0.05)
     process.terminate()
     _, err = process.communicate(timeout=30)
@@ -412,7 +429,7 @@ def test_the_steps_are_listed_without_an_input(ns_video: Command) -> None:
 
 
 def test_the_language_round_trips_and_is_described() -> None:
-    for text in (*PIXEL_SPECS, *CODEC_SPECS, "downscale:x=2"):
+    for text in (*PIXEL_SPECS, *CODEC_SPECS, "downscale:x=2", "mosaic:q=0"):
         parsed = parse_spec(text)
         assert parse_spec(str(parsed)) == parsed
         assert all(step.name in describe() for step in parsed.steps)
@@ -422,11 +439,19 @@ def test_the_language_round_trips_and_is_described() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "+", "jpeg:q=10+", "nothing", "jpeg:q=0", "jpeg:q=101", "jpeg:q=ten", "jpeg:q=10.5", "jpeg:quality=10",
-     "jpeg:q=10,q=20", "jpeg:subsampling=411", "mosaic:p=0", "noise:sigma=-1", "noise:sigma=nan"],
+     "jpeg:q=10,q=20", "jpeg:subsampling=411", "mosaic:p=0", "mosaic:p=4,q=80", "noise:sigma=-1", "noise:sigma=nan"],
 )  # fmt: skip
 def test_mistakes_are_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_spec(text)
+
+
+@pytest.mark.parametrize("spec", ["blur-down:x=8", "hevc:crf=30"])
+def test_a_picture_that_is_too_small_is_named(spec: str) -> None:
+    degradation = parse_spec(spec)
+    with pytest.raises(InputError, match=f"a picture of 20x3 is too small for {degradation.steps[0].name}"):
+        degrade_still(np.zeros((3, 20, 3), np.uint8), degradation)
+    assert degrade_still(np.zeros((15, 20, 3), np.uint8), degradation).rgb.shape == (15, 20, 3)
 
 
 def test_arbitrary_tables_survive_in_the_file(picture: Rgb) -> None:

@@ -17,8 +17,10 @@ from ns_video.enhance import EnhanceOptions, Enhancer
 from ns_video.errors import UsageError
 from ns_video.media.bench_clip import picture
 from ns_video.media.degrade import parse_spec
-from ns_video.training.evaluate import mean_score, score_clip, score_picture, still_restorer
-from ns_video.weights import load_descriptor
+from ns_video.media.pictures import list_pictures
+from ns_video.networks.deblur_study import StudyConfig, build_study_network
+from ns_video.training.evaluate import list_clips, mean_score, score_clip, score_picture, still_restorer
+from ns_video.weights import Metadata, load_descriptor, save_model
 
 
 def write_clip(path: Path, fmt: str, codec: str = "ffv1") -> Path:
@@ -83,6 +85,37 @@ def test_clips_have_their_likeness_told(tmp_path: Path) -> None:
     header, row, mean = CliRunner().invoke(command, arguments, catch_exceptions=False).stdout.splitlines()
     assert header.split()[-3:] == ["SSIM-Y", "after", "bit/px"]
     assert row.split()[-3:-1] == mean.split()[-3:-1] == [f"{found['mean']['ssim_before']:.4f}"] * 2
+
+
+def test_frames_that_could_not_be_restored_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ns_video.cli.evaluate import command
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no shape fits")
+
+    write_clip(tmp_path / "a.mkv", "yuv420p")
+    monkeypatch.setattr("ns_video.networks.deblur_study.DeblurCnn.forward", fail)
+    model = tmp_path / "DeblurCNN.safetensors"
+    save_model(build_study_network(StudyConfig(network="DeblurCNN")), model, Metadata("DeblurCNN"))
+    arguments = ["--model", str(model), "--clips", str(tmp_path), "--degrade", "noise:sigma=9", "--device", "cpu"]
+    shown = CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False, standalone_mode=False)
+    assert shown.return_value == 3
+    found = json.loads(shown.stdout)
+    assert found["clips"][0]["frames_passed_through"] == found["mean"]["frames_passed_through"] == 4
+    table = CliRunner().invoke(command, arguments, catch_exceptions=False, standalone_mode=False)
+    assert table.stdout.splitlines()[0].split()[2] == "unrestored"
+    assert table.stdout.splitlines()[1].split()[:3] == ["a", "4", "4"]
+    good = [*arguments, "--model", "identity"]
+    assert CliRunner().invoke(command, good, catch_exceptions=False, standalone_mode=False).return_value == 0
+
+
+def test_hidden_files_and_folders_are_no_material(tmp_path: Path) -> None:
+    for name in ("._a.png", "._a.mkv", "a.png", "a.mkv"):
+        (tmp_path / name).write_bytes(b"\0\5\26\7")
+    for name in ("x.png", "x.mkv"):
+        (tmp_path / name).mkdir()
+    assert list_pictures(tmp_path) == [tmp_path / "a.png"]
+    assert list_clips(tmp_path) == [tmp_path / "a.mkv"]
 
 
 def test_options_of_the_other_kind_of_material_are_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import resource
 import shutil
 import signal
@@ -22,10 +23,12 @@ import torch
 
 from ns_video.cli import run
 from ns_video.errors import InputError, ModelError, OutputError, ResumeError, UsageError
+from ns_video.frame import JpegTables
 from ns_video.media.degrade import DegradedStill, degrade_still
 from ns_video.media.pictures import read_rgb, write_png
 from ns_video.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
+from ns_video.training import video
 from ns_video.training.adversarial import (
     ArtifactDetector,
     artifact_terms,
@@ -35,11 +38,12 @@ from ns_video.training.adversarial import (
     ragan_discriminator,
     ragan_generator,
 )
-from ns_video.training.checkpoint import WholeSteps, write_checkpoint
-from ns_video.training.config import TrainingConfig, parse_config, read_config
+from ns_video.training.checkpoint import WholeSteps, check_output, write_checkpoint
+from ns_video.training.config import HAT_SIZES, Damage, TrainingConfig, parse_config, read_config, read_table
 from ns_video.training.optimizer import Muon, make_optimizer, orthogonalised
-from ns_video.training.pictures import PictureSet, draw_batch, line_sharpened
+from ns_video.training.pictures import PictureSet, draw_batch, draw_tables, line_sharpened
 from ns_video.training.process import Arithmetic, Process, find_process
+from ns_video.training.start import start_from
 from ns_video.training.trainer import (
     FinishedUpdate,
     SpecScore,
@@ -49,11 +53,12 @@ from ns_video.training.trainer import (
     _Log,
     learning_rate,
     make_network,
-    start_from,
     tiled_forward,
 )
-from ns_video.weights import load_descriptor
+from ns_video.weights import Metadata, load_descriptor, save_model
+from ns_video.weights.foreign import HAT_SIZES as HAT_NETWORKS
 from ns_video.weights.foreign import HatConfig, RcanConfig, build_hat, build_rcan
+from ns_video.weights.load import load_weights
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +180,38 @@ def test_ctrl_c_waits_for_the_end_of_the_step(
         assert torch.equal(tensor, again.network.state_dict()[key]), key
 
 
+def test_ctrl_c_in_a_validation_is_made_up_for_by_a_resume(
+    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trainer(name: str) -> Trainer:
+        text = config_text(picture_folder, tmp_path / name, steps=4).replace("validate_every = 4", "validate_every = 2")
+        return Trainer(parse_config(text.replace("warm_up = 2", 'warm_up = 0\nkind = "plateau"\npatience = 0')), "cpu")
+
+    def logged(name: str) -> list[str]:
+        with (tmp_path / name / "log.csv").open() as file:
+            return [row["step"] for row in csv.DictReader(file) if row["spec"]]
+
+    whole, broken = trainer("whole"), trainer("broken")
+    whole.best_gain = broken.best_gain = 1e9  # no validation is better: each halves the rate
+    list(whole.run())
+    validate = broken.validate
+
+    def interrupted() -> ValidationUpdate:
+        signal.raise_signal(signal.SIGINT)
+        return validate()
+
+    monkeypatch.setattr(broken, "validate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(broken.run())
+    again = trainer("broken")
+    again.resume()
+    list(again.run())
+    assert logged("broken") == logged("whole")
+    assert again.halvings == whole.halvings == 2
+    for key, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[key]), key
+
+
 def test_a_step_cut_short_leaves_the_checkpoint_before_it(
     picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +262,23 @@ def test_steps_that_overflow_in_fp16_are_left_out() -> None:
     assert all(bool(parameter.isfinite().all()) for parameter in network.parameters())
     with pytest.raises(ModelError, match="diverged"):
         scaled.kept((np.inf,))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_that_interrupt_wait_for_the_end_of_the_step(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.default_int_handler)  # as the command has it
+    try:
+        steps, done = WholeSteps(), False
+        with pytest.raises(KeyboardInterrupt), steps:
+            signal.raise_signal(number)
+            done = True
+        assert done and steps.whole and signal.getsignal(number) is signal.default_int_handler
+        signal.signal(number, signal.SIG_IGN)  # nohup
+        with steps:
+            signal.raise_signal(number)
+        assert steps.whole and signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_second_ctrl_c_does_not_wait() -> None:
@@ -307,11 +361,29 @@ def test_rows_that_a_power_cut_tore_are_left_out_of_the_log(tail: str, tmp_path:
         file.write(tail)
     assert len(rows) == 2 and log.rows() == rows
     log.draw()
-    log.cut(2)
+    log.cut(2, 2)
     log.add(StepUpdate(4, 9, 0.4, 0.1, 1.0, 1.0, 1.0), tensorboard=False)
     with log.path.open(newline="") as file:
         read = list(csv.DictReader(file))
     assert read == log.rows() and read[:2] == rows and read[2]["step"] == "4"
+
+
+def test_tensorboard_shows_each_step_once(picture_folder: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    text = config_text(picture_folder, tmp_path, "tensorboard = true", steps=6)
+    text = text.replace("validate_every = 4", "validate_every = 100")
+    trainer = Trainer(parse_config(text), "cpu")
+    list(trainer.run())
+    (tmp_path / "trial.safetensors").unlink()
+    again = Trainer(trainer.config, "cpu")
+    content = torch.load(again.checkpoint, weights_only=True)
+    write_checkpoint(again.checkpoint, content | {"step": 2})
+    again.resume()
+    list(again.run())
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [2, 4, 6]
 
 
 def test_a_scaled_training_resumes_from_one_that_was_not() -> None:
@@ -408,6 +480,38 @@ def test_a_full_disk_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
+def test_what_a_kill_left_of_a_checkpoint_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr("ns_video.journal.os.fsync", killed)
+    monkeypatch.setattr("ns_video.journal.WrittenBeside.drop", lambda _: None)  # as after SIGKILL
+    with pytest.raises(SystemExit):
+        write_checkpoint(tmp_path / "checkpoint.pt", {"weights": torch.zeros(100)})
+    monkeypatch.undo()
+    (left,) = tmp_path.iterdir()
+    left.write_bytes(left.read_bytes()[:200])
+    (tmp_path / ".ns-video-0123456789abcdef").write_text("another's")
+    (tmp_path / ".ns-video-fedcba9876543210").mkdir()
+    check_output(tmp_path / "checkpoint.pt", tmp_path / "a.safetensors", resume=False)
+    kept = {".ns-video-0123456789abcdef", ".ns-video-fedcba9876543210"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_a_cache_on_a_full_disk_is_named(picture_folder: Path, tmp_path: Path) -> None:
+    data = replace(make(picture_folder, tmp_path).data, cache=str(tmp_path / "cache"))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
+    try:
+        with pytest.raises(OutputError, match=r"/cache/.*\.npy: File too large"):
+            PictureSet(data)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
 def test_held_out_pictures_are_never_trained_on(picture_folder: Path, tmp_path: Path) -> None:
     pictures = PictureSet(make(picture_folder, tmp_path).data)
     kept, used = {p.name for p in pictures.held_out}, {p.name for p in pictures.training}
@@ -450,6 +554,24 @@ def test_worker_processes_make_the_same_batches(picture_folder: Path, tmp_path: 
     list(helped.run())
     for key, tensor in alone.network.state_dict().items():
         assert torch.equal(tensor, helped.network.state_dict()[key]), key
+
+
+@pytest.mark.parametrize(("low", "most"), [(60, 0.15), (20, 0.2)])
+def test_qualities_are_even_where_none_is_low(
+    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, low: int, most: float
+) -> None:
+    seen: list[int] = []
+
+    def draw(random: np.random.Generator, damage: Damage, quality: int) -> JpegTables:
+        seen.append(quality)
+        return draw_tables(random, damage, quality)
+
+    text = config_text(picture_folder, tmp_path, damage=f"quality = [{low}, 98]").replace("batch = 2", "batch = 64")
+    config = parse_config(text)
+    monkeypatch.setattr("ns_video.training.pictures.draw_tables", draw)
+    draw_batch(PictureSet(config.data), config, 0)
+    assert max(seen.count(quality) for quality in seen) / len(seen) < most
+    assert (sum(quality <= 50 for quality in seen) / len(seen) > 0.5) == (low < 50)
 
 
 def test_an_enlarging_training_pairs_crops_of_the_right_place(picture_folder: Path, tmp_path: Path) -> None:
@@ -561,6 +683,28 @@ def test_a_start_model_gives_its_layers(picture_folder: Path, tmp_path: Path) ->
     theirs = load_descriptor(tmp_path / "one" / "trial.safetensors").network.state_dict()
     assert torch.equal(network.state_dict()["body.0.conv1.weight"], theirs["body.0.conv1.weight"])
     assert torch.equal(network.state_dict()["head.weight"], theirs["head.weight"][:, :12])
+
+
+def test_a_start_that_does_not_fit_is_refused_and_a_part_is_told(picture_folder: Path, tmp_path: Path) -> None:
+    model = tmp_path / "trial.safetensors"
+    save_model(NsRestore(NsRestoreConfig(channels=24, blocks=(0, 4, 0))), model, Metadata("ns_restore"))
+
+    def begin(size: str, damage: str = 'kind = "spec"\nspecs = ["noise:sigma=9"]') -> Trainer:
+        text = config_text(picture_folder, tmp_path / "out", damage=damage).replace("crop = 32", "crop = 48")
+        return Trainer(parse_config(text.replace('size = "tiny"', f'size = "{size}"\nstart = "{model}"')), "cpu")
+
+    with pytest.raises(
+        UsageError, match=r"has more than the network: body\.2\.conv1\.bias.*choose its architecture and size"
+    ):
+        begin("tiny")
+    with pytest.raises(UsageError, match="has no layer of the network's shapes"):
+        begin("small")
+    save_model(NsRestore(NsRestoreConfig(channels=24, blocks=(0, 1, 0))), model, Metadata("ns_restore"))
+    (note,) = begin("tiny").notes
+    assert re.fullmatch(r"(\d+) of \d+ tensors are those of .*, the others begin anew", note)
+    save_model(NsRestore(NsRestoreConfig(channels=24, blocks=(0, 2, 0))), model, Metadata("ns_restore"))
+    assert begin("tiny").notes == ()
+    assert begin("tiny", 'kind = "spec"\nspecs = ["downscale:x=3"]').notes  # layers of another shape
 
 
 def test_a_deeper_network_grows_from_a_model(picture_folder: Path, tmp_path: Path) -> None:
@@ -762,6 +906,8 @@ def test_a_network_that_sees_cells_learns(picture_folder: Path, tmp_path: Path, 
     updates = list(trainer.run())
     assert any(isinstance(update, FinishedUpdate) for update in updates)
     assert load_descriptor(str(tmp_path / "trial.safetensors")).conditioning == kind
+    with pytest.raises(UsageError, match="line_sharpened is for networks that see pixels"):
+        replace(config, data=replace(config.data, line_sharpened=0.5))
     for damage, word in (('kind = "jpeg"', "conditioning"), ('kind = "spec"\nspecs = ["noise:sigma=9"]', "cells")):
         with pytest.raises(UsageError, match=word):
             config_of(damage)
@@ -803,6 +949,10 @@ def test_a_seam_is_counted_in_the_pixels_that_the_network_sees(picture_folder: P
         (("validation_pictures = 2", "validation_pictures = 0"), "validation_pictures"),
         (('name = "trial"', 'name = "../evil"'), "no folders"),
         (('name = "trial"', 'name = "trial"\nseed = -1'), "seed"),
+        (('name = "trial"', f'name = "trial"\nseed = {2**64}'), "seed must be at least 0, and less than"),
+        (('name = "trial"', ""), "lacks name"),
+        (('folder = "shapes', 'weight = 1.0 }, { folder = "shapes'), r"sources lacks folder"),
+        (("[network]", "[loss]\nterms = { charbonnier = 0 }\n[network]"), "no term of the loss has a weight"),
         (('kind = "jpeg"', 'kind = "spec"\nspecs = ["downscale:x=3"]'), "multiple of 24"),
         (('kind = "jpeg"', 'kind = "spec"\nspecs = ["downscale:x=8"]'), "does not enlarge 8 times"),
         (('kind = "jpeg"', 'kind = "spec"\nspecs = [1]'), r"specs\[0\] must be str"),
@@ -814,6 +964,7 @@ def test_a_seam_is_counted_in_the_pixels_that_the_network_sees(picture_folder: P
         (("warm_up = 2", "rate = 1e38"), r"rate must be between 0 and 1, not 1e\+38"),
         (("warm_up = 2", "average = 1.5"), "average must be between"),
         (("[network]", "[loss]\nterms = { l1 = nan }\n[network]"), "'l1' is nan"),
+        (("warm_up = 2", "rate = 1e-4\nleast_rate = 1e-3"), "least_rate must be at most schedule.rate"),
         (("[network]", "[seam]\ntile = 32\n[network]"), "tile < data.crop, which is 32"),
         (("shapes", 'shapes", weight = 0, spotless = true } , { folder = "shapes'), "weight"),
     ],
@@ -823,6 +974,16 @@ def test_wrong_configurations_are_named(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         parse_config(config_text(picture_folder, tmp_path).replace(*change))
+
+
+def test_a_crop_smaller_than_the_windows_of_hat_is_named(picture_folder: Path, tmp_path: Path) -> None:
+    text = config_text(picture_folder, tmp_path, damage='kind = "spec"\nspecs = ["downscale:x=8"]')
+    text = text.replace('size = "tiny"', 'architecture = "hat"\nsize = "small"')
+    with pytest.raises(UsageError, match="hat sees 4 px"):
+        parse_config(text)
+    assert {name: hat.window for name, hat in HAT_NETWORKS.items()} == HAT_SIZES
+    enough = parse_config(text.replace("crop = 32", "crop = 64"))
+    assert make_network(enough)(torch.rand(1, 3, 8, 8)).shape == (1, 3, 64, 64)
 
 
 def test_the_shipped_configurations_are_sound() -> None:
@@ -842,6 +1003,24 @@ def test_the_shipped_configurations_are_sound() -> None:
     ):
         assert name in names
         assert read_config(folder / f"{name}.toml").name == name
+
+
+def test_every_shipped_configuration_fits_what_it_starts_from() -> None:
+    folder, started = Path(__file__).parent.parent / "pipelines" / "training", 0
+    for path in sorted(folder.glob("*.toml")):
+        table = read_table(path)
+        if "task" in table or path.stem == "ns_iqa":  # networks of their own, made by other trainers
+            continue
+        if "cache" in table:
+            settings = video.read_config(path)
+            start, network = settings.start, NsRestore(video.network_config(settings))
+        else:
+            config = read_config(path)
+            start, network = config.network.start, make_network(config) if config.network.start else None
+        if start and network is not None:
+            started += 1
+            assert start_from(network, str(start))[0] == len(load_weights(str(start)).tensors), path.name
+    assert started > 5
 
 
 def test_patches_of_many_sides_are_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ from ns_video.media.training_clips import (
     step_to_code,
 )
 from ns_video.networks.ns_restore import SIZES, NsRestore
+from ns_video.training.checkpoint import write_checkpoint
 from ns_video.training.config import read_makes
 from ns_video.training.evaluate import psnr
 from ns_video.training.process import Arithmetic, Process
@@ -320,7 +321,7 @@ def test_a_deeper_video_network_grows_from_a_model(pool: Path, tmp_path: Path, m
     monkeypatch.setitem(SIZES, "bigger", (24, (1, 3, 1)))
     start = small(pool, tmp_path / "start", steps=2, rate=1e-2)
     assert len(list(train_video(start, "cpu"))) == 2
-    deeper = small(pool, tmp_path / "grown", size="bigger", start=model_file(start), steps=1, rate=0.0)
+    deeper = small(pool, tmp_path / "grown", size="bigger", start=model_file(start), steps=1, rate=1e-12)
     assert len(list(train_video(deeper, "cpu"))) == 1
     pair = read_pair(sorted(pool.glob("*.npy"))[0])
     before, after = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("start", "grown"))
@@ -341,6 +342,9 @@ def test_the_configuration_is_checked(tmp_path: Path) -> None:
         "validate_every = 0",
         "rate = 'x'",
         "rate = inf",
+        "rate = 0.0",
+        "caution = -1.0",
+        "head_gain = 0.0",
         "blind_share = 2.0",
         "warm_up = -1",
         "=",
@@ -353,6 +357,23 @@ def test_the_configuration_is_checked(tmp_path: Path) -> None:
 def test_an_empty_pool_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no clip pair"):
         next(train_video(small(tmp_path, tmp_path / "out"), "cpu"))
+
+
+def test_clips_that_are_too_small_or_none_are_named(pool: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"clip-5-0000\d\.npy is \d+x\d+, smaller than a crop of 400"):
+        next(train_video(small(pool, tmp_path / "out", crop=400), "cpu"))
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    np.save(foreign / "x.npy", np.zeros((3, 4), np.float32))
+    with pytest.raises(InputError, match=r"x\.npy is not a clip pair"):
+        next(train_video(small(foreign, tmp_path / "out"), "cpu"))
+
+
+def test_a_checkpoint_of_stills_is_no_start(pool: Path, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoint.pt", {"step": 1})
+    config = small(pool, tmp_path / "out", start=tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match="no checkpoint of a training on clips"):
+        next(train_video(config, "cpu"))
 
 
 def test_the_command_makes_each_part_of_the_pool_and_trains(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from spandrel.architectures.Compact import Compact
+from spandrel.architectures.DCTLSA import DCTLSA
 from spandrel.architectures.DnCNN import DnCNN as ForeignDnCnn
 from spandrel.architectures.DRUNet import DRUNet
 from spandrel.architectures.ESRGAN import ESRGAN
@@ -331,6 +332,30 @@ def test_other_numbers_of_channels_are_refused(channels: tuple[int, int], tmp_pa
     )
     with pytest.raises(ModelError, match=rf"makes {channels[1]} channels of {channels[0]}; only RGB and gray"):
         load_descriptor(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (lambda: SCUNet(config=[1] * 7, dim=32), "SCUNet of these sizes can't run"),
+        (lambda: DCTLSA(nf=20, num_modules=1, upscale=2), "DCTLSA of these sizes can't run"),
+        (lambda: ESRGAN(in_nc=12, num_filters=8, num_blocks=1, scale=1, shuffle_factor=2), "makes pictures smaller"),
+    ],
+)
+def test_weights_that_cannot_run_are_refused(network: Callable[[], nn.Module], said: str, tmp_path: Path) -> None:
+    torch.save(network().state_dict(), tmp_path / "a.pth")
+    with pytest.raises(ModelError, match=said):
+        load_descriptor(tmp_path / "a.pth")
+
+
+def test_what_is_not_the_weights_themselves_is_named(tmp_path: Path) -> None:
+    pointer, cut, checkpoint = tmp_path / "a.safetensors", tmp_path / "a.pth", tmp_path / "checkpoint.pt"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n")
+    torch.save({"head.weight": torch.zeros(1)}, checkpoint)
+    cut.write_bytes(checkpoint.read_bytes()[:-100])
+    for path, said in ((pointer, "git lfs pull"), (cut, "cut off"), (checkpoint, r"give the \.safetensors")):
+        with pytest.raises(ModelError, match=said):
+            load_descriptor(path)
 
 
 def test_rcan_and_hat_have_the_published_sizes() -> None:

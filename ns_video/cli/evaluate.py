@@ -23,6 +23,7 @@ PICTURE_HEADER = ("picture", "PSNR", "after", "gain", "PSNR-Y", "after", "SSIM-Y
 CLIP_HEADER = (
     "clip",
     "frames",
+    "unrestored",
     "PSNR-Y",
     "after",
     "gain",
@@ -63,12 +64,12 @@ def command(
     device: str,
     precision: str,
     as_json: bool,
-) -> None:
+) -> int:
     """Degrade the pictures or clips of a folder, restore them, print PSNR and SSIM before and after.
 
     PSNR is over R, G and B of the whole picture, PSNR-Y over BT.601 luma, SSIM over luma; for clips PSNR-Y and SSIM
     are means over the frames. A model that enlarges is compared with bicubic enlargement, without a border of its
-    scale.
+    scale. The exit code is 3 where frames of clips could not be restored; they count as they were.
     """
     from ns_video.enhance import EnhanceOptions, Enhancer
     from ns_video.media.degrade import parse_spec
@@ -95,7 +96,8 @@ def command(
     elif clips is not None:
         if degradation is None:
             raise UsageError("clips need a degradation")
-        _evaluate_clips(enhancer, clips, degradation, seed, frames, about, as_json)
+        return _evaluate_clips(enhancer, clips, degradation, seed, frames, about, as_json)
+    return 0
 
 
 def _print_rows(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
@@ -149,6 +151,7 @@ def _clip_row(score: ClipScore) -> tuple[str, ...]:
     return (
         score.name,
         str(score.frames),
+        str(score.frames_passed_through),
         f"{score.psnr_y_before:.2f}",
         f"{score.psnr_y_after:.2f}",
         f"{score.gain:+.3f}",
@@ -168,7 +171,8 @@ def _evaluate_clips(
     frames: int,
     about: dict[str, object],
     as_json: bool,
-) -> None:
+) -> int:
+    """The exit code: 3 where frames could not be restored."""
     from ns_video.training.evaluate import list_clips, mean_clip_score, score_clip
 
     scores = [score_clip(path, degradation, enhancer, seed, frames) for path in _with_progress(list_clips(folder))]
@@ -180,6 +184,7 @@ def _evaluate_clips(
         emit({**about, "clips": rows, "mean": means})
     else:
         _print_rows(CLIP_HEADER, map(_clip_row, (*scores, mean)))
+    return 3 if mean.frames_passed_through else 0
 
 
 def _with_progress(paths: list[Path]) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ns_video.cli import columns, emit
+from ns_video.cli import columns, emit, say
 from ns_video.errors import UnknownModelError, printable
 
 if TYPE_CHECKING:
@@ -33,9 +33,11 @@ def _record(card: Card) -> dict[str, object]:
 @_json_option
 def list_(as_json: bool) -> None:
     """List the installed models, one a line."""
-    from ns_video.cards import list_cards
+    from ns_video.cards import read_cards
 
-    cards = list_cards()
+    cards, wrong = read_cards()
+    for _, error in wrong:
+        say(f"note: {error}")
     if as_json:
         for card in cards:
             emit(_record(card))
@@ -119,11 +121,17 @@ def _verdict(card: Card) -> tuple[bool, str]:
 @_json_option
 @click.pass_context
 def verify(context: click.Context, as_json: bool) -> None:
-    """Compare every model's weights with the checksum on its card; exit 1 if any differs."""
-    from ns_video.cards import list_cards
+    """Compare every model's weights with the checksum on its card; exit 1 if any differs, or a card can't be read."""
+    from ns_video.cards import read_cards
 
-    wrong = 0
-    for card in list_cards():
+    cards, unread = read_cards()
+    wrong = len(unread)
+    for path, error in unread:
+        if as_json:
+            emit({"name": path.stem, "ok": False, "sha256": None, "why": str(error)})
+        else:
+            click.echo(f"{printable(path.stem)}: {error}")
+    for card in cards:
         good, why = _verdict(card)
         wrong += not good
         if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ns_video.cli import emit
+from ns_video.cli import emit, say
 from ns_video.cli.local_file import NamedPath
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ def command(ctx: click.Context, config: Path, resume: bool, device: str, threads
         _train_clips(config, device, resume, as_json, quiet)
         return
     trainer = Trainer(read_config(config), device)
+    if trainer.process.leads and not (quiet or resume):
+        for note in trainer.notes:
+            say(f"note: {note}")
     if resume:
         trainer.resume()
     total = trainer.config.schedule.steps

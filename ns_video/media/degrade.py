@@ -6,8 +6,8 @@ A SPEC is `name:key=value,...`, several joined with `+` and applied from left to
     h264:crf=37  hevc:crf=37  mpeg2:q=12  noise:sigma=5+jpeg:q=30
 
 `jpeg` keeps 4:2:0 at every quality unless told otherwise; `subsampling=ladder` is NS-IC's rule (4:2:0 up to q 30,
-4:2:2 up to q 60, 4:4:4 above). `mosaic:q=80` is NS-IC's pixelation ladder, p = (100 - q) // 10 + 1. `describe()` lists
-the rest. Everything random comes from the seed: same picture, SPEC and seed, same damage.
+4:2:2 up to q 60, 4:4:4 above). `mosaic:q=80` is NS-IC's pixelation ladder, another name for p = (100 - q) // 10 + 1.
+`describe()` lists the rest. Everything random comes from the seed: same picture, SPEC and seed, same damage.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Parameter:
     """One key of a SPEC step. A tuple `choices` makes it a word, otherwise it is a number in [low, high]."""
 
     name: str
-    default: Value
+    default: Value | None
+    """None: it is another way to give the one before."""
     low: float = 0.0
     high: float = 0.0
     choices: tuple[str, ...] = ()
@@ -107,6 +108,10 @@ class DegradedStill:
 # ---------------------------------------------------------------- single pictures
 
 
+def _too_small(rgb: Rgb, what: str) -> InputError:
+    return InputError(f"a picture of {rgb.shape[1]}x{rgb.shape[0]} is too small for {what}", stage="degrade")
+
+
 def mosaic(rgb: Rgb, p: int) -> Rgb:
     """Blocks of about p pixels: shrink to (w // p, h // p) bilinear without antialiasing, enlarge nearest (OpenCV)."""
     height, width = rgb.shape[:2]
@@ -115,8 +120,13 @@ def mosaic(rgb: Rgb, p: int) -> Rgb:
 
 
 def blur_down(rgb: Rgb, x: int = 3) -> Rgb:
-    """The deblurring study's damage: Gaussian 7x7 (sigma 1.4), shrink to 1/x by area, enlarge back bilinear."""
+    """The deblurring study's damage: Gaussian 7x7 (sigma 1.4), shrink to 1/x by area, enlarge back bilinear.
+
+    Raises InputError for a picture of which nothing is left in between.
+    """
     height, width = rgb.shape[:2]
+    if round(min(height, width) / x) < 1:
+        raise _too_small(rgb, f"blur-down:x={x}")
     soft = cv2.GaussianBlur(rgb, (7, 7), 0)
     small = cv2.resize(soft, None, fx=1 / x, fy=1 / x, interpolation=cv2.INTER_AREA)
     return _uint8(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
@@ -176,8 +186,7 @@ def _jpeg(rgb: Rgb, step: Step, random: Generator) -> DegradedStill:
 
 def _mosaic(rgb: Rgb, step: Step, random: Generator) -> DegradedStill:
     del random
-    quality = int(step.number("q"))
-    return DegradedStill(mosaic(rgb, (100 - quality) // 10 + 1 if quality else int(step.number("p"))))
+    return DegradedStill(mosaic(rgb, int(step.number("p"))))
 
 
 def _blur_down(rgb: Rgb, step: Step, random: Generator) -> DegradedStill:
@@ -318,7 +327,7 @@ _PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         Parameter("q", 10.0, 1, 100, whole=True),
         Parameter("subsampling", "420", choices=("420", "422", "444", "ladder")),
     ),
-    "mosaic": (Parameter("p", 4.0, 1, 64, whole=True), Parameter("q", 0.0, 0, 100, whole=True)),
+    "mosaic": (Parameter("p", 4.0, 1, 64, whole=True), Parameter("q", None, 0, 100, whole=True)),
     "blur-down": (Parameter("x", 3.0, 2, 8, whole=True),),
     "downscale": (
         Parameter("x", 2.0, 2, 8, whole=True),
@@ -358,7 +367,7 @@ def describe() -> str:
         keys = [
             f"{p.name}={p.default} ({'|'.join(p.choices)})"
             if p.choices
-            else f"{p.name}={p.default:g} ({p.low:g}..{p.high:g})"
+            else f"{p.name}{'' if p.default is None else f'={p.default:g}'} ({p.low:g}..{p.high:g})"
             for p in parameters
         ]
         lines.append(f"{name}: {', '.join(keys)}")
@@ -387,7 +396,7 @@ def _parse_step(text: str) -> Step:
     if name not in _PARAMETERS:
         raise UsageError(f"unknown degradation {name!r}", remedy=f"known are {', '.join(_PARAMETERS)}")
     parameters = {parameter.name: parameter for parameter in _PARAMETERS[name]}
-    values: dict[str, Value] = {key: parameter.default for key, parameter in parameters.items()}
+    values: dict[str, Value] = {key: p.default for key, p in parameters.items() if p.default is not None}
     given: set[str] = set()
     for item in filter(None, (part.strip() for part in rest.split(","))):
         key, equals, value = (part.strip() for part in item.partition("="))
@@ -397,6 +406,10 @@ def _parse_step(text: str) -> Step:
             raise UsageError(f"{name}:{key} is given twice")
         given.add(key)
         values[key] = _parse_value(name, parameters[key], value)
+    if name == "mosaic" and "q" in given:
+        if "p" in given:
+            raise UsageError("mosaic:p and mosaic:q are two names of one number", remedy="give one of them")
+        values = {"p": (100 - float(values["q"])) // 10 + 1}
     return Step(name, tuple(values.items()))
 
 
@@ -462,6 +475,8 @@ class _Codec:
 
     encoder: str
     options: Callable[[Step], dict[str, str]]
+    least: int = 2
+    """Side in px of the smallest picture that it takes."""
 
 
 def _x26x_options(step: Step) -> dict[str, str]:
@@ -481,7 +496,7 @@ def _mpeg2_options(step: Step) -> dict[str, str]:
 
 _CODECS: dict[str, _Codec] = {
     "h264": _Codec("libx264", _x26x_options),
-    "hevc": _Codec("libx265", _x265_options),
+    "hevc": _Codec("libx265", _x265_options, least=16),
     "mpeg2": _Codec("mpeg2video", _mpeg2_options),
 }
 
@@ -508,6 +523,8 @@ def _through_codec(frames: Iterable[Rgb], step: Step, rate: Fraction) -> Iterato
         for rgb in frames:
             if stream is None:
                 height, width = rgb.shape[:2]
+                if min(height + height % 2, width + width % 2) < _CODECS[step.name].least:
+                    raise _too_small(rgb, step.name)
                 stream = container.add_stream(_CODECS[step.name].encoder, rate=rate)
                 _configure(stream, step, width + width % 2, height + height % 2, "yuv420p")
             if rgb.shape[:2] != (height, width):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -90,14 +91,23 @@ def degrade_clip(
     """
     if any(step.is_codec for step in degradation.steps[:-1]):
         raise UsageError("in a clip a codec must be the last step", remedy="write it first, then degrade the result")
-    temporary = output.with_name(f".{output.stem}.part{output.suffix or '.mkv'}")
+    if output.exists() and not output.is_file():
+        raise OutputError(f"{printable(output)} is a folder or a device", stage="open", remedy="name a file")
+    place = Path(os.path.realpath(output))  # a link stays
+    temporary = place.with_name(f".ns-video-{os.urandom(8).hex()}{output.suffix or '.mkv'}")
     refuse_as_file(format_for(temporary.name))
+    try:
+        temporary.open("xb").close()
+    except FileNotFoundError as error:
+        raise OutputError(f"{printable(output.parent)}: no such folder", stage="open") from error
+    except OSError as error:
+        raise OutputError(f"{printable(output)}: {error.strerror or error}", stage="open") from error
     try:
         first, end, begins = _first_and_end(source, max_frames)
         ends = _Ends(source, temporary, str(output), end)
         with open_clip(source, replace(_PLAIN, end_seconds=None if end is None else float(end - begins))) as reader:
             outcome = _written(reader, _Pictures(degradation, seed), first, ends)
-        temporary.replace(output)
+        temporary.replace(place)
     except av.FFmpegError as error:
         temporary.unlink(missing_ok=True)
         shown = f"{printable(source)} can't be degraded into {printable(output)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ns_video.errors import InputError, UsageError, printable
+from ns_video.errors import InputError, OutputError, UsageError, printable
 from ns_video.journal import write_whole
 from ns_video.media.degrade import Degradation, degrade_still
 from ns_video.media.pictures import encode_png, rgb_of
@@ -31,6 +31,8 @@ def degrade_file(source: Path, output: Path, degradation: Degradation, seed: int
     8-bit RGB, not turned; EXIF, profile and the like stay. Raises InputError, UsageError for another OUTPUT.
     """
     kind = still_suffix(str(output))
+    if output.is_dir():
+        raise OutputError(f"{printable(output)} is a folder", stage="open", remedy="name a file")
     if kind not in ("PNG", "JPEG"):
         raise UsageError(f"{printable(output)} is neither .png nor .jpg")
     frame, info = read_still(source)

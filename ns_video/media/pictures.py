@@ -27,14 +27,18 @@ _PIL_SUBSAMPLING = {(1, 1): 0, (2, 1): 1, (2, 2): 2}  # Pillow's numbers
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """The picture files directly in `folder`, by name.
+    """The picture files directly in `folder`, by name, but for hidden ones (macOS leaves `._a.png`).
 
     Raises:
         InputError: the folder isn't there or holds no picture.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
     if not found:
         raise InputError(f"{folder} holds no picture", remedy=f"known are {' '.join(SUFFIXES)}")
     return found

@@ -76,7 +76,7 @@ def _read_still(path: Path, max_pixels: int) -> tuple[Frame, StillInfo]:
         try:
             tables = jpeg_tables_of(image)
             if getattr(image, "n_frames", 1) > 1:
-                notes.append(f"only the first of {getattr(image, 'n_frames', 1)} pictures is restored")
+                notes.append(f"only the first of {getattr(image, 'n_frames', 1)} pictures is read")
             check_samples(image, path)
             image.load()  # says where a file was cut; OpenCV may not
             samples = load_samples(image, path, notes, icc)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from ns_video.journal import write_whole
 
 CHECKPOINT = "checkpoint.pt"
 """Its name in the output folder."""
+_UNFINISHED = re.compile(r"\.ns-video-[0-9a-f]{16}")
+_INTERRUPTS = ("SIGINT", "SIGTERM", "SIGHUP")  # not every system has all
 
 
 def diverged(sign: str) -> ModelError:
@@ -28,7 +31,7 @@ def diverged(sign: str) -> ModelError:
 
 
 def check_output(checkpoint: Path, model: Path, *, resume: bool) -> None:
-    """What a training finds where it is going to write.
+    """What a training finds where it is going to write. Halves of checkpoints that a kill left there are removed.
 
     Raises:
         ResumeError: there is nothing to resume; UsageError: a new training would overwrite an old one's results.
@@ -39,6 +42,18 @@ def check_output(checkpoint: Path, model: Path, *, resume: bool) -> None:
         raise UsageError(f"{checkpoint} is there already", remedy="add --resume, or choose another output")
     if not resume and model.exists():
         raise UsageError(f"{model} is there already", remedy="choose another output")
+    for path in checkpoint.parent.glob(".ns-video-*"):
+        if _is_unfinished(path):
+            path.unlink(missing_ok=True)
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Whether it is a checkpoint that a training was writing when it was killed (`write_whole`)."""
+    if not _UNFINISHED.fullmatch(path.name) or not path.is_file() or path.is_symlink():
+        return False
+    with path.open("rb") as file:
+        head = file.read(64)
+    return head.startswith(b"PK\3\4") and b"archive/data.pkl" in head  # as `torch.save` begins
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -94,37 +109,40 @@ def take_up(path: Path, training: str, load: Callable[[dict[str, Any]], None]) -
 
 
 class WholeSteps:
-    """`with` around each step: Ctrl-C waits for the step's end, so that a checkpoint is never that of half a step.
+    """`with` around each step: Ctrl-C, SIGTERM and SIGHUP wait for the step's end, so that a checkpoint is never that
+    of half a step.
 
-    A second Ctrl-C doesn't wait.
+    A second one doesn't wait.
     """
 
     def __init__(self) -> None:
         self.whole = True
         """False once a step was cut short: the state is then that of no step."""
-        self._asked = False
-        self._before: Any = None
+        self._asked: int | None = None
+        self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
 
     def __enter__(self) -> None:
-        self._asked = False
-        # Signals reach the main thread alone; a handler that isn't Python's is left where it is.
-        self._before = (
-            signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
-        )
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._ask)
+        self._asked = None
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():  # signals reach no other
+            numbers = [getattr(signal, name) for name in _INTERRUPTS if hasattr(signal, name)]
+            handlers = {number: signal.getsignal(number) for number in numbers}
+            # what isn't Python's is left where it is: a default, and what nohup ignores
+            self._before = {number: handler for number, handler in handlers.items() if callable(handler)}
+        for number in self._before:
+            signal.signal(number, self._ask)
         self.whole = False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.whole = kind is None
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-        if self._asked and self.whole:
-            signal.raise_signal(signal.SIGINT)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._asked is not None and self.whole:
+            signal.raise_signal(self._asked)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked and callable(self._before):
-            self._before(number, frame)
-        self._asked = True
+        if self._asked is not None:
+            self._before[number](number, frame)
+        self._asked = number

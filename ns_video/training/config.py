@@ -22,10 +22,12 @@ from ns_video.training.optimizer import OPTIMIZERS
 Flat = TypeVar("Flat")
 
 KINDS = ("jpeg", "spec")
+LOW_QUALITY = 50
 STUDY = ("DeblurCNN", "DeblurCNN_RES", "DeblurSuperResCNN", "DnCNN", "EDSR_Deblur")
 ENLARGING = ("ns_restore", "rcan", "hat")
 ARCHITECTURES = (*ENLARGING, "nsie", *STUDY)
-HAT_SIZES = ("small", "base", "medium", "large")
+HAT_SIZES = {"small": 8, "base": 16, "medium": 16, "large": 16}
+"""Name → side of its windows."""
 _RCAN_SIZE = re.compile(r"[1-9]\d?x[1-9]\d?x(1[6-9]|[2-9]\d|[1-9]\d\d)")  # attention has a sixteenth of the channels
 SCHEDULES = ("cosine", "plateau", "constant")
 DISCRIMINATOR_LOSSES = ("ragan", "gan")
@@ -37,6 +39,12 @@ def check_unit(table: object, *names: str) -> None:
         value = getattr(table, name)
         if not 0 <= value <= 1:
             raise UsageError(f"{name} must be between 0 and 1, not {value:g}")
+
+
+def check_seed(seed: int) -> None:
+    """Raises UsageError for one that torch doesn't take."""
+    if not 0 <= seed < 1 << 63:
+        raise UsageError("seed must be at least 0, and less than 2**63")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ class Damage:
     specs: tuple[str, ...] = ()
     quality: tuple[int, int] = (5, 98)
     low_quality_share: float = 0.55
-    """Share of samples at quality 5..50, the rest is even over `quality`."""
+    """Share of samples at LOW_QUALITY or less, where `quality` goes below; the rest is even over `quality`."""
     other_tables: float = 0.12
     """Share with tables of other encoders' kinds."""
     off_grid: float = 0.12
@@ -103,7 +111,7 @@ class Network:
     enlarged bilinearly (`ns_video.cells`). A network for JPEG always reads the
     file's tables."""
     start: str = ""
-    """Model name or weights file to begin with; layers of another shape begin anew."""
+    """Model name or weights file to begin with; layers of another shape, and those that it lacks, begin anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +243,7 @@ def _check(config: TrainingConfig) -> None:
     data, damage, schedule = config.data, config.damage, config.schedule
     plain = config.name == PureWindowsPath(config.name).name and config.name not in ("", "..")
     need(plain, "name is that of the model's file in the output folder: no folders in it")
-    need(config.seed >= 0, "seed must be at least 0")
+    check_seed(config.seed)
     need(bool(data.sources), "data.sources is empty")
     need(all(0 < source.weight < math.inf for source in data.sources), "the weight of a source must be positive")
     need(data.crop % 8 == 0 and data.crop >= 32, "data.crop must be a multiple of 8, at least 32")
@@ -250,6 +258,7 @@ def _check(config: TrainingConfig) -> None:
     need(1 <= damage.quality[0] <= damage.quality[1] <= 100, "damage.quality must be within 1..100")
     check_unit(damage, "low_quality_share", "other_tables", "off_grid", "saved_twice")
     check_unit(data, "line_sharpened")
+    need(not (data.line_sharpened and config.cells), "data.line_sharpened is for networks that see pixels, not cells")
     need(config.network.architecture in ARCHITECTURES, f"network.architecture is one of {', '.join(ARCHITECTURES)}")
     known = ("", *PITCHES)
     need(config.network.conditioning in known, f"network.conditioning is one of {', '.join(PITCHES)}, or empty")
@@ -264,6 +273,7 @@ def _check(config: TrainingConfig) -> None:
     check_unit(schedule, "rate", "least_rate", "factor", "average")
     check_unit(config.loss, "discriminator_rate", "detector_rate")
     need(schedule.rate > 0, "schedule.rate must be positive")
+    need(schedule.least_rate <= schedule.rate, "schedule.least_rate must be at most schedule.rate")
     need(
         0 <= schedule.clip < math.inf and 0 <= config.loss.balance < math.inf,
         "schedule.clip and loss.balance are at least 0",
@@ -271,6 +281,7 @@ def _check(config: TrainingConfig) -> None:
     need(schedule.precision in ("auto", "bf16", "fp16", "fp32"), "schedule.precision is auto, bf16, fp16 or fp32")
     need(config.loss.discriminator in DISCRIMINATOR_LOSSES, "loss.discriminator is ragan or gan")
     terms = config.loss.make()
+    need(bool(terms.weights), "no term of the loss has a weight")
     need(not terms.weight("perceptual") or bool(config.loss.vgg), "the perceptual term needs loss.vgg, a weights file")
     if terms.weight("adversarial"):
         _check_side(config, need)
@@ -278,6 +289,9 @@ def _check(config: TrainingConfig) -> None:
     need(seam.tile == 0 or (seam.tile % 8 == 0 and seam.overlap % 8 == 0), "seam sizes must be multiples of 8")
     crop, seen = data.crop // config.scale, "data.crop" if config.scale == 1 else "data.crop / downscale"
     need(seam.tile == 0 or 0 <= seam.overlap < seam.tile < crop, f"seam: overlap < tile < {seen}, which is {crop}")
+    if config.network.architecture == "hat":
+        side, window = seam.tile or crop, HAT_SIZES[config.network.size]
+        need(-side % window < side, f"hat sees {side} px (data.crop / downscale, or seam.tile), less than its windows")
     log = config.log
     often = min(log.validate_every, log.validation_pictures, log.report_every)
     need(often >= 1, "log.validate_every, log.validation_pictures and log.report_every must be at least 1")
@@ -336,6 +350,9 @@ def _build(kind: type[Any], table: dict[str, Any], where: str) -> Any:
     unknown = sorted(set(table) - set(hints))
     if unknown:
         raise UsageError(f"{where} has unknown keys: {', '.join(unknown)}", remedy=f"known are {', '.join(hints)}")
+    lacking = [item.name for item in dataclasses.fields(kind) if item.name not in table and _is_needed(item)]
+    if lacking:
+        raise UsageError(f"{where} lacks {', '.join(lacking)}")
     values: dict[str, Any] = {}
     for key, value in table.items():
         wanted, place = hints[key], f"{where}.{key}"
@@ -352,10 +369,11 @@ def _build(kind: type[Any], table: dict[str, Any], where: str) -> Any:
             values[key] = tuple((name, _plain(float, weight, f"{place}.{name}")) for name, weight in rows)
         else:
             values[key] = _plain(wanted, value, place)
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise UsageError(f"{where}: {error}") from error
+    return kind(**values)
+
+
+def _is_needed(item: dataclasses.Field[Any]) -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
 
 
 def _build_rows(kind: type[Any], value: Any, place: str) -> tuple[Any, ...]:

@@ -193,6 +193,8 @@ class ClipScore:
 
     name: str
     frames: int
+    frames_passed_through: int
+    """Those that could not be restored, and are compared as they were."""
     psnr_y_before: float
     psnr_y_after: float
     ssim_before: float | None
@@ -215,12 +217,14 @@ CLIP_SUFFIXES = (".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m", ".ts", ".m4v")
 
 
 def list_clips(folder: Path) -> list[Path]:
-    """The clips directly in `folder`, by name.
+    """The clips directly in `folder`, by name, but for hidden ones.
 
     Raises:
         InputError: no such folder, or no clip in it.
     """
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in CLIP_SUFFIXES) if folder.is_dir() else []
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    seen = [path for path in there if not path.name.startswith(".") and path.is_file()]
+    found = [path for path in seen if path.suffix.lower() in CLIP_SUFFIXES]
     if not found:
         raise InputError(f"{folder} holds no clip", remedy=f"known are {' '.join(CLIP_SUFFIXES)}")
     return found
@@ -253,7 +257,7 @@ def score_clip(
         outcome = degrade_clip(path, degraded, degradation, seed, max_frames)
         before: list[tuple[float, float | None]] = []
         after: list[tuple[float, float | None]] = []
-        pixels = 0
+        pixels = passed = 0
         began = time.perf_counter()
         options = DecodeOptions(quantisers=enhancer.descriptor.conditioning == "quantiser", deinterlace="off")
         with (
@@ -265,6 +269,7 @@ def score_clip(
             for restored, plain, truth in itertools.islice(rows, outcome.frames):
                 before.append(_luma_scores(plain, truth))
                 after.append(_luma_scores(restored.frame, truth))
+                passed += restored.passed_through
                 pixels += truth.width * truth.height
     if not before:
         raise InputError(f"{path} has no frame to compare")
@@ -272,6 +277,7 @@ def score_clip(
     return ClipScore(
         name=path.stem,
         frames=len(before),
+        frames_passed_through=passed,
         psnr_y_before=float(np.mean(psnr_before)),
         psnr_y_after=float(np.mean(psnr_after)),
         ssim_before=_known_mean(score[1] for score in before),
@@ -285,7 +291,7 @@ def score_clip(
 
 
 def mean_clip_score(scores: Iterable[ClipScore]) -> ClipScore:
-    """The mean of each figure over clips; `name` is "mean", `frames` and `seconds` are sums.
+    """The mean of each figure over clips; `name` is "mean", counts of frames and `seconds` are sums.
 
     Raises:
         UsageError: there are no scores.
@@ -300,6 +306,7 @@ def mean_clip_score(scores: Iterable[ClipScore]) -> ClipScore:
     return ClipScore(
         name="mean",
         frames=sum(row.frames for row in rows),
+        frames_passed_through=sum(row.frames_passed_through for row in rows),
         psnr_y_before=mean("psnr_y_before"),
         psnr_y_after=mean("psnr_y_after"),
         ssim_before=_known_mean(row.ssim_before for row in rows),

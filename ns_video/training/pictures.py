@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +18,11 @@ from ns_video.cells import Kind, shrink
 from ns_video.conditioning import jpeg_planes, pitch_plane
 from ns_video.errors import InputError
 from ns_video.frame import JpegTables
+from ns_video.journal import write_whole
 from ns_video.jpeg_tables import SUBSAMPLINGS, ijg_tables
 from ns_video.media.degrade import Degradation, degrade_still, parse_spec
 from ns_video.media.pictures import decode_jpeg, encode_jpeg, list_pictures, read_rgb
-from ns_video.training.config import Damage, Data, TrainingConfig, cell_pitch
+from ns_video.training.config import LOW_QUALITY, Damage, Data, TrainingConfig, cell_pitch
 
 Rgb = npt.NDArray[np.uint8]
 Random = np.random.Generator
@@ -103,7 +104,7 @@ class PictureSet:
             )
 
     def _kept(self, path: Path) -> Rgb | Path:
-        """The picture's pixels, or their file in the cache."""
+        """The picture's pixels, or their file in the cache. Raises InputError, OutputError."""
         if not self._data.cache:
             return read_rgb(path)
         folder = Path(self._data.cache)
@@ -112,9 +113,9 @@ class PictureSet:
         key = hashlib.sha256(f"{path.resolve()}:{about.st_size}:{about.st_mtime_ns}".encode()).hexdigest()[:24]
         cached = folder / f"{key}.npy"
         if not cached.exists():
-            partial = folder / f"{key}.{uuid.uuid4().hex}.partial.npy"  # other processes may read the same picture
-            np.save(partial, read_rgb(path), allow_pickle=False)
-            partial.replace(cached)
+            data = io.BytesIO()
+            np.save(data, read_rgb(path), allow_pickle=False)
+            write_whole(cached, data.getvalue(), stage="train")  # other processes may read the same picture
         return cached
 
     @cached_property
@@ -166,8 +167,8 @@ def draw_tables(random: Random, damage: Damage, quality: int) -> JpegTables:
 def _jpeg_sample(pictures: PictureSet, config: TrainingConfig, random: Random) -> Sample:
     damage, crop = config.damage, config.data.crop
     low, high = damage.quality
-    if random.random() < damage.low_quality_share:
-        high = max(low, min(high, 50))
+    if random.random() < damage.low_quality_share and low < LOW_QUALITY:
+        high = min(high, LOW_QUALITY)
     quality = int(random.integers(low, high + 1))
     reference = pictures.draw(random, crop + _MARGIN, quality > _FINE, config.data.augment)
     tables = draw_tables(random, damage, quality)

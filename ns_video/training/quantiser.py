@@ -24,7 +24,7 @@ from ns_video.errors import InputError, UsageError
 from ns_video.media.training_clips import BLOCK, UNKNOWN_STEP, alter_luma, code_to_step, split_planes
 from ns_video.networks.ns_quantiser import MULTIPLE_OF, QUANTILES, NsQuantiser, NsQuantiserConfig
 from ns_video.training.checkpoint import CHECKPOINT, WholeSteps, check_output, take_up, write_checkpoint
-from ns_video.training.config import check_unit, read_flat
+from ns_video.training.config import check_seed, check_unit, read_flat
 from ns_video.training.process import Arithmetic, Process, find_process
 from ns_video.training.video import Pool, identity
 from ns_video.weights import Metadata, save_model
@@ -72,8 +72,9 @@ class QuantiserTraining:
             raise UsageError(f"window must be a multiple of {MULTIPLE_OF}, 64 or more")
         if min(self.samples, self.steps, self.batch, self.warm_up, self.validate_every) < 1:
             raise UsageError("samples, steps, batch, warm_up and validate_every must be at least 1")
-        if self.seed < 0 or not self.rate > 0:
-            raise UsageError("seed must be at least 0 and rate positive")
+        if not self.rate > 0:
+            raise UsageError("rate must be positive")
+        check_seed(self.seed)
         check_unit(self, "rate", "coded_share", "altered_share")
 
 

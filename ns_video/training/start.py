@@ -6,7 +6,27 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from ns_video.errors import UsageError, first_of, printable
 from ns_video.networks.ns_restore import NsRestore, ResidualBlock
+from ns_video.weights.load import load_weights
+
+
+def start_from(network: nn.Module, name_or_path: str) -> tuple[int, int]:
+    """`grow_from` with the weights of a model; returns (tensors copied, tensors of the network).
+
+    Raises:
+        ModelError: the model can't be loaded; UsageError: it has more than the network, or no weights that fit.
+    """
+    weights, own = load_weights(name_or_path).tensors, network.state_dict()
+    lost = sorted(key for key in weights if key not in own)
+    fits = any(tensor.ndim > 1 and key in own and own[key].shape == tensor.shape for key, tensor in weights.items())
+    if lost or not fits:
+        why = f"has more than the network: {first_of(lost, 3)}" if lost else "has no layer of the network's shapes"
+        raise UsageError(
+            f"network.start: {printable(name_or_path)} {why}",
+            remedy="choose its architecture and size, or one that grows from it",
+        )
+    return grow_from(network, weights), len(own)
 
 
 def grow_from(network: nn.Module, weights: Mapping[str, Tensor]) -> int:

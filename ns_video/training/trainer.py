@@ -41,16 +41,15 @@ from ns_video.training.adversarial import (
     ragan_generator,
 )
 from ns_video.training.checkpoint import CHECKPOINT, WholeSteps, check_output, take_up, write_checkpoint
-from ns_video.training.config import TrainingConfig, cell_pitch
+from ns_video.training.config import LOW_QUALITY, TrainingConfig, cell_pitch
 from ns_video.training.evaluate import enlarge, psnr, to_rgb, to_tensor
 from ns_video.training.losses import Terms, ssim_index
 from ns_video.training.optimizer import make_optimizer
 from ns_video.training.pictures import Batch, PictureSet, batches
 from ns_video.training.process import Arithmetic, find_process
-from ns_video.training.start import grow_from
+from ns_video.training.start import start_from
 from ns_video.weights import Metadata, save_model
 from ns_video.weights.foreign import HAT_SIZES, RcanConfig, build_hat, build_rcan
-from ns_video.weights.load import load_weights
 
 _VALIDATION_SIDE = 256
 _VALIDATION_SPECS = ("jpeg:q=10", "jpeg:q=30", "jpeg:q=50", "jpeg:q=70", "jpeg:q=90", "jpeg:q=95,subsampling=444")
@@ -156,15 +155,6 @@ def make_network(config: TrainingConfig) -> nn.Module:
     )
 
 
-def start_from(network: nn.Module, name_or_path: str) -> tuple[int, int]:
-    """`grow_from` with the weights of a model; returns (tensors copied, tensors of the network).
-
-    Raises:
-        ModelError: the model can't be loaded.
-    """
-    return grow_from(network, load_weights(name_or_path).tensors), len(network.state_dict())
-
-
 def call_network(network: nn.Module, picture: Tensor, side: Tensor | None) -> Tensor:
     """The network with the side planes where it wants them."""
     return network(picture) if side is None else network(picture, side)
@@ -268,14 +258,21 @@ class Trainer:
         """Reads the pictures and builds the networks.
 
         Raises:
-            InputError: pictures are missing; ModelError: a start or VGG file is unusable.
+            InputError: pictures are missing; ModelError: a start or VGG file is unusable; UsageError: the start is
+            another network.
         """
         self.config = config
         self.process = find_process(device)
         torch.manual_seed(config.seed)
         self.network = make_network(config)
+        self.notes: tuple[str, ...] = ()
+        """What a user should know before it begins."""
         if config.network.start:
-            start_from(self.network, config.network.start)
+            copied, total = start_from(self.network, config.network.start)
+            if copied < total:
+                self.notes = (
+                    f"{copied} of {total} tensors are those of {config.network.start}, the others begin anew",
+                )
         where = self.process.device
         self.network.to(where, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  torch's stub lacks it
         self.averaged = make_network(config).to(where)
@@ -286,6 +283,7 @@ class Trainer:
         self.optimizer = make_optimizer(self.network, config.schedule.optimizer, config.schedule.rate)
         self.arithmetic = Arithmetic(config.schedule.precision, where)
         self.step = 0
+        self.validated = 0
         self.halvings = 0
         self.best_gain = -math.inf
         self.waited = 0
@@ -320,6 +318,7 @@ class Trainer:
             "rivals": self.rivals.state(),
             "scaler": self.arithmetic.state(),
             "step": self.step,
+            "validated": self.validated,
             "halvings": self.halvings,
             "best_gain": self.best_gain,
             "waited": self.waited,
@@ -344,13 +343,14 @@ class Trainer:
         self.rivals.load(content["rivals"])
         self.arithmetic.load(content["scaler"])
         self.step, self.halvings = int(content["step"]), int(content["halvings"])
+        self.validated = int(content.get("validated", self.step))  # those from before 0.11.0 don't tell
         self.best_gain, self.waited = float(content["best_gain"]), int(content["waited"])
 
     def _begin(self) -> None:
         """The log ends where the training goes on."""
         self._begun = True
         if self._log is not None:
-            self._log.cut(self.step)
+            self._log.cut(self.step, self.validated)
 
     def export(self) -> FinishedUpdate:
         """Writes the averaged weights as a model file."""
@@ -374,11 +374,12 @@ class Trainer:
             self._begin()
         config, log = self.config, self.config.log
         last = min(config.schedule.steps, stop_at if stop_at is not None else config.schedule.steps)
-        first, saved = self.step, time.monotonic()
+        first, saved = (self.step, self.validated), time.monotonic()
         meter = _Meter()
         made = map(self.process.pinned, batches(self.pictures, config, self.step, self.process.rank))
         ahead = prefetch(_timed(made, meter), _BATCH_BUDGET, size_of=_batch_bytes, name="batches")
         try:
+            yield from self._validated()  # a training may have been interrupted while it validated
             while self.step < last:
                 batch = next(ahead)
                 with self._steps:
@@ -388,17 +389,14 @@ class Trainer:
                     self.step += 1
                 if self.step % log.report_every == 0:
                     yield self._report(meter)
-                if self.step % log.validate_every == 0 or self.step == config.schedule.steps:
-                    if self.process.leads:
-                        yield self._validated()
-                    self._share_plateau()
+                yield from self._validated()
                 if self.process.leads and time.monotonic() - saved > log.save_seconds:
                     saved = time.monotonic()
                     self.arithmetic.kept(meter.read())
                     yield self.save()
         finally:
             ahead.close()
-            if self.process.leads and self._steps.whole and self.step > first:
+            if self.process.leads and self._steps.whole and (self.step, self.validated) > first:
                 self.arithmetic.kept(meter.read())
                 self.save()
         if self.process.leads:
@@ -425,23 +423,29 @@ class Trainer:
             self._log.add(update, config.log.tensorboard)
         return update
 
-    def _validated(self) -> ValidationUpdate:
-        update = self.validate()
-        if update.gain > self.best_gain + 1e-3:
-            self.best_gain, self.waited = update.gain, 0
-        else:
-            self.waited += 1
-            if self.config.schedule.kind == "plateau" and self.waited > self.config.schedule.patience:
-                self.halvings, self.waited = self.halvings + 1, 0
-        if self._log is not None:
-            self._log.add(update, self.config.log.tensorboard)
-        return update
-
-    def _share_plateau(self) -> None:
-        """Only the leader validates; all have its learning rate."""
-        if self.config.schedule.kind == "plateau":
+    def _validated(self) -> Generator[ValidationUpdate]:
+        """Validates where that is due after this step and hasn't been done. Only the leader does; all have its learning
+        rate."""
+        schedule = self.config.schedule
+        due = self.step % self.config.log.validate_every == 0 or self.step == schedule.steps
+        if not due or self.validated >= self.step:
+            return
+        if self.process.leads:
+            update = self.validate()
+            halvings, waited, best = self.halvings, self.waited + 1, self.best_gain
+            if update.gain > best + 1e-3:
+                best, waited = update.gain, 0
+            elif schedule.kind == "plateau" and waited > schedule.patience:
+                halvings, waited = halvings + 1, 0
+            if self._log is not None:
+                self._log.add(update, self.config.log.tensorboard)
+            # last and at once: what Ctrl-C cuts short before is done again by a resume
+            self.halvings, self.waited, self.best_gain, self.validated = halvings, waited, best, self.step
+            yield update
+        if schedule.kind == "plateau":
             shared = self.process.of_leader((self.halvings, self.waited, self.best_gain))
             self.halvings, self.waited, self.best_gain = int(shared[0]), int(shared[1]), shared[2]
+        self.validated = self.step
 
     def _learn(self, batch: Batch) -> Tensor:
         """One step; returns the loss, on the device."""
@@ -588,6 +592,8 @@ def _identity(config: TrainingConfig) -> str:
         table["sharpened"] = (
             "within borders"  # before 0.8.0 opposite borders mixed: such a training can't go on exactly
         )
+    if config.damage.kind == "jpeg" and config.damage.low_quality_share and config.damage.quality[0] >= LOW_QUALITY:
+        table["low_quality"] = "even"  # before 0.11.0 that share had the lowest quality exactly
     return json.dumps(table, sort_keys=True)
 
 
@@ -670,13 +676,14 @@ class _Log:
                 writer.writeheader()
             writer.writerows(rows)
 
-    def cut(self, step: int) -> None:
-        """Takes out what was logged after the checkpoint: those steps come again."""
+    def cut(self, step: int, validated: int) -> None:
+        """Takes out what was logged after the checkpoint's step and its last validation: those come again."""
         if not self.path.exists():
             return
         partial = self.path.with_suffix(".partial")
         partial.unlink(missing_ok=True)
-        self._append([row for row in self.rows() if int(row["step"]) <= step], partial)
+        kept = [row for row in self.rows() if int(row["step"]) <= (validated if row["spec"] else step)]
+        self._append(kept, partial)
         partial.replace(self.path)
 
     def add(self, update: StepUpdate | ValidationUpdate, tensorboard: bool) -> None:
@@ -715,7 +722,8 @@ class _Log:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
                 raise UsageError("log.tensorboard needs tensorboard", remedy="pip install 'ns-video[train]'") from error
-            self._writer = SummaryWriter(str(self.folder / "tensorboard"))
+            # what was told of these steps before a resume is not shown
+            self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=update.step)
         if isinstance(update, StepUpdate):
             self._writer.add_scalar("loss", update.loss, update.step)
             self._writer.add_scalar("rate", update.rate, update.step)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ns_video.belief import believe
 from ns_video.conditioning import QUANTISER_PLANES
-from ns_video.errors import InputError, UsageError
+from ns_video.errors import InputError, ModelError, UsageError
 from ns_video.media.carried import carried
 from ns_video.media.training_clips import (
     BLOCK,
@@ -42,7 +42,7 @@ from ns_video.training.checkpoint import (
     take_up,
     write_checkpoint,
 )
-from ns_video.training.config import check_unit, read_flat
+from ns_video.training.config import check_seed, check_unit, read_flat
 from ns_video.training.evaluate import psnr
 from ns_video.training.optimizer import OPTIMIZERS, Muon
 from ns_video.training.process import Arithmetic, Process, find_process
@@ -109,9 +109,13 @@ class VideoTraining:
             raise UsageError(f"optimizer '{self.optimizer}' is unknown", remedy=f"known are {', '.join(OPTIMIZERS)}")
         if self.crop % 4 or self.frames not in (1, 3) or self.batch < 1 or self.steps < 1:
             raise UsageError("crop must be a multiple of 4, frames 1 or 3, batch and steps at least 1")
-        if self.crop < 4 or min(self.seed, self.warm_up) < 0 or self.validate_every < 1:
-            raise UsageError("crop must be at least 4, seed and warm_up at least 0, validate_every at least 1")
+        if self.crop < 4 or self.warm_up < 0 or self.validate_every < 1:
+            raise UsageError("crop must be at least 4, warm_up at least 0, validate_every at least 1")
+        check_seed(self.seed)
         check_unit(self, "rate", "average", "squared_share", "blind_share")
+        weights = (self.tail_share, self.caution, self.chroma_weight)
+        if self.rate == 0 or not 0 < self.head_gain < math.inf or not all(0 <= w < math.inf for w in weights):
+            raise UsageError("rate and head_gain must be positive, tail_share, caution and chroma_weight at least 0")
 
 
 def read_config(path: Path, **changes: Any) -> VideoTraining:
@@ -248,7 +252,9 @@ def _draw_sample(pool: Pool, config: VideoTraining, rng: np.random.Generator) ->
     path = names[int(rng.integers(len(names)))]
     pair, steps = pool.pair(path)
     frames, height, width = len(pair.truth), pair.truth.shape[1] * 2 // 3, pair.truth.shape[2]
-    crop = min(config.crop, height, width)
+    crop = config.crop
+    if crop > min(height, width):
+        raise InputError(f"{path} is {width}x{height}, smaller than a crop of {crop}", remedy="make crop smaller")
     t = int(rng.integers(frames))
     seen = [min(max(t + d, 0), frames - 1) for d in ((-1, 0, 1) if config.frames == 3 else (0,))]
     top, left = int(rng.integers((height - crop) // 4 + 1)) * 4, int(rng.integers((width - crop) // 4 + 1)) * 4
@@ -388,8 +394,14 @@ class _State:
 
 
 def load_checkpoint(path: Path) -> NsRestore:
-    """The averaged network of a checkpoint, ready to run."""
+    """The averaged network of a checkpoint, ready to run.
+
+    Raises:
+        ResumeError: as `read_checkpoint`; ModelError: it is that of another kind of training.
+    """
     content = read_checkpoint(path)
+    if "config" not in content:
+        raise ModelError(f"{path} is no checkpoint of a training on clips", remedy="give the model that it made")
     config = dict(content["config"])
     config["blocks"] = tuple(config["blocks"])
     network = NsRestore(NsRestoreConfig(**config))
@@ -458,8 +470,8 @@ def train_video(config: VideoTraining, device: str = "auto", *, resume: bool = F
     With `resume` the unfinished training in `output` goes on; closing the iterator leaves a checkpoint.
 
     Raises:
-        InputError: the pool is empty; ResumeError, UsageError: as `check_output` and `take_up`; DeviceError;
-        ModelError: it diverged.
+        InputError: the pool is empty, or a clip smaller than a crop; ResumeError, UsageError: as `check_output` and
+        `take_up`; DeviceError; ModelError: it diverged.
     """
     check_output(config.output / CHECKPOINT, model_file(config), resume=resume)
     return _train(config, find_process(device), resume)

@@ -6,6 +6,7 @@ background while a training reads from it through the page cache.
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ns_video.errors import InputError
+from ns_video.journal import write_whole
 from ns_video.media.pictures import list_pictures, read_rgb
 from ns_video.media.screen_clips import add_caption, screen_pictures
 from ns_video.media.training_clips import (
@@ -333,14 +335,13 @@ def _grain(clip: Clip, rng: np.random.Generator, share: float) -> Clip:
 
 
 def write_pair(pair: ClipPair, path: Path) -> None:
-    """One flat array of bytes: header, truth, decoded, steps, types."""
+    """One flat array of bytes: header, truth, decoded, steps, types. Raises OutputError."""
     frames, rows, width = pair.truth.shape
     header = np.array((frames, rows * 2 // 3, width, 0), np.int32).view(np.uint8)
     parts = (header, pair.truth, pair.coded.pictures, pair.coded.steps, pair.coded.types)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.save(file, np.concatenate([part.reshape(-1) for part in parts]))
-    partial.replace(path)
+    data = io.BytesIO()
+    np.save(data, np.concatenate([part.reshape(-1) for part in parts]))
+    write_whole(path, data.getvalue(), stage="train")
 
 
 def read_pair(path: Path) -> ClipPair:
@@ -351,8 +352,10 @@ def read_pair(path: Path) -> ClipPair:
     """
     try:
         flat = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} is not a clip pair: {error}") from error
+    if not isinstance(flat, np.ndarray) or flat.dtype != np.uint8 or flat.ndim != 1 or flat.size < _HEADER * 4:
+        raise InputError(f"{path} is not a clip pair", remedy="remove it from the folder")
     frames, height, width, _ = (int(value) for value in flat[: _HEADER * 4].view(np.int32))
     size = frames * height * 3 // 2 * width
     blocks = (frames, -(-height // BLOCK), -(-width // BLOCK))

@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 MAX_INDEX = 4096
 """Layers of one sequence: a key with a larger number would have a network of that many layers built."""
+_TRIED_SIDE = 16  # px: half a second of a core for 20 million weights
 NOT_EXACT = frozenset({"ESRGAN", "RCAN"})
 """spandrel's ids of architectures whose radius is known to be unbounded or beyond any sensible tile."""
 
@@ -175,6 +176,19 @@ class Foreign:
     """Tiling is neither discouraged nor done inside, and the radius is worth measuring."""
 
 
+def _try_out(network: nn.Module, name: str, scale: int) -> None:
+    """Raises ValueError where the network can't restore a picture: weights of sizes that its code doesn't foresee."""
+    wanted = (1, 3, _TRIED_SIDE * scale, _TRIED_SIDE * scale)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = tuple(network(torch.full((1, 3, _TRIED_SIDE, _TRIED_SIDE), 0.5)).shape)
+    except Exception as error:  # whatever the architecture's code trips over
+        raise ValueError(f"{name} of these sizes can't run: {' '.join(str(error).split())[:200]}") from error
+    if made != wanted:
+        raise ValueError(f"{name} of these sizes makes {made} of {(*wanted[:2], _TRIED_SIDE, _TRIED_SIDE)}")
+
+
 def load_foreign(tensors: Mapping[str, Tensor]) -> Foreign | None:
     """The network that `tensors` belong to; None when spandrel knows none.
 
@@ -206,16 +220,19 @@ def load_foreign(tensors: Mapping[str, Tensor]) -> Foreign | None:
         raise ValueError(
             f"{name} makes {channels[1]} channels of {channels[0]}; only RGB and gray networks can be used"
         )
+    if found.scale < 1:
+        raise ValueError(f"{name} of these weights makes pictures smaller")
     network: nn.Module = SpandrelNetwork(found)
     if channels == (1, 1):
         network = PerChannel(network)
+    _try_out(network.eval(), name, found.scale)
     _freeze_means(network)
     precisions = {"fp32"}
     precisions |= {"fp16"} if found.supports_half else set()
     precisions |= {"bf16"} if found.supports_bfloat16 else set()
     identifier = str(found.architecture.id)
     return Foreign(
-        network=network.eval(),
+        network=network,
         architecture=identifier,
         scale=found.scale,
         multiple_of=found.size_requirements.multiple_of,

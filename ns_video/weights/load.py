@@ -50,10 +50,7 @@ Config = TypeVar("Config", NsRestoreConfig, NsIqaConfig, NsQuantiserConfig, Judg
 
 
 def list_models() -> list[Card]:
-    """The cards of all installed models, by name.
-
-    Raises ModelError for a card that can't be parsed.
-    """
+    """The cards of all installed models, by name; files that are none are left out."""
     return list_cards()
 
 
@@ -330,7 +327,12 @@ def _traits(file: WeightsFile) -> _Traits:
     if found is None:
         named = f" '{architecture:.60}'" if architecture else ""
         keys = ", ".join(f"'{key:.60}'" for key in list(file.tensors)[:3])
-        raise ModelError(f"model file {file.path} is of an unknown architecture{named}; its first weights are {keys}")
+        raise ModelError(
+            f"model file {file.path} is of an unknown architecture{named}; its first weights are {keys}",
+            remedy="of a training give the .safetensors that it leaves at its end"
+            if file.path.name == "checkpoint.pt"
+            else None,
+        )
     return found
 
 

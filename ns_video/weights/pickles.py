@@ -225,6 +225,8 @@ def read_pickle(data: bytes) -> dict[str, Tensor]:
             stream = _checked(data)
             stream_bytes = len(stream.getbuffer())
             loaded: object = torch.load(stream, map_location="cpu", weights_only=True)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"it is cut off or damaged ({error})") from error
     except (*_DAMAGED, RuntimeError, EOFError, OverflowError, OSError) as error:
         raise ValueError(str(error).partition("\n")[0] or "it is damaged") from error
     except (LookupError, TypeError, AttributeError, AssertionError, MemoryError, NotImplementedError) as error:

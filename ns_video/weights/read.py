@@ -164,6 +164,8 @@ def read_weights(path: Path, expected_sha256: str | None = None) -> WeightsFile:
             remedy="the file is damaged or was exchanged; install it again",
         )
     metadata: dict[str, str] = {}
+    if data.startswith(b"version https://git-lfs"):
+        raise ModelError(f"model file {path} only names the weights, which git-lfs keeps", remedy="git lfs pull")
     if path.suffix.lower() == ".safetensors" or data[8:9] == b"{":
         try:
             metadata = check_safetensors(data)
