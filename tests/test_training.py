@@ -40,6 +40,7 @@ from ns_video.training.adversarial import (
 )
 from ns_video.training.checkpoint import WholeSteps, check_output, write_checkpoint
 from ns_video.training.config import HAT_SIZES, Damage, TrainingConfig, parse_config, read_config, read_table
+from ns_video.training.log import TrainingLog
 from ns_video.training.optimizer import Muon, make_optimizer, orthogonalised
 from ns_video.training.pictures import PictureSet, draw_batch, draw_tables, line_sharpened
 from ns_video.training.process import Arithmetic, Process, find_process
@@ -50,7 +51,6 @@ from ns_video.training.trainer import (
     StepUpdate,
     Trainer,
     ValidationUpdate,
-    _Log,
     learning_rate,
     make_network,
     tiled_forward,
@@ -353,7 +353,7 @@ def test_the_log_ends_where_the_checkpoint_was_written(picture_folder: Path, tmp
     ids=["in quotes", "in a number", "before the end", "zeros"],
 )
 def test_rows_that_a_power_cut_tore_are_left_out_of_the_log(tail: str, tmp_path: Path) -> None:
-    log, score = _Log(tmp_path), SpecScore("jpeg:q=10,subsampling=444", 25.0, 26.0, 0.5, 0.9)
+    log, score = TrainingLog(tmp_path), SpecScore("jpeg:q=10,subsampling=444", 25.0, 26.0, 0.5, 0.9)
     for update in (StepUpdate(2, 9, 0.5, 0.1, 1.0, 1.0, 1.0), ValidationUpdate(2, (score,))):
         log.add(update, tensorboard=False)
     rows = log.rows()
