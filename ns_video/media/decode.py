@@ -54,6 +54,7 @@ from ns_video.media.libav import (
 from ns_video.media.planes import planar_name, plane_views
 from ns_video.media.probe import ClipInfo, clip_info, matrix_of, pixel_format
 from ns_video.media.promised_end import bytes_missing, promised_end
+from ns_video.media.wrapped_clock import WrappedClock
 from ns_video.record import DAMAGE_KEPT, Damage, in_time
 
 MAX_PIXELS = 1 << 28  # 268 megapixels: sixteen times 4K, far under what a 65535 x 65535 header claims
@@ -476,10 +477,11 @@ class ClipReader:
         return None if end is None else Fraction(end)
 
     def _packets(self, streams: list[Any], lines: list[LogLine]) -> Generator[Any]:
-        failures = 0
+        failures, clock = 0, WrappedClock(self.info.format)
         while True:
             try:
                 for packet in heard(self._container.demux(*streams), lines):
+                    clock.move(packet)
                     if packet.size:
                         failures = 0
                     if packet.size and packet.pos is not None:

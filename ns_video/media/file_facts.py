@@ -24,6 +24,7 @@ from ns_video.media.libav import open_input, printable
 from ns_video.media.movie_header import movie_seconds
 from ns_video.media.mux import MOST_REORDERED, ClipWriter
 from ns_video.media.probe import ClipInfo, clip_info, codec_name
+from ns_video.media.wrapped_clock import WrappedClock
 
 _DVD_HEAD = 3  # bytes
 
@@ -146,7 +147,7 @@ def read_facts(path: str | Path, *, into: Container | None = None, clock_jumps: 
     clock = CopiedClock(clock_jumps)
     with open_input(path) as container:
         info = clip_info(container)
-        holder = of_file(path, info)
+        holder, wrapped = of_file(path, info), WrappedClock(info.format)
         stream = container.streams[info.video.index]
         ticks: array[int] = array("q")
         last = (-1 << 62, 0)
@@ -160,6 +161,7 @@ def read_facts(path: str | Path, *, into: Container | None = None, clock_jumps: 
             for packet in container.demux():
                 if not packet.size:
                     continue
+                wrapped.move(packet)
                 index, is_video = packet.stream_index, packet.stream_index == stream.index
                 if hides(packet) and not is_video and is_cut_off(packet):
                     cut_off[index] += 1

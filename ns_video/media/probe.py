@@ -22,6 +22,7 @@ from ns_video.frame import MATRIX_RGB, UNSPECIFIED, ColorInfo, PixelFormat
 from ns_video.media.animation_header import AnimationInfo, read_animation_info
 from ns_video.media.jpeg_segments import EOI, walk
 from ns_video.media.libav import open_input, printable, traced_log
+from ns_video.media.wrapped_clock import CLOCK_HZ, is_misjudged
 
 DEFAULT_RATE = Fraction(25)  # what libav assumes for raw streams that state no rate
 _MICROSECOND = 1e-6  # to which libav rounds when a container begins
@@ -181,7 +182,7 @@ def stream_info(stream: Any) -> StreamInfo:
         codec=codec_name(stream),
         time_base=stream.time_base,
         start_time=stream.start_time,
-        duration=stream.duration,
+        duration=None if is_misjudged(stream.duration or 0, stream.container.format.name) else stream.duration,
         disposition=int(stream.disposition),
         metadata=tuple(dict(stream.metadata).items()),
     )
@@ -241,11 +242,12 @@ def clip_info(container: av.container.InputContainer) -> ClipInfo:
     video = choose_video(container)
     services = _services(container)
     duration = container.duration
+    untold = duration is None or duration < 0 or is_misjudged(duration * CLOCK_HZ // 1_000_000, container.format.name)
     start: Any = container.start_time
     return ClipInfo(
         name=container.name,
         format=container.format.name,
-        duration_seconds=None if duration is None or duration < 0 else duration / 1e6,
+        duration_seconds=None if untold else duration / 1e6,
         start_seconds=None if start is None or abs(start) > 1 << 62 else start / 1e6,
         video=video_info(video),
         streams=tuple(stream_info(s) for s in container.streams),
