@@ -242,12 +242,13 @@ def clip_info(container: av.container.InputContainer) -> ClipInfo:
     video = choose_video(container)
     services = _services(container)
     duration = container.duration
-    untold = duration is None or duration < 0 or is_misjudged(duration * CLOCK_HZ // 1_000_000, container.format.name)
+    if duration is not None and is_misjudged(duration * CLOCK_HZ // 1_000_000, container.format.name):
+        duration = None
     start: Any = container.start_time
     return ClipInfo(
         name=container.name,
         format=container.format.name,
-        duration_seconds=None if untold else duration / 1e6,
+        duration_seconds=None if duration is None or duration < 0 else duration / 1e6,
         start_seconds=None if start is None or abs(start) > 1 << 62 else start / 1e6,
         video=video_info(video),
         streams=tuple(stream_info(s) for s in container.streams),
