@@ -30,6 +30,7 @@ ANIMATIONS = frozenset({"gif", "apng", "png_pipe", "webp_pipe"})
 """Demuxers of pictures that may move."""
 ICON = "ico"
 """libav's name of the demuxer of icons: one picture in several sizes, each a stream."""
+_PLACEHOLDER = 1 << 30  # frames that libav claims in the header of an AVI that goes to a pipe; others claim still more
 MAX_STREAMS = 1000  # a header that claims more is hostile
 
 
@@ -174,6 +175,12 @@ def choose_video(container: av.container.InputContainer) -> VideoStream:
     return (marked or list(candidates))[0]
 
 
+def _told_duration(stream: Any) -> int | None:
+    """A stream's duration in ticks; None where libav doesn't know it, or made it of what isn't true."""
+    wrapped = is_misjudged(stream.duration or 0, stream.container.format.name)
+    return None if wrapped or stream.frames >= _PLACEHOLDER else stream.duration
+
+
 def stream_info(stream: Any) -> StreamInfo:
     """A frozen copy of what a libav stream says."""
     return StreamInfo(
@@ -182,7 +189,7 @@ def stream_info(stream: Any) -> StreamInfo:
         codec=codec_name(stream),
         time_base=stream.time_base,
         start_time=stream.start_time,
-        duration=None if is_misjudged(stream.duration or 0, stream.container.format.name) else stream.duration,
+        duration=_told_duration(stream),
         disposition=int(stream.disposition),
         metadata=tuple(dict(stream.metadata).items()),
     )
@@ -210,7 +217,7 @@ def video_info(stream: VideoStream) -> VideoInfo:
         time_base=stream.time_base or Fraction(1, 90000),
         rate=Fraction(rate),
         sample_aspect_ratio=Fraction(stream.sample_aspect_ratio or 0),
-        frames_claimed=stream.frames,
+        frames_claimed=stream.frames if stream.frames < _PLACEHOLDER else 0,
         alpha_in_side_channel=any(k.lower() == "alpha_mode" and v == "1" for k, v in stream.metadata.items()),
     )
 
@@ -242,7 +249,8 @@ def clip_info(container: av.container.InputContainer) -> ClipInfo:
     video = choose_video(container)
     services = _services(container)
     duration = container.duration
-    if duration is not None and is_misjudged(duration * CLOCK_HZ // 1_000_000, container.format.name):
+    wrapped = is_misjudged((duration or 0) * CLOCK_HZ // 1_000_000, container.format.name)
+    if wrapped or any(s.frames >= _PLACEHOLDER for s in container.streams):
         duration = None
     start: Any = container.start_time
     return ClipInfo(
