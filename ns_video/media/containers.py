@@ -107,7 +107,7 @@ class Container:
     encoders: frozenset[str] = frozenset()
     """Beside libx264, those that are chosen for sources which they keep better."""
     in_segments: bool = True
-    """Its encoder's packets can be kept in segments, which are NUT files."""
+    """Its encoder's packets can be kept in segments."""
     holds_alpha_beside: bool = False
     """Alpha may ride beside the packets (Matroska's BlockAdditional)."""
     holds_turn: bool = False

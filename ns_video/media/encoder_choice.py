@@ -74,7 +74,7 @@ def default_codec(container: Container, fmt: PixelFormat, width: int, height: in
     if fmt.has_alpha and {"ffv1", "libvpx-vp9"} <= offered:  # in AVI, FFV1 is chosen for its depth only
         return "libvpx-vp9" if fmt.name == VP9_ALPHA and container.holds_alpha_beside else "ffv1"
     if fmt.has_alpha and "png" in offered:
-        return "png"  # ProRes would hold it too, but no segment (a NUT file) holds ProRes
+        return "png"  # ProRes would hold it too, not without loss
     if fmt.bit_depth > 12 and "ffv1" in offered:
         return "ffv1"
     if (fmt.bit_depth > 8 or fmt.is_rgb) and "libx265" in offered:
