@@ -12,6 +12,7 @@ from material import write_clip
 from PIL import Image, ImageSequence
 
 import ns_video
+from ns_video.errors import UsageError
 from ns_video.media.animation_header import delays_of_png
 from ns_video.media.compare_animation import compare_animation
 from ns_video.pipeline import restore
@@ -75,3 +76,11 @@ def test_an_animation_of_any_rate_keeps_its_times(rate: str, suffix: str, tmp_pa
     assert ns_video.verify(source, target) == []
     if suffix == "apng":
         assert set(delays_of_png(target)) == {1 / Fraction(rate)}
+
+
+def test_more_frames_than_a_gif_has_ticks_for_are_refused(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.mp4", tmp_path / "out.gif"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=120:d=0.1", "-c:v", "mpeg4", source)
+    with pytest.raises(UsageError, match=r"at 0\.0333 s does not fit into gif, which holds at most 100 frames per"):
+        restore(source, target, model="identity")
+    assert not target.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from array import array
 from collections.abc import Generator, Iterable
@@ -156,6 +157,20 @@ class FrameEncoder:
             )
         self._last_tick = tick
 
+    def _need_own_tick(self, frame: Frame) -> None:
+        """Of a coarse clock each frame has to have a tick of its own."""
+        if frame.pts is None:
+            return
+        container, seconds = self._plan.container, frame.pts * frame.time_base
+        tick = math.floor(seconds / container.own_ticks + Fraction(1, 2))
+        if self._last_tick is not None and tick <= self._last_tick:
+            raise UsageError(
+                f"the frame at {float(seconds):.4f} s does not fit into {container.name}, which holds at most "
+                f"{1 / container.own_ticks} frames per second",
+                remedy="write .mkv, .mp4 or .apng",
+            )
+        self._last_tick = tick
+
     def _picture(self, frame: Frame) -> VideoFrame:
         picture = self._filled(frame)
         if self._plan.field_order and not picture.interlaced_frame:  # encoders take the order from each frame
@@ -165,6 +180,8 @@ class FrameEncoder:
         picture.time_base = self._plan.time_base
         if self._plan.container.decode_times_only:
             self._need_even_times(frame)
+        if self._plan.container.own_ticks:
+            self._need_own_tick(frame)
         if self._plan.container.gapless:
             picture.pts = self._count
             self._count += 1
