@@ -91,6 +91,8 @@ class DecodeOptions:
     """Both from where the clip begins on its own clock, `ClipInfo.begins`."""
     strict: bool = False
     max_pixels: int = MAX_PIXELS
+    compared: bool = False
+    """It is compared with what it was made of: a time that repeats, or an end before the header's, is no damage yet."""
     cancel: threading.Event | None = None
     """Once it is set, the way to `start_seconds` is given up."""
 
@@ -546,7 +548,8 @@ class ClipReader:
                     self._damaged(what, self._seconds(self._last_pts))
                     pts += shift
                 else:
-                    self._damaged(f"a frame repeats the time {float(pts * tick):.3f} s", self._seconds(pts))
+                    if not self.options.compared:
+                        self._damaged(f"a frame repeats the time {float(pts * tick):.3f} s", self._seconds(pts))
                     pts = self._last_pts + max(1, min(math.ceil(_TOLD_APART / tick), nominal // 2))
         if guessed and not any(w.startswith("frames without") for w in self.warnings):
             self.warnings.append("frames without a timestamp were given one from the stream's rate")
@@ -641,7 +644,7 @@ class ClipReader:
             self._damaged(f"the file was cut: {missing} bytes are missing at its end", self.end_seconds)
             return
         promised = promised_end(self.info)
-        if promised is None:
+        if promised is None or self.options.compared:
             return
         slack = max(0.5, 3 / float(self.info.video.rate))
         if self.end_seconds + slack < promised:
