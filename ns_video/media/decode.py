@@ -561,6 +561,9 @@ class ClipReader:
             if not self.frames_decoded:
                 raise InputError(f"no frame lies before --end; the first is at {counted:.3f} s", stage="decode")
             return None
+        if self.options.end_seconds is not None and duration:
+            left = round((Fraction(self.options.end_seconds) + self.info.begins) / tick) - pts
+            duration = min(duration, max(1, left))
         self.frames_decoded += 1
         self.end_seconds = seconds + float((duration or nominal) * tick)
         if self.options.start_seconds is not None and counted < self.options.start_seconds:
