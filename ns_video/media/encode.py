@@ -132,6 +132,16 @@ class FrameEncoder:
         before, self._before = self._before, now
         self.changes.append(0 if before is None else int((np.maximum(before, now) - np.minimum(before, now)).max()))
 
+    @property
+    def plan(self) -> VideoPlan:
+        """What it was set up with."""
+        return self._plan
+
+    @property
+    def is_open(self) -> bool:
+        """It has taken a frame."""
+        return self._opened
+
     def flush(self) -> list[Any]:
         """What the encoder still holds."""
         return self._timed(self._stream.encode(None))

@@ -19,6 +19,7 @@ from ns_video.frame import Frame
 from ns_video.machine import codec_threads
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.encode import add_video_stream
+from ns_video.media.encoder_choice import RAW_IN_MOV
 from ns_video.media.libav import abandon, file_url, open_input, translate_output
 from ns_video.media.video_plan import VideoPlan
 
@@ -128,6 +129,30 @@ def require_codec(plan: VideoPlan) -> None:
             raise UsageError(
                 f"{container_format} can't hold {plan.codec}: {refusal}", remedy="choose another --codec or container"
             )
+    if plan.codec == "rawvideo" and (refusal := _raw_refusal(plan)):
+        raise UsageError(
+            f"{plan.container_format} can't hold raw video as {plan.pix_fmt}: {refusal}",
+            remedy="choose another --pix-fmt or --codec, or write .nut",
+        )
+
+
+def _raw_refusal(plan: VideoPlan) -> str:
+    """Why a container doesn't hold raw video of this pixel format, or its reader doesn't know it again; "" if it does.
+
+    Found out by writing a header with it into memory.
+    """
+    if plan.container.is_mov and plan.pix_fmt not in RAW_IN_MOV:
+        return "readers would not know it"
+    try:
+        trial = av.open(io.BytesIO(), "w", format=plan.container_format)
+        try:
+            add_video_stream(trial, plan)
+            trial.start_encoding()
+        finally:
+            abandon(trial)
+    except (ValueError, OSError, av.FFmpegError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return ""
 
 
 @functools.cache

@@ -104,6 +104,11 @@ class VideoPlan:
         return of_muxer(self.container_format)
 
     @property
+    def shown(self) -> str:
+        """The pictures in words."""
+        return f"{self.width}x{self.height} px as {self.pix_fmt}, {float(self.rate):.6g} per second"
+
+    @property
     def alpha_beside(self) -> bool:
         """The alpha channel rides beside the packets (Matroska's BlockAdditional)."""
         return self.codec == "libvpx-vp9" and self.pix_fmt == VP9_ALPHA
