@@ -5,12 +5,15 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import pytest
 from checked import found
 from conftest import ffmpeg
 from material import write_clip
 from PIL import Image, ImageSequence
 
 import ns_video
+from ns_video.errors import UsageError
+from ns_video.media.animation_header import delays_of_png
 from ns_video.media.compare_animation import compare_animation
 from ns_video.pipeline import restore
 
@@ -62,3 +65,22 @@ def test_long_animations_are_compared_in_one_walk() -> None:
     times = [Fraction(n, 25) for n in range(30_000)]
     assert compare_animation(times, times) == []
     assert compare_animation(times, [*times[:100], times[100] + Fraction(1, 100), *times[102:]])
+
+
+@pytest.mark.parametrize(("rate", "suffix"), [("30", "apng"), ("24000/1001", "apng"), ("30", "gif"), ("30", "webp")])
+def test_an_animation_of_any_rate_keeps_its_times(rate: str, suffix: str, tmp_path: Path) -> None:
+    """APNG holds each delay as a fraction, of which libav's demuxer makes ticks of 10 µs."""
+    source, target = tmp_path / "in.mp4", tmp_path / f"out.{suffix}"
+    ffmpeg("-f", "lavfi", "-i", f"testsrc2=s=64x48:r={rate}:d=1", "-c:v", "mpeg4", source)
+    assert restore(source, target, model="identity").exit_code == 0
+    assert ns_video.verify(source, target) == []
+    if suffix == "apng":
+        assert set(delays_of_png(target)) == {1 / Fraction(rate)}
+
+
+def test_more_frames_than_a_gif_has_ticks_for_are_refused(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.mp4", tmp_path / "out.gif"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=120:d=0.1", "-c:v", "mpeg4", source)
+    with pytest.raises(UsageError, match=r"at 0\.0333 s does not fit into gif, which holds at most 100 frames per"):
+        restore(source, target, model="identity")
+    assert not target.exists()

@@ -76,3 +76,15 @@ def test_truehd_begins_a_cut_where_its_decoder_can_begin(tmp_path: Path) -> None
     sound = ("-f", "lavfi", "-i", "sine=d=1.2:r=48000", "-map", "0", "-map", "1", "-c:v", "copy")
     ffmpeg("-i", film, *sound, "-c:a", "truehd", "-strict", "-2", source)
     assert restore(source, target, model="identity", start=0.33, end=0.95).exit_code == 0
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_the_last_picture_ends_with_the_cut(suffix: str, tmp_path: Path) -> None:
+    """As sound and cues do: pictures may be shown for long."""
+    source, target = tmp_path / "in.mp4", tmp_path / f"out.{suffix}"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25/7:d=2.8", "-c:v", "mpeg4", source)
+    assert restore(source, target, model="identity", start=0.3, end=1.0).exit_code == 0
+    with av.open(target) as made:
+        packets = [packet for packet in made.demux(video=0) if packet.size]
+        ends = [float((packet.pts + packet.duration) * packet.time_base) for packet in packets]
+    assert len(packets) == 2 and ends[-1] == pytest.approx(0.7, abs=0.001)

@@ -22,6 +22,7 @@ from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.encode import FrameEncoder, add_video_stream, encoded
 from ns_video.media.encoder_options import EncodeOptions
 from ns_video.media.first_frame import BOTTOM_FIELD_FIRST, TOP_FIELD_FIRST, field_order, first_frame_metadata
+from ns_video.media.verify import verify_files
 from ns_video.media.video_plan import plan_video
 from ns_video.pipeline import restore
 
@@ -32,6 +33,28 @@ def test_an_encoder_that_cannot_be_opened_is_named(odd_size_clip: Path, tmp_path
     with pytest.raises(UsageError, match="the encoder refuses"):
         restore(odd_size_clip, tmp_path / "out.avi", model="identity", pix_fmt="yuv420p")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("codec", "rate", "suffix"), [("dvvideo", "25", "avi"), (None, "0.1", "mpg")])
+def test_pictures_that_an_encoder_does_not_take_are_named(
+    codec: str | None, rate: str, suffix: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "in.mp4"
+    ffmpeg("-f", "lavfi", "-i", f"testsrc2=s=64x48:r={rate}:d=20", "-frames:v", "2", "-c:v", "libx264", source)
+    with pytest.raises(UsageError, match=f"doesn't take such pictures: 64x48 px as yuv420p, {rate} per second") as told:
+        restore(source, tmp_path / f"out.{suffix}", model="identity", codec=codec)
+    assert told.value.remedy
+    assert "avcodec" not in str(told.value)
+
+
+def test_raw_video_in_mov_is_what_its_readers_know(plain_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mov"
+    record = restore(plain_clip, target, model="identity", codec="rawvideo")
+    assert record.exit_code == 0 and any("converted from yuv420p to uyvy422" in w for w in record.warnings)
+    assert verify_files(plain_clip, target) == []
+    for suffix, wished in (("mov", "yuv420p"), ("mxf", None)):
+        with pytest.raises(UsageError, match="can't hold raw video as yuv420p"):
+            restore(plain_clip, tmp_path / f"refused.{suffix}", model="identity", codec="rawvideo", pix_fmt=wished)
 
 
 def test_hdr_goes_into_webm(ten_bit_pq_clip: Path, tmp_path: Path) -> None:

@@ -1225,3 +1225,13 @@ def test_a_matrix_that_stretches_keeps_its_turn_in_matroska_and_all_of_it_in_mp4
         assert record.exit_code == 0
         assert any("only its turn is kept" in warning for warning in record.warnings) == noted
         assert not verify(source, tmp_path / f"out{suffix}")
+
+
+def test_speex_of_ogg_goes_into_matroska(tmp_path: Path) -> None:
+    """libav tells no time of a packet from before 0 whose duration it doesn't know."""
+    source, target = tmp_path / "in.ogg", tmp_path / "out.mkv"
+    lavfi = ("-f", "lavfi", "-i")
+    codecs = ("-c:v", "libtheora", "-c:a", "libspeex", "-ar", "16000", "-ac", "1")
+    ffmpeg(*lavfi, "testsrc2=s=64x48:r=25:d=0.5", *lavfi, "sine=d=0.5", *codecs, source)
+    assert restore(source, target, model="identity").exit_code == 0
+    assert ns_video.verify(source, target) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 
 import pytest
@@ -68,4 +70,22 @@ def test_one_picture_beside_longer_sound_is_whole(tmp_path: Path) -> None:
     with open_clip(clip) as reader:
         assert len(list(reader.frames())) == 1 and reader.damage == []
         assert promised_end(reader.info) == pytest.approx(0.04, abs=0.03)
+    assert ns_video.restore(clip, tmp_path / "out.mkv", model="identity").exit_code == 0
+
+
+@pytest.mark.parametrize("claimed", [None, 0, 0xFFFFFFFF])
+def test_an_avi_that_was_written_to_a_pipe_is_whole(claimed: int | None, tmp_path: Path) -> None:
+    """Its header couldn't be gone back to: it claims 2^30 frames, or as many as other writers think of."""
+    clip = tmp_path / "in.avi"
+    lavfi = ("-f", "lavfi", "-i")
+    codecs = ("-c:v", "mpeg4", "-c:a", "mp2", "-f", "avi", "-")
+    data = bytearray(ffmpeg(*lavfi, "testsrc2=s=64x48:r=25:d=1", *lavfi, "sine=d=1", *codecs))
+    if claimed is not None:
+        for at in (m.start() + 40 for m in re.finditer(b"strh", data)):
+            data[at : at + 4] = claimed.to_bytes(4, "little")
+    clip.write_bytes(data)
+    for source in (clip, io.BytesIO(data)):
+        with open_clip(source) as reader:
+            assert len(list(reader.frames())) == 25 and reader.damage == []
+            assert reader.info.video.frames_claimed < 100
     assert ns_video.restore(clip, tmp_path / "out.mkv", model="identity").exit_code == 0

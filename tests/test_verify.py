@@ -25,6 +25,7 @@ from ns_video.errors import UsageError, VerificationError
 from ns_video.frame import ColorInfo, Frame
 from ns_video.media import encode, mux
 from ns_video.media.decode import open_clip
+from ns_video.media.verify import verify_files
 from ns_video.pipeline import restore
 
 
@@ -417,3 +418,20 @@ def test_a_size_that_only_the_frames_tell(tmp_path: Path) -> None:
         assert reader.info.video.width == 0
     assert ns_video.restore(source, tmp_path / "out.mkv", model="identity").exit_code == 0
     assert ns_video.verify(source, tmp_path / "out.mkv") == []
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "flv"])
+def test_frames_that_share_a_tick_are_named_and_no_damage(suffix: str, tmp_path: Path) -> None:
+    source, target, notes = tmp_path / "in.mp4", tmp_path / f"out.{suffix}", list[str]()
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=2000:d=0.01", "-c:v", "libx264", source)
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0 and any("9 frames share the time of the one before" in w for w in record.warnings)
+    assert verify_files(source, target, notes=notes) == []
+    assert any("9 frames share" in note for note in notes)
+
+
+def test_a_last_frame_whose_duration_a_container_does_not_hold_is_no_cut(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.mp4", tmp_path / "out.flv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=0.1:d=40", "-c:v", "libx264", source)
+    assert restore(source, target, model="identity").exit_code == 0
+    assert ns_video.verify(source, target) == []

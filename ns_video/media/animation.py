@@ -105,9 +105,12 @@ def open_animation(path: Path, options: DecodeOptions) -> ClipReader | None:
     return reader
 
 
-def open_clip_or_animation(path: str | Path) -> tuple[ClipReader, bool]:
-    """A reader, and whether it is of an animated WebP, or of the still that is made of one that never changes."""
-    options = DecodeOptions(deinterlace="off")
+def open_clip_or_animation(path: str | Path, *, compared: bool = False) -> tuple[ClipReader, bool]:
+    """A reader, and whether it is of an animated WebP, or of the still that is made of one that never changes.
+
+    `compared`: as in DecodeOptions.
+    """
+    options = DecodeOptions(deinterlace="off", compared=compared)
     animation = open_animation(Path(path), options)
     reader = animation or open_clip(path, options)
     return reader, animation is not None or reader.info.format == "webp_pipe"

@@ -25,6 +25,7 @@ PROFILE, EXIF, XMP, RESOLUTION, TEXT = "ICC profile", "EXIF", "XMP", "resolution
 _MOST_BYTES, _MOST_PARTS = 16 << 20, 200  # of a part or all before the last, and of a file; more is not taken along
 _PNG_XMP = png_chunks.XMP.encode() + b"\0"
 _PNG_READ = (b"acTL", b"iCCP", b"eXIf", b"pHYs", *png_chunks.TEXTS)
+_CONTROL_BYTES, _DELAY, _UNTOLD_RATE = 26, 20, 100  # of fcTL: its length, the place of its delay, what 0 stands for
 _PER_METRE = 1  # unit of pHYs; the other one says how width and height of a pixel relate
 _EXIF_PREFIX, _ORIENTATION = b"Exif\0\0", 274
 _GIF_PICTURE, _GIF_EXTENSION = b"\x2c", b"\x21"
@@ -84,6 +85,19 @@ def is_animated_png(path: Path) -> bool:
         if file.read(len(png_chunks.SIGNATURE)) == png_chunks.SIGNATURE:
             return next((kind for kind, _, _ in _png_chunks(file) if kind in (b"acTL", b"IDAT")), b"") == b"acTL"
     return False
+
+
+def delays_of_png(path: Path) -> list[Fraction]:
+    """Seconds that each picture of an animated PNG is shown for: libav's demuxer rounds each to 10 µs."""
+    found: list[Fraction] = []
+    with suppress(OSError), path.open("rb") as file:
+        if file.read(len(png_chunks.SIGNATURE)) == png_chunks.SIGNATURE:
+            for kind, at, size in _png_chunks(file):
+                if kind == b"fcTL" and size == _CONTROL_BYTES:
+                    file.seek(at + 8 + _DELAY)
+                    ticks, rate = struct.unpack(">HH", file.read(4))
+                    found.append(Fraction(ticks, rate or _UNTOLD_RATE))
+    return found
 
 
 def _plays_of_gif(file: BinaryIO) -> int:

@@ -25,6 +25,7 @@ _TELLING = frozenset({"h264", "hevc", "vp9", "av1", "png", "prores"})
 _IMPLIED = {
     **dict.fromkeys(("vp8", "mjpeg"), ("matrix", "range")),
     **dict.fromkeys(("mpeg1video", "mpeg2video"), ("range",)),
+    "dnxhd": ("matrix",),
 }
 _STRETCHED = 0.02  # change of width / height that is no rounding
 

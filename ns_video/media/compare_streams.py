@@ -106,9 +106,13 @@ def _compare_spans(
 ) -> list[Difference]:
     """Whether the same packets of sound lie within the same time, exact to the clocks of both files.
 
-    Where it begins before 0 that is encoder delay, of which Matroska holds no times: libav's demuxer counts back.
+    Where it begins before 0 that is encoder delay, of which Matroska holds no times: libav's demuxer counts back, but
+    where it doesn't know how long a packet lasts (Speex).
     """
     before, after = was[0].span, now[0].span
+    untold = len(was[0].times) - len(now[0].times)
+    if was[0].last is not None and 0 < untold <= sum(time < 0 for time in was[0].times):
+        before = was[0].last - Fraction(was[0].times[untold])
     delay = max(Fraction(0), -(was[0].first or Fraction(0)))
     slack = 2 * max(stream.time_base or Fraction(0) for _, stream in (was, now)) + delay
     if before is None or after is None or abs(after - before) <= slack:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 from av.format import ContainerFormat
@@ -53,6 +54,8 @@ class Container:
     """Decode times of reordered frames, which come before 0, would move all streams."""
     counts_frames: bool = False
     """Its clock ticks once a frame: in AVI each tick without one costs eight bytes, y4m states the tick as its rate."""
+    own_ticks: Fraction = Fraction(0)
+    """Seconds of a tick of its clock where each frame has to have one of its own."""
     gapless: bool = False
     """It has no times at all: one frame comes after the other."""
     decode_times_only: bool = False
@@ -107,7 +110,7 @@ class Container:
     encoders: frozenset[str] = frozenset()
     """Beside libx264, those that are chosen for sources which they keep better."""
     in_segments: bool = True
-    """Its encoder's packets can be kept in segments, which are NUT files."""
+    """Its encoder's packets can be kept in segments."""
     holds_alpha_beside: bool = False
     """Alpha may ride beside the packets (Matroska's BlockAdditional)."""
     holds_turn: bool = False
@@ -380,6 +383,7 @@ CONTAINERS = (
         name="gif",
         suffixes=(".gif",),
         begins_at_zero=True,
+        own_ticks=Fraction(1, 100),
         video_only=True,
         encoder="gif",
         shown_as_stored=True,
@@ -403,6 +407,7 @@ CONTAINERS = (
         name="webp",
         demuxer="webp_pipe",
         suffixes=(".webp",),
+        own_ticks=Fraction(1, 1000),
         video_only=True,
         encoder="libwebp_anim",
         in_segments=False,

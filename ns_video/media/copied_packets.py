@@ -18,6 +18,7 @@ from ns_video.media.copy_plan import CopyPlan
 from ns_video.media.cut import Cut
 from ns_video.media.damage_log import news
 from ns_video.media.libav import LogLine, heard, open_input, own_log
+from ns_video.media.wrapped_clock import WrappedClock
 
 
 def read_covers(path: str | Path, copies: Iterable[CopyPlan], **open_options: Any) -> dict[int, bytes]:
@@ -84,7 +85,7 @@ def copied_packets(
             if stream.index not in wanted:
                 stream.discard = av.stream.Discard.all
         streams = [s for s in container.streams if s.index in wanted]
-        shown = Fraction(0)
+        wrapped, shown = WrappedClock(container.format.name), Fraction(0)
         packets = heard(container.demux(*streams), lines)
 
         def tell(*more: str) -> None:
@@ -104,6 +105,7 @@ def copied_packets(
                 return
             if not packet.size or packet.stream_index not in wanted:
                 continue
+            wrapped.move(packet)
             item = clock.move(packet)
             shown = item.seconds
             tell()

@@ -55,6 +55,7 @@ from ns_video.media.planes import planar_name, plane_views
 from ns_video.media.png_chunks import tells_profile
 from ns_video.media.probe import ClipInfo, clip_info, matrix_of, pixel_format
 from ns_video.media.promised_end import bytes_missing, promised_end
+from ns_video.media.wrapped_clock import WrappedClock
 from ns_video.record import DAMAGE_KEPT, Damage, in_time
 
 MAX_PIXELS = 1 << 28  # 268 megapixels: sixteen times 4K, far under what a 65535 x 65535 header claims
@@ -93,6 +94,8 @@ class DecodeOptions:
     """Both from where the clip begins on its own clock, `ClipInfo.begins`."""
     strict: bool = False
     max_pixels: int = MAX_PIXELS
+    compared: bool = False
+    """It is compared with what it was made of: a time that repeats, or an end before the header's, is no damage yet."""
     cancel: threading.Event | None = None
     """Once it is set, the way to `start_seconds` is given up."""
 
@@ -491,10 +494,11 @@ class ClipReader:
         return None if end is None else Fraction(end)
 
     def _packets(self, streams: list[Any], lines: list[LogLine]) -> Generator[Any]:
-        failures = 0
+        failures, clock = 0, WrappedClock(self.info.format)
         while True:
             try:
                 for packet in heard(self._container.demux(*streams), lines):
+                    clock.move(packet)
                     if packet.size:
                         failures = 0
                     if packet.size and packet.pos is not None:
@@ -563,7 +567,8 @@ class ClipReader:
                     self._damaged(what, self._seconds(self._last_pts))
                     pts += shift
                 else:
-                    self._damaged(f"a frame repeats the time {float(pts * tick):.3f} s", self._seconds(pts))
+                    if not self.options.compared:
+                        self._damaged(f"a frame repeats the time {float(pts * tick):.3f} s", self._seconds(pts))
                     pts = self._last_pts + max(1, min(math.ceil(_TOLD_APART / tick), nominal // 2))
         if guessed and not any(w.startswith("frames without") for w in self.warnings):
             self.warnings.append("frames without a timestamp were given one from the stream's rate")
@@ -575,6 +580,9 @@ class ClipReader:
             if not self.frames_decoded:
                 raise InputError(f"no frame lies before --end; the first is at {counted:.3f} s", stage="decode")
             return None
+        if self.options.end_seconds is not None and duration:
+            left = round((Fraction(self.options.end_seconds) + self.info.begins) / tick) - pts
+            duration = min(duration, max(1, left))
         self.frames_decoded += 1
         self.end_seconds = seconds + float((duration or nominal) * tick)
         if self.options.start_seconds is not None and counted < self.options.start_seconds:
@@ -660,7 +668,7 @@ class ClipReader:
             self._damaged(f"the file was cut: {missing} bytes are missing at its end", self.end_seconds)
             return
         promised = promised_end(self.info)
-        if promised is None:
+        if promised is None or self.options.compared:
             return
         slack = max(0.5, 3 / float(self.info.video.rate))
         if self.end_seconds + slack < promised:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from array import array
 from collections.abc import Generator, Iterable
@@ -133,6 +134,16 @@ class FrameEncoder:
         before, self._before = self._before, now
         self.changes.append(0 if before is None else int((np.maximum(before, now) - np.minimum(before, now)).max()))
 
+    @property
+    def plan(self) -> VideoPlan:
+        """What it was set up with."""
+        return self._plan
+
+    @property
+    def is_open(self) -> bool:
+        """It has taken a frame."""
+        return self._opened
+
     def flush(self) -> list[Any]:
         """What the encoder still holds."""
         packets = self._timed(self._stream.encode(None))
@@ -159,6 +170,20 @@ class FrameEncoder:
             )
         self._last_tick = tick
 
+    def _need_own_tick(self, frame: Frame) -> None:
+        """Of a coarse clock each frame has to have a tick of its own."""
+        if frame.pts is None:
+            return
+        container, seconds = self._plan.container, frame.pts * frame.time_base
+        tick = math.floor(seconds / container.own_ticks + Fraction(1, 2))
+        if self._last_tick is not None and tick <= self._last_tick:
+            raise UsageError(
+                f"the frame at {float(seconds):.4f} s does not fit into {container.name}, which holds at most "
+                f"{1 / container.own_ticks} frames per second",
+                remedy="write .mkv, .mp4 or .apng",
+            )
+        self._last_tick = tick
+
     def _picture(self, frame: Frame) -> VideoFrame:
         picture = self._filled(frame)
         if self._plan.field_order and not picture.interlaced_frame:  # encoders take the order from each frame
@@ -168,6 +193,8 @@ class FrameEncoder:
         picture.time_base = self._plan.time_base
         if self._plan.container.decode_times_only:
             self._need_even_times(frame)
+        if self._plan.container.own_ticks:
+            self._need_own_tick(frame)
         if self._plan.container.gapless:
             picture.pts = self._count
             self._count += 1

@@ -16,6 +16,8 @@ _Y4M = (
     *(f"yuv{chroma}p{depth}" for chroma in (420, 422, 444) for depth in ("", "9le", "10le", "12le", "14le", "16le")),
     *("gray", "gray9le", "gray10le", "gray12le", "gray16le", "yuv411p", "yuva444p"),
 )
+# What libav's MOV demuxer knows again of raw video ("QuickTime File Format", pixel formats).
+RAW_IN_MOV = ("uyvy422", "yuyv422", "rgb24", "argb", "bgra", "rgba", "rgb48be", "gray16be")
 # NUT has no tag for these, and readers would take them for another format.
 _RAW_INSTEAD = {"yuvj411p": "yuv411p", "yuv440p10le": "yuv444p10le", "yuv440p12le": "yuv444p12le"}
 
@@ -74,7 +76,7 @@ def default_codec(container: Container, fmt: PixelFormat, width: int, height: in
     if fmt.has_alpha and {"ffv1", "libvpx-vp9"} <= offered:  # in AVI, FFV1 is chosen for its depth only
         return "libvpx-vp9" if fmt.name == VP9_ALPHA and container.holds_alpha_beside else "ffv1"
     if fmt.has_alpha and "png" in offered:
-        return "png"  # ProRes would hold it too, but no segment (a NUT file) holds ProRes
+        return "png"  # ProRes would hold it too, not without loss
     if fmt.bit_depth > 12 and "ffv1" in offered:
         return "ffv1"
     if (fmt.bit_depth > 8 or fmt.is_rgb) and "libx265" in offered:
@@ -103,7 +105,9 @@ def choose_pix_fmt(codec: str, container: Container, fmt: PixelFormat, size: tup
         offered = [name for name in offered if name != "yuv440p"]  # the header of VP9 (vpcC) has no number for it
     if codec == "wrapped_avframe":
         offered = [name for name in _Y4M if pixel_format(name).bit_depth >= fmt.bit_depth]
-    if codec == "rawvideo":
+    if codec == "rawvideo" and container.is_mov:
+        offered = list(RAW_IN_MOV)
+    elif codec == "rawvideo":
         return _RAW_INSTEAD.get(fmt.name, fmt.name)
     if codec == "libwebp_anim":
         return "bgra"  # WebP's lossless pictures are RGB: libwebp would take any YUV for BT.601

@@ -50,6 +50,8 @@ class EncoderChoice:
 
     codec: str
     source: PixelFormat
+    out: PixelFormat
+    """What the encoder is given."""
     color: ColorInfo
     hdr: HdrMetadata | None
     wanted: EncodeOptions
@@ -117,6 +119,15 @@ def _qscale_options(choice: EncoderChoice) -> dict[str, str]:
     return {"qscale": quantiser, "qmin": quantiser, "qmax": quantiser, **ranges}
 
 
+def _dnxhd_options(choice: EncoderChoice) -> dict[str, str]:
+    """DNxHR, which takes pictures of any size; without a profile the encoder takes some sizes and bit rates only."""
+    if not {"profile", "b"}.isdisjoint(choice.wanted.encoder_options):
+        return {}
+    if not choice.out.chroma_shift_x:
+        return {"profile": "dnxhr_444"}
+    return {"profile": "dnxhr_hqx" if choice.out.bit_depth > 8 else "dnxhr_hq"}
+
+
 def _nvenc_options(choice: EncoderChoice) -> dict[str, str]:
     crf = choice.wanted.crf
     if crf == 0:
@@ -149,6 +160,7 @@ _ENCODER_OPTIONS: dict[str, Callable[[EncoderChoice], dict[str, str]]] = {
     "libwebp_anim": lambda _: {"lossless": "1"},
     "ffv1": lambda _: {"level": "3", "slicecrc": "1", "g": "1"},
     "gif": lambda choice: dict((WHOLE_PICTURES,)) if choice.source.has_alpha else {},
+    "dnxhd": _dnxhd_options,
     **dict.fromkeys(BY_QSCALE, _qscale_options),
     **dict.fromkeys(HARDWARE_APIS, _hardware_options),
     "nvenc": _nvenc_options,

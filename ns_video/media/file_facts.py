@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, overload
 
@@ -17,6 +18,7 @@ from av.packet import Packet
 from av.stream import AttachmentStream
 
 from ns_video.errors import VerificationError
+from ns_video.media.animation_header import delays_of_png
 from ns_video.media.containers import Container, of_file
 from ns_video.media.copied_clock import CopiedClock, CopiedPacket
 from ns_video.media.cut import is_cut_off
@@ -24,8 +26,10 @@ from ns_video.media.libav import open_input, printable
 from ns_video.media.movie_header import movie_seconds
 from ns_video.media.mux import MOST_REORDERED, ClipWriter
 from ns_video.media.probe import ClipInfo, clip_info, codec_name
+from ns_video.media.wrapped_clock import WrappedClock
 
 _DVD_HEAD = 3  # bytes
+_NANOSECOND = Fraction(1, 1_000_000_000)
 
 
 @dataclass(slots=True)
@@ -146,7 +150,7 @@ def read_facts(path: str | Path, *, into: Container | None = None, clock_jumps: 
     clock = CopiedClock(clock_jumps)
     with open_input(path) as container:
         info = clip_info(container)
-        holder = of_file(path, info)
+        holder, wrapped = of_file(path, info), WrappedClock(info.format)
         stream = container.streams[info.video.index]
         ticks: array[int] = array("q")
         last = (-1 << 62, 0)
@@ -160,6 +164,7 @@ def read_facts(path: str | Path, *, into: Container | None = None, clock_jumps: 
             for packet in container.demux():
                 if not packet.size:
                     continue
+                wrapped.move(packet)
                 index, is_video = packet.stream_index, packet.stream_index == stream.index
                 if hides(packet) and not is_video and is_cut_off(packet):
                     cut_off[index] += 1
@@ -184,9 +189,18 @@ def read_facts(path: str | Path, *, into: Container | None = None, clock_jumps: 
             ) from error
         chapters = chapters_of(container.chapters())
     tick, is_last = info.video.time_base, bool(ticks) and ticks[-1] == last[0]
-    times = Times(array("q", np.sort(ticks).tobytes()), tick)
+    times = _exact_times(Path(path), info, len(ticks)) or Times(array("q", np.sort(ticks).tobytes()), tick)
     seconds = movie_seconds(Path(path)) if holder.is_mov else None
     return FileFacts(info, holder, times, tick, last[1] * tick, is_last, tallies, begins, chapters, cut_off, seconds)
+
+
+def _exact_times(path: Path, info: ClipInfo, frames: int) -> Times | None:
+    """Those of an animated PNG, of which libav tells what it made of them; None for other files."""
+    delays = delays_of_png(path) if info.format == "apng" else []
+    if not frames or len(delays) != frames:
+        return None
+    begins = accumulate(delays[:-1], initial=Fraction(0))
+    return Times(array("q", (round(time / _NANOSECOND) for time in begins)), _NANOSECOND)
 
 
 def _payload(packet: Any) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ns_video.errors import first_of
 from ns_video.media.compare_beside import lost_parts
 from ns_video.media.compare_streams import changed_flags
@@ -21,7 +23,18 @@ def left_out(promise: Promise, found: FileFacts) -> list[str]:
     flags = [f"stream {s.index}: {f.name}" for s, f, is_held in changed if not is_held and s.disposition & f]
     tags = lost_tags(promise.source, promise.copies, found.info)
     beside = left_out_beside(promise.source, found.info, found.container)
-    return [*_named("flags", flags), *_named("tags", tags), *beside]
+    return [*_shared_times(found), *_named("flags", flags), *_named("tags", tags), *beside]
+
+
+def _shared_times(found: FileFacts) -> list[str]:
+    """Frames that are told apart by their order alone, for the container's clock is too coarse."""
+    times = found.video_times
+    shared = np.flatnonzero(np.diff(np.asarray(times.ticks)) == 0)
+    if not len(shared):
+        return []
+    named = "1 frame shares" if len(shared) == 1 else f"{len(shared)} frames share"
+    first, tick = float(times[int(shared[0])]), float(found.video_tick)
+    return [f"{named} the time of the one before, the first at {first:.3f} s: this container's clock ticks {tick:g} s"]
 
 
 def left_out_beside(source: ClipInfo, found: ClipInfo, container: Container) -> list[str]:

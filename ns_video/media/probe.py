@@ -22,6 +22,7 @@ from ns_video.frame import MATRIX_RGB, UNSPECIFIED, ColorInfo, PixelFormat
 from ns_video.media.animation_header import AnimationInfo, read_animation_info
 from ns_video.media.jpeg_segments import EOI, walk
 from ns_video.media.libav import open_input, printable, traced_log
+from ns_video.media.wrapped_clock import CLOCK_HZ, is_misjudged
 
 DEFAULT_RATE = Fraction(25)  # what libav assumes for raw streams that state no rate
 _MICROSECOND = 1e-6  # to which libav rounds when a container begins
@@ -29,6 +30,7 @@ ANIMATIONS = frozenset({"gif", "apng", "png_pipe", "webp_pipe"})
 """Demuxers of pictures that may move."""
 ICON = "ico"
 """libav's name of the demuxer of icons: one picture in several sizes, each a stream."""
+_PLACEHOLDER = 1 << 30  # frames that libav claims in the header of an AVI that goes to a pipe; others claim still more
 MAX_STREAMS = 1000  # a header that claims more is hostile
 
 
@@ -173,6 +175,12 @@ def choose_video(container: av.container.InputContainer) -> VideoStream:
     return (marked or list(candidates))[0]
 
 
+def _told_duration(stream: Any) -> int | None:
+    """A stream's duration in ticks; None where libav doesn't know it, or made it of what isn't true."""
+    wrapped = is_misjudged(stream.duration or 0, stream.container.format.name)
+    return None if wrapped or stream.frames >= _PLACEHOLDER else stream.duration
+
+
 def stream_info(stream: Any) -> StreamInfo:
     """A frozen copy of what a libav stream says."""
     return StreamInfo(
@@ -181,7 +189,7 @@ def stream_info(stream: Any) -> StreamInfo:
         codec=codec_name(stream),
         time_base=stream.time_base,
         start_time=stream.start_time,
-        duration=stream.duration,
+        duration=_told_duration(stream),
         disposition=int(stream.disposition),
         metadata=tuple(dict(stream.metadata).items()),
     )
@@ -209,7 +217,7 @@ def video_info(stream: VideoStream) -> VideoInfo:
         time_base=stream.time_base or Fraction(1, 90000),
         rate=Fraction(rate),
         sample_aspect_ratio=Fraction(stream.sample_aspect_ratio or 0),
-        frames_claimed=stream.frames,
+        frames_claimed=stream.frames if stream.frames < _PLACEHOLDER else 0,
         alpha_in_side_channel=any(k.lower() == "alpha_mode" and v == "1" for k, v in stream.metadata.items()),
     )
 
@@ -241,6 +249,9 @@ def clip_info(container: av.container.InputContainer) -> ClipInfo:
     video = choose_video(container)
     services = _services(container)
     duration = container.duration
+    wrapped = is_misjudged((duration or 0) * CLOCK_HZ // 1_000_000, container.format.name)
+    if wrapped or any(s.frames >= _PLACEHOLDER for s in container.streams):
+        duration = None
     start: Any = container.start_time
     return ClipInfo(
         name=container.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from array import array
 from collections.abc import Generator, Iterable, Sequence
@@ -18,10 +19,12 @@ from ns_video.frame import Frame
 from ns_video.machine import codec_threads
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.encode import add_video_stream
+from ns_video.media.encoder_choice import RAW_IN_MOV
 from ns_video.media.libav import abandon, file_url, open_input, translate_output
 from ns_video.media.video_plan import VideoPlan
 
-_SEGMENT_FORMATS = {".nut": "nut", ".mkv": "matroska"}
+_SEGMENT_FORMATS = {".nut": "nut", ".mkv": "matroska", ".mov": "mov"}
+_SEGMENT_OPTIONS = {".mov": {"use_editlist": "0"}}  # which would hide frames from before 0
 
 
 def decode_times(segments: Sequence[Sequence[int]]) -> Generator[int]:
@@ -48,16 +51,27 @@ def _depth(presentation: Sequence[int]) -> int:
     return max((place - rank[pts] for place, pts in enumerate(presentation)), default=0)
 
 
-class SegmentFile:
-    """One closed piece of encoded video: a file of one stream, kept with its times.
+def segment_suffix(plan: VideoPlan) -> str:
+    """Of the files in which segments are kept: NUT; Matroska, which holds alpha beside the picture too; MOV for what
+    NUT has no name for (ProRes, DNxHD)."""
+    if plan.alpha_beside:
+        return ".mkv"
+    return ".mov" if _refusal("nut", plan.codec) else ".nut"
 
-    By its suffix NUT, which keeps all of them, or Matroska, which holds alpha beside the picture too.
-    """
+
+class SegmentFile:
+    """One closed piece of encoded video: a file of one stream, whose packets keep their bytes; its format by its suffix
+    (`segment_suffix`)."""
 
     def __init__(self, path: Path, plan: VideoPlan) -> None:
         self.path = path
         try:
-            self._container = av.open(file_url(path), "w", format=_SEGMENT_FORMATS[path.suffix])
+            self._container = av.open(
+                file_url(path),
+                "w",
+                format=_SEGMENT_FORMATS[path.suffix],
+                container_options=_SEGMENT_OPTIONS.get(path.suffix, {}),
+            )
         except (av.FFmpegError, OSError) as error:
             raise translate_output(error, str(path), "encode", resumes=True) from error
         self.stream = add_video_stream(self._container, plan)
@@ -109,15 +123,47 @@ def segment_frames(path: Path, *, max_pixels: int) -> Generator[Frame]:
 
 
 def require_codec(plan: VideoPlan) -> None:
-    """A codec that the output or a segment (a NUT file) can't hold is refused before work begins. Raises UsageError."""
-    for container_format in ("nut", plan.container_format):
-        try:
-            trial = av.open(io.BytesIO(), "w", format=container_format)
-            try:
-                trial.add_stream(plan.codec, rate=25, width=16, height=16)
-            finally:
-                abandon(trial)
-        except (ValueError, av.FFmpegError) as error:
+    """A codec that the output or a segment can't hold is refused before work begins. Raises UsageError."""
+    for container_format in (plan.container_format, _SEGMENT_FORMATS[segment_suffix(plan)]):
+        if refusal := _refusal(container_format, plan.codec):
             raise UsageError(
-                f"{container_format} can't hold {plan.codec}: {error}", remedy="choose another --codec or container"
-            ) from error
+                f"{container_format} can't hold {plan.codec}: {refusal}", remedy="choose another --codec or container"
+            )
+    if plan.codec == "rawvideo" and (refusal := _raw_refusal(plan)):
+        raise UsageError(
+            f"{plan.container_format} can't hold raw video as {plan.pix_fmt}: {refusal}",
+            remedy="choose another --pix-fmt or --codec, or write .nut",
+        )
+
+
+def _raw_refusal(plan: VideoPlan) -> str:
+    """Why a container doesn't hold raw video of this pixel format, or its reader doesn't know it again; "" if it does.
+
+    Found out by writing a header with it into memory.
+    """
+    if plan.container.is_mov and plan.pix_fmt not in RAW_IN_MOV:
+        return "readers would not know it"
+    try:
+        trial = av.open(io.BytesIO(), "w", format=plan.container_format)
+        try:
+            add_video_stream(trial, plan)
+            trial.start_encoding()
+        finally:
+            abandon(trial)
+    except (ValueError, OSError, av.FFmpegError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return ""
+
+
+@functools.cache
+def _refusal(container_format: str, codec: str) -> str:
+    """What libav says where a container can't hold what an encoder makes; "" where it can."""
+    try:
+        trial = av.open(io.BytesIO(), "w", format=container_format)
+        try:
+            trial.add_stream(codec, rate=25, width=16, height=16)
+        finally:
+            abandon(trial)
+    except (ValueError, av.FFmpegError) as error:
+        return str(error)
+    return ""

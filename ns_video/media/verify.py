@@ -48,7 +48,7 @@ def verify_files(
         info, damaged, jumps = reader.info, reader.damage_count > 0, list(reader.clock_jumps)
     assert first is not None
     expected = Times(ticks, first.time_base)
-    reader, is_animation = open_clip_or_animation(output)
+    reader, is_animation = open_clip_or_animation(output, compared=True)
     with reader:
         made: list[Fraction] = []
         found_first = None

@@ -104,6 +104,11 @@ class VideoPlan:
         return of_muxer(self.container_format)
 
     @property
+    def shown(self) -> str:
+        """The pictures in words."""
+        return f"{self.width}x{self.height} px as {self.pix_fmt}, {float(self.rate):.6g} per second"
+
+    @property
     def alpha_beside(self) -> bool:
         """The alpha channel rides beside the packets (Matroska's BlockAdditional)."""
         return self.codec == "libvpx-vp9" and self.pix_fmt == VP9_ALPHA
@@ -160,7 +165,7 @@ def plan_video(
     matrix, hdr = first_frame_metadata(first.carrier) if first.carrier is not None else ((), None)
     fields = field_order(first.carrier)
     kept_fields = fields if fields and _holds_fields(codec, out, first, size) else 0
-    settings = options_of(EncoderChoice(codec, fmt, color, hdr, wanted))
+    settings = options_of(EncoderChoice(codec, fmt, out, color, hdr, wanted))
     if kept_fields == BOTTOM_FIELD_FIRST and codec.startswith("libx264"):
         settings["x264-params"] += ":bff=1"  # for the header; it takes each frame's order from the frame
     begins = (first.pts or 0) * first.time_base

@@ -85,7 +85,8 @@ def _check_animation(run: Run, path: Path, promise: Promise) -> list[Difference]
 def _check_clip(run: Run, path: Path, promise: Promise) -> list[Difference]:
     expected = promise.times
     found = read_facts(path)
-    with open_clip(path, DecodeOptions(deinterlace="off", max_pixels=run.options.max_pixels)) as reader:
+    options = DecodeOptions(deinterlace="off", max_pixels=run.options.max_pixels, compared=True)
+    with open_clip(path, options) as reader:
         frames = reader.frames()
         differences = compare(promise, found, look_of(next(frames), found.info))
         made = 1 + sum(1 for _ in frames) if run.options.verify == "full" else len(expected)

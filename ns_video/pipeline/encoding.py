@@ -12,6 +12,7 @@ from ns_video.media.libav import EXTERNAL_ERROR
 
 __all__ = ["REFUSED", "packets_of"]
 
+_UNFIT = (errno.EINVAL, errno.EOPNOTSUPP)  # what it answers to pictures of a size, rate or pixel format it can't code
 REFUSED = (errno.EINVAL, errno.EOPNOTSUPP, EXTERNAL_ERROR)  # what an encoder answers that can't be opened so
 
 
@@ -23,12 +24,17 @@ def packets_of(encoder: FrameEncoder, frame: Frame | None, *, wished: bool = Fal
     try:
         return encoder.flush() if frame is None else encoder.encode(frame)
     except ENCODER_ERRORS as error:
-        raise _encoder_failure(error, frame, wished=wished) from error
+        raise _encoder_failure(error, frame, encoder, wished=wished) from error
 
 
-def _encoder_failure(error: Exception, frame: Frame | None, *, wished: bool) -> NsVideoError:
+def _encoder_failure(error: Exception, frame: Frame | None, encoder: FrameEncoder, *, wished: bool) -> NsVideoError:
     """What an encoder's error means; `wished`: at its first frame, after the user set it up."""
     if wished and getattr(error, "errno", None) in REFUSED:
         return UsageError(f"the encoder refuses these options: {error}", remedy="change --encoder-option or --pix-fmt")
+    if not encoder.is_open and getattr(error, "errno", None) in _UNFIT:
+        return UsageError(
+            f"the encoder {encoder.plan.codec} doesn't take such pictures: {encoder.plan.shown}",
+            remedy="choose another --codec, --pix-fmt or container",
+        )
     seconds = None if frame is None else frame.pts_seconds
     return OutputError(f"the encoder failed: {error}", stage="encode", pts_seconds=seconds)

@@ -60,7 +60,7 @@ def _still(source: str, options: RestoreOptions) -> str | None:
 
 
 def goes_direct(source: str, target: str, options: RestoreOptions, *, is_still: bool) -> bool:
-    """Whether the run is one walk: from or to a pipe or device, or into what segments (NUT files) can't hold."""
+    """Whether the run is one walk: from or to a pipe or device, or into what segments can't hold."""
     if source == "-" or target == "-" or is_special(Path(target)) or not Path(source).is_file():
         return True
     return not is_still and not of_muxer(format_for(target, options.format)).in_segments

@@ -9,7 +9,7 @@ from ns_video.errors import VerificationError
 from ns_video.frame import Frame
 from ns_video.journal import Journal, SegmentEntry, file_digest
 from ns_video.media.encode import FrameEncoder
-from ns_video.media.segment_file import SegmentFile, segment_packets
+from ns_video.media.segment_file import SegmentFile, segment_packets, segment_suffix
 from ns_video.media.video_plan import VideoPlan
 from ns_video.pipeline.encoding import packets_of
 from ns_video.stage import EnhancedFrame, FrameCounts
@@ -23,7 +23,7 @@ class Segment:
     def __init__(self, journal: Journal, plan: VideoPlan, number: int, *, wished: bool = False) -> None:
         """`wished`: the user set up this encoder, and it has not worked yet."""
         self._journal, self._number, self._wished = journal, number, wished
-        name = f"segment-{number:06d}.{'mkv' if plan.alpha_beside else 'nut'}"
+        name = f"segment-{number:06d}{segment_suffix(plan)}"
         self._file = SegmentFile(journal.folder / name, plan)
         self._encoder = FrameEncoder(self._file.stream, plan)
         self._plan = plan
