@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from ns_video.frame import ColorInfo, Frame, PixelFormat
@@ -47,6 +47,8 @@ class Promise:
     """Packets that the container would not take."""
     changes: Sequence[int] = ()
     """Of animated WebP, by how much each picture differs from the one before (`FrameEncoder.changes`)."""
+    riding: Mapping[str, int] = field(default_factory=dict[str, int])
+    """libav's names of what rides on frames, and on how many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ns_video.media.animation import open_clip_or_animation, seconds_of
 from ns_video.media.compare import compare
 from ns_video.media.compare_animation import compare_animation, compare_missing
 from ns_video.media.compare_beside import compare_beside
+from ns_video.media.compare_riding import compare_riding
 from ns_video.media.compare_tags import compare_tags
 from ns_video.media.containers import PRIMING_SECONDS, of_muxer
 from ns_video.media.copy_plan import plan_copies
@@ -20,6 +22,7 @@ from ns_video.media.file_facts import Times, read_facts
 from ns_video.media.left_out import dropped_chapters, joined_services, left_out, left_out_beside
 from ns_video.media.libav import open_input
 from ns_video.media.promise import Difference, Promise, look_of
+from ns_video.media.riding import riding_on, unwritten_riders
 from ns_video.media.still import read_still
 from ns_video.media.still_info import HOLDS, Holding, StillInfo, exif_directory, fitted
 from ns_video.media.still_writer import TIFF_STRUCTURE
@@ -40,8 +43,10 @@ def verify_files(
     with reader:
         ticks: array[int] = array("q")
         first, shown = None, Fraction(0)
+        rode: Counter[str] = Counter()
         for frame in reader.frames():
             first = first or frame
+            rode.update(riding_on(frame.carrier))
             assert frame.pts is not None
             ticks.append(frame.pts)
             shown = (frame.duration or 0) * frame.time_base
@@ -52,8 +57,10 @@ def verify_files(
     with reader:
         made: list[Fraction] = []
         found_first = None
+        rides: Counter[str] = Counter()
         for frame in reader.frames():
             found_first = found_first or frame
+            rides.update(riding_on(frame.carrier))
             made.append((frame.pts or 0) * frame.time_base)
             if not (full or is_animation):
                 break
@@ -91,12 +98,15 @@ def verify_files(
         shift=max(moved, Fraction(0)),
     )
     compared = compare(promise, found, look_of(found_first, found.info))
+    if full:
+        compared += compare_riding(rode, rides, found.info.video.codec)
     told = {_DAMAGED + d.what for d in compared}
     differences = [d for d in differences if d.what not in told] + compared
     if notes is not None:
         notes += [f"stream {c.stream.index}: {c.action}" for c in copies if not c.kept or c.target_codec]
         lost = joined_services(info), dropped_chapters(facts.chapters, found.container)
         notes += [note for note in lost if note]
+        notes += unwritten_riders(found.info.video.codec, rode, rides)
         notes += left_out(promise, found)
         notes += left_out_notes({c.stream.index: facts.cut_off[c.stream.index] for c in copies if c.kept}, CUT_OFF)
     differences += compare_tags(info, copies, found)

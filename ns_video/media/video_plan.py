@@ -45,6 +45,7 @@ from ns_video.media.encoder_options import (
 from ns_video.media.first_frame import BOTTOM_FIELD_FIRST, HdrMetadata, field_order, first_frame_metadata
 from ns_video.media.gif import COLORS
 from ns_video.media.probe import VideoInfo, pixel_format
+from ns_video.media.riding import lost_riders, riding_on
 
 # Who tells of the colours: containers of what they list, encoders of what they are listed with, others of nothing.
 _TAGS_IN_STREAM: dict[str, tuple[str, ...]] = {
@@ -222,6 +223,7 @@ def _losses(plan: VideoPlan, first: Frame, fields: int, matrix: tuple[int, ...])
     notes += _lost_colour(plan, first)
     if first.carrier is not None and any(d.type.name.startswith("DOVI") for d in first.carrier.side_data):
         notes.append("Dolby Vision's metadata is left out: the base picture stays")  # PyAV can't tell encoders of it
+    notes += lost_riders(codec, riding_on(first.carrier))
     if matrix and plan.container.turns_only and turn_alone(matrix)[:6] != matrix[:6]:
         notes.append(
             f"the picture is to be stretched or skewed, which {container_format} can't say: only its turn is kept"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +27,7 @@ from ns_video.media.libav import is_url
 from ns_video.media.mux import ClipWriter
 from ns_video.media.probe import ClipInfo
 from ns_video.media.promise import Look, Promise, look_of
+from ns_video.media.riding import lost_riders, riding_on
 from ns_video.media.video_plan import VideoPlan, plan_video
 from ns_video.pipeline.run import Run
 from ns_video.record import Damage
@@ -109,6 +111,10 @@ class Clip:
         self.shift, self.refused = Fraction(0), 0
         """Seconds by which the writer had to move all streams."""
         self._attached: dict[int, PacketTally] = {}
+        self._riding: Counter[str] = Counter()
+        """libav's names of what rides on the frames that were decoded, and on how many."""
+        self._codec = ""
+        """The encoder, once it is chosen."""
         self.copies = plan_copies(reader.container, self.info, of_output(container_format, run.target))
         run.record.streams = stream_actions(self.info, self.copies)
         self._warn_dropped()
@@ -181,6 +187,7 @@ class Clip:
                 f"the clip begins at {float(plan.begins):.0f} s: AVI holds no start that late",
                 remedy="write .mkv or .mp4: they keep every frame's time",
             )
+        self._codec = plan.codec
         self.run.record.warnings += plan.notes
         if layout is not None and layout != plan.pix_fmt:
             self.run.record.warnings.append(f"the pixels came as {layout} and leave as {plan.pix_fmt}")
@@ -204,7 +211,14 @@ class Clip:
 
     def told(self, items: Iterable[Item]) -> Iterable[Item]:
         """What is decoded, with the quantisers as the network wants them."""
-        return carry_quantisers(items) if self.run.conditioning == "quantiser" else items
+        seen = self._watched(items)
+        return carry_quantisers(seen) if self.run.conditioning == "quantiser" else seen
+
+    def _watched(self, items: Iterable[Item]) -> Generator[Item]:
+        for item in items:
+            if isinstance(item, Frame):
+                self._riding.update(riding_on(item.carrier))
+            yield item
 
     def take_damage(self) -> None:
         """What the reader met on the way."""
@@ -212,7 +226,8 @@ class Clip:
         self.run.record.damage += reader.damage
         if reader.damage_count > len(reader.damage):
             self.run.record.warnings.append(f"{reader.damage_count} places of damage in all")
-        self.run.record.warnings += [w for w in reader.warnings if w not in self.run.record.warnings]
+        late = lost_riders(self._codec, self._riding) if self._codec else []  # which the first frame didn't tell
+        self.run.record.warnings += [w for w in (*reader.warnings, *late) if w not in self.run.record.warnings]
         self.run.record.frames_in = reader.frames_given
 
     def note_start(self, begins: Fraction) -> None:
@@ -239,6 +254,7 @@ class Clip:
             chapters=self._chapters(),
             shift=self.shift,
             refused=self.refused,
+            riding=self._riding,
         )
 
 
