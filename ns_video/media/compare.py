@@ -7,8 +7,8 @@ from fractions import Fraction
 
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, RANGE_LIMITED, ColorInfo, PixelFormat
 from ns_video.media.chroma_place import is_moved
-from ns_video.media.compare_beside import compare_beside
-from ns_video.media.compare_streams import compare_copied_times, compare_dispositions, compare_streams
+from ns_video.media.compare_beside import compare_beside, compare_boxes
+from ns_video.media.compare_streams import compare_copied_times, compare_dispositions, compare_streams, kept_pairs
 from ns_video.media.containers import COLOR_TAGS, Container
 from ns_video.media.display_matrix import turn_alone
 from ns_video.media.file_facts import Chapter, FileFacts
@@ -42,6 +42,7 @@ def compare(promise: Promise, found: FileFacts, made: Look) -> list[Difference]:
         *compare_chapters(promise.chapters, found),
         *compare_picture(promise.look, made, found),
         *compare_beside(info, found.info, found.container),
+        *compare_boxes(info, found.info, found.container, kept_pairs(info, copies, found, tallies)),
     ]
 
 

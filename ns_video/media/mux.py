@@ -34,6 +34,7 @@ from ns_video.media.gif import GifPackets
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
 from ns_video.media.libav import abandon, muted_log, printable, translate_output
 from ns_video.media.probe import ANIMATIONS, ClipInfo
+from ns_video.media.sample_boxes import complete_movie, writable
 from ns_video.media.stream_tags import move_time_codes, reel_tags, told_tags
 from ns_video.media.text_subtitles import text_converter
 from ns_video.media.video_plan import VideoPlan
@@ -221,6 +222,8 @@ class ClipWriter:
         """Numbers of the tracks of sound that is held as in WAVE files."""
         self._incomplete: tuple[Path, str, Fraction] | None = None
         """A file whose header lacks something until it is closed."""
+        self._boxes: dict[int, tuple[bytes, ...]] = {}
+        """Track of MP4 and MOV → what is put into it once the file is whole."""
         self._parts = info.animation.parts if info.animation is not None else ()
         self._upright = bool(plan.upright)
         self._untold = bool(plan.container.plays_option) and info.animation is None and info.format in ANIMATIONS
@@ -293,6 +296,7 @@ class ClipWriter:
                 if isinstance(stream, AttachmentStream):
                     self.attached[stream.index] = stream.data or b""
                 made = self._streams[stream.index] = self._add_copy(stream, copy)
+                self._boxes[made.index + 1] = copy.stream.boxes
                 language = made.metadata.get("language", "")
                 if plan.container.numbers_languages and language in QUICKTIME_LANGUAGES:
                     made.metadata["language"] = QUICKTIME_LANGUAGES[language]
@@ -316,7 +320,11 @@ class ClipWriter:
         self.video.metadata.update({**reel_tags(info), **told_tags(kept)})
         if plan.alpha_beside:
             self.video.metadata["alpha_mode"] = "1"
+        if plan.stereo and plan.container.is_matroska:
+            self.video.metadata["stereo_mode"] = plan.stereo
         self.video.disposition = Disposition(about.disposition)
+        same_size = (plan.width, plan.height) == (info.video.width, info.video.height)
+        self._boxes[self.video.index + 1] = writable(about.boxes, same_size=same_size)
 
     def _add_copy(self, stream: Stream, copy: CopyPlan) -> Stream:
         if not copy.target_codec:
@@ -523,6 +531,8 @@ class ClipWriter:
                 self._beneath.close()
             if self._incomplete is not None:
                 complete_file(*self._incomplete, self._waves)
+            if self._file is not None and self._holder.is_mov and any(self._boxes.values()):
+                complete_movie(self._file, self._boxes, ())
             if self._file is not None:
                 add_parts(self._file, self._parts, self._holder.parts, turned=self._upright)
             self._tell_starts()

@@ -14,15 +14,17 @@ from ns_video.media.compare import compare
 from ns_video.media.compare_animation import compare_animation, compare_missing
 from ns_video.media.compare_beside import compare_beside
 from ns_video.media.compare_riding import compare_riding
+from ns_video.media.compare_streams import kept_pairs
 from ns_video.media.compare_tags import compare_tags
 from ns_video.media.containers import PRIMING_SECONDS, of_muxer
 from ns_video.media.copy_plan import plan_copies
 from ns_video.media.cut import CUT_OFF, left_out_notes
 from ns_video.media.file_facts import Times, read_facts
-from ns_video.media.left_out import dropped_chapters, joined_services, left_out, left_out_beside
+from ns_video.media.left_out import dropped_chapters, joined_services, left_out, left_out_beside, lost_space
 from ns_video.media.libav import open_input
 from ns_video.media.promise import Difference, Promise, look_of
 from ns_video.media.riding import riding_on, unwritten_riders
+from ns_video.media.sample_boxes import named, told_by_frame
 from ns_video.media.still import read_still
 from ns_video.media.still_info import HOLDS, Holding, StillInfo, exif_directory, fitted
 from ns_video.media.still_writer import TIFF_STRUCTURE
@@ -106,6 +108,10 @@ def verify_files(
         notes += [f"stream {c.stream.index}: {c.action}" for c in copies if not c.kept or c.target_codec]
         lost = joined_services(info), dropped_chapters(facts.chapters, found.container)
         notes += [note for note in lost if note]
+        pairs = kept_pairs(info, copies, found, facts.tallies)
+        held = {was.index: {*named(was.boxes if found.container.is_mov else now.boxes)} for was, now in pairs}
+        held[info.video.index] |= told_by_frame(found_first.carrier)
+        notes += lost_space(info, set(held), held, told_by_frame(first.carrier), found.container.name)
         notes += unwritten_riders(found.info.video.codec, rode, rides)
         notes += left_out(promise, found)
         notes += left_out_notes({c.stream.index: facts.cut_off[c.stream.index] for c in copies if c.kept}, CUT_OFF)

@@ -22,13 +22,15 @@ from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
 from ns_video.media.encoder_options import EncodeOptions
 from ns_video.media.file_facts import Chapter, PacketTally, Times, chapters_of
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
-from ns_video.media.left_out import dropped_chapters, joined_services
+from ns_video.media.left_out import dropped_chapters, joined_services, lost_space
 from ns_video.media.libav import is_url
 from ns_video.media.mux import ClipWriter
 from ns_video.media.probe import ClipInfo
 from ns_video.media.promise import Look, Promise, look_of
 from ns_video.media.riding import lost_riders, riding_on
+from ns_video.media.sample_boxes import STEREO, named, told_by_frame, writable
 from ns_video.media.video_plan import VideoPlan, plan_video
+from ns_video.pipeline.ends import is_special
 from ns_video.pipeline.run import Run
 from ns_video.record import Damage
 
@@ -188,12 +190,24 @@ class Clip:
                 remedy="write .mkv or .mp4: they keep every frame's time",
             )
         self._codec = plan.codec
-        self.run.record.warnings += plan.notes
+        self.run.record.warnings += plan.notes + self._lost_space(plan, first)
         if layout is not None and layout != plan.pix_fmt:
             self.run.record.warnings.append(f"the pixels came as {layout} and leave as {plan.pix_fmt}")
         if options.size is not None and options.fit == "stretch" and plan.sample_aspect_ratio:
             plan = replace(plan, sample_aspect_ratio=Fraction(1))  # shown as large as it was asked for
         return plan
+
+    def _lost_space(self, plan: VideoPlan, first: Frame) -> tuple[str, ...]:
+        video, target = self.info.video.index, self.run.target
+        same_size = (plan.width, plan.height) == (self.info.video.width, self.info.video.height)
+        held: dict[int, set[str]] = {video: {STEREO} if plan.holds_stereo else set()}
+        if plan.container.is_mov and target != "-" and not is_special(Path(target)):
+            for s in self.info.streams:
+                held.setdefault(s.index, set()).update(
+                    named(writable(s.boxes, same_size=same_size or s.index != video))
+                )
+        kept = {video, *(c.stream.index for c in self.copies if c.kept)}
+        return tuple(lost_space(self.info, kept, held, told_by_frame(first.carrier), self.container_format))
 
     def _raw_layout(self) -> str | None:
         """The pixel format of raw video that leaves as it came: nothing else tells it to who reads it."""
