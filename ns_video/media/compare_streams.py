@@ -53,6 +53,8 @@ def compare_streams(
             out.append(Difference(f"{name} lost its language {language}"))
         elif language in (None, "und") and kept not in (None, "und") and about.type in ("audio", "subtitle"):
             out.append(Difference(f"{name} had no language, has {kept}"))
+        if about.codec == match.codec and about.header != match.header:
+            out.append(Difference(f"{name}: its header (styles) differs"))
         if expected is None:
             continue
         tally = found.tallies[match.index]

@@ -241,6 +241,8 @@ class ClipWriter:
             self._container.metadata.update(_kept_metadata(info))
             self._move_time_codes(settings.start, plan, info)
             chapters = cut_chapters(source.chapters(), settings.start, settings.end)
+            if chapters and plan.container.first_chapter_at_zero:
+                chapters[0] = {**chapters[0], "start": 0}  # it begins there anyway, but would keep its length
             if chapters and plan.container.holds_chapters:
                 self._container.set_chapters(chapters)
             self._container.start_encoding()

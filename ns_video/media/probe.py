@@ -46,6 +46,8 @@ class StreamInfo:
     duration: int | None
     disposition: int
     metadata: tuple[tuple[str, str], ...]
+    header: bytes = b""
+    """Of ASS subtitles, their styles."""
     boxes: tuple[bytes, ...] = ()
     """Of a file of MP4 or MOV, what it says of the track and libav's muxer doesn't write (`sample_boxes`)."""
 
@@ -187,6 +189,7 @@ def stream_info(stream: Any) -> StreamInfo:
         duration=stream.duration,
         disposition=int(stream.disposition),
         metadata=tuple(dict(stream.metadata).items()),
+        header=bytes(stream.codec_context.extradata or b"") if codec_name(stream) == "ass" else b"",
     )
 
 

@@ -19,13 +19,14 @@ from ns_video.media.containers import of_muxer, of_output
 from ns_video.media.copy_plan import plan_copies, stream_actions
 from ns_video.media.cut import cut_chapters
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
+from ns_video.media.encoder_choice import hardware_api
 from ns_video.media.encoder_options import EncodeOptions
 from ns_video.media.file_facts import Chapter, PacketTally, Times, chapters_of
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.left_out import dropped_chapters, joined_services, lost_space
 from ns_video.media.libav import is_url
 from ns_video.media.mux import ClipWriter
-from ns_video.media.probe import ClipInfo
+from ns_video.media.probe import ClipInfo, pixel_format
 from ns_video.media.promise import Look, Promise, look_of
 from ns_video.media.riding import lost_riders, riding_on
 from ns_video.media.sample_boxes import STEREO, named, told_by_frame, writable
@@ -97,8 +98,16 @@ class Restored:
     @classmethod
     def of(cls, plan: VideoPlan, first: Frame, info: ClipInfo) -> Restored:
         """`first`: of the source's frames, whose colours and turn are to be kept; the rest is planned."""
-        aspect, shape = plan.sample_aspect_ratio or Fraction(1), Fraction(plan.width, plan.height)
-        return cls(plan, replace(look_of(first, info), aspect=aspect, shape=shape))
+        look = look_of(first, info)
+        held = replace(
+            look,
+            aspect=plan.sample_aspect_ratio or Fraction(1),
+            shape=Fraction(plan.width, plan.height),
+            samples=pixel_format(plan.pix_fmt),
+            hdr=None if hardware_api(plan.codec) else look.hdr,
+            fields=plan.field_order,
+        )
+        return cls(plan, held)
 
     def until(self, last: Frame | None) -> Restored:
         """With `last` as its last frame."""
