@@ -57,4 +57,4 @@ def dropped_chapters(chapters: Sequence[Chapter], container: Container) -> str |
 
 def joined_services(source: ClipInfo) -> str | None:
     """What is to be said of several channels (DVB) in one file: libav's muxers know of one."""
-    return f"{source.services} services (channels) become one" if source.services > 1 else None
+    return f"{source.services} services (channels) become one, with other PIDs" if source.services > 1 else None
