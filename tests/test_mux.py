@@ -11,7 +11,7 @@ import av
 import pytest
 from checked import found
 from conftest import ffmpeg
-from material import cues, facts
+from material import Recipe, cues, facts, write_clip
 
 import ns_video
 from ns_video.errors import OutputError
@@ -277,3 +277,14 @@ def test_sound_that_mxf_moves_to_its_begin_is_named(picture: float, sound: float
     assert record.exit_code == 0 and ns_video.verify(source, target) == []
     said = [text for text in record.warnings if "counts packets" in text]
     assert said == ([f"stream 1 is {told}: this container counts packets, not times"] if told else [])
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_words_that_nobody_asked_for_stay_hidden(suffix: str, tmp_path: Path) -> None:
+    """libav's muxer enables the first track of each kind."""
+    source, target = tmp_path / "in.mkv", tmp_path / f"out.{suffix}"
+    write_clip(tmp_path / "words.mkv", Recipe(subtitles=[("subrip", "eng"), ("subrip", "fra")]))
+    ffmpeg("-i", tmp_path / "words.mkv", "-map", "0", "-c", "copy", "-disposition:s", "0", source)
+    restore(source, target, model="identity")
+    assert [s.disposition & 1 for s in facts(target).streams if s.type == "subtitle"] == [0, 0]
+    assert verify_files(source, target) == []

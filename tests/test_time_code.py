@@ -86,3 +86,12 @@ def test_a_reel_that_the_picture_tells_is_no_loss_where_it_is_kept(time_code: bo
     record = restore(source, target, model="identity")
     assert any("REEL_NAME" in note for note in record.warnings) == (not time_code)
     assert ns_video.verify(source, target) == []
+
+
+def test_a_time_code_that_is_in_a_track_of_its_own_is_not_named_as_lost(tmp_path: Path) -> None:
+    source = tmp_path / "in.mxf"
+    film = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.4", "-c:v", "mpeg2video", "-timecode", "01:02:03:04")
+    ffmpeg(*film, source)
+    record = restore(source, tmp_path / "out.mov", model="identity")
+    assert data_tags(tmp_path / "out.mov")["timecode"] == "01:02:03:04"
+    assert not any("timecode" in text for text in record.warnings)

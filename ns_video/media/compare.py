@@ -7,11 +7,13 @@ from fractions import Fraction
 
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, RANGE_LIMITED, ColorInfo, PixelFormat
 from ns_video.media.chroma_place import is_moved
-from ns_video.media.compare_beside import compare_beside
-from ns_video.media.compare_streams import compare_copied_times, compare_dispositions, compare_streams
+from ns_video.media.compare_beside import compare_beside, compare_boxes
+from ns_video.media.compare_samples import lost_samples
+from ns_video.media.compare_streams import compare_copied_times, compare_dispositions, compare_streams, kept_pairs
 from ns_video.media.containers import COLOR_TAGS, Container
 from ns_video.media.display_matrix import turn_alone
 from ns_video.media.file_facts import Chapter, FileFacts
+from ns_video.media.first_frame import BOTTOM_FIELD_FIRST, TOP_FIELD_FIRST, HdrMetadata
 from ns_video.media.probe import ClipInfo
 from ns_video.media.promise import Difference, Look, Promise, turn_of
 from ns_video.media.promised_end import promised_end
@@ -26,6 +28,13 @@ _IMPLIED = {
     **dict.fromkeys(("vp8", "mjpeg"), ("matrix", "range")),
     **dict.fromkeys(("mpeg1video", "mpeg2video"), ("range",)),
     "dnxhd": ("matrix",),
+}
+_HDR_CODECS, _HDR_CODECS_IN_HEADER = frozenset({"h264", "hevc", "av1", "png"}), frozenset({"ffv1", "vp9"})
+_TELLING_FIELDS = frozenset({"h264", "mpeg2video"})  # others leave it to some containers, or to nobody
+_FIELDS = {
+    0: "progressive",
+    TOP_FIELD_FIRST: "interlaced (top field first)",
+    BOTTOM_FIELD_FIRST: "interlaced (bottom field first)",
 }
 _STRETCHED = 0.02  # change of width / height that is no rounding
 
@@ -43,6 +52,7 @@ def compare(promise: Promise, found: FileFacts, made: Look) -> list[Difference]:
         *compare_chapters(promise.chapters, found),
         *compare_picture(promise.look, made, found),
         *compare_beside(info, found.info, found.container),
+        *compare_boxes(info, found.info, found.container, kept_pairs(info, copies, found, tallies)),
     ]
 
 
@@ -128,7 +138,23 @@ def compare_picture(was: Look, now: Look, found: FileFacts) -> list[Difference]:
     rounded = not container.holds_aspect or codec == "mpeg2video"
     if not stretched and not rounded and abs(was.aspect / now.aspect - 1) > Fraction(1, 1000):
         out.append(f"the sample aspect ratio was {was.aspect}, is {now.aspect}")
+    out += [*lost_samples(was.samples, now.format), *_lost_hdr(was.hdr, now.hdr, codec, container)]
+    if codec in _TELLING_FIELDS and now.fields != was.fields:
+        out.append(f"the frames were {_FIELDS[was.fields]}, are {_FIELDS[now.fields]}")
     return [Difference(what, by_wish=True) for what in out]
+
+
+def _lost_hdr(was: HdrMetadata | None, now: HdrMetadata | None, codec: str, container: Container) -> list[str]:
+    """Whether HDR metadata is gone that the codec or the container tells; encoders take it in steps of their own."""
+    in_header = codec in _HDR_CODECS_IN_HEADER and container.holds_hdr
+    if was is None or not (codec in _HDR_CODECS or in_header):
+        return []
+    out: list[str] = []
+    if was.primaries and was.luminance != (0, 0) and (now is None or not now.primaries):
+        out.append("the mastering display's metadata is missing")
+    if was.light_level not in (None, (0, 0)) and (now is None or now.light_level != was.light_level):
+        out.append(f"the light level was {was.light_level}, is {None if now is None else now.light_level}")
+    return out
 
 
 def _untold(color: ColorInfo, container: Container, codec: str) -> set[str]:
@@ -150,7 +176,10 @@ def _tags(color: ColorInfo, fmt: PixelFormat) -> dict[str, int]:
 
 
 def compare_chapters(chapters: Sequence[Chapter], found: FileFacts) -> list[Difference]:
-    """Chapters by number, time and title, where the container holds chapters; in mp4 the first one begins at 0."""
+    """Chapters by number, times and title, where the container holds chapters.
+
+    In mp4 the first one begins at 0, and each lasts until the next; its relatives tell no ends at all.
+    """
     if not chapters or not found.container.holds_chapters:
         return []
     if len(chapters) != len(found.chapters):
@@ -162,4 +191,9 @@ def compare_chapters(chapters: Sequence[Chapter], found: FileFacts) -> list[Diff
             out.append(
                 Difference(f"chapter {number} was {a[2]!r} at {float(a[0]):.3f} s, is {b[2]!r} at {float(b[0]):.3f} s")
             )
+            continue
+        following = (c[0] for c in found.chapters[number : number + 1] if found.container.is_mov)
+        told = found.container.first_chapter_at_zero or not found.container.is_mov
+        if told and all(abs(end - b[1]) > _CHAPTER_SLACK_SECONDS for end in (a[1], *following)):
+            out.append(Difference(f"chapter {number} ended at {float(a[1]):.3f} s, ends at {float(b[1]):.3f} s"))
     return out

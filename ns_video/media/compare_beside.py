@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 
 from ns_video.media.animation_header import MOST_PLAYS, RESOLUTION, Part
 from ns_video.media.containers import Container
 from ns_video.media.libav import printable
-from ns_video.media.probe import ClipInfo
+from ns_video.media.probe import ClipInfo, StreamInfo
 from ns_video.media.promise import Difference
+from ns_video.media.sample_boxes import named, writable
 
 
 def compare_beside(source: ClipInfo, found: ClipInfo, container: Container) -> list[Difference]:
@@ -21,6 +22,19 @@ def compare_beside(source: ClipInfo, found: ClipInfo, container: Container) -> l
             out.append(Difference(f"the animation is shown {_times(now)}, not {_times(was)}"))
     lost = (part for part, is_held in lost_parts(source, found, container) if is_held)
     return out + [Difference(f"beside the pictures: {printable(part.name)} is missing or differs") for part in lost]
+
+
+def compare_boxes(
+    source: ClipInfo, found: ClipInfo, container: Container, pairs: Iterable[tuple[StreamInfo, StreamInfo]]
+) -> list[Difference]:
+    """What MP4 and MOV say of where in space pictures and sound belong; `pairs`: of streams, was and is."""
+    out: list[Difference] = []
+    same_size = (source.video.width, source.video.height) == (found.video.width, found.video.height)
+    for was, now in pairs if container.is_mov else ():
+        wanted = writable(was.boxes, same_size=same_size or was.index != source.video.index)
+        lost = sorted(named([box for box in wanted if box not in now.boxes]))
+        out += [Difference(f"stream {was.index}: its {what} is missing or differs") for what in lost]
+    return out
 
 
 def lost_parts(source: ClipInfo, found: ClipInfo, container: Container) -> Generator[tuple[Part, bool]]:

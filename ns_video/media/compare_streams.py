@@ -53,6 +53,8 @@ def compare_streams(
             out.append(Difference(f"{name} lost its language {language}"))
         elif language in (None, "und") and kept not in (None, "und") and about.type in ("audio", "subtitle"):
             out.append(Difference(f"{name} had no language, has {kept}"))
+        if about.codec == match.codec and about.header != match.header:
+            out.append(Difference(f"{name}: its header (styles) differs"))
         if expected is None:
             continue
         tally = found.tallies[match.index]
@@ -212,6 +214,14 @@ def _compare_cues(
     return []
 
 
+def kept_pairs(
+    source: ClipInfo, copies: Iterable[CopyPlan], found: FileFacts, counted: Mapping[int, PacketTally]
+) -> list[tuple[StreamInfo, StreamInfo]]:
+    """Each stream that is kept, the restored one first, and what it became."""
+    restored = [[s for s in info.streams if s.index == info.video.index] for info in (source, found.info)]
+    return list(zip(*restored)) + [(c.stream, m) for c, m in _matched(copies, counted, found) if m is not None]
+
+
 def compare_dispositions(
     source: ClipInfo, copies: Iterable[CopyPlan], found: FileFacts, counted: Mapping[int, PacketTally]
 ) -> list[Difference]:
@@ -230,9 +240,7 @@ def changed_flags(
 
     That the first stream of its kind is the default goes without saying.
     """
-    restored = [[s for s in info.streams if s.index == info.video.index] for info in (source, found.info)]
-    pairs = list(zip(*restored)) + [(c.stream, m) for c, m in _matched(copies, counted, found) if m is not None]
-    pairs = [(was, now) for was, now in pairs if not was.is_cover and was.type != "attachment"]
+    pairs = [p for p in kept_pairs(source, copies, found, counted) if not p[0].is_cover and p[0].type != "attachment"]
     for was, now in pairs:
         alike = [a for a, _ in pairs if a.type == was.type]
         kept = found.container.dispositions

@@ -10,7 +10,7 @@ from ns_video.media.file_facts import FileFacts
 from ns_video.media.probe import ClipInfo, StreamInfo
 from ns_video.media.promise import Difference
 from ns_video.media.stream_tags import reel_tags, told_tags
-from ns_video.media.time_code import REEL
+from ns_video.media.time_code import REEL, TIME_CODE
 
 _FORMATTED_TAGS = ("creation_time", "location", "software")
 """Beginnings of names of tags with other values: mp4 holds the first two as numbers, AVI its writer in the last."""
@@ -41,7 +41,8 @@ Tags = tuple[tuple[str, str], ...]
 
 def _tagged(source: ClipInfo, copies: Iterable[CopyPlan], found: ClipInfo) -> Generator[tuple[str, Tags, Tags]]:
     """Tags of the container and of each kept stream, in the input and in the output: ("stream 1: ", was, now)."""
-    yield "", source.metadata, found.metadata
+    codes = ((k, v) for s in found.streams for k, v in s.metadata if k.lower() == TIME_CODE)  # MOV has a track for it
+    yield "", source.metadata, (*codes, *found.metadata)
     kept = {c.stream.index for c in copies if c.kept} | {source.video.index}
     pairs: list[tuple[StreamInfo, StreamInfo]] = []
     for kind in ("video", "audio", "subtitle"):

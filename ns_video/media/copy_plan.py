@@ -26,6 +26,8 @@ COVER_MIME = {
     "bmp": ("cover.bmp", "image/bmp"),
 }
 
+_SECTIONS = frozenset({"scte_35", "epg"})  # of MPEG-TS (ISO/IEC 13818-1, 2.4.4), not packets of a stream
+
 
 @dataclass(frozen=True, slots=True)
 class CopyPlan:
@@ -98,6 +100,8 @@ def _refusal(stream: Stream, container: Container, *, as_wave: bool = False) -> 
         return "attachments belong to Matroska"
     if stream.type == "data" and not container.takes_data:
         return "libav writes no timed metadata there"
+    if container.codecs is not None and codec_name(stream) in _SECTIONS:
+        return "libav would write these tables as private data, which no reader knows"
     if stream.type not in ("video", "audio", "subtitle", "data", "attachment"):
         return "of an unknown kind"
     if container.codecs is not None and stream.type != "data" and codec_name(stream) not in container.codecs:

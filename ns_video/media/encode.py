@@ -26,16 +26,13 @@ from ns_video.media.first_frame import TOP_FIELD_FIRST
 from ns_video.media.gif import with_palette
 from ns_video.media.planes import plane_views
 from ns_video.media.probe import pixel_format
+from ns_video.media.riding import riding_on
 from ns_video.media.swscale import swscale_matrix
 from ns_video.media.video_plan import VideoPlan
 
 ENCODER_ERRORS = (av.FFmpegError, ValueError, OSError)
 _NOT_REORDERED = 2  # frames: a third one is needed between them
 _EVEN = Fraction(1, 4)  # of a tick: rounded times of a steady rate are nearer
-_RIDING = frozenset(
-    {"A53_CC", "AFD", "S12M_TIMECODE", "GOP_TIMECODE", "DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID", "DOVI_METADATA"}
-    | {"DOVI_RPU_BUFFER", "STEREO3D", "FILM_GRAIN_PARAMS", "AMBIENT_VIEWING_ENVIRONMENT"}
-)
 
 
 def describe_picture(context: VideoCodecContext, plan: VideoPlan) -> None:
@@ -218,11 +215,14 @@ class FrameEncoder:
             own = plane_views(carrier, frame.format)
             if all(a.ctypes.data == b.ctypes.data for a, b in zip(own, frame.planes)):
                 return carrier
-            riding: list[Any] = list(carrier.side_data)
-            if any(d.type.name in _RIDING for d in riding) or carrier.interlaced_frame:
+            if riding_on(carrier) or carrier.interlaced_frame:
                 picture = self._through("copy", "", carrier)  # with captions, time code, dynamic HDR
             else:
                 picture = VideoFrame(frame.width, frame.height, target)
+        elif carrier is not None and carrier.format.name == target == name and riding_on(carrier):
+            picture = self._through("scale", f"{frame.width}:{frame.height}:flags=neighbor", carrier)  # for what rides
+            if carrier.interlaced_frame:
+                picture = self._through("setparams", "field_mode=prog", picture)
         else:
             picture = VideoFrame(frame.width, frame.height, target)
         for view, plane in zip(plane_views(picture, frame.format), frame.planes):
@@ -235,9 +235,9 @@ class FrameEncoder:
 
     def _through(self, name: str, settings: str, picture: VideoFrame) -> VideoFrame:
         """The picture with all its side data as one of libav's filters gives it back."""
-        graph = self._graphs.get(name)
+        graph = self._graphs.get(name + settings)
         if graph is None:
-            graph = self._graphs[name] = Graph()
+            graph = self._graphs[name + settings] = Graph()
             source = graph.add_buffer(
                 width=picture.width, height=picture.height, format=picture.format, time_base=self._plan.time_base
             )

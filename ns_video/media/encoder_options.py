@@ -93,7 +93,7 @@ def _x265_options(choice: EncoderChoice) -> dict[str, str]:
         parameters.update({"hdr10": "1", "repeat-headers": "1"})
     quality = {"crf": f"{choice.crf:g}"} if choice.crf else {}
     preset = "fast" if choice.wanted.speed == "medium" else choice.wanted.speed
-    return {"preset": preset, **quality, "x265-params": _parameter_list(parameters)}
+    return {"preset": preset, **quality, "a53cc": "1", "x265-params": _parameter_list(parameters)}
 
 
 def _svtav1_options(choice: EncoderChoice) -> dict[str, str]:

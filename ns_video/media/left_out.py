@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ns_video.media.file_facts import Chapter, FileFacts
 from ns_video.media.libav import printable
 from ns_video.media.probe import ClipInfo
 from ns_video.media.promise import Promise
+from ns_video.media.sample_boxes import named
 
 
 def left_out(promise: Promise, found: FileFacts) -> list[str]:
@@ -47,6 +48,19 @@ def _named(kind: str, lost: Sequence[str]) -> list[str]:
     return [f"{kind} that this container doesn't hold: {printable(first_of(lost))}"] if lost else []
 
 
+def lost_space(
+    source: ClipInfo, kept: Collection[int], held: Mapping[int, Collection[str]], told: Collection[str], where: str
+) -> list[str]:
+    """Of the streams in `kept`, what boxes of INPUT or, of the restored one, its first frame (`told`) say of where in
+    space pictures and sound belong, and the output doesn't hold."""
+    out: list[str] = []
+    for s in source.streams:
+        said = {*named(s.boxes), *(told if s.index == source.video.index else ())} - {*held.get(s.index, ())}
+        if s.index in kept and said:
+            out.append(f"stream {s.index}: left out: {', '.join(sorted(said))}, which {where} doesn't tell here")
+    return out
+
+
 def dropped_chapters(chapters: Sequence[Chapter], container: Container) -> str | None:
     """What is to be said of chapters that a container doesn't hold."""
     if not chapters or container.holds_chapters:
@@ -56,4 +70,4 @@ def dropped_chapters(chapters: Sequence[Chapter], container: Container) -> str |
 
 def joined_services(source: ClipInfo) -> str | None:
     """What is to be said of several channels (DVB) in one file: libav's muxers know of one."""
-    return f"{source.services} services (channels) become one" if source.services > 1 else None
+    return f"{source.services} services (channels) become one, with other PIDs" if source.services > 1 else None

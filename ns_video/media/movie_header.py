@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
 from typing import IO
@@ -28,8 +29,8 @@ def movie_seconds(path: Path) -> Fraction | None:
     return Fraction(int.from_bytes(duration), scale) if known else None
 
 
-def _box(file: IO[bytes], kind: bytes, begin: int, end: int) -> tuple[int, int] | None:
-    """Where what the first box of this kind between two places holds begins and ends."""
+def boxes_between(file: IO[bytes], begin: int, end: int) -> Generator[tuple[bytes, int, int]]:
+    """Kind of each box between two places, and where what it holds begins and ends."""
     while begin + _HEAD <= end:
         file.seek(begin)
         head = file.read(2 * _HEAD)
@@ -38,8 +39,11 @@ def _box(file: IO[bytes], kind: bytes, begin: int, end: int) -> tuple[int, int] 
             size, first = int.from_bytes(head[8:16]), begin + 2 * _HEAD
         stop = end if size == 0 else begin + size
         if stop <= begin:
-            return None
-        if head[4:8] == kind:
-            return first, min(stop, end)
+            return
+        yield head[4:8], first, min(stop, end)
         begin = stop
-    return None
+
+
+def _box(file: IO[bytes], kind: bytes, begin: int, end: int) -> tuple[int, int] | None:
+    """Where what the first box of this kind between two places holds begins and ends."""
+    return next(((first, stop) for found, first, stop in boxes_between(file, begin, end) if found == kind), None)

@@ -34,8 +34,10 @@ from ns_video.media.gif import GifPackets
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
 from ns_video.media.libav import abandon, muted_log, printable, translate_output
 from ns_video.media.probe import ANIMATIONS, ClipInfo
+from ns_video.media.sample_boxes import complete_movie, writable
 from ns_video.media.stream_tags import move_time_codes, reel_tags, told_tags
 from ns_video.media.text_subtitles import text_converter
+from ns_video.media.transport_tables import are_free, only_program, table_pid
 from ns_video.media.video_plan import VideoPlan
 
 _STALE_VIDEO_TAGS = re.compile(
@@ -149,6 +151,22 @@ def _ticks(seconds: Fraction, tick: Fraction) -> int:
     return math.floor(seconds / tick + Fraction(1, 2))
 
 
+def _numbers(
+    plan: VideoPlan, source: InputContainer, info: ClipInfo, copies: Iterable[CopyPlan], shown: str
+) -> tuple[dict[int, int], dict[str, str]] | None:
+    """From MPEG-TS to MPEG-TS, of one program: stream → its PID, and options for the program's numbers; those that the
+    output can't have, or that nothing tells, are left out. None for other containers."""
+    if not plan.container.read_by == info.format == "mpegts" or info.services > 1:
+        return None
+    kept = {info.video.index, *(copy.stream.index for copy in copies if copy.kept)}
+    pids = {stream.index: stream.id for stream in source.streams if stream.index in kept}
+    path = Path(info.name.removeprefix("file:"))
+    program = only_program(path) if info.name.startswith("file:") and path.is_file() else None
+    options = program.muxer_options(pids.values()) if program is not None else {}
+    table = table_pid(options, shown)
+    return (pids, options) if are_free([table, *pids.values()]) else ({}, {})
+
+
 def _text_clock(plan: VideoPlan, source: InputContainer, copies: Iterable[CopyPlan]) -> Fraction:
     """Seconds a tick of text in MP4.
 
@@ -221,11 +239,18 @@ class ClipWriter:
         """Numbers of the tracks of sound that is held as in WAVE files."""
         self._incomplete: tuple[Path, str, Fraction] | None = None
         """A file whose header lacks something until it is closed."""
+        self._boxes: dict[int, tuple[bytes, ...]] = {}
+        """Track of MP4 and MOV → what is put into it once the file is whole."""
+        self._off: list[int] = []
+        """Tracks of MP4 and MOV that players show only if asked: libav enables the first one of each kind."""
         self._parts = info.animation.parts if info.animation is not None else ()
         self._upright = bool(plan.upright)
         self._untold = bool(plan.container.plays_option) and info.animation is None and info.format in ANIMATIONS
         self._beneath: AspectWriter | None = None
         copies = list(copies)
+        numbers = _numbers(plan, source, info, copies, settings.shown)
+        self._pids, self._program = numbers or ({}, {})
+        self._renumbered = numbers is not None and not self._program
         self._text_clock = _text_clock(plan, source, copies)
         self._gif = GifPackets(whole=plan.whole_pictures) if plan.container_format == "gif" else None
         self._video_index, target = info.video.index, settings.target
@@ -238,6 +263,8 @@ class ClipWriter:
             self._container.metadata.update(_kept_metadata(info))
             self._move_time_codes(settings.start, plan, info)
             chapters = cut_chapters(source.chapters(), settings.start, settings.end)
+            if chapters and plan.container.first_chapter_at_zero:
+                chapters[0] = {**chapters[0], "start": 0}  # it begins there anyway, but would keep its length
             if chapters and plan.container.holds_chapters:
                 self._container.set_chapters(chapters)
             self._container.start_encoding()
@@ -249,6 +276,7 @@ class ClipWriter:
         target, container_format = settings.target, plan.container_format
         shifted, streamed = not self._holds_negative_times, _is_streamed(target)
         options = _container_options(plan, info, streamed=streamed, shifted=shifted)
+        options.update(self._program)
         try:
             if waves or (plan.sample_aspect_ratio not in (0, 1) and container_format in COMPLETED):
                 target = self._completed(target, container_format, plan.sample_aspect_ratio)
@@ -293,6 +321,11 @@ class ClipWriter:
                 if isinstance(stream, AttachmentStream):
                     self.attached[stream.index] = stream.data or b""
                 made = self._streams[stream.index] = self._add_copy(stream, copy)
+                if stream.index in self._pids:
+                    made.id = self._pids[stream.index]
+                self._boxes[made.index + 1] = copy.stream.boxes
+                if made.type == "subtitle" and not stream.disposition & Disposition.default:
+                    self._off.append(made.index + 1)
                 language = made.metadata.get("language", "")
                 if plan.container.numbers_languages and language in QUICKTIME_LANGUAGES:
                     made.metadata["language"] = QUICKTIME_LANGUAGES[language]
@@ -314,9 +347,15 @@ class ClipWriter:
         about = next(s for s in info.streams if s.index == info.video.index)
         kept = ((k, v) for k, v in about.metadata if not _STALE_VIDEO_TAGS.match(k))
         self.video.metadata.update({**reel_tags(info), **told_tags(kept)})
+        if info.video.index in self._pids:
+            self.video.id = self._pids[info.video.index]
         if plan.alpha_beside:
             self.video.metadata["alpha_mode"] = "1"
+        if plan.stereo and plan.container.is_matroska:
+            self.video.metadata["stereo_mode"] = plan.stereo
         self.video.disposition = Disposition(about.disposition)
+        same_size = (plan.width, plan.height) == (info.video.width, info.video.height)
+        self._boxes[self.video.index + 1] = writable(about.boxes, same_size=same_size)
 
     def _add_copy(self, stream: Stream, copy: CopyPlan) -> Stream:
         if not copy.target_codec:
@@ -497,6 +536,8 @@ class ClipWriter:
         if abs(self.moved) >= _LEAST_NAMED:
             moved = f"{abs(float(self.moved)) * 1000:.0f} ms {'later' if self.moved > 0 else 'earlier'}"
             out.append(f"all times are {moved}: this container counts frames")
+        if self._renumbered:
+            out.append("numbers of streams, of the program and of its table (PIDs) are not all those of the input")
         if self.shift:
             out.append(f"all times are {float(self.shift) * 1000:.0f} ms later: this container holds none before 0")
         return out
@@ -523,6 +564,8 @@ class ClipWriter:
                 self._beneath.close()
             if self._incomplete is not None:
                 complete_file(*self._incomplete, self._waves)
+            if self._file is not None and self._holder.is_mov and (self._off or any(self._boxes.values())):
+                complete_movie(self._file, self._boxes, self._off)
             if self._file is not None:
                 add_parts(self._file, self._parts, self._holder.parts, turned=self._upright)
             self._tell_starts()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ns_video.frame import MATRIX_RGB, UNSPECIFIED, ColorInfo, PixelFormat
 from ns_video.media.animation_header import AnimationInfo, read_animation_info
 from ns_video.media.jpeg_segments import EOI, walk
 from ns_video.media.libav import open_input, printable, traced_log
+from ns_video.media.sample_boxes import sample_boxes
 from ns_video.media.wrapped_clock import CLOCK_HZ, is_misjudged
 
 DEFAULT_RATE = Fraction(25)  # what libav assumes for raw streams that state no rate
@@ -47,6 +48,10 @@ class StreamInfo:
     duration: int | None
     disposition: int
     metadata: tuple[tuple[str, str], ...]
+    header: bytes = b""
+    """Of ASS subtitles, their styles."""
+    boxes: tuple[bytes, ...] = ()
+    """Of a file of MP4 or MOV, what it says of the track and libav's muxer doesn't write (`sample_boxes`)."""
 
     @property
     def is_cover(self) -> bool:
@@ -192,6 +197,7 @@ def stream_info(stream: Any) -> StreamInfo:
         duration=_told_duration(stream),
         disposition=int(stream.disposition),
         metadata=tuple(dict(stream.metadata).items()),
+        header=bytes(stream.codec_context.extradata or b"") if codec_name(stream) == "ass" else b"",
     )
 
 
@@ -253,18 +259,27 @@ def clip_info(container: av.container.InputContainer) -> ClipInfo:
     if wrapped or any(s.frames >= _PLACEHOLDER for s in container.streams):
         duration = None
     start: Any = container.start_time
+    boxes = _boxes(container)
     return ClipInfo(
         name=container.name,
         format=container.format.name,
         duration_seconds=None if duration is None or duration < 0 else duration / 1e6,
         start_seconds=None if start is None or abs(start) > 1 << 62 else start / 1e6,
         video=video_info(video),
-        streams=tuple(stream_info(s) for s in container.streams),
+        streams=tuple(replace(stream_info(s), boxes=boxes.get(s.id, ())) for s in container.streams),
         metadata=(*dict(container.metadata).items(), *_service_tags(services, video.index)),
         chapters=len(container.chapters()),
         animation=_animation_info(container),
         services=len(services),
     )
+
+
+def _boxes(container: av.container.InputContainer) -> dict[int, tuple[bytes, ...]]:
+    """Boxes by the number of the track; a pipe can't be gone back to."""
+    if "mp4" not in container.format.name or not container.name.startswith("file:"):
+        return {}
+    path = Path(container.name.removeprefix("file:"))
+    return sample_boxes(path) if path.is_file() else {}
 
 
 def _animation_info(container: av.container.InputContainer) -> AnimationInfo | None:

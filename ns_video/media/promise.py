@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from ns_video.frame import ColorInfo, Frame, PixelFormat
 from ns_video.media.copy_plan import CopyPlan
 from ns_video.media.file_facts import Chapter, PacketTally
-from ns_video.media.first_frame import first_frame_metadata
+from ns_video.media.first_frame import HdrMetadata, field_order, first_frame_metadata
 from ns_video.media.probe import ClipInfo
 
 
@@ -25,6 +25,11 @@ class Look:
     """Width / height of a sample."""
     shape: Fraction
     """Columns / rows."""
+    samples: PixelFormat
+    """What its samples hold, at least."""
+    hdr: HdrMetadata | None
+    fields: int
+    """Of interlaced frames their order, as `field_order` tells it; 0 for progressive ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class Promise:
     """Packets that the container would not take."""
     changes: Sequence[int] = ()
     """Of animated WebP, by how much each picture differs from the one before (`FrameEncoder.changes`)."""
+    riding: Mapping[str, int] = field(default_factory=dict[str, int])
+    """libav's names of what rides on frames, and on how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +69,12 @@ class Difference:
 
 def look_of(first: Frame, info: ClipInfo) -> Look:
     """The look of a clip by its first frame."""
-    matrix, _ = first_frame_metadata(first.carrier)
+    matrix, hdr = first_frame_metadata(first.carrier)
     turn = turn_of(matrix) if matrix else (1 << 16, 0, 0, 1 << 16)
     video = info.video
     shape = Fraction(video.width or first.width, video.height or first.height)  # not every head tells them
-    return Look(first.color, first.format, turn, video.sample_aspect_ratio or Fraction(1), shape)
+    aspect, fields = video.sample_aspect_ratio or Fraction(1), field_order(first.carrier)
+    return Look(first.color, first.format, turn, aspect, shape, first.format, hdr, fields)
 
 
 def turn_of(matrix: tuple[int, ...]) -> tuple[int, ...]:

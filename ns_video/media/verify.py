@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,20 +14,26 @@ from ns_video.media.animation import open_clip_or_animation, seconds_of
 from ns_video.media.compare import compare
 from ns_video.media.compare_animation import compare_animation, compare_missing
 from ns_video.media.compare_beside import compare_beside
+from ns_video.media.compare_riding import compare_riding
+from ns_video.media.compare_samples import Thumbnails, compare_thumbnails, held_samples, lost_samples
+from ns_video.media.compare_streams import kept_pairs
 from ns_video.media.compare_tags import compare_tags
 from ns_video.media.containers import PRIMING_SECONDS, of_muxer
 from ns_video.media.copy_plan import plan_copies
 from ns_video.media.cut import CUT_OFF, left_out_notes
 from ns_video.media.file_facts import Times, read_facts
-from ns_video.media.left_out import dropped_chapters, joined_services, left_out, left_out_beside
+from ns_video.media.left_out import dropped_chapters, joined_services, left_out, left_out_beside, lost_space
 from ns_video.media.libav import open_input
 from ns_video.media.promise import Difference, Promise, look_of
+from ns_video.media.riding import riding_on, unwritten_riders
+from ns_video.media.sample_boxes import named, told_by_frame
 from ns_video.media.still import read_still
 from ns_video.media.still_info import HOLDS, Holding, StillInfo, exif_directory, fitted
 from ns_video.media.still_writer import TIFF_STRUCTURE
 
 _TOLD_APART = {274, 282, 283, 296, 700}  # orientation, resolution and its unit, XMP
 _DAMAGED = "the output is damaged: "
+_SAME_SHAPE = 0.02
 _WHOLE_FRAMES = frozenset({"mpeg1video", "mpeg2video"})  # whose encoders round times to the rate
 
 
@@ -40,8 +48,12 @@ def verify_files(
     with reader:
         ticks: array[int] = array("q")
         first, shown = None, Fraction(0)
+        rode: Counter[str] = Counter()
+        showed = Thumbnails()
         for frame in reader.frames():
             first = first or frame
+            showed.take(frame)
+            rode.update(riding_on(frame.carrier))
             assert frame.pts is not None
             ticks.append(frame.pts)
             shown = (frame.duration or 0) * frame.time_base
@@ -52,8 +64,12 @@ def verify_files(
     with reader:
         made: list[Fraction] = []
         found_first = None
+        rides: Counter[str] = Counter()
+        shows = Thumbnails()
         for frame in reader.frames():
             found_first = found_first or frame
+            shows.take(frame)
+            rides.update(riding_on(frame.carrier))
             made.append((frame.pts or 0) * frame.time_base)
             if not (full or is_animation):
                 break
@@ -80,9 +96,14 @@ def verify_files(
         expected = Times(whole, 1 / info.video.rate, -begin)
     if found.container.begins_at_zero:
         expected = expected.from_zero()
+    made_look, look = look_of(found_first, found.info), look_of(first, info)
+    size = (found_first.width, found_first.height)
+    held = held_samples(found.info.video.codec, found.container, first.format, size)
+    deinterlaced = look.fields and not made_look.fields  # or untold by the encoder: both are legal
+    look = replace(look, samples=held or made_look.format, fields=0 if deinterlaced else look.fields)
     promise = Promise(
         source=info,
-        look=look_of(first, info),
+        look=look,
         times=expected,
         shown=shown,
         copies=copies,
@@ -90,13 +111,28 @@ def verify_files(
         chapters=facts.chapters,
         shift=max(moved, Fraction(0)),
     )
-    compared = compare(promise, found, look_of(found_first, found.info))
+    compared = compare(promise, found, made_look)
+    turned = found.container.shown_as_stored and look.turn != made_look.turn
+    same_shape = abs(look.shape / made_look.shape - 1) < _SAME_SHAPE and not turned
+    if full and same_shape and (other := compare_thumbnails(showed, shows)):
+        compared.append(Difference(other, by_damage=True))
+    if full:
+        compared += compare_riding(rode, rides, found.info.video.codec)
     told = {_DAMAGED + d.what for d in compared}
     differences = [d for d in differences if d.what not in told] + compared
     if notes is not None:
         notes += [f"stream {c.stream.index}: {c.action}" for c in copies if not c.kept or c.target_codec]
         lost = joined_services(info), dropped_chapters(facts.chapters, found.container)
         notes += [note for note in lost if note]
+        lost_of_samples = lost_samples(first.format, found_first.format)
+        notes += [what for what in lost_of_samples if what not in {d.what for d in compared}]
+        if deinterlaced:
+            notes.append("the frames were interlaced, are progressive: deinterlaced, or players will take them for it")
+        pairs = kept_pairs(info, copies, found, facts.tallies)
+        said = {was.index: {*named(was.boxes if found.container.is_mov else now.boxes)} for was, now in pairs}
+        said[info.video.index] |= told_by_frame(found_first.carrier)
+        notes += lost_space(info, set(said), said, told_by_frame(first.carrier), found.container.name)
+        notes += unwritten_riders(found.info.video.codec, rode, rides)
         notes += left_out(promise, found)
         notes += left_out_notes({c.stream.index: facts.cut_off[c.stream.index] for c in copies if c.kept}, CUT_OFF)
     differences += compare_tags(info, copies, found)

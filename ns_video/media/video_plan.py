@@ -45,6 +45,8 @@ from ns_video.media.encoder_options import (
 from ns_video.media.first_frame import BOTTOM_FIELD_FIRST, HdrMetadata, field_order, first_frame_metadata
 from ns_video.media.gif import COLORS
 from ns_video.media.probe import VideoInfo, pixel_format
+from ns_video.media.riding import lost_riders, riding_on
+from ns_video.media.sample_boxes import stereo_mode
 
 # Who tells of the colours: containers of what they list, encoders of what they are listed with, others of nothing.
 _TAGS_IN_STREAM: dict[str, tuple[str, ...]] = {
@@ -57,6 +59,7 @@ _TAGS_IN_STREAM: dict[str, tuple[str, ...]] = {
     "wrapped_avframe": ("range",),  # the header of y4m
 }
 _HDR_IN_STREAM = frozenset({"libx264", "libx264rgb", "libx265", "libsvtav1", "apng", "png"})
+_STEREO_IN_STREAM = frozenset({"libx264", "libx264rgb", "mpeg1video", "mpeg2video"})
 HDR_IN_HEADER = frozenset({"ffv1", "libvpx-vp9"})  # where the container holds it, see hdr_header
 _MPEG2_SHAPES = (Fraction(4, 3), Fraction(16, 9), Fraction(221, 100))  # of whole pictures; or square samples
 _FIXED_RATE = frozenset({"mpeg2video", "mpeg1video", "mpeg4", "h263"})  # time bases of these are a frame rate
@@ -97,6 +100,8 @@ class VideoPlan:
     """Seconds at which tick 0 lies: what knows only whole frames counts them from the first one's time."""
     begins: Fraction = Fraction(0)
     """Presentation time of the first frame, seconds."""
+    stereo: str = ""
+    """How two views share a frame, in Matroska's words (`stereo_mode`)."""
 
     @property
     def container(self) -> Container:
@@ -112,6 +117,11 @@ class VideoPlan:
     def alpha_beside(self) -> bool:
         """The alpha channel rides beside the packets (Matroska's BlockAdditional)."""
         return self.codec == "libvpx-vp9" and self.pix_fmt == VP9_ALPHA
+
+    @property
+    def holds_stereo(self) -> bool:
+        """How two views share a frame is told by its encoder, or by Matroska."""
+        return self.codec in _STEREO_IN_STREAM or bool(self.container.is_matroska and self.stereo)
 
     @property
     def whole_pictures(self) -> bool:
@@ -191,6 +201,7 @@ def plan_video(
         wished=tuple(sorted(wanted.encoder_options)),
         offset=Fraction(0) if on_grid else begins % (1 / source.rate),
         begins=begins,
+        stereo=stereo_mode(first.carrier),
     )
     plan = _oriented(plan, matrix)
     return replace(plan, notes=(*notes, *_losses(plan, first, fields, matrix)))
@@ -227,6 +238,7 @@ def _losses(plan: VideoPlan, first: Frame, fields: int, matrix: tuple[int, ...])
     notes += _lost_colour(plan, first)
     if first.carrier is not None and any(d.type.name.startswith("DOVI") for d in first.carrier.side_data):
         notes.append("Dolby Vision's metadata is left out: the base picture stays")  # PyAV can't tell encoders of it
+    notes += lost_riders(codec, riding_on(first.carrier))
     if matrix and plan.container.turns_only and turn_alone(matrix)[:6] != matrix[:6]:
         notes.append(
             f"the picture is to be stretched or skewed, which {container_format} can't say: only its turn is kept"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,12 +14,14 @@ from ns_video.media.animation import open_animation, seconds_of
 from ns_video.media.compare import compare
 from ns_video.media.compare_animation import compare_animation, compare_joined
 from ns_video.media.compare_beside import compare_beside
+from ns_video.media.compare_riding import compare_riding
 from ns_video.media.containers import format_for, of_muxer
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.file_facts import read_facts
 from ns_video.media.left_out import left_out, left_out_beside
 from ns_video.media.libav import printable
 from ns_video.media.promise import Difference, Promise, look_of
+from ns_video.media.riding import riding_on
 from ns_video.pipeline.clip import Restored
 from ns_video.pipeline.place import free_name
 from ns_video.pipeline.run import Progress, Run
@@ -88,8 +91,15 @@ def _check_clip(run: Run, path: Path, promise: Promise) -> list[Difference]:
     options = DecodeOptions(deinterlace="off", max_pixels=run.options.max_pixels, compared=True)
     with open_clip(path, options) as reader:
         frames = reader.frames()
-        differences = compare(promise, found, look_of(next(frames), found.info))
-        made = 1 + sum(1 for _ in frames) if run.options.verify == "full" else len(expected)
+        first = next(frames)
+        differences = compare(promise, found, look_of(first, found.info))
+        made, riding = len(expected), Counter(riding_on(first.carrier))
+        if run.options.verify == "full":
+            made = 1
+            for frame in frames:
+                made += 1
+                riding.update(riding_on(frame.carrier))
+            differences += compare_riding(promise.riding, riding, found.info.video.codec)
         if made != len(expected):
             differences.append(Difference(f"{len(expected)} frames went in, {made} decode"))
         if run.options.verify == "full" and reader.damage:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,15 +19,19 @@ from ns_video.media.containers import of_muxer, of_output
 from ns_video.media.copy_plan import plan_copies, stream_actions
 from ns_video.media.cut import cut_chapters
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
+from ns_video.media.encoder_choice import hardware_api
 from ns_video.media.encoder_options import EncodeOptions
 from ns_video.media.file_facts import Chapter, PacketTally, Times, chapters_of
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
-from ns_video.media.left_out import dropped_chapters, joined_services
+from ns_video.media.left_out import dropped_chapters, joined_services, lost_space
 from ns_video.media.libav import is_url
 from ns_video.media.mux import ClipWriter
-from ns_video.media.probe import ClipInfo
+from ns_video.media.probe import ClipInfo, pixel_format
 from ns_video.media.promise import Look, Promise, look_of
+from ns_video.media.riding import lost_riders, riding_on
+from ns_video.media.sample_boxes import STEREO, named, told_by_frame, writable
 from ns_video.media.video_plan import VideoPlan, plan_video
+from ns_video.pipeline.ends import is_special
 from ns_video.pipeline.run import Run
 from ns_video.record import Damage
 
@@ -93,8 +98,16 @@ class Restored:
     @classmethod
     def of(cls, plan: VideoPlan, first: Frame, info: ClipInfo) -> Restored:
         """`first`: of the source's frames, whose colours and turn are to be kept; the rest is planned."""
-        aspect, shape = plan.sample_aspect_ratio or Fraction(1), Fraction(plan.width, plan.height)
-        return cls(plan, replace(look_of(first, info), aspect=aspect, shape=shape))
+        look = look_of(first, info)
+        held = replace(
+            look,
+            aspect=plan.sample_aspect_ratio or Fraction(1),
+            shape=Fraction(plan.width, plan.height),
+            samples=pixel_format(plan.pix_fmt),
+            hdr=None if hardware_api(plan.codec) else look.hdr,
+            fields=plan.field_order,
+        )
+        return cls(plan, held)
 
     def until(self, last: Frame | None) -> Restored:
         """With `last` as its last frame."""
@@ -109,6 +122,10 @@ class Clip:
         self.shift, self.refused = Fraction(0), 0
         """Seconds by which the writer had to move all streams."""
         self._attached: dict[int, PacketTally] = {}
+        self._riding: Counter[str] = Counter()
+        """libav's names of what rides on the frames that were decoded, and on how many."""
+        self._codec = ""
+        """The encoder, once it is chosen."""
         self.copies = plan_copies(reader.container, self.info, of_output(container_format, run.target))
         run.record.streams = stream_actions(self.info, self.copies)
         self._warn_dropped()
@@ -181,12 +198,25 @@ class Clip:
                 f"the clip begins at {float(plan.begins):.0f} s: AVI holds no start that late",
                 remedy="write .mkv or .mp4: they keep every frame's time",
             )
-        self.run.record.warnings += plan.notes
+        self._codec = plan.codec
+        self.run.record.warnings += plan.notes + self._lost_space(plan, first)
         if layout is not None and layout != plan.pix_fmt:
             self.run.record.warnings.append(f"the pixels came as {layout} and leave as {plan.pix_fmt}")
         if options.size is not None and options.fit == "stretch" and plan.sample_aspect_ratio:
             plan = replace(plan, sample_aspect_ratio=Fraction(1))  # shown as large as it was asked for
         return plan
+
+    def _lost_space(self, plan: VideoPlan, first: Frame) -> tuple[str, ...]:
+        video, target = self.info.video.index, self.run.target
+        same_size = (plan.width, plan.height) == (self.info.video.width, self.info.video.height)
+        held: dict[int, set[str]] = {video: {STEREO} if plan.holds_stereo else set()}
+        if plan.container.is_mov and target != "-" and not is_special(Path(target)):
+            for s in self.info.streams:
+                held.setdefault(s.index, set()).update(
+                    named(writable(s.boxes, same_size=same_size or s.index != video))
+                )
+        kept = {video, *(c.stream.index for c in self.copies if c.kept)}
+        return tuple(lost_space(self.info, kept, held, told_by_frame(first.carrier), self.container_format))
 
     def _raw_layout(self) -> str | None:
         """The pixel format of raw video that leaves as it came: nothing else tells it to who reads it."""
@@ -204,7 +234,14 @@ class Clip:
 
     def told(self, items: Iterable[Item]) -> Iterable[Item]:
         """What is decoded, with the quantisers as the network wants them."""
-        return carry_quantisers(items) if self.run.conditioning == "quantiser" else items
+        seen = self._watched(items)
+        return carry_quantisers(seen) if self.run.conditioning == "quantiser" else seen
+
+    def _watched(self, items: Iterable[Item]) -> Generator[Item]:
+        for item in items:
+            if isinstance(item, Frame):
+                self._riding.update(riding_on(item.carrier))
+            yield item
 
     def take_damage(self) -> None:
         """What the reader met on the way."""
@@ -212,7 +249,8 @@ class Clip:
         self.run.record.damage += reader.damage
         if reader.damage_count > len(reader.damage):
             self.run.record.warnings.append(f"{reader.damage_count} places of damage in all")
-        self.run.record.warnings += [w for w in reader.warnings if w not in self.run.record.warnings]
+        late = lost_riders(self._codec, self._riding) if self._codec else []  # which the first frame didn't tell
+        self.run.record.warnings += [w for w in (*reader.warnings, *late) if w not in self.run.record.warnings]
         self.run.record.frames_in = reader.frames_given
 
     def note_start(self, begins: Fraction) -> None:
@@ -239,6 +277,7 @@ class Clip:
             chapters=self._chapters(),
             shift=self.shift,
             refused=self.refused,
+            riding=self._riding,
         )
 
 

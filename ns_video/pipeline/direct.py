@@ -214,6 +214,7 @@ class _Sink:
         self._video = Restored.of(plan, frame, clip.info)
         if needs_container_hdr(plan):
             run.record.warnings.append(f"{plan.codec} keeps HDR metadata in files only")
+            self._video = replace(self._video, look=replace(self._video.look, hdr=None))
         piped = self._temporary is None and run.target == "-"
         target = "pipe:1" if piped else file_url(self._temporary or run.target_path)
         shown = "standard output" if run.target == "-" else run.target
