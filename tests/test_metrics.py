@@ -375,3 +375,15 @@ def test_rgb_has_the_same_xpsnr_in_more_bits(tmp_path: Path) -> None:
         assert [values.xpsnr for values in compared(truth, truth)[0]] == [float("inf")] * 3
         found.append(float(np.mean([values.xpsnr or 0 for values in compared(other, truth)[0]])))
     assert abs(found[0] - found[1]) < 0.5 and 25 < found[0] < 50
+
+
+def test_packets_that_an_edit_list_discards_are_not_heard(tmp_path: Path) -> None:
+    """The delay of AAC, and pictures before a cut: players begin both at 0."""
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    sources = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.6", "-f", "lavfi", "-i", "sine=d=0.6:r=48000")
+    ffmpeg(*sources, "-c:v", "libx264", "-bf", "2", "-c:a", "aac", str(whole))
+    ffmpeg("-ss", "0.2", "-i", str(whole), "-c:v", "copy", "-c:a", "aac", str(cut))
+    for path in (whole, cut):
+        (found,) = audio_offsets(path)
+        assert found.start_seconds == pytest.approx(0, abs=0.001)
+        assert found.first_packet_seconds == pytest.approx(-1024 / 48000, abs=0.001)

@@ -142,6 +142,8 @@ class AudioOffset:
     stream_index: int
     start_seconds: float
     end_seconds: float
+    first_packet_seconds: float
+    """Where it begins with what an edit list discards, such as the delay of its encoder."""
 
 
 def as_video_frame(frame: Frame) -> VideoFrame:
@@ -501,12 +503,14 @@ def _find_offset(clip_path: Path, reference_path: Path) -> FoundOffset:
 
 
 def audio_offsets(path: Path) -> tuple[AudioOffset, ...]:
-    """Where each audio stream begins and ends relative to the video stream that is restored, from its packets' times.
+    """Where each audio stream begins and ends relative to the video stream that is restored, from the times of their
+    packets, without those that an edit list discards.
 
     Reads the container through once without decoding. Empty where there is no audio. Raises InputError where there is
     no video.
     """
     spans: dict[int, tuple[float, float]] = {}
+    firsts: dict[int, float] = {}
     with open_input(path) as container:
         video = choose_video(container).index
         audio = [s.index for s in container.streams.audio]
@@ -516,19 +520,22 @@ def audio_offsets(path: Path) -> tuple[AudioOffset, ...]:
             for packet in container.demux(*(container.streams[i] for i in (video, *audio))):
                 if packet.pts is None or not packet.size:
                     continue
-                begin = float(packet.pts * packet.time_base)
+                index, begin = packet.stream_index, float(packet.pts * packet.time_base)
+                firsts[index] = min(begin, firsts.get(index, begin))
+                if packet.is_discard:
+                    continue
                 end = begin + float((packet.duration or 0) * packet.time_base)
-                known = spans.get(packet.stream_index)
-                spans[packet.stream_index] = (
-                    (begin, end) if known is None else (min(known[0], begin), max(known[1], end))
-                )
+                known = spans.get(index, (begin, end))
+                spans[index] = (min(known[0], begin), max(known[1], end))
         except (av.FFmpegError, OSError):
             pass  # a damaged tail: the spans seen so far are the answer
     if video not in spans:
         return ()
     start, end = spans[video]
     return tuple(
-        AudioOffset(index, spans[index][0] - start, spans[index][1] - end) for index in audio if index in spans
+        AudioOffset(index, spans[index][0] - start, spans[index][1] - end, firsts[index] - start)
+        for index in audio
+        if index in spans
     )
 
 

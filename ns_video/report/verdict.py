@@ -170,7 +170,9 @@ def _run(report: Report) -> list[Sentence]:
             made.append(Sentence("bad", f"Mean {name} moved by {series.mean:+.1f} 8-bit steps."))
     for entry in report.audio:
         if entry.before is not None:
-            moved = entry.offset.start_seconds - entry.before.start_seconds
+            # a container without edit lists shows what the input's discards, such as the delay of AAC
+            was = (entry.before.start_seconds, entry.before.first_packet_seconds)
+            moved = min((entry.offset.start_seconds - begin for begin in was), key=abs)
             if abs(moved) >= _NOTICEABLE_OFFSET:
                 index = entry.offset.stream_index
                 made.append(Sentence("bad", f"Audio stream {index} begins {moved:+.3f} s off from where it was."))
