@@ -20,6 +20,7 @@ import pytest
 from material import Recipe
 from material import write_clip as clip_of
 
+from ns_video.cli import run
 from ns_video.cli.restore import summary
 from ns_video.enhance import Enhancer
 from ns_video.errors import InputError, Interrupted
@@ -192,6 +193,16 @@ def test_frames_without_partner_count_for_the_clip(tmp_path: Path) -> None:
     assert [frame["index"] for frame in data["frames"]] == list(range(20))
     assert [frame["index"] for frame in data["frames"] if "psnr_y" in frame] == list(range(15, 20))
     assert all(frame["pts_seconds"] == pytest.approx(0.04 * frame["index"]) for frame in data["frames"])
+
+
+def test_nothing_compared_is_an_exit_code(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The reference begins between two frames of the clip, with other pictures."""
+    small = [cv2.resize(picture, (64, 48)) for picture in TWO_SHOTS[:SHOT]]
+    clip = write_clip(tmp_path / "clip.mkv", small * 6, crf="36")
+    other = write_clip(tmp_path / "other.mkv", [255 - p[::-1] for p in small], pts=[2020 + 40 * n for n in range(SHOT)])
+    assert run(["report", str(clip), "--reference", str(other), "-o", str(tmp_path / "x.html")]) == 1
+    assert "nothing was compared" in capfd.readouterr().err
+    assert json.loads((tmp_path / "x.json").read_text())["ns_iqa"] > 0
 
 
 def test_flicker_is_said_without_a_run(tmp_path: Path) -> None:
@@ -367,6 +378,21 @@ def run_record(clip: Path, output: Path) -> RunRecord:
     )
 
 
+def test_a_run_that_changed_nothing_is_neither_improved_nor_bad(clip: Path) -> None:
+    record = run_record(clip, clip)
+    record.damage, record.warnings = [], ["nothing was restored: the clip is clean"]
+    built = build_run(record, observed(clip, clip))
+    assert not any("improved" in picture.why for picture in built.pictures)
+    assert [sentence.tone for sentence in built.report.verdict] == ["plain", "plain"]
+
+
+def test_a_flat_frame_has_no_say_in_the_mean_of_blocks(tmp_path: Path) -> None:
+    flat = np.full_like(TWO_SHOTS[0], 90)
+    data = data_of(write_clip(tmp_path / "title.mkv", [flat, *TWO_SHOTS[:3]], crf="36"))
+    blocks = [frame["block"] for frame in data["frames"]]
+    assert blocks[0] is None and data["means"]["block"] == pytest.approx(np.mean(blocks[1:]), abs=1e-5)
+
+
 def test_a_run_has_both_sides_and_its_record(folder: Path, clip: Path, reference: Path) -> None:
     built = build_run(run_record(clip, reference), observed(clip, reference))
     data = to_json(built.report)
@@ -495,6 +521,7 @@ def test_the_index_lists_reports_with_relative_links(tmp_path: Path, clip: Path,
     write_index(tmp_path / "index.html", [("a folder/<x>.mkv", inner / "x.mkv.html")])
     page = (tmp_path / "index.html").read_text()
     assert 'href="a%20folder/x.mkv.html"' in page and "&lt;x&gt;.mkv" in page
+    assert "The input is damaged in one place" in page
     with pytest.raises(InputError, match="missing"):
         write_index(tmp_path / "index.html", [("missing", tmp_path / "missing.html")])
 

@@ -202,14 +202,17 @@ class Report:
         return is_identical(self.full) and not self.alignment.left_out
 
     def mean(self, side: str = "judged", measure: str = "ns_iqa") -> float | None:
-        """Mean over the sampled frames of a measure of "before", "after" or "judged"; None where nothing has it."""
+        """Mean over the sampled frames of a measure of "before", "after" or "judged"; None where nothing has it.
+
+        Infinite ones (the blocks of a flat frame) are left out.
+        """
         values: list[float] = []
         for entry in self.frames:
             measures: Measures | None = getattr(entry, side)
             if measures is None:
                 continue
             value = measures.ns_iqa if measure == "ns_iqa" else getattr(measures.filters, measure)
-            if value is not None:
+            if value is not None and math.isfinite(value):
                 values.append(value)
         return math.fsum(values) / len(values) if values else None
 

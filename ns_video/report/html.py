@@ -318,7 +318,7 @@ class Listed:
     after: float | None
     """Mean ns-iqa: of a run of its input and output, else `after` that of the clip."""
     verdict: str
-    """The first sentence."""
+    """The first sentence, and the others of what is bad."""
 
     @property
     def gain(self) -> float | None:

@@ -178,9 +178,10 @@ def _run(report: Report) -> list[Sentence]:
                 made.append(Sentence("bad", f"Audio stream {index} begins {moved:+.3f} s off from where it was."))
     run = report.run
     if run is not None:
-        made += [Sentence("bad", f"{w[0].upper()}{w[1:]}.") for w in run.warnings if w.startswith(NOTHING_RESTORED)]
+        made += [Sentence("plain", f"{w[0].upper()}{w[1:]}.") for w in run.warnings if w.startswith(NOTHING_RESTORED)]
     if run is not None and run.frames_passed_through:
-        made.append(Sentence("bad", f"{run.frames_passed_through} frames were {PASSED_THROUGH}."))
+        frames = "1 frame was" if run.frames_passed_through == 1 else f"{run.frames_passed_through} frames were"
+        made.append(Sentence("bad", f"{frames} {PASSED_THROUGH}."))
     if run is not None and run.frames_in != run.frames_out:
         made.append(Sentence("bad", f"{run.frames_in} frames came in, {run.frames_out} went out."))
     return made
