@@ -11,8 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from material import Recipe, write_clip
 
 from ns_video.cli import emit
+from ns_video.cli.report import _told_apart
 
 FIELD = cv2.GaussianBlur(np.random.default_rng(2).integers(0, 256, (96, 128, 3)).astype(np.uint8), (0, 0), 1.5)
 
@@ -55,10 +57,24 @@ def test_a_report_lands_with_json_csv_and_stdout(still: Path, tmp_path: Path) ->
 
 
 def test_fail_below_is_an_exit_code_and_a_line(still: Path, tmp_path: Path) -> None:
-    done = ns_video(still, "-o", "low.html", "--fail-below", "100.5", folder=tmp_path)
+    done = ns_video(still, "-o", "low.html", "--fail-below", "100", folder=tmp_path)
     assert done.returncode == 1
-    assert "is below 100.5" in done.stderr and done.stdout == ""
+    assert "is below 100" in done.stderr and done.stdout == ""
     assert (tmp_path / "low.html").exists(), "the report is written even when the threshold fails"
+
+
+def test_the_digits_that_decide_are_printed() -> None:
+    assert [_told_apart(score, 47.34) for score in (47.338, 46.2, 47.3399999)] == ["47.3", "46.2", "47.3"]
+    assert [_told_apart(score, 47.3) for score in (47.2986, 47.29999)] == ["47.299", "47.29999"]
+
+
+def test_damage_is_an_exit_code(tmp_path: Path) -> None:
+    """3 as of `restore`; all is written."""
+    whole = write_clip(tmp_path / "whole.mkv", Recipe("ffv1", "yuv420p", options={}))
+    (tmp_path / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    assert ns_video(whole, "-o", "a.html", folder=tmp_path).returncode == 0
+    assert ns_video("cut.mkv", "-o", "b.html", folder=tmp_path).returncode == 3
+    assert (tmp_path / "b.html").is_file()
 
 
 def test_usage_errors_leave_files_alone(still: Path, tmp_path: Path) -> None:
@@ -67,7 +83,8 @@ def test_usage_errors_leave_files_alone(still: Path, tmp_path: Path) -> None:
     assert onto_itself.returncode == 2 and "is the input" in onto_itself.stderr
     assert still.read_bytes() == before
     assert ns_video(still, folder=tmp_path).returncode == 2
-    assert ns_video(still, "-o", "x.html", "--fail-below", "nan", folder=tmp_path).returncode == 2
+    for limit in ("nan", "150", "-5"):
+        assert ns_video(still, "-o", "x.html", "--fail-below", limit, folder=tmp_path).returncode == 2
     missing = ns_video("nothing.mkv", "-o", "x.html", folder=tmp_path)
     assert missing.returncode == 1 and "no such file" in missing.stderr
     assert not (tmp_path / "x.html").exists()

@@ -181,6 +181,27 @@ def test_a_reference_whose_pictures_are_two_frames_off_is_noticed(folder: Path, 
     assert len(comparison.alignment.problems) == 3
 
 
+def test_other_pictures_are_not_called_the_same(folder: Path, pair: tuple[Path, Path]) -> None:
+    """They begin 100 s later, so that nothing else can be compared."""
+    mirrored = [np.ascontiguousarray(255 - scene(n)[::-1]) for n in range(FRAMES)]
+    other = write_clip(folder / "other.mkv", mirrored, pts=[100_000 + 40 * n for n in range(FRAMES)])
+    values, comparison = compared(pair[0], other)
+    assert comparison.alignment and len(values) == FRAMES
+    assert comparison.alignment.problems == (
+        "the reference begins with other pictures 100.000 s later; the shift was undone",
+    )
+
+
+def test_a_part_of_the_same_clock_is_not_shifted(folder: Path) -> None:
+    """It begins after the frames that are looked at, but before the clip's end."""
+    pictures = [cv2.resize(scene(5 * number)[:, :128], (64, 64)) for number in range(20)]
+    turned = [picture[::-1, ::-1] for picture in pictures]
+    clip = write_clip(folder / "long.mkv", [*pictures, *pictures, *pictures, *turned])
+    part = write_clip(folder / "part.mkv", [*turned], pts=[40 * n for n in range(60, 80)])
+    values, comparison = compared(clip, part)
+    assert comparison.offset_seconds == 0.0 and [value.psnr_y for value in values] == [float("inf")] * 20
+
+
 def test_a_shorter_reference_is_counted_not_averaged(folder: Path, pair: tuple[Path, Path]) -> None:
     short = write_clip(folder / "short.mkv", [scene(number) for number in range(5)])
     values, comparison = compared(pair[0], short)
@@ -354,3 +375,15 @@ def test_rgb_has_the_same_xpsnr_in_more_bits(tmp_path: Path) -> None:
         assert [values.xpsnr for values in compared(truth, truth)[0]] == [float("inf")] * 3
         found.append(float(np.mean([values.xpsnr or 0 for values in compared(other, truth)[0]])))
     assert abs(found[0] - found[1]) < 0.5 and 25 < found[0] < 50
+
+
+def test_packets_that_an_edit_list_discards_are_not_heard(tmp_path: Path) -> None:
+    """The delay of AAC, and pictures before a cut: players begin both at 0."""
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    sources = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.6", "-f", "lavfi", "-i", "sine=d=0.6:r=48000")
+    ffmpeg(*sources, "-c:v", "libx264", "-bf", "2", "-c:a", "aac", str(whole))
+    ffmpeg("-ss", "0.2", "-i", str(whole), "-c:v", "copy", "-c:a", "aac", str(cut))
+    for path in (whole, cut):
+        (found,) = audio_offsets(path)
+        assert found.start_seconds == pytest.approx(0, abs=0.001)
+        assert found.first_packet_seconds == pytest.approx(-1024 / 48000, abs=0.001)

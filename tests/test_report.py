@@ -20,6 +20,7 @@ import pytest
 from material import Recipe
 from material import write_clip as clip_of
 
+from ns_video.cli import run
 from ns_video.cli.restore import summary
 from ns_video.enhance import Enhancer
 from ns_video.errors import InputError, Interrupted
@@ -27,6 +28,7 @@ from ns_video.frame import ColorInfo
 from ns_video.media.metrics import frames_as_coded
 from ns_video.media.report_pictures import square_pixels
 from ns_video.pipeline import RestoreOptions, restore, restore_steps
+from ns_video.places import check_places
 from ns_video.quality.tone import HLG, PQ, is_hdr, to_sdr
 from ns_video.record import Damage, ModelInfo, RunRecord, StreamAction
 from ns_video.report import build_clip, build_run, json_text, to_json, write_csv, write_index, write_report
@@ -135,7 +137,8 @@ def test_equal_clips_are_said_to_be_equal_in_valid_json(reference: Path) -> None
     data = data_of(reference, reference)
     assert data["identical"] is True and data["psnr_y"] is None and data["ssim"] == 1.0
     assert all(frame["identical"] for frame in data["frames"])
-    assert "same luma samples" in " ".join(sentence["text"] for sentence in data["verdict"])
+    assert "the same samples" in " ".join(sentence["text"] for sentence in data["verdict"])
+    assert {sentence["tone"] for sentence in data["verdict"]} == {"good"}, "whatever the score"
 
 
 def test_a_frame_whose_chroma_differs_is_not_identical(folder: Path, reference: Path) -> None:
@@ -147,9 +150,83 @@ def test_a_frame_whose_chroma_differs_is_not_identical(folder: Path, reference: 
             frame.pict_type = 0
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
-    for frame in data_of(pale, reference)["frames"]:
+    data = data_of(pale, reference)
+    for frame in data["frames"]:
         assert frame["psnr_y"] is frame["psnr_u"] is None and frame["psnr_v"] < 40
         assert frame["identical"] is False
+    assert data["identical"] is False and data["identical_luma"] is True
+    said = {sentence["text"].partition(":")[0]: sentence["tone"] for sentence in data["verdict"]}
+    assert said["Colour differs"] == ("bad" if data["psnr_v"] < 35 else "plain") and "good" not in said.values()
+
+
+def drawn(path: Path, fmt: str, count: int = 2, *, start: int = 0, alpha: int = 255) -> Path:
+    """FFV1 of the first pictures, with this alpha where `fmt` has one."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=25, width=WIDTH, height=HEIGHT, pix_fmt=fmt)
+        for number in range(count):
+            opaque = np.dstack([TWO_SHOTS[start + number], np.full((HEIGHT, WIDTH), alpha, np.uint8)])
+            frame = av.VideoFrame.from_ndarray(opaque, format="rgba").reformat(format=fmt)
+            frame.pts, frame.time_base = start + number, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def test_transparency_and_colour_count(tmp_path: Path) -> None:
+    truth, veiled = (drawn(tmp_path / f"a{alpha}.mkv", "yuva420p", alpha=alpha) for alpha in (255, 90))
+    data = data_of(veiled, truth)
+    assert data["identical_luma"] is True and data["identical"] is False and data["frames"][0]["psnr_a"] < 10
+    assert any(s["tone"] == "bad" and s["text"].startswith("Transparency differs") for s in data["verdict"])
+    assert data_of(truth, truth)["identical"] is True
+    for fmt, left in (("yuv420p", ["transparency"]), ("gray", ["colour", "transparency"])):
+        data = data_of(drawn(tmp_path / f"{fmt}.mkv", fmt), truth)
+        assert data["identical"] is False and data["alignment"]["left_out"] == left
+        assert " and ".join(left) in data["alignment"]["problems"][0]
+
+
+def test_frames_without_partner_count_for_the_clip(tmp_path: Path) -> None:
+    """Its score, size, shots and frame numbers are those of the whole clip."""
+    clip, part = drawn(tmp_path / "clip.mkv", "yuv420p", 20), drawn(tmp_path / "part.mkv", "yuv420p", 5, start=15)
+    alone, data = (json.loads(json_text(build_clip(clip, other))) for other in (None, part))
+    assert data["alignment"]["compared"] == 5 and data["alignment"]["offset_seconds"] == 0
+    assert data["cost"]["frames_seen"] == 20 and data["ns_iqa"] == alone["ns_iqa"] and data["shots"] == alone["shots"]
+    assert [frame["index"] for frame in data["frames"]] == list(range(20))
+    assert [frame["index"] for frame in data["frames"] if "psnr_y" in frame] == list(range(15, 20))
+    assert all(frame["pts_seconds"] == pytest.approx(0.04 * frame["index"]) for frame in data["frames"])
+
+
+def test_nothing_compared_is_an_exit_code(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The reference begins between two frames of the clip, with other pictures."""
+    small = [cv2.resize(picture, (64, 48)) for picture in TWO_SHOTS[:SHOT]]
+    clip = write_clip(tmp_path / "clip.mkv", small * 6, crf="36")
+    other = write_clip(tmp_path / "other.mkv", [255 - p[::-1] for p in small], pts=[2020 + 40 * n for n in range(SHOT)])
+    assert run(["report", str(clip), "--reference", str(other), "-o", str(tmp_path / "x.html")]) == 1
+    assert "nothing was compared" in capfd.readouterr().err
+    assert json.loads((tmp_path / "x.json").read_text())["ns_iqa"] > 0
+
+
+def test_flicker_is_said_without_a_run(tmp_path: Path) -> None:
+    """Every second frame is darker."""
+    steady = [TWO_SHOTS[0]] * 12
+    pulsing = [picture if number % 2 else picture // 8 * 7 for number, picture in enumerate(steady)]
+    truth, clip = write_clip(tmp_path / "a.mkv", steady, crf="20"), write_clip(tmp_path / "b.mkv", pulsing, crf="20")
+    for reference, tone, words in (
+        (truth, "bad", "More flicker than the reference"),
+        (None, "plain", "The picture fl"),
+    ):
+        data = data_of(clip, reference)
+        assert any(s["tone"] == tone and s["text"].startswith(words) for s in data["verdict"])
+        assert ("flicker_reference" in data["temporal"]) == (reference is not None)
+    assert not any("flicker" in s["text"] for s in data_of(truth)["verdict"])
+
+
+def test_a_table_without_frames_is_known_as_ours(tmp_path: Path) -> None:
+    clip, other = drawn(tmp_path / "clip.mkv", "yuv420p", 9), drawn(tmp_path / "other.mkv", "yuv420p", 1)
+    for number, built in enumerate((build_clip(clip), build_clip(clip, other), build_clip(other))):
+        write_csv(built, tmp_path / f"{number}.csv")
+        check_places([tmp_path / f"{number}.csv"], [])
+        head = (tmp_path / f"{number}.csv").read_text().splitlines()[0].split(",")
+        assert ("psnr_a" in head) == (number == 1)
 
 
 def test_a_ten_bit_clip_is_compared_in_ten_bits(folder: Path) -> None:
@@ -269,8 +346,9 @@ def test_pq_and_hlg_white_look_alike_and_gray() -> None:
 def test_a_picture_and_a_clip_cannot_be_compared(folder: Path, clip: Path) -> None:
     still = folder / "another.png"
     cv2.imwrite(str(still), TWO_SHOTS[0])
-    with pytest.raises(InputError, match="is a picture"):
-        build_clip(still, clip)
+    for one, other in ((still, clip), (clip, still)):
+        with pytest.raises(InputError, match="is a picture"):
+            build_clip(one, other)
 
 
 def observed(first: Path, second: Path) -> Sampler:
@@ -298,6 +376,21 @@ def run_record(clip: Path, output: Path) -> RunRecord:
         streams=[StreamAction(0, "video", "h264", "restored")],
         fallbacks={"smaller tile": 2},
     )
+
+
+def test_a_run_that_changed_nothing_is_neither_improved_nor_bad(clip: Path) -> None:
+    record = run_record(clip, clip)
+    record.damage, record.warnings = [], ["nothing was restored: the clip is clean"]
+    built = build_run(record, observed(clip, clip))
+    assert not any("improved" in picture.why for picture in built.pictures)
+    assert [sentence.tone for sentence in built.report.verdict] == ["plain", "plain"]
+
+
+def test_a_flat_frame_has_no_say_in_the_mean_of_blocks(tmp_path: Path) -> None:
+    flat = np.full_like(TWO_SHOTS[0], 90)
+    data = data_of(write_clip(tmp_path / "title.mkv", [flat, *TWO_SHOTS[:3]], crf="36"))
+    blocks = [frame["block"] for frame in data["frames"]]
+    assert blocks[0] is None and data["means"]["block"] == pytest.approx(np.mean(blocks[1:]), abs=1e-5)
 
 
 def test_a_run_has_both_sides_and_its_record(folder: Path, clip: Path, reference: Path) -> None:
@@ -428,6 +521,7 @@ def test_the_index_lists_reports_with_relative_links(tmp_path: Path, clip: Path,
     write_index(tmp_path / "index.html", [("a folder/<x>.mkv", inner / "x.mkv.html")])
     page = (tmp_path / "index.html").read_text()
     assert 'href="a%20folder/x.mkv.html"' in page and "&lt;x&gt;.mkv" in page
+    assert "The input is damaged in one place" in page
     with pytest.raises(InputError, match="missing"):
         write_index(tmp_path / "index.html", [("missing", tmp_path / "missing.html")])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,10 @@ def command(
     fail_below: float | None,
     device: str,
 ) -> int:
-    """Quality report of CLIP (a clip or a still), alone or against a reference."""
+    """Quality report of CLIP (a clip or a still), alone or against a reference.
+
+    Exit 1 where the score is too low or nothing was compared, 3 where CLIP is damaged; all is written in any case.
+    """
     from ns_video.cli import emit, say
     from ns_video.errors import UsageError
     from ns_video.places import check_places
@@ -50,8 +52,8 @@ def command(
         raise UsageError("nothing to write", remedy="give -o REPORT.html, --csv FRAMES.csv or --json")
     if "-" in (str(output), str(csv_path)):
         raise UsageError("reports are written into files, not a pipe", remedy="--json prints the report")
-    if fail_below is not None and math.isnan(fail_below):
-        raise UsageError("--fail-below nan is no number")
+    if fail_below is not None and not 0 <= fail_below <= 100:
+        raise UsageError(f"--fail-below {fail_below:g} is no score", remedy="scores lie from 0 to 100")
     made = [*([] if output is None else [output, json_path(output)]), *([] if csv_path is None else [csv_path])]
     check_places(made, [clip for clip in (clip, reference) if clip is not None], overwrite=overwrite)
     settings: dict[str, Any] = ctx.obj or {}
@@ -67,9 +69,18 @@ def command(
             say(sentence.text)
     score = built.report.mean()
     if fail_below is not None and (score is None or score < fail_below):
-        say(f"ns-iqa {'unknown' if score is None else f'{score:.1f}'} is below {fail_below:g}")
+        say(f"ns-iqa {'unknown' if score is None else _told_apart(score, fail_below)} is below {fail_below:g}")
         return 1
-    return 0
+    alignment = built.report.alignment
+    if alignment is not None and not alignment.compared:
+        return 1
+    return 3 if any(place.is_of_input for place in built.report.damage) else 0
+
+
+def _told_apart(score: float, limit: float) -> str:
+    """The score with as many digits as show on which side of `limit` it lies."""
+    texts = (f"{score:.{digits}f}" for digits in range(1, 12))
+    return next((text for text in texts if float(text) < limit), repr(score))
 
 
 def _device(name: str) -> str:

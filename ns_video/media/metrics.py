@@ -7,7 +7,7 @@ which libav lacks, is `quality.ssim.ms_ssim` of luma.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -38,24 +38,22 @@ from ns_video.media.libav import open_input
 from ns_video.media.planes import plane_views
 from ns_video.media.probe import choose_video
 from ns_video.media.swscale import EXACT, swscale_matrix
-from ns_video.quality.temporal import mean_change
-from ns_video.quality.thumbnail import Thumbnail, thumbnail
+from ns_video.quality.offset import FoundOffset, find_offset
+from ns_video.quality.thumbnail import Cells, thumbnail
 
 TOLERANCE_SECONDS = 0.002
 """Frames of clip and reference belong together when their times differ by no more: two roundings to Matroska's 1 ms."""
 _LOOKED_AT = 48
-_MOST_LAG = 12
-_CLEARLY_BETTER = 0.6
-"""An offset other than 0 is believed when its pictures differ by less than this share of those at offset 0."""
+"""First frames of clip and reference from which an offset is found."""
 _LUMA_WEIGHTS = np.array(BT601_LUMA)
 _MEASURED = ("yuv444p", "yuv422p", "yuv420p")
+_NAMED = 3  # frames without partner
 _LEAST_SITI_SIDE = 3
 """px that libav's siti needs: it makes room for the samples that have neighbours all around, even fewer than none."""
 _LEAST_SIDE = 8
 """px of a plane below which libav's ssim divides by its 0 windows, and its xpsnr weighs by none."""
 _LEAST_XPSNR_PIXELS = 2025
 """Below, the blocks of libav's xpsnr have no size, and it divides by it: their side is 4 round(√pixels / 90) px."""
-_NOTICEABLE_CHANGE = 0.15  # percent of full scale; below it the clip stands still and offsets can't be told apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +97,16 @@ class FullReference:
     """Of luma; its temporal weights need the frames in order."""
     xpsnr_u: float | None
     xpsnr_v: float | None
+    psnr_a: float | None = None
+    """Of the transparency."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaired:
+    """A frame of the clip without partner."""
+
+    index: int
+    clip: Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +130,9 @@ class Alignment:
     reference_frames: int
     compared: int
     problems: tuple[str, ...]
-    """Plain words; empty when every frame has its partner at the same time."""
+    """Plain words; empty when every frame has its partner at the same time, and all of it."""
+    left_out: tuple[str, ...] = ()
+    """What of the reference was not compared, see `left_out`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +142,8 @@ class AudioOffset:
     stream_index: int
     start_seconds: float
     end_seconds: float
+    first_packet_seconds: float
+    """Where it begins with what an edit list discards, such as the delay of its encoder."""
 
 
 def as_video_frame(frame: Frame) -> VideoFrame:
@@ -168,6 +180,18 @@ def coded_like(reference: Frame, clip: Frame) -> Frame:
     )
     color = replace(clip.color, primaries=reference.color.primaries, transfer=reference.color.transfer)
     return replace(reference, planes=plane_views(made, clip.format), format=clip.format, color=color, carrier=made)
+
+
+def left_out(reference: Frame, clip: Frame) -> tuple[str, ...]:
+    """What of the reference can't be compared, since the clip has no such samples: "colour", "transparency"."""
+    is_gray, was_gray = (f.format.name != "pal8" and f.format.planes < 3 for f in (clip, reference))
+    found = ["colour"] if is_gray and not was_gray else []
+    return (*found, "transparency") if reference.format.has_alpha and not clip.format.has_alpha else tuple(found)
+
+
+def words_of_left_out(left: Sequence[str]) -> tuple[str, ...]:
+    """The same as problems of an alignment."""
+    return (f"the reference has {' and '.join(left)}, the clip has none: not compared",) if left else ()
 
 
 def luma_of(frame: Frame) -> npt.NDArray[np.float64]:
@@ -340,6 +364,7 @@ def _full_reference(values: dict[str, str]) -> FullReference:
         xpsnr=_number(values, "xpsnr.xpsnr.y"),
         xpsnr_u=_number(values, "xpsnr.xpsnr.u"),
         xpsnr_v=_number(values, "xpsnr.xpsnr.v"),
+        psnr_a=_number(values, "psnr.psnr.a"),
     )
 
 
@@ -350,7 +375,8 @@ def pooled_psnr(values: list[float]) -> float:
 
 
 class Comparison:
-    """A clip against its reference, in one walk through both. `pairs()` once, then `alignment` and `clip_reader`.
+    """A clip against its reference, in one walk through both. `walk()` or `pairs()` once, then `alignment` and
+    `clip_reader`.
 
     Frames are paired by presentation time. Where the reference shows the same pictures at other times as a whole, the
     offset is found from the first seconds and undone; a frame without partner is counted and left out of everything.
@@ -358,12 +384,17 @@ class Comparison:
 
     def __init__(self, clip: Path, reference: Path) -> None:
         self._paths = (clip, reference)
-        self.offset_seconds = _find_offset(clip, reference)
+        self._found = _find_offset(clip, reference)
+        self.offset_seconds = self._found.seconds
         self.alignment: Alignment | None = None
         self.clip_reader: ClipReader | None = None
 
-    def pairs(self) -> Generator[Pair]:
+    def pairs(self) -> Iterator[Pair]:
         """All pairs in order."""
+        return (found for found in self.walk() if isinstance(found, Pair))
+
+    def walk(self) -> Generator[Pair | Unpaired]:
+        """All frames of the clip in order."""
         with ExitStack() as stack:
             clip, reference = (stack.enter_context(frames_as_coded(path)) for path in self._paths)
             self.clip_reader = clip
@@ -371,19 +402,26 @@ class Comparison:
             counts = [0, 0, 0]
             lonely: list[float] = []
             matched = 0
+            dropped: tuple[str, ...] = ()
             for index, first, second in self._matched(clip.frames(), reference.frames(), counts):
                 if first is not None and second is not None:
                     matched += 1
+                    dropped = dropped or left_out(second, first)
                     second = coded_like(second, first)
                     yield Pair(index, first, second, meter.measure(first, second))
-                elif first is not None and len(lonely) < 3:
-                    lonely.append(first.pts_seconds or 0.0)
+                elif first is not None:
+                    lonely += [first.pts_seconds or 0.0] if len(lonely) < _NAMED else []
+                    yield Unpaired(index, first)
             self.alignment = Alignment(
                 offset_seconds=self.offset_seconds,
                 clip_frames=counts[0],
                 reference_frames=counts[1],
                 compared=matched,
-                problems=self._problems(counts, matched, lonely, clip.info.video.rate, reference.info.video.rate),
+                left_out=dropped,
+                problems=(
+                    *words_of_left_out(dropped),
+                    *self._problems(counts, matched, lonely, clip.info.video.rate, reference.info.video.rate),
+                ),
             )
 
     def _matched(
@@ -413,72 +451,66 @@ class Comparison:
     ) -> tuple[str, ...]:
         found: list[str] = []
         if abs(self.offset_seconds) > TOLERANCE_SECONDS:
-            later = "later" if self.offset_seconds > 0 else "earlier"
+            shows = "shows the same pictures" if self._found.is_alike else "begins with other pictures"
+            found.append(f"the reference {shows} {_later(self.offset_seconds)}; the shift was undone")
+        doubtful = self._found.doubtful_seconds
+        if doubtful is not None:
             found.append(
-                f"the reference shows the same pictures {abs(self.offset_seconds):.3f} s {later}; the shift was undone"
+                f"the reference may show the same pictures {_later(doubtful)}, which fits better"
+                " but isn't certain: it was not shifted so"
             )
         if rate and abs(float(reference_rate / rate) - 1) > 0.01 and matched < max(counts):
             found.append(f"the reference has {float(reference_rate):.3f} frames a second, the clip {float(rate):.3f}")
         if matched < counts[0]:
             times = ", ".join(f"{seconds:.3f} s" for seconds in lonely)
-            found.append(
-                f"{counts[0] - matched} frames of the clip have no partner in the reference (first at {times})"
-            )
+            found.append(f"{_lonely(counts[0] - matched, 'clip', 'reference')} (first at {times})")
         if matched < counts[1]:
-            found.append(f"{counts[1] - matched} frames of the reference have no partner in the clip")
+            found.append(_lonely(counts[1] - matched, "reference", "clip"))
         return tuple(found)
+
+
+def _lonely(count: int, one: str, other: str) -> str:
+    frames = "1 frame of the {} has" if count == 1 else f"{count} frames of the {{}} have"
+    return f"{frames.format(one)} no partner in the {other}"
+
+
+def _later(seconds: float) -> str:
+    return f"{abs(seconds):.3f} s {'later' if seconds > 0 else 'earlier'}"
 
 
 _AS_CODED = DecodeOptions(deinterlace="off")
 
 
-def _first_thumbnails(path: Path) -> list[tuple[float, Thumbnail]]:
+def _first_thumbnails(path: Path) -> tuple[list[tuple[float, Cells]], float | None]:
+    """(time, thumbnail) of the first frames, and where the clip ends as far as its header tells."""
     with frames_as_coded(path) as reader:
         frames = reader.frames()
-        found = [(frame.pts_seconds or 0.0, thumbnail(frame)) for _, frame in zip(range(_LOOKED_AT), frames)]
+        found = [(frame.pts_seconds or 0.0, thumbnail(frame).luma) for _, frame in zip(range(_LOOKED_AT), frames)]
         frames.close()
-        return found
+        length = reader.info.duration_seconds
+        return found, found[0][0] + length if found and length is not None else None
 
 
-def _difference(
-    clip: list[tuple[float, Thumbnail]], reference: list[tuple[float, Thumbnail]], offset: float
-) -> float | None:
-    """Mean difference of pictures paired under an offset; None where too few are."""
-    changes = [
-        mean_change(here.luma, there.luma)
-        for seconds, here in clip
-        for other, there in reference
-        if abs(other - offset - seconds) <= TOLERANCE_SECONDS
-    ]
-    return float(np.mean(changes)) if len(changes) >= max(1, min(len(clip), len(reference), 8) // 2) else None
-
-
-def _find_offset(clip_path: Path, reference_path: Path) -> float:
-    clip, reference = _first_thumbnails(clip_path), _first_thumbnails(reference_path)
-    if not clip or not reference:
-        return 0.0
-    start = reference[0][0] - clip[0][0]
-    candidates = [seconds - clip[0][0] for seconds, _ in reference[:_MOST_LAG]]
-    candidates += [reference[0][0] - seconds for seconds, _ in clip[:_MOST_LAG]]
-    at_zero = _difference(clip, reference, 0.0)
-    best, best_difference = 0.0, at_zero
-    for offset in sorted(candidates, key=lambda value: abs(value - start)):
-        difference = _difference(clip, reference, offset)
-        if difference is not None and (best_difference is None or difference < best_difference - 1e-6):
-            best, best_difference = offset, difference
-    if at_zero is None or best_difference is None:
-        return best
-    is_clear = best_difference < _CLEARLY_BETTER * at_zero and at_zero - best_difference > _NOTICEABLE_CHANGE
-    return best if is_clear else 0.0
+def _find_offset(clip_path: Path, reference_path: Path) -> FoundOffset:
+    (clip, end), (reference, reference_end) = _first_thumbnails(clip_path), _first_thumbnails(reference_path)
+    found = find_offset(clip, reference, tolerance=TOLERANCE_SECONDS)
+    if found.seconds and not found.is_alike:
+        # one may be a part of the other, of the same clock: then they meet later
+        late, until = (reference[0][0], end) if found.seconds > 0 else (clip[0][0], reference_end)
+        if until is not None and late < until:
+            return FoundOffset(0.0, is_alike=False)
+    return found
 
 
 def audio_offsets(path: Path) -> tuple[AudioOffset, ...]:
-    """Where each audio stream begins and ends relative to the video stream that is restored, from its packets' times.
+    """Where each audio stream begins and ends relative to the video stream that is restored, from the times of their
+    packets, without those that an edit list discards.
 
     Reads the container through once without decoding. Empty where there is no audio. Raises InputError where there is
     no video.
     """
     spans: dict[int, tuple[float, float]] = {}
+    firsts: dict[int, float] = {}
     with open_input(path) as container:
         video = choose_video(container).index
         audio = [s.index for s in container.streams.audio]
@@ -488,19 +520,22 @@ def audio_offsets(path: Path) -> tuple[AudioOffset, ...]:
             for packet in container.demux(*(container.streams[i] for i in (video, *audio))):
                 if packet.pts is None or not packet.size:
                     continue
-                begin = float(packet.pts * packet.time_base)
+                index, begin = packet.stream_index, float(packet.pts * packet.time_base)
+                firsts[index] = min(begin, firsts.get(index, begin))
+                if packet.is_discard:
+                    continue
                 end = begin + float((packet.duration or 0) * packet.time_base)
-                known = spans.get(packet.stream_index)
-                spans[packet.stream_index] = (
-                    (begin, end) if known is None else (min(known[0], begin), max(known[1], end))
-                )
+                known = spans.get(index, (begin, end))
+                spans[index] = (min(known[0], begin), max(known[1], end))
         except (av.FFmpegError, OSError):
             pass  # a damaged tail: the spans seen so far are the answer
     if video not in spans:
         return ()
     start, end = spans[video]
     return tuple(
-        AudioOffset(index, spans[index][0] - start, spans[index][1] - end) for index in audio if index in spans
+        AudioOffset(index, spans[index][0] - start, spans[index][1] - end, firsts[index] - start)
+        for index in audio
+        if index in spans
     )
 
 

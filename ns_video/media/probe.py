@@ -168,7 +168,7 @@ def choose_video(container: av.container.InputContainer) -> VideoStream:
             raise InputError(
                 f"{printable(container.name.removeprefix('file:'))}: no decoder for its video stream", stage="open"
             )
-        kinds = sorted({s.type for s in container.streams}) or ["no"]
+        kinds = sorted({"cover picture" if s.type == "video" else s.type for s in container.streams}) or ["no"]
         raise InputError(
             f"{printable(container.name.removeprefix('file:'))} has no video stream ({', '.join(kinds)} only)",
             stage="open",

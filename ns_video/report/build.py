@@ -21,11 +21,14 @@ from ns_video.media.metrics import (
     FilterValues,
     FullReference,
     FullReferenceMeter,
+    Unpaired,
     audio_offsets,
     coded_like,
     filter_values,
     frames_as_coded,
+    left_out,
     luma_of,
+    words_of_left_out,
 )
 from ns_video.media.probe import ClipInfo, still_format
 from ns_video.media.still import read_still
@@ -220,9 +223,9 @@ def build_clip(clip: Path, reference: Path | None = None, *, device: str = "cpu"
     scorer = Scorer(device)
     scored = score_samples(sampler.samples, scorer, both=False)
     entries = {item.sample.index: _entry(item) for item in scored}
-    frames = tuple(entries.values())
-    if reference is not None:
-        frames = tuple(_with_reference(found, entries.get(found.number)) for found in material.compared)
+    for found in material.compared:
+        entries[found.index] = _with_reference(found, entries.get(found.index))
+    frames = tuple(entries[index] for index in sorted(entries))
     report = Report(
         kind=CLIP if reference is None else COMPARISON,
         version=__version__,
@@ -232,7 +235,7 @@ def build_clip(clip: Path, reference: Path | None = None, *, device: str = "cpu"
         full=material.full,
         shots=sampler.shots,
         temporal=_temporal(sampler),
-        cost=Cost(time.perf_counter() - began, None, len(entries), sampler.frames),
+        cost=Cost(time.perf_counter() - began, None, len(scored), sampler.frames),
         reference=None if reference is None else str(reference),
         alignment=material.alignment,
         audio=() if is_still else tuple(AudioEntry(offset) for offset in _audio(clip)),
@@ -249,8 +252,6 @@ def build_clip(clip: Path, reference: Path | None = None, *, device: str = "cpu"
 class _Compared:
     """A pair of a comparison."""
 
-    number: int
-    """Of the pair; the sampler counts these."""
     index: int
     """Of the frame in the clip."""
     pts_seconds: float | None
@@ -302,33 +303,35 @@ def _shown_like(reference: Frame, clip: Frame) -> Frame:
 
 
 def _thinned(found: Sequence[_Compared], stride: int, sampler: Sampler) -> list[_Compared]:
-    """Every `stride`-th pair, and those that are scored."""
-    return [entry for entry in found if entry.number % stride == 0 or sampler.keeps(entry.number)]
+    """The pairs of every `stride`-th frame, and those that are scored."""
+    return [entry for entry in found if entry.index % stride == 0 or sampler.keeps(entry.index)]
 
 
 def _compared(clip: Path, reference: Path, sampler: Sampler) -> _Material:
+    if still_format(reference) is not None:
+        raise InputError(f"the reference {reference.name} is a picture, {clip.name} is a clip", stage="compare")
     comparison = Comparison(clip, reference)
     found: list[_Compared] = []
-    means, stride, number = FullMeansMeter(), 1, 0
-    for number, pair in enumerate(comparison.pairs()):
+    means, stride = FullMeansMeter(), 1
+    for pair in comparison.walk():
+        if isinstance(pair, Unpaired):
+            sampler.observe(pair.clip)
+            continue
         sampler.observe(pair.clip, _shown_like(pair.reference, pair.clip))
-        likeness = _ms_ssim(pair.clip, pair.reference) if number < _MS_SSIM_FRAMES else None
+        likeness = _ms_ssim(pair.clip, pair.reference) if pair.index < _MS_SSIM_FRAMES else None
         means.add(pair.values, likeness)
-        if number % stride == 0 or sampler.keeps(number):
-            entry = _Compared(number, pair.index, pair.clip.pts_seconds, len(sampler.shots) - 1, pair.values, likeness)
-            found.append(entry)
+        if pair.index % stride == 0 or sampler.keeps(pair.index):
+            shot = len(sampler.shots) - 1
+            found.append(_Compared(pair.index, pair.clip.pts_seconds, shot, pair.values, likeness))
         if len(found) > _MOST_FRAMES:
             stride *= 2
             found = _thinned(found, stride, sampler)
     found = _thinned(found, stride, sampler)
-    if number >= _MS_SSIM_FRAMES:
-        kept = {entry.number: entry for entry in found}
-        for sample in sampler.samples:
-            if sample.index >= _MS_SSIM_FRAMES and sample.after is not None:
-                likeness = _ms_ssim(sample.before, sample.after)
-                means.add_ms_ssim(likeness)
-                if sample.index in kept:
-                    kept[sample.index].ms_ssim = likeness
+    kept = {entry.index: entry for entry in found}
+    for sample in sampler.samples:
+        if sample.index >= _MS_SSIM_FRAMES and sample.after is not None:
+            likeness = kept[sample.index].ms_ssim = _ms_ssim(sample.before, sample.after)
+            means.add_ms_ssim(likeness)
     reader = comparison.clip_reader
     assert reader is not None
     return _Material(
@@ -351,10 +354,12 @@ def _still(clip: Path, reference: Path | None, sampler: Sampler) -> _Material:
         return _Material(streams=rows, damage=damage, warnings=notes)
     if still_format(reference) is None:
         raise InputError(f"{clip.name} is a picture, the reference {reference.name} is not", stage="compare")
-    other = coded_like(read_still(reference)[0], frame)
+    given = read_still(reference)[0]
+    left, other = left_out(given, frame), coded_like(given, frame)
     values = FullReferenceMeter(Fraction(25)).measure(frame, other)
     sampler.observe(frame, _shown_like(other, frame))
-    entry = _Compared(0, 0, 0.0, 0, values, _ms_ssim(frame, other))
+    entry = _Compared(0, 0.0, 0, values, _ms_ssim(frame, other))
     means = FullMeansMeter()
     means.add(values, entry.ms_ssim)
-    return _Material((entry,), means.result(), Alignment(0.0, 1, 1, 1, ()), rows, damage, notes)
+    alignment = Alignment(0.0, 1, 1, 1, words_of_left_out(left), left)
+    return _Material((entry,), means.result(), alignment, rows, damage, notes)

@@ -20,6 +20,7 @@ FULL_MEASURES: tuple[str, ...] = (
     "psnr_y",
     "psnr_u",
     "psnr_v",
+    "psnr_a",
     "psnr_rgb",
     "ssim",
     "ssim_y",
@@ -28,6 +29,8 @@ FULL_MEASURES: tuple[str, ...] = (
     "xpsnr_u",
     "xpsnr_v",
 )
+_ONLY_WHERE_MEASURED = ("ms_ssim", "psnr_a")
+"""Left out of a frame's entry that has none."""
 _DECIBEL_DIVISORS = {"psnr": 10.0, "xpsnr": 20.0}
 """PSNR averages squared errors, the xpsnr filter their roots."""
 
@@ -123,6 +126,7 @@ class FullMeans:
     xpsnr: float | None
     xpsnr_u: float | None
     xpsnr_v: float | None
+    psnr_a: float | None = None
 
 
 class FullMeansMeter:
@@ -190,21 +194,36 @@ class Report:
         """A picture, or a clip of one frame."""
         return self.cost.frames_seen == 1
 
+    @property
+    def is_identical(self) -> bool:
+        """Every plane of every compared frame is equal, and nothing of the reference was left out."""
+        if self.alignment is None or self.full is None or not self.alignment.compared:
+            return False
+        return is_identical(self.full) and not self.alignment.left_out
+
     def mean(self, side: str = "judged", measure: str = "ns_iqa") -> float | None:
-        """Mean over the sampled frames of a measure of "before", "after" or "judged"; None where nothing has it."""
+        """Mean over the sampled frames of a measure of "before", "after" or "judged"; None where nothing has it.
+
+        Infinite ones (the blocks of a flat frame) are left out.
+        """
         values: list[float] = []
         for entry in self.frames:
             measures: Measures | None = getattr(entry, side)
             if measures is None:
                 continue
             value = measures.ns_iqa if measure == "ns_iqa" else getattr(measures.filters, measure)
-            if value is not None:
+            if value is not None and math.isfinite(value):
                 values.append(value)
         return math.fsum(values) / len(values) if values else None
 
     def pooled(self, measure: str) -> float | None:
         """A full-reference measure over all compared frames; None where there is none."""
         return None if self.full is None else getattr(self.full, measure)
+
+
+def is_identical(values: FullReference | FullMeans) -> bool:
+    """Whether all planes are equal, transparency included."""
+    return all(getattr(values, name) in (None, math.inf) for name in FULL_MEASURES if name.startswith("psnr"))
 
 
 FILTER_MEASURES = tuple(item.name for item in dataclasses.fields(FilterValues))
@@ -238,10 +257,9 @@ def frame_to_json(entry: FrameEntry, *, is_run: bool) -> dict[str, Any]:
     if entry.full is not None:
         for name in FULL_MEASURES:
             value = entry.ms_ssim if name == "ms_ssim" else getattr(entry.full, name)
-            if value is not None or name != "ms_ssim":
+            if value is not None or name not in _ONLY_WHERE_MEASURED:
                 made[name] = rounded(value)
-        planes = (entry.full.psnr_y, entry.full.psnr_u, entry.full.psnr_v, entry.full.psnr_rgb)
-        made["identical"] = all(value in (None, math.inf) for value in planes)
+        made["identical"] = is_identical(entry.full)
     return made
 
 
@@ -273,19 +291,20 @@ def to_json(report: Report) -> dict[str, Any]:
         made[side if is_run else "means"] = scored
     if report.kind == COMPARISON:
         made.update({name: rounded(report.pooled(name)) for name in FULL_MEASURES})
-        made["identical"] = bool(report.frames) and report.pooled("psnr_y") == math.inf
+        made["identical"] = report.is_identical
+        made["identical_luma"] = report.pooled("psnr_y") == math.inf
         made["alignment"] = None if report.alignment is None else dataclasses.asdict(report.alignment)
     made["shots"] = [
         {"number": shot.number, "first_frame": shot.first_index, "pts_seconds": rounded(shot.pts_seconds)}
         for shot in report.shots
     ]
     made["frames"] = [frame_to_json(entry, is_run=is_run) for entry in report.frames]
-    names = [item.name for item in dataclasses.fields(report.temporal)]
-    made["temporal"] = {
-        ("flicker" if name == "flicker_before" and not is_run else name): _series(getattr(report.temporal, name))
-        for name in names
-        if is_run or name == "flicker_before"
-    }
+    shown = {item.name: item.name for item in dataclasses.fields(report.temporal)}
+    if not is_run:
+        shown = {"flicker_before": "flicker"}
+        if report.kind == COMPARISON:
+            shown["flicker_after"] = "flicker_reference"
+    made["temporal"] = {key: _series(getattr(report.temporal, name)) for name, key in shown.items()}
     made["audio_offsets"] = [
         {
             **dataclasses.asdict(entry.offset),
@@ -306,18 +325,23 @@ def to_json(report: Report) -> dict[str, Any]:
     return made
 
 
+def csv_columns(kind: str) -> list[str]:
+    """All columns of a kind of report, whatever its frames have."""
+    scores = ["ns_iqa", *FILTER_MEASURES]
+    columns = ["index", "pts_seconds", "shot", "first_of_shot", *scores]
+    if kind == RUN:
+        columns += [f"{side}_{name}" for side in ("before", "after") for name in scores]
+    return columns + ([*FULL_MEASURES, "identical"] if kind == COMPARISON else [])
+
+
 def to_csv(report: Report) -> str:
     """The frames as CSV (RFC 4180, a header row); of a run with `before_` and `after_` columns."""
-    rows: list[dict[str, Any]] = []
+    text = io.StringIO()
+    writer = csv.DictWriter(text, csv_columns(report.kind), restval="", lineterminator="\r\n")
+    writer.writeheader()
     for entry in report.frames:
         row = frame_to_json(entry, is_run=report.kind == RUN)
         for side in ("before", "after"):
-            for name, value in (row.pop(side, None) or {}).items():
-                row[f"{side}_{name}"] = value
-        rows.append(row)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\r\n")
-    writer.writeheader()
-    writer.writerows(rows)
+            row.update({f"{side}_{name}": value for name, value in (row.pop(side, None) or {}).items()})
+        writer.writerow(row)
     return text.getvalue()

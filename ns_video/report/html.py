@@ -27,7 +27,7 @@ _PLOT_POINTS = 1500
 """Frames of a comparison that the plot shows; a longer clip is thinned in the HTML, never in the JSON."""
 
 _FIGURES: tuple[tuple[str, str, int, str], ...] = (
-    ("ns_iqa", "ns-iqa", 1, "0–100, higher is better; trained on codec damage"),
+    ("ns_iqa", "ns-iqa", 1, "0–100, higher is better; estimates damage of luma, trained on that of codecs"),
     ("block", "blocks", 3, "libav blockdetect: strength of 8-px blocks, lower is better"),
     ("blur", "blur", 2, "libav blurdetect: mean edge width in px, lower is sharper"),
     ("spatial_information", "SI", 1, "ITU-T P.910 spatial information: amount of detail and noise"),
@@ -39,6 +39,7 @@ _FULL_FIGURES: tuple[tuple[str, str, int, str], ...] = (
     ("psnr_y", "PSNR Y", 3, "dB, of the mean squared error of all frames"),
     ("psnr_u", "PSNR U", 3, "dB"),
     ("psnr_v", "PSNR V", 3, "dB"),
+    ("psnr_a", "PSNR alpha", 3, "dB, of the transparency"),
     ("psnr_rgb", "PSNR RGB", 3, "dB, after libav's conversion"),
     ("ssim", "SSIM", 5, "all planes, weighted by their samples"),
     ("ssim_y", "SSIM Y", 5, "luma only"),
@@ -186,6 +187,8 @@ def _figures(report: Report) -> list[FigureRow]:
         cells = [Cell(figure(temporal.flicker_before.mean, 3))]
         cells += [Cell(figure(temporal.flicker_after.mean, 3))] if report.kind == RUN else []
         made.append(FigureRow("flicker", tuple(cells), "8-bit steps that turn back at once, motion taken out"))
+        if report.kind == COMPARISON and temporal.flicker_after.mean is not None:
+            made.append(FigureRow("flicker of the reference", (Cell(figure(temporal.flicker_after.mean, 3)),), ""))
     if report.kind == RUN:
         extra = (
             ("change flicker", temporal.change_flicker, "how unsteady the restoration itself is, 8-bit steps"),
@@ -315,7 +318,7 @@ class Listed:
     after: float | None
     """Mean ns-iqa: of a run of its input and output, else `after` that of the clip."""
     verdict: str
-    """The first sentence."""
+    """The first sentence, and the others of what is bad."""
 
     @property
     def gain(self) -> float | None:

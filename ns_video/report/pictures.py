@@ -92,7 +92,7 @@ def choose(scored: Sequence[ScoredSample], most: int) -> list[Chosen]:
     losses = [item for item in reversed(by_gain) if item.gain < -1.0]
     wanted += [Chosen("worse than before", item) for item in losses[:1]]
     for rank in range(3):
-        if is_pair and rank < len(by_gain):
+        if is_pair and rank < len(by_gain) and by_gain[rank].gain > 0:
             wanted.append(Chosen("most improved" if rank == 0 else "much improved", by_gain[rank]))
         if rank < len(by_score):
             wanted.append(Chosen("lowest score" if rank == 0 else "low score", by_score[rank]))

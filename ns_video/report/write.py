@@ -74,9 +74,14 @@ def _listed(name: str, html: Path) -> Listed:
     except (OSError, ValueError) as error:
         raise InputError(f"{json_path(html)} can't be read: {error}", stage="report") from error
     before, after = (data.get(side) or {} for side in ("before", "after"))
-    sentences = data.get("verdict") or [{"text": ""}]
+    first, *others = data.get("verdict") or [{"text": ""}]
+    worst = [sentence["text"] for sentence in others if sentence["tone"] == "bad"]
     return Listed(
-        name, html, before.get("ns_iqa"), after.get("ns_iqa", data.get("ns_iqa")), verdict=str(sentences[0]["text"])
+        name,
+        html,
+        before.get("ns_iqa"),
+        after.get("ns_iqa", data.get("ns_iqa")),
+        verdict=" ".join(map(str, (first["text"], *worst))),
     )
 
 

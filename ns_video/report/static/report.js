@@ -73,7 +73,7 @@
     if (used.length) curves[name] = { x: used[0][2].points.map((p) => p[0]), y: used.map(([label, ink, series]) => [label, ink, series.points.map((p) => p[1])]) };
   };
   const temporal = data.temporal;
-  timeline("Flicker", temporal.flicker ? [["flicker", "plain", temporal.flicker]] : [["before", "before", temporal.flicker_before], ["after", "after", temporal.flicker_after]]);
+  timeline("Flicker", temporal.flicker ? [[data.kind === "comparison" ? "clip" : "flicker", "plain", temporal.flicker], ...(temporal.flicker_reference && temporal.flicker_reference.points.length === temporal.flicker.points.length ? [["reference", "before", temporal.flicker_reference]] : [])] : [["before", "before", temporal.flicker_before], ["after", "after", temporal.flicker_after]]);
   timeline("Luma drift", [["luma", "plain", temporal.luma_drift]]);
   timeline("Chroma drift", [["Cb", "plain", temporal.cb_drift], ["Cr", "bad", temporal.cr_drift]]);
 
