@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
+import math
 import re
 import resource
 import threading
@@ -150,6 +152,16 @@ def test_a_frame_whose_chroma_differs_is_not_identical(folder: Path, reference: 
     for frame in data_of(pale, reference)["frames"]:
         assert frame["psnr_y"] is frame["psnr_u"] is None and frame["psnr_v"] < 40
         assert frame["identical"] is False
+
+
+def test_a_flat_frame_makes_no_mean_infinite(clip: Path) -> None:
+    report = build_clip(clip, limit=3).report
+    first, rest = report.frames[0], report.frames[1:]
+    assert first.before is not None
+    flat = dataclasses.replace(first.before, filters=dataclasses.replace(first.before.filters, block=math.inf))
+    data = to_json(dataclasses.replace(report, frames=(dataclasses.replace(first, before=flat), *rest)))
+    blocks = [frame["block"] for frame in data["frames"]]
+    assert blocks[0] is None and data["means"]["block"] == pytest.approx(np.mean(blocks[1:]), abs=1e-6)
 
 
 def test_a_ten_bit_clip_is_compared_in_ten_bits(folder: Path) -> None:

@@ -191,14 +191,17 @@ class Report:
         return self.cost.frames_seen == 1
 
     def mean(self, side: str = "judged", measure: str = "ns_iqa") -> float | None:
-        """Mean over the sampled frames of a measure of "before", "after" or "judged"; None where nothing has it."""
+        """Mean over the sampled frames of a measure of "before", "after" or "judged"; None where nothing has it.
+
+        Frames for which it is infinite, as `block` of a flat one can be, are left out.
+        """
         values: list[float] = []
         for entry in self.frames:
             measures: Measures | None = getattr(entry, side)
             if measures is None:
                 continue
             value = measures.ns_iqa if measure == "ns_iqa" else getattr(measures.filters, measure)
-            if value is not None:
+            if value is not None and math.isfinite(value):
                 values.append(value)
         return math.fsum(values) / len(values) if values else None
 
