@@ -29,6 +29,7 @@ from ns_video.frame import ColorInfo
 from ns_video.media.metrics import frames_as_coded
 from ns_video.media.report_pictures import square_pixels
 from ns_video.pipeline import RestoreOptions, restore, restore_steps
+from ns_video.places import check_places
 from ns_video.quality.tone import HLG, PQ, is_hdr, to_sdr
 from ns_video.record import Damage, ModelInfo, RunRecord, StreamAction
 from ns_video.report import build_clip, build_run, json_text, to_json, write_csv, write_index, write_report
@@ -364,6 +365,16 @@ def test_files_are_written_whole_and_csv_holds_every_frame(tmp_path: Path, clip:
     assert len(rows) == 2 * SHOT
     assert float(rows[7]["psnr_y"]) == data["frames"][7]["psnr_y"]
     assert float(rows[0]["ns_iqa"]) == data["frames"][0]["ns_iqa"]
+
+
+def test_a_csv_without_frames_is_known_again(tmp_path: Path, clip: Path, reference: Path) -> None:
+    built = build_clip(clip, reference, limit=2)
+    target = tmp_path / "f.csv"
+    write_csv(built, target)
+    header = target.read_text().splitlines()[0]
+    write_csv(dataclasses.replace(built, report=dataclasses.replace(built.report, frames=())), target)
+    assert target.read_text().splitlines() == [header] and "psnr_y" in header
+    check_places([target], [clip])
 
 
 def delayed(source: Path, path: Path, streams: list[int], late: Fraction) -> Path:

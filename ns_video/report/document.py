@@ -225,6 +225,17 @@ def _measures(entry: Measures) -> dict[str, Any]:
     }
 
 
+def _columns(kind: str) -> list[str]:
+    """What a table of frames of a report of this kind holds, whatever was measured of them."""
+    measures = ["ns_iqa", *FILTER_MEASURES]
+    columns = ["index", "pts_seconds", "shot", "first_of_shot", *measures]
+    if kind == RUN:
+        columns += [f"{side}_{name}" for side in ("before", "after") for name in measures]
+    if kind == COMPARISON:
+        columns += [*FULL_MEASURES, "identical"]
+    return columns
+
+
 def frame_to_json(entry: FrameEntry, *, is_run: bool) -> dict[str, Any]:
     """One element of `frames`."""
     made: dict[str, Any] = {
@@ -318,9 +329,8 @@ def to_csv(report: Report) -> str:
             for name, value in (row.pop(side, None) or {}).items():
                 row[f"{side}_{name}"] = value
         rows.append(row)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\r\n")
+    writer = csv.DictWriter(text, _columns(report.kind), restval="", lineterminator="\r\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
