@@ -31,8 +31,8 @@ from ns_video.media.report_pictures import square_pixels
 from ns_video.pipeline import RestoreOptions, restore, restore_steps
 from ns_video.places import check_places
 from ns_video.quality.tone import HLG, PQ, is_hdr, to_sdr
-from ns_video.record import Damage, ModelInfo, RunRecord, StreamAction
-from ns_video.report import build_clip, build_run, json_text, to_json, write_csv, write_index, write_report
+from ns_video.record import PASSED_THROUGH, Damage, ModelInfo, RunRecord, StreamAction
+from ns_video.report import Built, build_clip, build_run, json_text, to_json, write_csv, write_index, write_report
 from ns_video.report.html import embedded_json, render
 from ns_video.report.verdict import clock
 from ns_video.score import Sampler
@@ -453,6 +453,22 @@ def test_the_index_lists_reports_with_relative_links(tmp_path: Path, clip: Path,
     assert 'href="a%20folder/x.mkv.html"' in page and "&lt;x&gt;.mkv" in page
     with pytest.raises(InputError, match="missing"):
         write_index(tmp_path / "index.html", [("missing", tmp_path / "missing.html")])
+
+
+def test_the_index_marks_damage(tmp_path: Path, clip: Path, reference: Path) -> None:
+    sound = run_record(clip, reference)
+    sound.damage = []
+    damaged = dataclasses.replace(sound, damage=[Damage(0.2, "h264: concealing"), Damage(0.4, "h264: concealing")])
+    passed = dataclasses.replace(sound, damage=[Damage(0.2, f"a frame was {PASSED_THROUGH}")], frames_passed_through=1)
+    report = build_run(sound, observed(clip, reference)).report
+    pages = []
+    for name, record in (("sound", sound), ("damaged", damaged), ("passed", passed)):
+        pages.append((name, tmp_path / f"{name}.html"))
+        write_report(Built(dataclasses.replace(report, run=record, damage=tuple(record.damage)), ()), pages[-1][1])
+    write_index(tmp_path / "index.html", pages)
+    page = (tmp_path / "index.html").read_text()
+    assert re.findall('<b class="bad">(.*?)</b>', page) == ["damaged in 2 places", "1 frame not restored"]
+    assert ", 2 with damage</p>" in page
 
 
 @pytest.mark.parametrize("stopped", ["after 8 frames", "while muxing", "with a hole"])

@@ -316,6 +316,18 @@ class Listed:
     """Mean ns-iqa: of a run of its input and output, else `after` that of the clip."""
     verdict: str
     """The first sentence."""
+    damaged_places: int = 0
+    """Of the input."""
+    frames_passed_through: int = 0
+    """Unrestored."""
+
+    @property
+    def blemishes(self) -> str:
+        """What a run ends with 3 for, in words; empty where there is nothing."""
+        places, frames = self.damaged_places, self.frames_passed_through
+        parts = [f"damaged in {places} place{'s' * (places > 1)}"] * (places > 0)
+        parts += [f"{frames} frame{'s' * (frames > 1)} not restored"] * (frames > 0)
+        return ", ".join(parts)
 
     @property
     def gain(self) -> float | None:
@@ -333,14 +345,17 @@ class IndexRow:
     after: str
     gain: str
     verdict: str
+    blemishes: str
 
 
 def render_index(reports: Sequence[Listed], folder: Path) -> str:
     """The page that lists the reports of a folder, in which it lies."""
     gains = [listed.gain for listed in reports if listed.gain is not None]
-    summary = f"mean gain {math.fsum(gains) / len(gains):+.1f} points of ns-iqa" if gains else ""
+    parts = [f"mean gain {math.fsum(gains) / len(gains):+.1f} points of ns-iqa"] if gains else []
+    damaged = sum(bool(listed.blemishes) for listed in reports)
+    parts += [f"{damaged} with damage"] * (damaged > 0)
     rows = [_index_row(listed, folder) for listed in reports]
-    return _environment().get_template("index.html.j2").render(rows=rows, summary=summary)
+    return _environment().get_template("index.html.j2").render(rows=rows, summary=", ".join(parts))
 
 
 def _index_row(listed: Listed, folder: Path) -> IndexRow:
@@ -353,4 +368,5 @@ def _index_row(listed: Listed, folder: Path) -> IndexRow:
         after=figure(listed.after, 1),
         gain="–" if listed.gain is None else f"{listed.gain:+.1f}",
         verdict=listed.verdict,
+        blemishes=listed.blemishes,
     )
