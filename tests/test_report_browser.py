@@ -35,6 +35,7 @@ from ns_video.report.document import (
     StreamRow,
     TemporalEntry,
 )
+from ns_video.report.html import Listed, render_index
 from ns_video.report.pictures import PicturePacker, choose
 from ns_video.report.verdict import verdict
 from ns_video.score import Sample, ScoredSample, Series, Shot
@@ -156,7 +157,9 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return page, to_json(report.report)
 
 
-def opened(browser: Browser, path: Path, *, scheme: str = "light", width: int = 1200) -> tuple[Page, list[str]]:
+def opened(
+    browser: Browser, path: Path, *, scheme: str = "light", width: int = 1200, ready: str = "html[data-ready=yes]"
+) -> tuple[Page, list[str]]:
     """The page, ready, and everything that went wrong in it: console, exceptions, requests to anywhere."""
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)  # pyright: ignore
     page, wrong = context.new_page(), []
@@ -164,7 +167,7 @@ def opened(browser: Browser, path: Path, *, scheme: str = "light", width: int = 
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None)
     page.goto(path.as_uri())
-    page.wait_for_selector("html[data-ready=yes]", timeout=60_000)
+    page.wait_for_selector(ready, timeout=60_000)
     return page, wrong
 
 
@@ -278,4 +281,21 @@ def test_the_numbers_are_those_of_the_json(browser: Browser, written: tuple[Path
     last = [frame["after"]["ns_iqa"] if data["kind"] == "run" else frame["ns_iqa"] for frame in data["frames"]]
     assert plotted[-1] == last
     assert [s["text"] for s in data["verdict"]] == page.locator(".verdict li").all_inner_texts()
+    assert wrong == []
+
+
+def test_names_in_the_index_have_room_on_a_phone(browser: Browser, tmp_path: Path) -> None:
+    listed = [
+        Listed(
+            name, tmp_path / "x.html", 46.7, 46.9, "No visible difference in quality: 46.7 → 46.9.", damaged_places=2
+        )
+        for name in ("bad.mp4", "a long name of a clip, as cameras and people like them (2024-11-22).mp4")
+    ]
+    (tmp_path / "index.html").write_text(render_index(listed, tmp_path), encoding="utf-8")
+    page, wrong = opened(browser, tmp_path / "index.html", width=390, ready="html[data-theme]")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    lines = page.evaluate("[...document.querySelectorAll('.index a')].map(a => a.getClientRects().length)")
+    assert lines[0] == 1 and lines[1] <= 3
+    row = page.locator(".index tbody tr").first
+    assert row.locator("[data-head=before]").is_visible() and not page.locator(".index thead").is_visible()
     assert wrong == []
