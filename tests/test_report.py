@@ -33,7 +33,7 @@ from ns_video.places import check_places
 from ns_video.quality.tone import HLG, PQ, is_hdr, to_sdr
 from ns_video.record import PASSED_THROUGH, Damage, ModelInfo, RunRecord, StreamAction
 from ns_video.report import Built, build_clip, build_run, json_text, to_json, write_csv, write_index, write_report
-from ns_video.report.html import embedded_json, render
+from ns_video.report.html import embedded_json, render, signed
 from ns_video.report.verdict import clock
 from ns_video.score import Sampler
 
@@ -515,6 +515,11 @@ def test_what_a_resumed_run_takes_from_segments_is_measured_as_the_clip_is_coded
     assert restore(source, target, model="identity", resume=True, report=tmp_path / "out.html").segments_resumed == 1
     report = json.loads((tmp_path / "out.json").read_text())
     assert abs(report["temporal"]["luma_drift"]["mean"]) < 2 and report["ns_iqa"] is not None
+
+
+def test_what_rounds_to_zero_has_no_minus() -> None:
+    assert [signed(value, 3) for value in (-0.0004, 0.0, 0.0004, -0.0006)] == ["+0.000"] * 3 + ["-0.001"]
+    assert signed(-0.04, 1) == "+0.0"
 
 
 def test_times_read_like_clocks() -> None:
