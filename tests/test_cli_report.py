@@ -14,7 +14,7 @@ import pytest
 from material import Recipe, write_clip
 
 from ns_video.cli import emit
-from ns_video.cli.report import _told_apart
+from ns_video.cli.report import shortfall
 
 FIELD = cv2.GaussianBlur(np.random.default_rng(2).integers(0, 256, (96, 128, 3)).astype(np.uint8), (0, 0), 1.5)
 
@@ -59,13 +59,22 @@ def test_a_report_lands_with_json_csv_and_stdout(still: Path, tmp_path: Path) ->
 def test_fail_below_is_an_exit_code_and_a_line(still: Path, tmp_path: Path) -> None:
     done = ns_video(still, "-o", "low.html", "--fail-below", "100", folder=tmp_path)
     assert done.returncode == 1
-    assert "is below 100" in done.stderr and done.stdout == ""
+    assert "is below 100\n" in done.stderr and done.stdout == ""
     assert (tmp_path / "low.html").exists(), "the report is written even when the threshold fails"
 
 
-def test_the_digits_that_decide_are_printed() -> None:
-    assert [_told_apart(score, 47.34) for score in (47.338, 46.2, 47.3399999)] == ["47.3", "46.2", "47.3"]
-    assert [_told_apart(score, 47.3) for score in (47.2986, 47.29999)] == ["47.299", "47.29999"]
+@pytest.mark.parametrize(
+    ("score", "least", "words"),
+    [
+        (47.3391, 47.34, "47.339 is below 47.34"),
+        (47.3, 47.34, "47.30 is below 47.34"),
+        (59.96, 60.0, "59.96 is below 60"),
+        (12.345, 100.0, "12.3 is below 100"),
+        (46.9999996, 47.0, "46.9999996 is below 47"),
+    ],
+)
+def test_a_score_below_is_told_with_the_digits_that_show_it(score: float, least: float, words: str) -> None:
+    assert shortfall(score, least) == f"ns-iqa {words}"
 
 
 def test_damage_is_an_exit_code(tmp_path: Path) -> None:
@@ -83,8 +92,8 @@ def test_usage_errors_leave_files_alone(still: Path, tmp_path: Path) -> None:
     assert onto_itself.returncode == 2 and "is the input" in onto_itself.stderr
     assert still.read_bytes() == before
     assert ns_video(still, folder=tmp_path).returncode == 2
-    for limit in ("nan", "150", "-5"):
-        assert ns_video(still, "-o", "x.html", "--fail-below", limit, folder=tmp_path).returncode == 2
+    for least in ("nan", "150", "-5"):
+        assert ns_video(still, "-o", "x.html", "--fail-below", least, folder=tmp_path).returncode == 2
     missing = ns_video("nothing.mkv", "-o", "x.html", folder=tmp_path)
     assert missing.returncode == 1 and "no such file" in missing.stderr
     assert not (tmp_path / "x.html").exists()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
+import math
 import re
 import resource
 import threading
@@ -30,9 +32,9 @@ from ns_video.media.report_pictures import square_pixels
 from ns_video.pipeline import RestoreOptions, restore, restore_steps
 from ns_video.places import check_places
 from ns_video.quality.tone import HLG, PQ, is_hdr, to_sdr
-from ns_video.record import Damage, ModelInfo, RunRecord, StreamAction
-from ns_video.report import build_clip, build_run, json_text, to_json, write_csv, write_index, write_report
-from ns_video.report.html import embedded_json, render
+from ns_video.record import PASSED_THROUGH, Damage, ModelInfo, RunRecord, StreamAction
+from ns_video.report import Built, build_clip, build_run, json_text, to_json, write_csv, write_index, write_report
+from ns_video.report.html import embedded_json, render, signed
 from ns_video.report.verdict import clock
 from ns_video.score import Sampler
 
@@ -227,6 +229,16 @@ def test_a_table_without_frames_is_known_as_ours(tmp_path: Path) -> None:
         check_places([tmp_path / f"{number}.csv"], [])
         head = (tmp_path / f"{number}.csv").read_text().splitlines()[0].split(",")
         assert ("psnr_a" in head) == (number == 1)
+
+
+def test_a_flat_frame_makes_no_mean_infinite(clip: Path) -> None:
+    report = build_clip(clip, limit=3).report
+    first, rest = report.frames[0], report.frames[1:]
+    assert first.before is not None
+    flat = dataclasses.replace(first.before, filters=dataclasses.replace(first.before.filters, block=math.inf))
+    data = to_json(dataclasses.replace(report, frames=(dataclasses.replace(first, before=flat), *rest)))
+    blocks = [frame["block"] for frame in data["frames"]]
+    assert blocks[0] is None and data["means"]["block"] == pytest.approx(np.mean(blocks[1:]), abs=1e-6)
 
 
 def test_a_ten_bit_clip_is_compared_in_ten_bits(folder: Path) -> None:
@@ -447,6 +459,16 @@ def test_files_are_written_whole_and_csv_holds_every_frame(tmp_path: Path, clip:
     assert float(rows[0]["ns_iqa"]) == data["frames"][0]["ns_iqa"]
 
 
+def test_a_csv_without_frames_is_known_again(tmp_path: Path, clip: Path, reference: Path) -> None:
+    built = build_clip(clip, reference, limit=2)
+    target = tmp_path / "f.csv"
+    write_csv(built, target)
+    header = target.read_text().splitlines()[0]
+    write_csv(dataclasses.replace(built, report=dataclasses.replace(built.report, frames=())), target)
+    assert target.read_text().splitlines() == [header] and "psnr_y" in header
+    check_places([target], [clip])
+
+
 def delayed(source: Path, path: Path, streams: list[int], late: Fraction) -> Path:
     """The clip again, `late` seconds later in these streams, whose packets are in order."""
     with av.open(str(source)) as clip, av.open(str(path), "w") as out:
@@ -526,6 +548,22 @@ def test_the_index_lists_reports_with_relative_links(tmp_path: Path, clip: Path,
         write_index(tmp_path / "index.html", [("missing", tmp_path / "missing.html")])
 
 
+def test_the_index_marks_damage(tmp_path: Path, clip: Path, reference: Path) -> None:
+    sound = run_record(clip, reference)
+    sound.damage = []
+    damaged = dataclasses.replace(sound, damage=[Damage(0.2, "h264: concealing"), Damage(0.4, "h264: concealing")])
+    passed = dataclasses.replace(sound, damage=[Damage(0.2, f"a frame was {PASSED_THROUGH}")], frames_passed_through=1)
+    report = build_run(sound, observed(clip, reference)).report
+    pages = []
+    for name, record in (("sound", sound), ("damaged", damaged), ("passed", passed)):
+        pages.append((name, tmp_path / f"{name}.html"))
+        write_report(Built(dataclasses.replace(report, run=record, damage=tuple(record.damage)), ()), pages[-1][1])
+    write_index(tmp_path / "index.html", pages)
+    page = (tmp_path / "index.html").read_text()
+    assert re.findall('<b class="bad">(.*?)</b>', page) == ["damaged in 2 places", "1 frame not restored"]
+    assert ", 2 with damage</p>" in page
+
+
 @pytest.mark.parametrize("stopped", ["after 8 frames", "while muxing", "with a hole"])
 def test_a_resumed_run_reports_all_of_the_clip(stopped: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was restored before is taken from its segments: as the uninterrupted run, where these are lossless."""
@@ -570,6 +608,11 @@ def test_what_a_resumed_run_takes_from_segments_is_measured_as_the_clip_is_coded
     assert restore(source, target, model="identity", resume=True, report=tmp_path / "out.html").segments_resumed == 1
     report = json.loads((tmp_path / "out.json").read_text())
     assert abs(report["temporal"]["luma_drift"]["mean"]) < 2 and report["ns_iqa"] is not None
+
+
+def test_what_rounds_to_zero_has_no_minus() -> None:
+    assert [signed(value, 3) for value in (-0.0004, 0.0, 0.0004, -0.0006)] == ["+0.000"] * 3 + ["-0.001"]
+    assert signed(-0.04, 1) == "+0.0"
 
 
 def test_times_read_like_clocks() -> None:

@@ -35,6 +35,7 @@ from ns_video.report.document import (
     StreamRow,
     TemporalEntry,
 )
+from ns_video.report.html import Listed, render_index
 from ns_video.report.pictures import PicturePacker, choose
 from ns_video.report.verdict import verdict
 from ns_video.score import Sample, ScoredSample, Series, Shot
@@ -46,21 +47,20 @@ FLAGS = [
 FORMAT = PixelFormat("gbrp", 8, True, 3, 0, 0, False)
 
 
-def picture(number: int, noise: float) -> Frame:
+def picture(number: int, noise: float, size: tuple[int, int] = (180, 320)) -> Frame:
+    """A frame of (H, W) px."""
     rng = np.random.default_rng(number)
-    rows, columns = np.mgrid[0:180, 0:320]
+    rows, columns = np.mgrid[: size[0], : size[1]]
     planes = [
         np.clip(
-            128
-            + 90 * np.sin((columns + 9 * number) / (9 + c)) * np.cos(rows / 13)
-            + noise * rng.standard_normal((180, 320)),
+            128 + 90 * np.sin((columns + 9 * number) / (9 + c)) * np.cos(rows / 13) + noise * rng.standard_normal(size),
             0,
             255,
         )
         for c in range(3)
     ]
     samples = tuple(plane.astype(np.uint8) for plane in planes)
-    return Frame(samples, 320, 180, FORMAT, ColorInfo(matrix=0, range=2), number, Fraction(1, 2))
+    return Frame(samples, size[1], size[0], FORMAT, ColorInfo(matrix=0, range=2), number, Fraction(1, 2))
 
 
 def series(level: float) -> Series:
@@ -70,13 +70,13 @@ def series(level: float) -> Series:
     return made
 
 
-def built(kind: str) -> BuiltType:
+def built(kind: str, size: tuple[int, int] = (180, 320)) -> BuiltType:
     """A report made from figures that need no model: forty frames, two shots."""
     filters = FilterValues(1.5, 4.0, 60.0, 7.0, 110.0, 30.0, 200.0, 12.0, 120.0)
     entries, scored, meter = [], [], FullMeansMeter()
     for number in range(40):
         before, after = 40.0 + number / 2, 60.0 + number / 3
-        sample = Sample(number, number // 20, number % 20 == 0, picture(number, 20), picture(number, 2))
+        sample = Sample(number, number // 20, number % 20 == 0, picture(number, 20, size), picture(number, 2, size))
         scored.append(ScoredSample(sample, before, after if kind == RUN else None))
         full = (
             FullReference(30 + number / 10, 40.0, 41.0, 29.0, 0.9, 0.89, 31.0, 40.0, 40.0)
@@ -156,7 +156,9 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return page, to_json(report.report)
 
 
-def opened(browser: Browser, path: Path, *, scheme: str = "light", width: int = 1200) -> tuple[Page, list[str]]:
+def opened(
+    browser: Browser, path: Path, *, scheme: str = "light", width: int = 1200, ready: str = "html[data-ready=yes]"
+) -> tuple[Page, list[str]]:
     """The page, ready, and everything that went wrong in it: console, exceptions, requests to anywhere."""
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)  # pyright: ignore
     page, wrong = context.new_page(), []
@@ -164,8 +166,17 @@ def opened(browser: Browser, path: Path, *, scheme: str = "light", width: int = 
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None)
     page.goto(path.as_uri())
-    page.wait_for_selector("html[data-ready=yes]", timeout=60_000)
+    page.wait_for_selector(ready, timeout=60_000)
     return page, wrong
+
+
+def soon(page: Page, condition: str) -> None:
+    """Waits up to 10 s; playwright's own waiting evaluates in the page, which the page forbids."""
+    for _ in range(500):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(condition)
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 390)])
@@ -229,7 +240,106 @@ def test_zoom_is_the_same_in_both_pictures(browser: Browser, written: tuple[Path
     moved = page.evaluate("[...document.querySelectorAll('#stage img')].map(i => getComputedStyle(i).transform)")
     assert moved[0] == moved[1] != transforms[0]
     page.click("#zoom-all")
-    assert page.inner_text("#zoom-now") == "100 %"
+    fitted = page.evaluate("[...document.querySelectorAll('#stage img')].map(i => i.getBoundingClientRect().width)")
+    assert page.inner_text("#zoom-now") == f"{round(100 * fitted[0] / 320)} %", "of the picture's pixels"
+    assert wrong == []
+
+
+def test_views_are_chosen_and_swapped_with_the_keyboard(browser: Browser, written: tuple[Path, dict[str, Any]]) -> None:
+    page, wrong = opened(browser, written[0])
+    focused = "document.activeElement.dataset.mode ?? document.activeElement.id"
+    for mode in ("beside", "heat", "edges", "slider", "single"):
+        page.focus(f"[data-mode={mode}]")
+        page.keyboard.press("Enter")
+        assert page.evaluate(focused) == mode
+        assert page.get_attribute(f"[data-mode={mode}]", "aria-pressed") == "true"
+    page.focus("#stage")
+    source = "document.querySelector('#stage img').src"
+    seen = [page.evaluate(source)]
+    for key in ("Enter", "Space"):
+        page.keyboard.press(key)
+        assert page.evaluate(focused) == "stage"
+        seen.append(page.evaluate(source))
+    assert seen[0] == seen[2] != seen[1]
+    assert "press to swap" in (page.get_attribute("#stage", "aria-label") or "")
+    page.click("[data-mode=heat]")
+    assert page.get_attribute("#stage", "tabindex") is None
+    assert wrong == []
+
+
+def test_a_zoomed_split_is_dragged_and_its_divider_by_the_handle(
+    browser: Browser, written: tuple[Path, dict[str, Any]]
+) -> None:
+    page, wrong = opened(browser, written[0])
+    page.click("#zoom-in")
+    page.locator("#stage").scroll_into_view_if_needed()
+    box = page.locator("#stage").bounding_box()
+    assert box
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    state = """[document.querySelector('img-comparison-slider').value,
+        ...[...document.querySelectorAll('#stage img')].map(i => getComputedStyle(i).transform)]"""
+
+    def dragged(from_x: float) -> list[Any]:
+        page.mouse.move(from_x, middle[1])
+        page.mouse.down()
+        page.mouse.move(from_x + 60, middle[1] + 20, steps=4)
+        page.mouse.up()
+        return page.evaluate(state)
+
+    before = page.evaluate(state)
+    panned = dragged(middle[0] - 200)
+    assert panned[0] == 50 and panned[1] == panned[2] != before[1]
+    split = dragged(middle[0])
+    assert split[0] == pytest.approx(50 + 6000 / box["width"], abs=1) and split[1:] == panned[1:]
+    assert wrong == []
+
+
+def test_the_wheel_zooms_with_ctrl_and_scrolls_without(browser: Browser, written: tuple[Path, dict[str, Any]]) -> None:
+    page, wrong = opened(browser, written[0])
+    page.locator("#stage").scroll_into_view_if_needed()
+    box = page.locator("#stage").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 100, box["y"] + 250)
+    scrolled, zoom = page.evaluate("scrollY"), page.inner_text("#zoom-now")
+    assert scrolled > 100
+    page.mouse.wheel(0, -100)
+    soon(page, f"scrollY < {scrolled}")
+    assert page.inner_text("#zoom-now") == zoom
+    scrolled = page.evaluate("scrollY")
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    page.keyboard.up("Control")
+    soon(page, f"document.getElementById('zoom-now').innerText !== '{zoom}'")
+    assert page.evaluate("scrollY") == scrolled
+    assert "Ctrl" in page.inner_text("#pictures")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_a_portrait_picture_fits_the_window(browser: Browser, tmp_path: Path, width: int) -> None:
+    write_report(built(RUN, (128, 96)), tmp_path / "report.html")
+    page, wrong = opened(browser, tmp_path / "report.html", width=width)
+    for mode in ("slider", "beside", "single"):
+        page.click(f"[data-mode={mode}]")
+        panes = page.evaluate(
+            "[...document.querySelectorAll('#stage img')].map(i => [i.getBoundingClientRect(), i.width / i.height])"
+        )
+        stage = page.locator("#stage").bounding_box()
+        assert stage
+        for pane, ratio in panes:
+            assert 100 < pane["height"] <= min(stage["height"], 0.8 * 844) + 1, mode
+            assert ratio == pytest.approx(96 / 128, abs=0.01), mode
+        assert page.inner_text("#zoom-now") == f"{round(100 * panes[0][0]['width'] / 96)} %"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert wrong == []
+
+
+def test_plots_have_names_and_ticks_tell_milliseconds(browser: Browser, written: tuple[Path, dict[str, Any]]) -> None:
+    page, wrong = opened(browser, written[0])
+    names = page.evaluate("[...document.querySelectorAll('canvas')].map(c => c.ariaLabel)")
+    assert names == ["ns-iqa over time", "histogram of red", "histogram of green", "histogram of blue"]
+    ticks = page.evaluate("nsVideoPlot.axes[0].values(nsVideoPlot, [-1e-9, 0.025, 0.05, 0.1 + 0.2, 59, 60, 3661.5])")
+    assert ticks == ["0 s", "0.025 s", "0.05 s", "0.3 s", "59 s", "1:00", "1:01:01.500"]
     assert wrong == []
 
 
@@ -278,4 +388,21 @@ def test_the_numbers_are_those_of_the_json(browser: Browser, written: tuple[Path
     last = [frame["after"]["ns_iqa"] if data["kind"] == "run" else frame["ns_iqa"] for frame in data["frames"]]
     assert plotted[-1] == last
     assert [s["text"] for s in data["verdict"]] == page.locator(".verdict li").all_inner_texts()
+    assert wrong == []
+
+
+def test_names_in_the_index_have_room_on_a_phone(browser: Browser, tmp_path: Path) -> None:
+    listed = [
+        Listed(
+            name, tmp_path / "x.html", 46.7, 46.9, "No visible difference in quality: 46.7 → 46.9.", damaged_places=2
+        )
+        for name in ("bad.mp4", "a long name of a clip, as cameras and people like them (2024-11-22).mp4")
+    ]
+    (tmp_path / "index.html").write_text(render_index(listed, tmp_path), encoding="utf-8")
+    page, wrong = opened(browser, tmp_path / "index.html", width=390, ready="html[data-theme]")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    lines = page.evaluate("[...document.querySelectorAll('.index a')].map(a => a.getClientRects().length)")
+    assert lines[0] == 1 and lines[1] <= 3
+    row = page.locator(".index tbody tr").first
+    assert row.locator("[data-head=before]").is_visible() and not page.locator(".index thead").is_visible()
     assert wrong == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,10 @@ from ns_video.cli.local_file import LocalFile, NamedPath
 @click.option("--overwrite", "-y", is_flag=True, help="Replace files that are no reports.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object on stdout.")
 @click.option(
-    "--fail-below", type=float, metavar="S", help="Exit 1 when the mean ns-iqa of the clip is below S (0-100)."
+    "--fail-below",
+    type=click.FloatRange(0, 100),
+    metavar="S",
+    help="Exit 1 when the mean ns-iqa of the clip is below S (0-100).",
 )
 @click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, cuda:N or mps.")
 @click.pass_context
@@ -52,8 +57,8 @@ def command(
         raise UsageError("nothing to write", remedy="give -o REPORT.html, --csv FRAMES.csv or --json")
     if "-" in (str(output), str(csv_path)):
         raise UsageError("reports are written into files, not a pipe", remedy="--json prints the report")
-    if fail_below is not None and not 0 <= fail_below <= 100:
-        raise UsageError(f"--fail-below {fail_below:g} is no score", remedy="scores lie from 0 to 100")
+    if fail_below is not None and math.isnan(fail_below):  # which lies in every FloatRange
+        raise UsageError("--fail-below nan is no number")
     made = [*([] if output is None else [output, json_path(output)]), *([] if csv_path is None else [csv_path])]
     check_places(made, [clip for clip in (clip, reference) if clip is not None], overwrite=overwrite)
     settings: dict[str, Any] = ctx.obj or {}
@@ -69,7 +74,7 @@ def command(
             say(sentence.text)
     score = built.report.mean()
     if fail_below is not None and (score is None or score < fail_below):
-        say(f"ns-iqa {'unknown' if score is None else _told_apart(score, fail_below)} is below {fail_below:g}")
+        say("ns-iqa is unknown" if score is None else shortfall(score, fail_below))
         return 1
     alignment = built.report.alignment
     if alignment is not None and not alignment.compared:
@@ -77,10 +82,13 @@ def command(
     return 3 if any(place.is_of_input for place in built.report.damage) else 0
 
 
-def _told_apart(score: float, limit: float) -> str:
-    """The score with as many digits as show on which side of `limit` it lies."""
-    texts = (f"{score:.{digits}f}" for digits in range(1, 12))
-    return next((text for text in texts if float(text) < limit), repr(score))
+def shortfall(score: float, least: float) -> str:
+    """A score that is below `least` in words, with as many digits as show it."""
+    shown = f"{Decimal(repr(least)).normalize():f}"
+    digits = max(1, len(shown.partition(".")[2]))
+    while float(f"{score:.{digits}f}") >= least:
+        digits += 1
+    return f"ns-iqa {score:.{digits}f} is below {shown}"
 
 
 def _device(name: str) -> str:

@@ -204,7 +204,7 @@ class Report:
     def mean(self, side: str = "judged", measure: str = "ns_iqa") -> float | None:
         """Mean over the sampled frames of a measure of "before", "after" or "judged"; None where nothing has it.
 
-        Infinite ones (the blocks of a flat frame) are left out.
+        Frames for which it is infinite, as `block` of a flat one can be, are left out.
         """
         values: list[float] = []
         for entry in self.frames:

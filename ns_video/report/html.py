@@ -135,6 +135,11 @@ def figure(value: float | None, digits: int) -> str:
     return "∞" if math.isinf(value) else f"{value:.{digits}f}"
 
 
+def signed(value: float, digits: int) -> str:
+    """A number with its sign; what rounds to zero has +."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
 def _tiles(report: Report) -> list[Tile]:
     made: list[Tile] = []
     if report.kind == RUN:
@@ -143,7 +148,7 @@ def _tiles(report: Report) -> list[Tile]:
         made += [
             Tile(figure(before, 1), "ns-iqa before", "before.ns_iqa"),
             Tile(figure(after, 1), "ns-iqa after", "after.ns_iqa"),
-            Tile("–" if gain is None else f"{gain:+.1f}", "gain"),
+            Tile("–" if gain is None else signed(gain, 1), "gain"),
         ]
     else:
         made.append(Tile(figure(report.mean(), 1), "ns-iqa of 100", "ns_iqa"))
@@ -237,7 +242,7 @@ def _audio(report: Report) -> list[AudioRow]:
         cells = [entry.offset.start_seconds, entry.offset.end_seconds]
         if report.run is not None:
             cells += [entry.before.start_seconds, entry.before.end_seconds] if entry.before else []
-        made.append(AudioRow(entry.offset.stream_index, tuple(f"{value:+.3f} s" for value in cells)))
+        made.append(AudioRow(entry.offset.stream_index, tuple(f"{signed(value, 3)} s" for value in cells)))
     return made
 
 
@@ -318,7 +323,19 @@ class Listed:
     after: float | None
     """Mean ns-iqa: of a run of its input and output, else `after` that of the clip."""
     verdict: str
-    """The first sentence, and the others of what is bad."""
+    """The first sentence."""
+    damaged_places: int = 0
+    """Of the input."""
+    frames_passed_through: int = 0
+    """Unrestored."""
+
+    @property
+    def blemishes(self) -> str:
+        """What a run ends with 3 for, in words; empty where there is nothing."""
+        places, frames = self.damaged_places, self.frames_passed_through
+        parts = [f"damaged in {places} place{'s' * (places > 1)}"] * (places > 0)
+        parts += [f"{frames} frame{'s' * (frames > 1)} not restored"] * (frames > 0)
+        return ", ".join(parts)
 
     @property
     def gain(self) -> float | None:
@@ -336,14 +353,17 @@ class IndexRow:
     after: str
     gain: str
     verdict: str
+    blemishes: str
 
 
 def render_index(reports: Sequence[Listed], folder: Path) -> str:
     """The page that lists the reports of a folder, in which it lies."""
     gains = [listed.gain for listed in reports if listed.gain is not None]
-    summary = f"mean gain {math.fsum(gains) / len(gains):+.1f} points of ns-iqa" if gains else ""
+    parts = [f"mean gain {signed(math.fsum(gains) / len(gains), 1)} points of ns-iqa"] if gains else []
+    damaged = sum(bool(listed.blemishes) for listed in reports)
+    parts += [f"{damaged} with damage"] * (damaged > 0)
     rows = [_index_row(listed, folder) for listed in reports]
-    return _environment().get_template("index.html.j2").render(rows=rows, summary=summary)
+    return _environment().get_template("index.html.j2").render(rows=rows, summary=", ".join(parts))
 
 
 def _index_row(listed: Listed, folder: Path) -> IndexRow:
@@ -354,6 +374,7 @@ def _index_row(listed: Listed, folder: Path) -> IndexRow:
         href=urllib.parse.quote(os.fsencode(relative.as_posix())),
         before=figure(listed.before, 1),
         after=figure(listed.after, 1),
-        gain="–" if listed.gain is None else f"{listed.gain:+.1f}",
+        gain="–" if listed.gain is None else signed(listed.gain, 1),
         verdict=listed.verdict,
+        blemishes=listed.blemishes,
     )

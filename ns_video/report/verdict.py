@@ -84,7 +84,7 @@ def _gain(report: Report, what: str) -> list[Sentence]:
     pairs = [(e.before.ns_iqa, e.after.ns_iqa, e.pts_seconds) for e in report.frames if e.before and e.after]
     better = sum(1 for one, other, _ in pairs if other > one)
     tally = f"; better in {better} of {len(pairs)} sampled frames" if len(pairs) > 1 else ""
-    figures = f"ns-iqa {before:.1f} → {after:.1f} ({gain:+.1f}){tally}"
+    figures = f"ns-iqa {before:.1f} → {after:.1f} ({round(gain, 1) + 0.0:+.1f}){tally}"
     if gain >= _NOTICEABLE_GAIN:
         made = [Sentence("good", f"The {what} looks better than before: {figures}.")]
     elif gain <= -_NOTICEABLE_GAIN:

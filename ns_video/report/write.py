@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from ns_video.errors import InputError
 from ns_video.journal import write_whole
-from ns_video.record import RunRecord
+from ns_video.record import Damage, RunRecord
 from ns_video.report.build import Built, build_clip, build_run
 from ns_video.report.document import to_csv, to_json
 from ns_video.report.html import Listed, render, render_index
@@ -73,15 +73,17 @@ def _listed(name: str, html: Path) -> Listed:
         data = cast(dict[str, Any], json.loads(json_path(html).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise InputError(f"{json_path(html)} can't be read: {error}", stage="report") from error
-    before, after = (data.get(side) or {} for side in ("before", "after"))
-    first, *others = data.get("verdict") or [{"text": ""}]
-    worst = [sentence["text"] for sentence in others if sentence["tone"] == "bad"]
+    before, after, run = (data.get(side) or {} for side in ("before", "after", "run"))
+    sentences = data.get("verdict") or [{"text": ""}]
+    damaged = sum(Damage(place["pts_seconds"], place["what"]).is_of_input for place in data.get("damage") or ())
     return Listed(
         name,
         html,
         before.get("ns_iqa"),
         after.get("ns_iqa", data.get("ns_iqa")),
-        verdict=" ".join(map(str, (first["text"], *worst))),
+        verdict=str(sentences[0]["text"]),
+        damaged_places=damaged,
+        frames_passed_through=int(run.get("frames_passed_through") or 0),
     )
 
 

@@ -77,6 +77,14 @@
   timeline("Luma drift", [["luma", "plain", temporal.luma_drift]]);
   timeline("Chroma drift", [["Cb", "plain", temporal.cb_drift], ["Cr", "bad", temporal.cr_drift]]);
 
+  const named = (drawn, words) => {
+    const canvas = drawn.root.querySelector("canvas");
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", words);
+    return drawn;
+  };
+  const tick = (t) => (Math.abs(t) < 60 ? `${+t.toFixed(6)} s` : clock(t).replace(/\.000$/, ""));
+
   let plot = null, current = Object.keys(curves)[0];
   const drawPlot = () => {
     const host = byId("plot");
@@ -85,15 +93,15 @@
     if (plot) plot.destroy();
     const curve = curves[current];
     const points = curve.x.length < 120;
-    plot = new uPlot({
+    plot = named(new uPlot({
       width: host.clientWidth, height: Math.max(220, Math.min(320, host.clientWidth * 0.5)),
       scales: { x: { time: false }, y: curve.range ? { range: curve.range } : {} },
       cursor: { drag: { x: true, y: false } },
-      axes: axes(clock).map((axis, i) => (i === 0 ? { ...axis, values: (u, ticks) => ticks.map((t) => (t < 60 ? `${+t.toFixed(2)} s` : clock(t).replace(/\.000$/, ""))) } : axis)),
+      axes: axes(clock).map((axis, i) => (i === 0 ? { ...axis, values: (u, ticks) => ticks.map(tick) } : axis)),
       series: [{ label: "time", value: (u, v) => (v === null ? "–" : clock(v)) },
         ...curve.y.map(([label, ink]) => ({ label, stroke: color(paint[ink] || `--${ink}`), width: 2, points: { show: points, size: 6 }, value: (u, v) => number(v, 3) }))],
       hooks: { drawAxes: [shotLines] },
-    }, [curve.x, ...curve.y.map((row) => row[2])], host);
+    }, [curve.x, ...curve.y.map((row) => row[2])], host), `${current} over time`);
     plot.name = current;
     window.nsVideoPlot = plot;
     if (seen) plot.setScale("x", seen);
@@ -131,25 +139,23 @@
     return picture.second ? [["slider", "Split"], ["beside", "Side by side"], ["single", "Single"], ["heat", "Difference"], ["edges", "Edges"]] : [["single", "Picture"], ["edges", "Edges"]];
   };
   const place = () => {
-    const pane = stage.querySelector("img");
-    if (pane) {
-      const frame = pane.parentElement.getBoundingClientRect();
-      view.x = Math.min(0, Math.max(frame.width * (1 - view.zoom), view.x));
-      view.y = Math.min(0, Math.max(frame.height * (1 - view.zoom), view.y));
-    }
+    const frame = stage.querySelector("img").parentElement.getBoundingClientRect();
+    view.x = Math.min(0, Math.max(frame.width * (1 - view.zoom), view.x));
+    view.y = Math.min(0, Math.max(frame.height * (1 - view.zoom), view.y));
+    const slider = stage.querySelector("img-comparison-slider");
+    if (slider) slider.handle = view.zoom > 1; // the rest of an enlarged picture is for dragging it
     stage.style.setProperty("--zoom", view.zoom);
     stage.style.setProperty("--x", `${view.x}px`);
     stage.style.setProperty("--y", `${view.y}px`);
     stage.classList.toggle("zoomed", view.zoom > 1);
     stage.classList.toggle("zoomed-in", view.zoom >= 3);
-    byId("zoom-now").textContent = `${Math.round(view.zoom * 100)} %`;
+    byId("zoom-now").textContent = `${Math.round((100 * view.zoom * frame.width) / pictures[view.number].width)} %`;
   };
-  const zoomAt = (factor, clientX, clientY) => {
-    const image = stage.querySelector("img");
-    if (!image) return;
-    const frame = image.parentElement.getBoundingClientRect();
-    const px = clientX === undefined ? frame.width / 2 : (clientX - frame.left) % frame.width;
-    const py = clientY === undefined ? frame.height / 2 : clientY - frame.top;
+  const zoomAt = (factor, event) => {
+    const under = event && event.target.closest(".pane, figure");
+    const frame = (under || stage.querySelector("img").parentElement).getBoundingClientRect();
+    const px = under ? event.clientX - frame.left : frame.width / 2;
+    const py = under ? event.clientY - frame.top : frame.height / 2;
     const zoom = Math.min(16, Math.max(1, view.zoom * factor)), ratio = zoom / view.zoom;
     view.x = px - (px - view.x) * ratio;
     view.y = py - (py - view.y) * ratio;
@@ -158,20 +164,31 @@
   };
   const image = (source, picture, words) => make("img", { src: source, alt: words, width: picture.width, height: picture.height, draggable: false });
   const pane = (source, picture, words) => make("div", { className: "pane" }, image(source, picture, words), make("span", { className: "tag left", textContent: words }));
+  const showModes = () => {
+    const bar = byId("modes"), wanted = modes();
+    if (!wanted.some(([name]) => name === view.mode)) view.mode = wanted[0][0];
+    if (bar.children.length !== wanted.length) {
+      bar.replaceChildren(...wanted.map(([name, words]) => {
+        const button = make("button", { type: "button", textContent: words });
+        button.dataset.mode = name;
+        button.addEventListener("click", () => { view.mode = name; show(); });
+        return button;
+      }));
+    }
+    for (const button of bar.children) button.setAttribute("aria-pressed", String(button.dataset.mode === view.mode));
+  };
+  const swaps = () => view.mode === "single" && Boolean(pictures[view.number].second);
+  const swap = () => { view.second = !view.second; show(); };
+  let drag = null;
   const show = () => {
     const picture = pictures[view.number];
-    if (!modes().some(([name]) => name === view.mode)) view.mode = modes()[0][0];
-    byId("modes").replaceChildren(...modes().map(([name, words]) => {
-      const button = make("button", { type: "button", textContent: words });
-      button.dataset.mode = name;
-      button.setAttribute("aria-pressed", String(name === view.mode));
-      button.addEventListener("click", () => { view.mode = name; show(); });
-      return button;
-    }));
+    showModes();
     stage.className = `stage ${view.mode}`;
+    stage.style.setProperty("--ratio", picture.width / picture.height);
     const [one, other] = labels;
     if (view.mode === "slider") {
       const slider = make("img-comparison-slider", { value: 50 });
+      slider.addEventListener("slide", () => { drag = null; });
       slider.setAttribute("aria-label", "split between both pictures");
       [["first", picture.first, one, "left"], ["second", picture.second, other, "right"]].forEach(([slot, source, words, side]) => {
         const figure = make("figure", {}, image(source, picture, words), make("span", { className: `tag ${side}`, textContent: words }));
@@ -186,6 +203,10 @@
       stage.replaceChildren(pane(chosen[0], picture, chosen[1] + (picture.second ? " (press to swap)" : "")));
     } else if (view.mode === "heat") stage.replaceChildren(pane(picture.heat, picture, "absolute difference, black 0 to pale 32 and more"));
     else stage.replaceChildren(pane(picture.edges, picture, picture.second ? "edges: white both, red lost, blue gained" : "edges"));
+    for (const [name, value] of [["role", "button"], ["tabindex", "0"], ["aria-label", stage.textContent]]) {
+      if (swaps()) stage.setAttribute(name, value);
+      else stage.removeAttribute(name);
+    }
     place();
     for (const button of byId("thumbs").children) button.setAttribute("aria-pressed", String(+button.dataset.number === view.number));
     const scores = picture.second && data.kind === "run" ? `ns-iqa ${number(picture.before, 1)} → ${number(picture.after, 1)}` : `ns-iqa ${number(picture.before, 1)}`;
@@ -225,7 +246,7 @@
     for (const [name, ink, high] of channels) {
       const x = Array.from({ length: count }, (_, i) => (i * high) / count);
       const series = picture.histograms.map((h, i) => ({ label: picture.histograms.length > 1 ? `${name} ${labels[i]}` : name, stroke: ink, width: i ? 2 : 1.5, dash: i || picture.histograms.length === 1 ? undefined : [4, 3], points: { show: false }, fill: i === picture.histograms.length - 1 ? ink + "22" : undefined }));
-      histogramPlots.push(new uPlot({ width: Math.max(200, host.clientWidth), height: 130, scales: { x: { time: false } }, cursor: { drag: { x: true, y: false } }, legend: { show: true }, axes: axes(), series: [{ label: name === "hue" ? "degrees" : "level" }, ...series] }, [x, ...picture.histograms.map((h) => h[name])], host));
+      histogramPlots.push(named(new uPlot({ width: Math.max(200, host.clientWidth), height: 130, scales: { x: { time: false } }, cursor: { drag: { x: true, y: false } }, legend: { show: true }, axes: axes(), series: [{ label: name === "hue" ? "degrees" : "level" }, ...series] }, [x, ...picture.histograms.map((h) => h[name])], host), `histogram of ${name}`));
     }
   };
   if (pictures.length) {
@@ -247,21 +268,25 @@
     byId("zoom-out").addEventListener("click", () => zoomAt(1 / 1.5));
     byId("zoom-all").addEventListener("click", () => { view.zoom = 1; view.x = view.y = 0; place(); });
     stage.addEventListener("wheel", (event) => {
-      if (!event.ctrlKey && view.zoom === 1 && event.deltaY > 0) return;
+      if (!event.ctrlKey && !event.metaKey) return;
       event.preventDefault();
-      zoomAt(event.deltaY < 0 ? 1.25 : 0.8, event.clientX, event.clientY);
+      zoomAt(event.deltaY < 0 ? 1.25 : 0.8, event);
     }, { passive: false });
-    let drag = null;
+    stage.addEventListener("keydown", (event) => {
+      if (!swaps() || (event.key !== "Enter" && event.key !== " ")) return;
+      event.preventDefault();
+      swap();
+    });
     stage.addEventListener("pointerdown", (event) => { drag = { x: event.clientX, y: event.clientY, moved: false }; });
     addEventListener("pointermove", (event) => {
-      if (!drag || view.zoom === 1 || view.mode === "slider") return;
+      if (!drag || view.zoom === 1) return;
       view.x += event.clientX - drag.x;
       view.y += event.clientY - drag.y;
       drag = { x: event.clientX, y: event.clientY, moved: true };
       place();
     });
     addEventListener("pointerup", () => {
-      if (drag && !drag.moved && view.mode === "single" && pictures[view.number].second && stage.matches(":hover")) { view.second = !view.second; show(); }
+      if (drag && !drag.moved && swaps() && stage.matches(":hover")) swap();
       drag = null;
     });
     redrawn.push(drawHistograms);
@@ -270,6 +295,9 @@
   setTheme(dark.matches ? "dark" : "light");
   if (pictures.length) show();
   let width = innerWidth;
-  addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; redrawn.forEach((draw) => draw()); place(); } });
+  addEventListener("resize", () => { 
+    if (innerWidth !== width) { width = innerWidth; redrawn.forEach((draw) => draw()); }
+    if (pictures.length) place();
+  });
   root.dataset.ready = "yes";
 })();
