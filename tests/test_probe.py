@@ -132,3 +132,11 @@ def test_a_playlist_opens_no_other_file(plain_clip: Path, tmp_path: Path) -> Non
         (tmp_path / name).write_text(text)
         with pytest.raises(InputError):
             open_input(tmp_path / name)
+
+
+def test_a_cover_is_no_video(audio_only_clip: Path, tmp_path: Path) -> None:
+    Image.fromarray(picture(90, 40, 40)).save(tmp_path / "art.png")
+    sources = ("-i", audio_only_clip, "-i", tmp_path / "art.png", "-map", "0", "-map", "1")
+    ffmpeg(*sources, "-c:a", "aac", "-c:v", "copy", "-disposition:v:0", "attached_pic", tmp_path / "song.m4a")
+    with pytest.raises(InputError, match="audio, cover picture only"):
+        info(tmp_path / "song.m4a")

@@ -400,7 +400,10 @@ def test_a_run_that_changed_nothing_is_neither_improved_nor_bad(clip: Path) -> N
 
 def test_a_flat_frame_has_no_say_in_the_mean_of_blocks(tmp_path: Path) -> None:
     flat = np.full_like(TWO_SHOTS[0], 90)
-    data = data_of(write_clip(tmp_path / "title.mkv", [flat, *TWO_SHOTS[:3]], crf="36"))
+    flat[64:128, 64:128] = 200  # edges nowhere but on the grid of blocks
+    built = build_clip(write_clip(tmp_path / "title.mkv", [flat, *TWO_SHOTS[:3]], qp="0"))
+    assert built.report.frames[0].before and built.report.frames[0].before.filters.block == float("inf")
+    data = to_json(built.report)
     blocks = [frame["block"] for frame in data["frames"]]
     assert blocks[0] is None and data["means"]["block"] == pytest.approx(np.mean(blocks[1:]), abs=1e-5)
 
