@@ -622,7 +622,7 @@ def test_what_is_no_weights_file_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("readme.txt", "hello")
     for path, message in (
-        (text, "neither safetensors nor a PyTorch checkpoint"),
+        (text, "only names the weights, which git-lfs keeps"),
         (folder, "is a directory"),
         (fifo, "is not a regular file"),
         (archive, "not one of PyTorch's"),
