@@ -62,6 +62,7 @@ def reach(network: Callable[[Tensor], Tensor], side: int, block: int) -> int:
         ("lean", 542_668),
         ("deep", 579_660),
         ("deeper", 1_059_788),
+        ("deepest", 2_094_028),
         ("fine", 358_220),
         ("finer", 616_908),
         ("medium", 1_412_236),

@@ -996,6 +996,7 @@ def test_the_shipped_configurations_are_sound() -> None:
         "deblur",
         "upscale2x",
         "fast-photo",
+        "best-photo",
         "seam-robust",
         "study-dncnn",
         "rcan2x",

@@ -483,6 +483,7 @@ def test_every_shipped_model_loads_as_its_card_says() -> None:
         "fast-video",
         "photo",
         "fast-photo",
+        "best-photo",
         "anime",
         "mosaic",
         "deblur",

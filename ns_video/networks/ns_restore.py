@@ -37,13 +37,14 @@ SIZES: dict[str, tuple[int, tuple[int, int, int]]] = {
     "lean": (32, (2, 6, 2)),
     "deep": (32, (3, 6, 3)),
     "deeper": (32, (4, 12, 4)),
+    "deepest": (32, (8, 24, 8)),
     "fine": (32, (8, 2, 2)),
     "finer": (32, (12, 4, 4)),
     "medium": (64, (1, 4, 1)),
     "large": (112, (2, 6, 2)),
 }
 """Name → (channels, blocks). "fine" has small's weights at the upper level: for pictures that are to be enlarged.
-"lean", "deep" and "deeper" are small with more blocks, each grows from those before; "finer" is fine with more."""
+"lean", "deep", "deeper" and "deepest" are small with more blocks, each grows from those before; "finer" is fine with more."""
 
 
 class ResidualBlock(nn.Module):

@@ -104,7 +104,7 @@ class Network:
 
     architecture: str = "ns_restore"
     size: str = "small"
-    """Of ns_restore (tiny, small, medium, large) and hat (small, base, medium, large); of rcan groups x blocks x
+    """Of ns_restore (a name of `SIZES`) and hat (small, base, medium, large); of rcan groups x blocks x
     channels, "10x20x64" in the paper; the others have one."""
     conditioning: str = ""
     """"mosaic" or "shrunk": the network sees one pixel for each cell of a mosaic, or of a picture that was shrunk and
