@@ -44,7 +44,8 @@ SIZES: dict[str, tuple[int, tuple[int, int, int]]] = {
     "large": (112, (2, 6, 2)),
 }
 """Name → (channels, blocks). "fine" has small's weights at the upper level: for pictures that are to be enlarged.
-"lean", "deep", "deeper" and "deepest" are small with more blocks, each grows from those before; "finer" is fine with more."""
+"lean", "deep", "deeper" and "deepest" are small with more blocks, each grows from those before; "finer" is fine with
+more."""
 
 
 class ResidualBlock(nn.Module):
