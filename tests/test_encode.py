@@ -52,8 +52,8 @@ def test_raw_video_in_mov_is_what_its_readers_know(plain_clip: Path, tmp_path: P
     record = restore(plain_clip, target, model="identity", codec="rawvideo")
     assert record.exit_code == 0 and any("converted from yuv420p to uyvy422" in w for w in record.warnings)
     assert verify_files(plain_clip, target) == []
-    for suffix, wished in (("mov", "yuv420p"), ("mxf", None)):
-        with pytest.raises(UsageError, match="can't hold raw video as yuv420p"):
+    for suffix, wished in (("mov", "yuv420p"), ("mxf", None), ("avi", "gbrp"), ("avi", "yuv444p")):
+        with pytest.raises(UsageError, match=f"can't hold raw video as {wished or 'yuv420p'}"):
             restore(plain_clip, tmp_path / f"refused.{suffix}", model="identity", codec="rawvideo", pix_fmt=wished)
 
 

@@ -13,7 +13,7 @@ from material import facts
 
 import ns_video
 from ns_video.media.verify import verify_files
-from ns_video.media.wrapped_clock import WrappedClock
+from ns_video.media.wrapped_clock import CLOCK_HZ, WrappedClock
 
 WRAP = 1 << 33
 
@@ -56,4 +56,7 @@ def test_times_are_moved_to_the_nearest_wrap() -> None:
     assert moved("mpegts", (0, -90), (0, 10)) == [-90, 10]
     assert moved("mpegts", (0, 0), (0, WRAP + 9), (1, WRAP + 5)) == [0, 9, 5]  # a stream that begins behind the fall
     assert moved("mpegts", (0, 0), (1, 7 * WRAP // 8)) == [0, 7 * WRAP // 8]  # of another service
+    hour = 3600 * CLOCK_HZ
+    sparse = [(0, 0), (1, 0), (0, 7 * hour), (0, 14 * hour), (1, 14 * hour + 9)]
+    assert moved("mpegts", *sparse) == [stamp for _, stamp in sparse]  # a stream that was silent for half a wrap
     assert moved("matroska,webm", (0, 0), (0, WRAP)) == [0, WRAP]

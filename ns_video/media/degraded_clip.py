@@ -251,7 +251,7 @@ def _notes(
     reader: ClipReader, plan: VideoPlan, copies: Iterable[CopyPlan], writer: ClipWriter, cut: Cut
 ) -> tuple[str, ...]:
     lost = [f"stream {c.stream.index}: {c.action}" for c in copies if not c.kept or c.target_codec]
-    joined = joined_services(reader.info)
+    joined = joined_services(reader.info, plan.container)
     lost += [joined] if joined else []
     damage = [f"INPUT is damaged: {reader.damage[0].what}"] if reader.damage else []
     troubles = [what for _, what in writer.troubles]

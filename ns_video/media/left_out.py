@@ -68,6 +68,8 @@ def dropped_chapters(chapters: Sequence[Chapter], container: Container) -> str |
     return f"{'1 chapter' if len(chapters) == 1 else f'{len(chapters)} chapters'}: dropped: {container.name} holds none"
 
 
-def joined_services(source: ClipInfo) -> str | None:
+def joined_services(source: ClipInfo, container: Container) -> str | None:
     """What is to be said of several channels (DVB) in one file: libav's muxers know of one."""
-    return f"{source.services} services (channels) become one, with other PIDs" if source.services > 1 else None
+    if source.services < 2:
+        return None
+    return f"{source.services} services (channels) become one{', with other PIDs' * (container.read_by == 'mpegts')}"

@@ -183,10 +183,27 @@ def coded_like(reference: Frame, clip: Frame) -> Frame:
 
 
 def left_out(reference: Frame, clip: Frame) -> tuple[str, ...]:
-    """What of the reference can't be compared, since the clip has no such samples: "colour", "transparency"."""
-    is_gray, was_gray = (f.format.name != "pal8" and f.format.planes < 3 for f in (clip, reference))
-    found = ["colour"] if is_gray and not was_gray else []
-    return (*found, "transparency") if reference.format.has_alpha and not clip.format.has_alpha else tuple(found)
+    """What the reference shows that the clip has no samples for: "colour", "transparency"."""
+    found: list[str] = []
+    if clip.format.name != "pal8" and clip.format.planes < 3 and _has_colour(reference):
+        found.append("colour")
+    if reference.format.has_alpha and not clip.format.has_alpha and _is_transparent(reference):
+        found.append("transparency")
+    return tuple(found)
+
+
+def _is_transparent(frame: Frame) -> bool:
+    """Whether any pixel isn't wholly shown."""
+    return bool((frame.planes[-1] != (1 << frame.format.bit_depth) - 1).any())
+
+
+def _has_colour(frame: Frame) -> bool:
+    """Whether any pixel isn't gray."""
+    form, planes = frame.format, frame.planes
+    if form.name == "pal8" or form.planes < 3:
+        return form.name == "pal8"
+    gray = planes[0] if form.is_rgb else 1 << (form.bit_depth - 1)
+    return any(bool((plane != gray).any()) for plane in planes[1:3])
 
 
 def words_of_left_out(left: Sequence[str]) -> tuple[str, ...]:
@@ -402,11 +419,11 @@ class Comparison:
             counts = [0, 0, 0]
             lonely: list[float] = []
             matched = 0
-            dropped: tuple[str, ...] = ()
+            dropped: set[str] = set()
             for index, first, second in self._matched(clip.frames(), reference.frames(), counts):
                 if first is not None and second is not None:
                     matched += 1
-                    dropped = dropped or left_out(second, first)
+                    dropped.update(left_out(second, first))
                     second = coded_like(second, first)
                     yield Pair(index, first, second, meter.measure(first, second))
                 elif first is not None:
@@ -417,9 +434,9 @@ class Comparison:
                 clip_frames=counts[0],
                 reference_frames=counts[1],
                 compared=matched,
-                left_out=dropped,
+                left_out=tuple(sorted(dropped)),
                 problems=(
-                    *words_of_left_out(dropped),
+                    *words_of_left_out(sorted(dropped)),
                     *self._problems(counts, matched, lonely, clip.info.video.rate, reference.info.video.rate),
                 ),
             )

@@ -38,7 +38,8 @@ def riding_on(carrier: Any) -> set[str]:
 
 def lost_riders(codec: str, names: Iterable[str]) -> list[str]:
     """What an encoder doesn't write of what rides on frames, in words, each a note."""
-    writes = codec in _CAPTION_ENCODERS or hardware_api(codec) in _CAPTION_APIS
+    by_hardware = hardware_api(codec) in _CAPTION_APIS and codec.startswith(("h264_", "hevc_"))
+    writes = codec in _CAPTION_ENCODERS or by_hardware
     return _notes((name for name in names if not (name == CAPTIONS and writes)), codec)
 
 

@@ -20,7 +20,7 @@ from ns_video.machine import codec_threads
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.encode import add_video_stream
 from ns_video.media.encoder_choice import RAW_IN_MOV
-from ns_video.media.libav import abandon, file_url, open_input, translate_output
+from ns_video.media.libav import abandon, file_url, muted_log, open_input, translate_output
 from ns_video.media.video_plan import VideoPlan
 
 _SEGMENT_FORMATS = {".nut": "nut", ".mkv": "matroska", ".mov": "mov"}
@@ -139,20 +139,26 @@ def require_codec(plan: VideoPlan) -> None:
 def _raw_refusal(plan: VideoPlan) -> str:
     """Why a container doesn't hold raw video of this pixel format, or its reader doesn't know it again; "" if it does.
 
-    Found out by writing a header with it into memory.
+    Found out by writing a picture of it into memory and opening that.
     """
+    unknown = "readers would not know it"
     if plan.container.is_mov and plan.pix_fmt not in RAW_IN_MOV:
-        return "readers would not know it"
+        return unknown
+    written = io.BytesIO()
     try:
-        trial = av.open(io.BytesIO(), "w", format=plan.container_format)
-        try:
-            add_video_stream(trial, plan)
-            trial.start_encoding()
-        finally:
-            abandon(trial)
+        with muted_log():
+            trial = av.open(written, "w", format=plan.container_format)
+            try:
+                stream = trial.add_stream("rawvideo", rate=25, width=16, height=16, pix_fmt=plan.pix_fmt)
+                trial.mux([*stream.encode(av.VideoFrame(16, 16, plan.pix_fmt)), *stream.encode(None)])
+            finally:
+                abandon(trial)
+            written.seek(0)
+            with av.open(written) as made:
+                found = made.streams.video[0].codec_context.pix_fmt
     except (ValueError, OSError, av.FFmpegError) as error:
         return getattr(error, "strerror", None) or str(error)
-    return ""
+    return "" if found is not None and found.replace("yuvj", "yuv") == plan.pix_fmt.replace("yuvj", "yuv") else unknown
 
 
 @functools.cache

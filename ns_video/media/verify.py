@@ -122,7 +122,7 @@ def verify_files(
     differences = [d for d in differences if d.what not in told] + compared
     if notes is not None:
         notes += [f"stream {c.stream.index}: {c.action}" for c in copies if not c.kept or c.target_codec]
-        lost = joined_services(info), dropped_chapters(facts.chapters, found.container)
+        lost = joined_services(info, found.container), dropped_chapters(facts.chapters, found.container)
         notes += [note for note in lost if note]
         lost_of_samples = lost_samples(first.format, found_first.format)
         notes += [what for what in lost_of_samples if what not in {d.what for d in compared}]

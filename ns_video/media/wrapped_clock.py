@@ -7,6 +7,7 @@ from typing import Any
 CLOCK_HZ = 90_000
 _WRAP = 1 << 33  # ticks, 26.5 hours (ISO/IEC 13818-1, 2.4.3.7)
 _FARTHEST = _WRAP // 2  # what seems to lie farther ahead lies behind
+_LONG_AGO = 3600 * CLOCK_HZ
 _WRAPPING = frozenset({"mpegts", "mpeg"})  # demuxers whose times are of 33 bits
 
 
@@ -26,6 +27,8 @@ class WrappedClock:
         """`container_format`: libav's name of the demuxer; the times of those without such a clock are left alone."""
         self._wraps = container_format in _WRAPPING
         self._last: dict[int, int] = {}
+        self._newest: int | None = None
+        """Of all packets, where it was moved: what a stream's last one of long ago can't tell."""
         self._file_last: int | None = None
         """Of the packet before, of whichever stream, where that was moved."""
 
@@ -35,8 +38,11 @@ class WrappedClock:
         if not self._wraps or stamp is None:
             return
         index = packet.stream_index
-        right = _nearest(stamp, self._last.get(index, self._file_last))
-        self._last[index] = right
+        last = self._last.get(index, self._file_last)
+        if last is not None and self._newest is not None and self._newest - last > _LONG_AGO:
+            last = self._newest
+        right = _nearest(stamp, last)
+        self._last[index] = self._newest = right
         self._file_last = None if right == stamp else right
         packet.dts = None if packet.dts is None else _nearest(packet.dts, right)
         packet.pts = None if packet.pts is None else _nearest(packet.pts, right)

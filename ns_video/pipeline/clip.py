@@ -144,7 +144,7 @@ class Clip:
             self.run.record.warnings.append(
                 "a picture from a pipe keeps no XMP, comment and resolution; from a file it does"
             )
-        if (note := joined_services(self.info)) is not None:
+        if (note := joined_services(self.info, of_muxer(self.container_format))) is not None:
             self.run.record.warnings.append(note)
 
     def _warn_chapters(self) -> None:
@@ -277,7 +277,7 @@ class Clip:
             chapters=self._chapters(),
             shift=self.shift,
             refused=self.refused,
-            riding=self._riding,
+            riding=Counter({n: c for n, c in self._riding.items() if not lost_riders(self._codec, {n})}),
         )
 
 

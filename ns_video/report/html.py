@@ -361,7 +361,7 @@ def render_index(reports: Sequence[Listed], folder: Path) -> str:
     gains = [listed.gain for listed in reports if listed.gain is not None]
     parts = [f"mean gain {signed(math.fsum(gains) / len(gains), 1)} points of ns-iqa"] if gains else []
     damaged = sum(bool(listed.blemishes) for listed in reports)
-    parts += [f"{damaged} with damage"] * (damaged > 0)
+    parts += [f"{damaged} damaged or not wholly restored"] * (damaged > 0)
     rows = [_index_row(listed, folder) for listed in reports]
     return _environment().get_template("index.html.j2").render(rows=rows, summary=", ".join(parts))
 

@@ -64,9 +64,9 @@ def _score(report: Report) -> list[Sentence]:
     if report.kind == RUN:
         return _gain(report, what)
     tone, words = _level(score)
-    if report.is_identical and report.alignment is not None and report.alignment.compared == report.cost.frames_seen:
+    if _is_whole(report) and report.is_identical:
         tone, words = "good", "is its reference's in every sample, whatever its score"
-    elif report.pooled("psnr_y") == math.inf:
+    elif _is_whole(report) and report.pooled("psnr_y") == math.inf:
         tone, words = "plain", "has its reference's luma, whatever its score"
     text = f"The {what} {words}: ns-iqa {score:.1f} of 100"
     if len(judged) > 1:
@@ -74,6 +74,11 @@ def _score(report: Report) -> list[Sentence]:
         least = worst.judged.ns_iqa if worst.judged else 0.0
         text += f", mean of {len(judged)} sampled frames; lowest {least:.1f} at {clock(worst.pts_seconds)}"
     return [Sentence(tone, text + ".")]
+
+
+def _is_whole(report: Report) -> bool:
+    """Whether every frame of the clip was compared with its reference's."""
+    return report.alignment is not None and report.alignment.compared == report.cost.frames_seen
 
 
 def _gain(report: Report, what: str) -> list[Sentence]:
@@ -144,7 +149,7 @@ def _flicker(report: Report) -> list[Sentence]:
     """Of a clip, against its reference where there is one."""
     found, reference = report.temporal.flicker_before.mean, report.temporal.flicker_after.mean
     if found is not None and reference is not None:
-        if found - reference >= _NOTICEABLE_FLICKER:
+        if _is_whole(report) and found - reference >= _NOTICEABLE_FLICKER:
             words = f"More flicker than the reference: {found:.2f} against {reference:.2f} 8-bit steps."
             return [Sentence("bad", words)]
     elif found is not None and found >= _STRONG_FLICKER:

@@ -51,8 +51,11 @@ def _is_unfinished(path: Path) -> bool:
     """Whether it is a checkpoint that a training was writing when it was killed (`write_whole`)."""
     if not _UNFINISHED.fullmatch(path.name) or not path.is_file() or path.is_symlink():
         return False
-    with path.open("rb") as file:
-        head = file.read(64)
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError:  # another process of the training was quicker
+        return False
     return head.startswith(b"PK\3\4") and b"archive/data.pkl" in head  # as `torch.save` begins
 
 

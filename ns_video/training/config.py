@@ -273,7 +273,8 @@ def _check(config: TrainingConfig) -> None:
     check_unit(schedule, "rate", "least_rate", "factor", "average")
     check_unit(config.loss, "discriminator_rate", "detector_rate")
     need(schedule.rate > 0, "schedule.rate must be positive")
-    need(schedule.least_rate <= schedule.rate, "schedule.least_rate must be at most schedule.rate")
+    least = f"schedule.least_rate must be at most schedule.rate; it is {schedule.least_rate:g}"
+    need(schedule.least_rate <= schedule.rate, least)
     need(
         0 <= schedule.clip < math.inf and 0 <= config.loss.balance < math.inf,
         "schedule.clip and loss.balance are at least 0",

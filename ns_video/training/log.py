@@ -160,8 +160,9 @@ class TrainingLog:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
                 raise UsageError("log.tensorboard needs tensorboard", remedy="pip install 'ns-video[train]'") from error
-            # what was told of these steps before a resume is not shown
-            self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=update.step)
+            # What was told of these steps before a resume is not shown; a validation's step itself was reported.
+            purged = update.step + isinstance(update, ValidationUpdate)
+            self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=purged)
         if isinstance(update, StepUpdate):
             self._writer.add_scalar("loss", update.loss, update.step)
             self._writer.add_scalar("rate", update.rate, update.step)

@@ -295,7 +295,7 @@
   setTheme(dark.matches ? "dark" : "light");
   if (pictures.length) show();
   let width = innerWidth;
-  addEventListener("resize", () => { 
+  addEventListener("resize", () => {
     if (innerWidth !== width) { width = innerWidth; redrawn.forEach((draw) => draw()); }
     if (pictures.length) place();
   });
