@@ -234,6 +234,11 @@ def rounded(value: float | None, digits: int = 6) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, digits)
 
 
+def signed(value: float, digits: int) -> str:
+    """A number with its sign; what rounds to zero has +."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
 def _measures(entry: Measures) -> dict[str, Any]:
     return {
         "ns_iqa": rounded(entry.ns_iqa, 3),

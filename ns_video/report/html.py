@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from ns_video.media.libav import printable
 from ns_video.report.build import Built
-from ns_video.report.document import COMPARISON, RUN, Report, rounded, to_json
+from ns_video.report.document import COMPARISON, RUN, Report, rounded, signed, to_json
 from ns_video.report.pictures import Shown
 from ns_video.report.verdict import clock
 
@@ -133,11 +133,6 @@ def figure(value: float | None, digits: int) -> str:
     if value is None:
         return "–"
     return "∞" if math.isinf(value) else f"{value:.{digits}f}"
-
-
-def signed(value: float, digits: int) -> str:
-    """A number with its sign; what rounds to zero has +."""
-    return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
 def _tiles(report: Report) -> list[Tile]:
