@@ -27,7 +27,7 @@ from ns_video.frame import JpegTables
 from ns_video.media.degrade import DegradedStill, degrade_still
 from ns_video.media.pictures import read_rgb, write_png
 from ns_video.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
-from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
+from ns_video.networks.ns_restore import SIZES, NsRestore, NsRestoreConfig
 from ns_video.training import video
 from ns_video.training.adversarial import (
     ArtifactDetector,
@@ -153,6 +153,55 @@ def test_resume_gives_the_weights_of_an_unbroken_training(picture_folder: Path, 
         assert torch.equal(tensor, again.averaged.state_dict()[key]), key
     for key, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, again.network.state_dict()[key]), key
+
+
+def silence(network: torch.nn.Module, channels: list[int]) -> None:
+    """Shuts the ReLUs of those channels of the second lower block for good."""
+    with torch.no_grad():
+        network.get_parameter("body.1.conv1.bias")[channels] = -1e4
+
+
+def with_silent_start(folder: Path, where: Path, output: Path, revives: bool, steps: int = 8) -> TrainingConfig:
+    start = Trainer(parse_config(config_text(folder, where / "start")), "cpu").network
+    torch.nn.init.normal_(start.tail.weight, std=0.01)  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
+    silence(start, list(range(20)))
+    save_model(start, where / "start.safetensors", Metadata("ns_restore", "jpeg"))
+    config = parse_config(config_text(folder, output, steps=steps))
+    network = replace(config.network, start=str(where / "start.safetensors"), revive=revives)
+    schedule = replace(config.schedule, optimizer="muon")
+    return replace(config, network=network, schedule=schedule)
+
+
+def test_a_training_revives_and_tells_what_is_silent(picture_folder: Path, tmp_path: Path) -> None:
+    silent: dict[bool, list[tuple[int, int]]] = {}
+    for revives in (False, True):
+        config = with_silent_start(picture_folder, tmp_path, tmp_path / f"{revives}", revives)
+        updates = list(Trainer(config, "cpu").run())
+        silent[revives] = [
+            (update.silent_channels, update.inner_channels)
+            for update in updates
+            if isinstance(update, ValidationUpdate)
+        ]
+    inner = 2 * SIZES["tiny"][0] * SIZES["tiny"][1][1]
+    assert [total for _, total in silent[False] + silent[True]] == [inner] * 4
+    assert all(count >= 20 for count, _ in silent[False])
+    assert all(count < 10 for count, _ in silent[True])
+
+
+def test_a_revived_training_resumes_exactly(picture_folder: Path, tmp_path: Path) -> None:
+    whole = Trainer(with_silent_start(picture_folder, tmp_path, tmp_path / "whole", True), "cpu")
+    list(whole.run())
+    config = with_silent_start(picture_folder, tmp_path, tmp_path / "parts", True)
+    first = Trainer(config, "cpu")
+    updates = first.run()
+    next(updates)
+    updates.close()
+    again = Trainer(config, "cpu")
+    again.resume()
+    assert 0 < again.step < 8
+    list(again.run())
+    for key, tensor in whole.averaged.state_dict().items():
+        assert torch.equal(tensor, again.averaged.state_dict()[key]), key
 
 
 def test_ctrl_c_waits_for_the_end_of_the_step(

@@ -67,7 +67,8 @@ from ns_video.training.video_clips import (
     read_pair,
     write_pair,
 )
-from ns_video.weights import load_descriptor
+from ns_video.weights import Metadata, load_descriptor, save_model
+from ns_video.weights.load import load_weights
 
 FIXED = {"qp": "30", "x264-params": "ipratio=1:pbratio=1:b-adapt=0:bframes=2"}
 
@@ -328,6 +329,24 @@ def test_a_deeper_video_network_grows_from_a_model(pool: Path, tmp_path: Path, m
     assert sum(p.numel() for p in after.parameters()) > sum(p.numel() for p in before.parameters())
     steps = told_steps(pair.coded)
     assert np.array_equal(restore_luma(before, pair, steps, 1), restore_luma(after, pair, steps, 1))
+
+
+def test_a_training_on_clips_revives(pool: Path, tmp_path: Path) -> None:
+    first = small(pool, tmp_path / "start", steps=1)
+    assert len(list(train_video(first, "cpu"))) == 1
+    start = NsRestore(network_config(first))
+    start.load_state_dict(load_weights(str(model_file(first))).tensors)
+    with torch.no_grad():
+        start.get_parameter("body.0.conv1.bias")[:16] = -1e4
+    save_model(start, tmp_path / "silent.safetensors", Metadata("ns_restore", "quantiser", "ycbcr"))
+    found: dict[bool, int] = {}
+    for revives in (False, True):
+        config = small(
+            pool, tmp_path / f"{revives}", start=tmp_path / "silent.safetensors", revive=revives, steps=2,
+            validation=pool, validate_every=2,
+        )  # fmt: skip
+        found[revives] = list(train_video(config, "cpu"))[-1].silent_channels
+    assert found[False] >= 16 > found[True]
 
 
 def test_the_configuration_is_checked(tmp_path: Path) -> None:

@@ -146,7 +146,9 @@ def _groups_text(update: VideoUpdate | QuantiserUpdate) -> str:
 
     digits, unit = (3, "dB PSNR-Y") if isinstance(update, VideoUpdate) else (2, "octaves beside the truth")
     groups = (update.validation or {}).items()
-    return f"step {update.step}: " + ", ".join(f"{name} {value:+.{digits}f}" for name, value in groups) + f" {unit}"
+    values = ", ".join(f"{name} {value:+.{digits}f}" for name, value in groups)
+    silent = _silent_text(update.silent_channels) if isinstance(update, VideoUpdate) else ""
+    return f"step {update.step}: {values} {unit}{silent}"
 
 
 def _record(update: Update) -> dict[str, object]:
@@ -160,4 +162,8 @@ def _validation_text(update: ValidationUpdate) -> str:
     scores = ", ".join(
         f"{score.spec} {score.psnr_before:.2f} {score.psnr_after - score.psnr_before:+.2f}" for score in update.scores
     )
-    return f"step {update.step}: {scores} dB"
+    return f"step {update.step}: {scores} dB{_silent_text(update.silent_channels)}"
+
+
+def _silent_text(silent: int) -> str:
+    return f"; {silent} channel{'s' if silent > 1 else ''} silent" if silent else ""

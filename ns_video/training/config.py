@@ -112,6 +112,8 @@ class Network:
     file's tables."""
     start: str = ""
     """Model name or weights file to begin with; layers of another shape, and those that it lacks, begin anew."""
+    revive: bool = False
+    """Channels of ns_restore's blocks that never act on the first batches begin anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +266,8 @@ def _check(config: TrainingConfig) -> None:
     need(config.network.conditioning in known, f"network.conditioning is one of {', '.join(PITCHES)}, or empty")
     fits = not config.network.conditioning or config.cells is not None
     need(fits, "network.conditioning is for ns_restore at scale 1, not for JPEG")
+    ours = config.network.architecture == "ns_restore"
+    need(ours or not config.network.revive, "network.revive is for ns_restore")
     _check_size(config, need)
     _check_cells(config, need)
     need(schedule.kind in SCHEDULES, f"schedule.kind is one of {', '.join(SCHEDULES)}")

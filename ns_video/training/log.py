@@ -47,6 +47,10 @@ class ValidationUpdate:
 
     step: int
     scores: tuple[SpecScore, ...]
+    silent_channels: int = 0
+    """Of the residual blocks' inner channels those that acted at less than one of 10,000 pixels."""
+    inner_channels: int = 0
+    """All of them; 0 for networks of other families."""
 
     @property
     def gain(self) -> float:

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,6 +41,7 @@ from ns_video.training.adversarial import (
 from ns_video.training.checkpoint import CHECKPOINT, WholeSteps, check_output, take_up, write_checkpoint
 from ns_video.training.config import LOW_QUALITY, TrainingConfig, cell_pitch
 from ns_video.training.evaluate import enlarge, psnr, to_rgb, to_tensor
+from ns_video.training.firing import REVIVING_BATCHES, Firing, revive_silent
 from ns_video.training.log import (
     CheckpointUpdate,
     FinishedUpdate,
@@ -51,7 +53,7 @@ from ns_video.training.log import (
 )
 from ns_video.training.losses import Terms, ssim_index
 from ns_video.training.optimizer import make_optimizer
-from ns_video.training.pictures import Batch, PictureSet, batches
+from ns_video.training.pictures import Batch, PictureSet, batches, draw_batch
 from ns_video.training.process import Arithmetic, find_process
 from ns_video.training.start import start_from
 from ns_video.weights import Metadata, save_model
@@ -239,7 +241,7 @@ class Trainer:
         self.pictures = PictureSet(config.data, pitch, config.scale)
         self.output = Path(config.output)
         self._log = TrainingLog(self.output) if self.process.leads else None
-        self._model = self.process.distributed(self.network)
+        self._model: nn.Module | None = None
         self._steps = WholeSteps()
         self._begun = False
 
@@ -318,7 +320,10 @@ class Trainer:
         """
         if not self._begun:
             check_output(self.checkpoint, self.model, resume=False)
+            self._revive()
             self._begin()
+        if self._model is None:
+            self._model = self.process.distributed(self.network)
         config, log = self.config, self.config.log
         last = min(config.schedule.steps, stop_at if stop_at is not None else config.schedule.steps)
         first, saved = (self.step, self.validated), time.monotonic()
@@ -394,9 +399,19 @@ class Trainer:
             self.halvings, self.waited, self.best_gain = int(shared[0]), int(shared[1]), shared[2]
         self.validated = self.step
 
+    def _revive(self) -> None:
+        """Channels that are silent on the first batches begin anew, where the configuration says so."""
+        if not self.config.network.revive:
+            return
+        drawn = (draw_batch(self.pictures, self.config, step) for step in range(REVIVING_BATCHES))
+        sent = (self.process.sent(batch) for batch in drawn)
+        revive_silent(self.network, (partial(call_network, self.network, one.degraded, one.side) for one in sent))
+        self.averaged.load_state_dict(self.network.state_dict())
+
     def _learn(self, batch: Batch) -> Tensor:
         """One step; returns the loss, on the device."""
         config = self.config
+        assert self._model is not None
         self.process.seed(config.seed, self.step)
         self.network.train()
         for group in self.optimizer.param_groups:
@@ -475,6 +490,11 @@ class Trainer:
     @torch.no_grad()
     def validate(self) -> ValidationUpdate:
         """Averaged weights on crops of held-out pictures (with `hold_out = 0`, of the others), for each damage."""
+        with Firing(self.averaged) as firing:
+            scores = self._scores()
+        return ValidationUpdate(self.step, scores, *firing.tally())
+
+    def _scores(self) -> tuple[SpecScore, ...]:
         config, step = self.config, self.config.side_step
         kept = self.pictures.held_out or self.pictures.training
         stride = max(1, len(kept) // max(1, config.log.validation_pictures))
@@ -497,7 +517,7 @@ class Trainer:
             scores.append(
                 SpecScore(text, table[:, 0].mean(), table[:, 1].mean(), float(gains.min()), table[:, 2].mean())
             )
-        return ValidationUpdate(self.step, tuple(scores))
+        return tuple(scores)
 
     def _restore(self, rgb: np.ndarray, tables: JpegTables | None) -> np.ndarray:
         picture = to_tensor(rgb).to(self.process.device)
@@ -535,6 +555,8 @@ def _identity(config: TrainingConfig) -> str:
         table.pop(key)
     for key in ("root", "cache", "workers"):
         cast(dict[str, Any], table["data"]).pop(key)
+    if not config.network.revive:  # trainings from before 0.12.0 don't have it
+        cast(dict[str, Any], table["network"]).pop("revive")
     if config.data.line_sharpened:
         table["sharpened"] = (
             "within borders"  # before 0.8.0 opposite borders mixed: such a training can't go on exactly

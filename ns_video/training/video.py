@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from ns_video.training.checkpoint import (
 )
 from ns_video.training.config import check_seed, check_unit, read_flat
 from ns_video.training.evaluate import psnr
+from ns_video.training.firing import REVIVING_BATCHES, Firing, revive_silent
 from ns_video.training.optimizer import OPTIMIZERS, Muon
 from ns_video.training.process import Arithmetic, Process, find_process
 from ns_video.training.start import grow_from
@@ -94,6 +96,8 @@ class VideoTraining:
     caution: float = 0.0
     """Extra weight of the squared error by which a crop comes back worse than it was."""
     chroma_weight: float = 0.25
+    revive: bool = False
+    """As `network.revive` of a training on stills."""
     blind_share: float = 0.12
     """Share of samples that get one rough estimate for the frame instead of the map."""
     no_map: bool = False
@@ -132,6 +136,8 @@ def identity(config: Any) -> str:
     table = dataclasses.asdict(config)
     for key in ("cache", "output", "validation", "save_seconds", "validate_every"):
         table.pop(key)
+    if not table.get("revive", True):  # trainings from before 0.12.0 don't have it
+        table.pop("revive")
     table["repeats"] = "told as their source"  # before 0.8.0 the finer step was: such a training can't go on exactly
     return json.dumps(table, sort_keys=True, default=str)
 
@@ -147,6 +153,8 @@ class VideoUpdate:
     seconds: float
     validation: dict[str, float] | None = None
     """Group of clips → mean PSNR-Y gain in dB, where validation has run."""
+    silent_channels: int = 0
+    """Of the residual blocks' inner channels those that acted at less than one of 10,000 pixels in validation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +291,12 @@ def _draw_sample(pool: Pool, config: VideoTraining, rng: np.random.Generator) ->
         y, c, truth_y, truth_c, q = (part.swapaxes(-1, -2) for part in (y, c, truth_y, truth_c, q))
     damage = np.array(pool.damage(path, t), np.float32)
     return y, c, truth_y, truth_c, q, np.array(kind, np.int64), damage
+
+
+def _predict(network: nn.Module, batch: Batch) -> Tensor:
+    """(N, 3, h, w) float32 in [0, 1]: the middle frames of a batch, restored."""
+    x = pictures_to_network(batch.luma, batch.chroma).contiguous(memory_format=torch.channels_last)
+    return network(x, side_planes(batch.steps, batch.types))
 
 
 def batch_loss(
@@ -497,6 +511,10 @@ def _train(config: VideoTraining, process: Process, resume: bool) -> Generator[V
         take_up(checkpoint, identity(config), state.load)
     pool = Pool(config.cache)
     pool.names()
+    if config.revive and not resume:
+        drawn = (process.sent(draw_batch(pool, config, step)) for step in range(REVIVING_BATCHES))
+        revive_silent(network, (partial(_predict, network, batch) for batch in drawn))
+        averaged.load_state_dict(network.state_dict())
     model = process.distributed(network)
     batches = prefetch(
         (process.pinned(draw_batch(pool, config, step, process.rank)) for step in range(state.step, config.steps)),
@@ -513,8 +531,9 @@ def _train(config: VideoTraining, process: Process, resume: bool) -> Generator[V
                 state.arithmetic.kept((loss,))
             update = VideoUpdate(state.step, loss, gain, time.monotonic() - began)
             if process.leads and state.step % config.validate_every == 0 and config.validation is not None:
-                groups = validate(state.averaged, config.validation, config.no_map)
-                update = dataclasses.replace(update, validation=groups)
+                with Firing(state.averaged) as firing:
+                    groups = validate(state.averaged, config.validation, config.no_map)
+                update = dataclasses.replace(update, validation=groups, silent_channels=firing.tally()[0])
             if process.leads and time.monotonic() - saved > config.save_seconds:
                 write_checkpoint(checkpoint, state.content(config))
                 saved = time.monotonic()
