@@ -23,10 +23,14 @@ from torch import Tensor
 
 from ns_video.errors import DeviceError
 from ns_video.machine import check_device_name, read_text, usable_cores
+from ns_video.networks.int8 import Int8Conv
 
 logger = logging.getLogger("ns_video")
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+INT8 = "int8"
+"""Blocks of ns-restore in 8-bit integers on a CPU (`ns_video.networks.int8`), all else as `dtype_of` says. Where it is
+asked for; never by "auto"."""
 
 FAILURES = (RuntimeError, TypeError)
 """What PyTorch raises where a device can't compute something; MPS refuses types that it lacks with a TypeError."""
@@ -114,11 +118,12 @@ def kinds_of(devices: Sequence[torch.device]) -> str:
 
 
 def cpu_features() -> tuple[str, ...]:
-    """The instruction sets that matter here, out of avx2, avx512, avx512_bf16, amx_bf16."""
+    """The instruction sets that matter here, out of avx2, avx512, avx512_vnni, avx512_bf16, amx_bf16."""
     cpu = torch.cpu
     checks: list[tuple[str, str]] = [
         ("avx2", "_is_avx2_supported"),
         ("avx512", "_is_avx512_supported"),
+        ("avx512_vnni", "_is_vnni_supported"),
         ("avx512_bf16", "_is_avx512_bf16_supported"),
         ("amx_bf16", "_is_amx_tile_supported"),
     ]
@@ -143,13 +148,20 @@ def capable_precisions(device: torch.device) -> tuple[str, ...]:
     return ("bf16",) if "avx512_bf16" in features or "amx_bf16" in features else ()
 
 
+def dtype_of(precision: str) -> torch.dtype:
+    """What layers are computed in; with int8 those that stay in floating point."""
+    if precision != INT8:
+        return PRECISIONS[precision]
+    return torch.bfloat16 if "bf16" in capable_precisions(torch.device("cpu")) else torch.float32
+
+
 def choose_precision(
     requested: str,
     device: torch.device,
     safe: frozenset[str],
     trial: Callable[[str], Tensor],
 ) -> str:
-    """The precision to run in: fp32, fp16 or bf16.
+    """The precision to run in: fp32, fp16, bf16 or int8.
 
     `trial(precision)` runs a small forward pass and returns its result. `auto` takes the first of the device's
     native precisions that the network is known to stand (`safe`) and whose trial succeeds with finite values.
@@ -158,8 +170,10 @@ def choose_precision(
     if requested == "fp32":
         return requested
     if requested != "auto":
-        if requested not in PRECISIONS:
-            raise DeviceError(f"there is no precision {requested!r}", remedy="use auto, fp32, fp16 or bf16")
+        if requested not in (*PRECISIONS, INT8):
+            raise DeviceError(f"there is no precision {requested!r}", remedy="use auto, fp32, fp16, bf16 or int8")
+        if requested == INT8:
+            _check_int8(device, safe)
         try:
             works = bool(torch.isfinite(trial(requested)).all())
         except FAILURES as error:
@@ -179,6 +193,20 @@ def choose_precision(
         except FAILURES as error:
             logger.info("%s does not work on %s: %s", candidate, device, error)
     return "fp32"
+
+
+def _computes_int8(device: torch.device) -> bool:
+    return device.type == "cpu" and "avx512_vnni" in cpu_features()
+
+
+def _check_int8(device: torch.device, safe: frozenset[str]) -> None:
+    why = ""
+    if not _computes_int8(device):
+        why = f"int8 does not work on {device}: it is for processors with AVX512-VNNI"
+    elif INT8 not in safe:
+        why = "this model can't be computed in int8: its file doesn't tell the ranges of what its layers see"
+    if why:
+        raise DeviceError(why, remedy="use --precision auto")
 
 
 def available_memory(device: torch.device) -> int:
@@ -347,7 +375,20 @@ def _report(name: str) -> DeviceReport:
             precisions[precision] = "works"
         else:
             precisions[precision] = f"works, {reference / taken:.1f} x the speed of fp32"
+    if _computes_int8(device):
+        precisions[INT8] = _int8_verdict(device, reference)
     return DeviceReport(name, title, total, available, precisions)
+
+
+def _int8_verdict(device: torch.device, reference: float) -> str:
+    try:
+        convolution = Int8Conv(torch.nn.Conv2d(64, 64, 3, padding=1), 0.01, 0)
+        picture = torch.zeros(1, 64, 128, 128, dtype=torch.uint8).to(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            taken = _best_time(lambda: convolution(picture, 0.01, torch.uint8, "relu"), device)
+    except FAILURES as error:
+        return f"fails: {str(error).splitlines()[0]}"
+    return f"works, {reference / taken:.1f} x the speed of fp32"
 
 
 def _cpu_title() -> str:

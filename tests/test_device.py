@@ -21,6 +21,7 @@ from ns_video.device import (
     capable_precisions,
     check_alive,
     choose_precision,
+    cpu_features,
     is_out_of_memory,
     kinds_of,
     one_thread,
@@ -199,7 +200,7 @@ def test_a_named_precision_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceError, match="overflows"):
         choose_precision("fp16", CPU, SAFE, trial(frozenset({"fp16"})))
     with pytest.raises(DeviceError, match="there is no precision"):
-        choose_precision("int8", CPU, SAFE, trial())
+        choose_precision("int4", CPU, SAFE, trial())
 
 
 def test_memory_and_cores_are_plausible() -> None:
@@ -225,7 +226,8 @@ def test_snapshot_tries_every_precision() -> None:
     seen = snapshot()
     assert seen.devices[0].name == "cpu"
     assert seen.devices[0].precisions["fp32"] == "works"
-    assert set(seen.devices[0].precisions) == {"fp32", "fp16", "bf16"}
+    integers = {"int8"} if "avx512_vnni" in cpu_features() else set[str]()
+    assert set(seen.devices[0].precisions) == {"fp32", "fp16", "bf16"} | integers
     assert seen.cores >= 1 and seen.torch
 
 

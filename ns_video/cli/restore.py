@@ -98,7 +98,10 @@ def restore_options(function: Any) -> Any:
             "--device", default="auto", show_default=True, help="cpu, cuda (all GPUs), cuda:N, cuda:0,cuda:1, mps."
         ),
         click.option(
-            "--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto", show_default=True
+            "--precision",
+            type=click.Choice(["auto", "fp32", "fp16", "bf16", "int8"]),
+            default="auto",
+            show_default=True,
         ),
         click.option("--tile", default="auto", callback=_number_or_auto, help="Tile side in px."),
         click.option("--overlap", default="auto", callback=_number_or_auto, help="Total overlap in px."),

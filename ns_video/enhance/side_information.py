@@ -12,7 +12,7 @@ import ns_video.color as color
 import ns_video.tile as tile
 from ns_video.cells import Kind, as_kind, find_pitch
 from ns_video.conditioning import even_map, jpeg_planes, quantiser_planes, raised_map
-from ns_video.device import PRECISIONS
+from ns_video.device import dtype_of
 from ns_video.enhance.in_flight import Around, Held
 from ns_video.enhance.options import EnhanceOptions
 from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
@@ -120,7 +120,7 @@ class SideInformation:
         """What guesses quantisers, loaded when it is first asked for."""
         if self._guesser is None:
             network = cast(NsQuantiser, load_descriptor(GUESSER).network).to(self.device)
-            self._guesser = network.compute_in(PRECISIONS[self.precision])
+            self._guesser = network.compute_in(dtype_of(self.precision))
         return self._guesser
 
     def closed(self, height: int, width: int) -> Tensor | None:

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 import ns_video.tile as tile
 from ns_video.conditioning import example_planes
-from ns_video.device import PRECISIONS, available_memory, is_out_of_memory, release_memory
+from ns_video.device import INT8, available_memory, dtype_of, is_out_of_memory, release_memory
 from ns_video.enhance.options import EnhanceOptions
+from ns_video.networks.int8 import int8_network
+from ns_video.networks.ns_restore import NsRestore
 from ns_video.stage import EnhanceStats
 from ns_video.weights import Descriptor
 
@@ -100,7 +102,7 @@ class TiledNetwork:
             given: list[Tensor] = [x]
             if side is not None:
                 given.append(side if whole_side else torch.cat([one.outer.cut(side) for one in group]))
-            with torch.autocast(self.device.type, PRECISIONS[precision], enabled=autocast):
+            with torch.autocast(self.device.type, dtype_of(precision), enabled=autocast):
                 result = cast(Tensor, network(*given))
             return result.float().split(1)
 
@@ -171,10 +173,14 @@ class TiledNetwork:
             network = own.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._networks["fp32"] = network.eval().requires_grad_(False)
         if precision not in self._networks:
-            if _casts_itself(self.descriptor):
-                self._networks[precision] = copy.deepcopy(self._networks["fp32"]).to(PRECISIONS[precision])
+            whole = self._networks["fp32"]
+            if precision == INT8:
+                assert isinstance(whole, NsRestore)
+                self._networks[precision] = int8_network(whole, self.descriptor.int8_ranges, dtype_of(precision))
+            elif _casts_itself(self.descriptor):
+                self._networks[precision] = copy.deepcopy(whole).to(dtype_of(precision))
             else:
-                self._networks[precision] = self._networks["fp32"]
+                self._networks[precision] = whole
         return self._networks[precision]
 
     def trial(self, precision: str) -> Tensor:

@@ -35,7 +35,7 @@ _CHOICES = {
     "fit": ("contain", "stretch"),
     "deinterlace": DEINTERLACE,
     "verify": ("structure", "full", "none"),
-    "precision": ("auto", "fp32", "fp16", "bf16"),
+    "precision": ("auto", "fp32", "fp16", "bf16", "int8"),
 }
 OF_CLIPS = ("codec", "crf", "pix_fmt", "encoder_options", "input_options", "start", "end")
 """Options that say nothing of a still."""

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -55,6 +55,7 @@ from ns_video.training.losses import Terms, ssim_index
 from ns_video.training.optimizer import make_optimizer
 from ns_video.training.pictures import Batch, PictureSet, batches, draw_batch
 from ns_video.training.process import Arithmetic, find_process
+from ns_video.training.ranges import MEASURING_BATCHES, measure_ranges
 from ns_video.training.start import start_from
 from ns_video.weights import Metadata, save_model
 from ns_video.weights.foreign import HAT_SIZES, RcanConfig, build_hat, build_rcan
@@ -304,10 +305,12 @@ class Trainer:
     def export(self) -> FinishedUpdate:
         """Writes the averaged weights as a model file."""
         self.output.mkdir(parents=True, exist_ok=True)
-        told = "none"
+        told, ranges = "none", {}
         if isinstance(self.averaged, NsRestore):
             told = "jpeg" if self.config.damage.kind == "jpeg" else self.config.network.conditioning or "none"
-        sha256 = save_model(self.averaged, self.model, Metadata(self.config.network.architecture, told))
+            ranges = measure_ranges(self.averaged, self.forwards(self.averaged, MEASURING_BATCHES))
+        metadata = Metadata(self.config.network.architecture, told, int8_ranges=ranges)
+        sha256 = save_model(self.averaged, self.model, metadata)
         return FinishedUpdate(self.step, self.model, sha256)
 
     # The loop.
@@ -403,10 +406,18 @@ class Trainer:
         """Channels that are silent on the first batches begin anew, where the configuration says so."""
         if not self.config.network.revive:
             return
-        drawn = (draw_batch(self.pictures, self.config, step) for step in range(REVIVING_BATCHES))
-        sent = (self.process.sent(batch) for batch in drawn)
-        revive_silent(self.network, (partial(call_network, self.network, one.degraded, one.side) for one in sent))
+        revive_silent(self.network, self.forwards(self.network, REVIVING_BATCHES))
         self.averaged.load_state_dict(self.network.state_dict())
+
+    def forwards(self, network: nn.Module, count: int) -> list[Callable[[], Tensor]]:
+        """Forward passes over the first batches, drawn as each is called."""
+
+        def forward(step: int) -> Tensor:
+            batch = self.process.sent(draw_batch(self.pictures, self.config, step))
+            degraded = batch.degraded.contiguous(memory_format=torch.channels_last)
+            return call_network(network, degraded, batch.side if isinstance(network, NsRestore) else None)
+
+        return [partial(forward, step) for step in range(count)]
 
     def _learn(self, batch: Batch) -> Tensor:
         """One step; returns the loss, on the device."""

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,7 @@ from ns_video.training.evaluate import psnr
 from ns_video.training.firing import REVIVING_BATCHES, Firing, revive_silent
 from ns_video.training.optimizer import OPTIMIZERS, Muon
 from ns_video.training.process import Arithmetic, Process, find_process
+from ns_video.training.ranges import MEASURING_BATCHES, measure_ranges
 from ns_video.training.start import grow_from
 from ns_video.training.video_clips import ClipPair, read_pair
 from ns_video.weights import Metadata, save_model
@@ -293,10 +294,17 @@ def _draw_sample(pool: Pool, config: VideoTraining, rng: np.random.Generator) ->
     return y, c, truth_y, truth_c, q, np.array(kind, np.int64), damage
 
 
-def _predict(network: nn.Module, batch: Batch) -> Tensor:
-    """(N, 3, h, w) float32 in [0, 1]: the middle frames of a batch, restored."""
-    x = pictures_to_network(batch.luma, batch.chroma).contiguous(memory_format=torch.channels_last)
-    return network(x, side_planes(batch.steps, batch.types))
+def forwards(
+    network: nn.Module, pool: Pool, config: VideoTraining, process: Process, count: int
+) -> list[Callable[[], Tensor]]:
+    """Forward passes over the first batches, drawn as each is called."""
+
+    def forward(step: int) -> Tensor:
+        batch = process.sent(draw_batch(pool, config, step))
+        x = pictures_to_network(batch.luma, batch.chroma).contiguous(memory_format=torch.channels_last)
+        return network(x, side_planes(batch.steps, batch.types))
+
+    return [partial(forward, step) for step in range(count)]
 
 
 def batch_loss(
@@ -512,8 +520,7 @@ def _train(config: VideoTraining, process: Process, resume: bool) -> Generator[V
     pool = Pool(config.cache)
     pool.names()
     if config.revive and not resume:
-        drawn = (process.sent(draw_batch(pool, config, step)) for step in range(REVIVING_BATCHES))
-        revive_silent(network, (partial(_predict, network, batch) for batch in drawn))
+        revive_silent(network, forwards(network, pool, config, process, REVIVING_BATCHES))
         averaged.load_state_dict(network.state_dict())
     model = process.distributed(network)
     batches = prefetch(
@@ -543,7 +550,9 @@ def _train(config: VideoTraining, process: Process, resume: bool) -> Generator[V
         if process.leads and steps.whole and state.step > first:
             write_checkpoint(checkpoint, state.content(config))
     if process.leads:
-        save_model(state.averaged, model_file(config), Metadata("ns_restore", "quantiser", "ycbcr"))
+        passes = forwards(state.averaged, pool, config, process, MEASURING_BATCHES)
+        ranges = measure_ranges(state.averaged, passes)
+        save_model(state.averaged, model_file(config), Metadata("ns_restore", "quantiser", "ycbcr", ranges))
 
 
 def model_file(config: VideoTraining) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import nn
 
 from ns_video.cards import Card
+from ns_video.networks.int8 import Ranges
 
 PRECISIONS = frozenset({"fp32", "fp16", "bf16"})
 JUDGES = frozenset({"ns_iqa", "ns_iqa_statistics", "ns_quantiser", "ns_c"})
@@ -48,11 +49,13 @@ class Descriptor:
     path: Path | None
     card: Card | None
     safe_precisions: frozenset[str]
-    """Precisions the architecture is known to stand, out of PRECISIONS; fp32 always."""
+    """Precisions the network is known to stand, out of PRECISIONS and "int8"; fp32 always."""
     parameters: int
     """Learned values of the architecture, before anything is folded for inference."""
     cell_scale: int = 0
     """Sides of the network's result / sides of the picture of cells it sees; 0 where it sees pixels."""
+    int8_ranges: Ranges = field(default_factory=dict[str, tuple[float, float]])
+    """Of an ns_restore network's blocks that may be computed in 8-bit integers; empty: none."""
 
     @property
     def enlarges(self) -> int:

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
@@ -20,20 +20,24 @@ from ns_video.cells import CELL_SCALES
 from ns_video.conditioning import JPEG_PLANES, PITCH_PLANES, QUANTISER_PLANES
 from ns_video.errors import ModelError, UnknownModelError, printable
 from ns_video.networks.deblur_study import RECEPTIVE_RADIUS, STUDY_NETWORKS, DnCnn, StudyConfig, build_study_network
+from ns_video.networks.int8 import Ranges
 from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
 from ns_video.networks.ns_quantiser import MULTIPLE_OF, QUANTILES, NsQuantiser, NsQuantiserConfig
-from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
+from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig, ResidualBlock
 from ns_video.networks.nsie import Nsie, NsieConfig, fold_batchnorm
 from ns_video.quality.ns_iqa import JudgesConfig, NsIqaJudges
 from ns_video.weights.descriptor import PRECISIONS, Descriptor
 from ns_video.weights.reach import measure_radius
 from ns_video.weights.read import WeightsFile, read_weights
+from ns_video.weights.save import INT8_KEY
 
 IDENTITY = "identity"
 """The built-in model that does nothing, exactly."""
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 MAX_CONFIG_NUMBER = 10_000
 """Of any number in a file's configuration: channels, blocks, planes."""
+MAX_RANGE = 1e6
+"""Of what a layer sees, as the metadata "int8" tells it."""
 MAX_BLOCKS = 256
 """Residual blocks at one level of an NsRestore."""
 SIDE_PLANES = {
@@ -175,6 +179,7 @@ class _Traits:
     frames: int = 1
     safe_precisions: frozenset[str] = PRECISIONS
     cell_scale: int = 0
+    int8_ranges: Ranges = field(default_factory=dict[str, tuple[float, float]])
 
 
 def _ns_restore(file: WeightsFile) -> _Traits:
@@ -202,9 +207,12 @@ def _ns_restore(file: WeightsFile) -> _Traits:
             f"the conditioning '{conditioning:.40}' wants {cell_scale}"
         )
     network = _built(file, lambda: NsRestore(config))
+    ranges = _int8_ranges(file, network)
     return _Traits(
         network,
         "ns_restore",
+        safe_precisions=PRECISIONS | {"int8"} if ranges else PRECISIONS,
+        int8_ranges=ranges,
         scale=1 if cell_scale else config.scale,
         cell_scale=cell_scale,
         halo=network.receptive_radius,
@@ -214,6 +222,26 @@ def _ns_restore(file: WeightsFile) -> _Traits:
         out_channels=config.planes,
         frames=config.frames,
     )
+
+
+def _int8_ranges(file: WeightsFile, network: NsRestore) -> Ranges:
+    """What the file's metadata "int8" tells of the network's blocks; empty where it tells nothing."""
+    text = file.metadata.get(INT8_KEY)
+    if text is None:
+        return {}
+    try:
+        table: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"model file {file.path}: its metadata '{INT8_KEY}' is no JSON") from error
+    blocks = {name for name, module in network.named_modules() if isinstance(module, ResidualBlock)}
+    ranges: dict[str, tuple[float, float]] = {}
+    for name, pair in cast(dict[object, object], table if isinstance(table, dict) else {"": None}).items():
+        numbers = cast(list[object], pair) if isinstance(pair, list) else []
+        sound = [float(n) for n in numbers if isinstance(n, (int, float)) and 0 <= n < MAX_RANGE]
+        if name not in blocks or len(sound) != 2 or len(numbers) != 2:
+            raise ModelError(f"model file {file.path}: its metadata '{INT8_KEY}' is unusable at {name!r:.60}")
+        ranges[cast(str, name)] = (sound[0], sound[1])
+    return ranges
 
 
 def _nsie(file: WeightsFile) -> _Traits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import safetensors.torch
@@ -14,6 +14,10 @@ from torch import Tensor, nn
 
 from ns_video.errors import ModelError
 from ns_video.journal import write_whole
+from ns_video.networks.int8 import Ranges
+
+INT8_KEY = "int8"
+"""Of the metadata: block → the two numbers of `Ranges`, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,8 @@ class Metadata:
     architecture: str
     conditioning: str = "none"
     domain: str = "rgb"
+    int8_ranges: Ranges = field(default_factory=dict[str, tuple[float, float]])
+    """Of an ns_restore's blocks (`ns_video.training.ranges`), see Descriptor."""
 
 
 def _ordered(data: bytes) -> bytes:
@@ -57,6 +63,8 @@ def save_model(network: nn.Module, path: Path, metadata: Metadata, dtype: torch.
         "domain": metadata.domain,
         "config": json.dumps(dataclasses.asdict(config) if dataclasses.is_dataclass(config) else {}, sort_keys=True),  # pyright: ignore[reportArgumentType]  an instance, never a class
     }
+    if metadata.int8_ranges:
+        texts[INT8_KEY] = json.dumps(metadata.int8_ranges)
     data = _ordered(safetensors.torch.save(tensors, texts))
     write_whole(path, data, stage="save")
     return hashlib.sha256(data).hexdigest()

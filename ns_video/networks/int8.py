@@ -1,0 +1,84 @@
+"""ns-restore's residual blocks in 8-bit integers, for CPUs with VNNI or AMX instructions. Floor 1.
+
+Only what a block adds is computed in integers: the picture stays in fp32, and what flows from block to block in the
+precision of the other layers. Activations are unsigned with one scale each, known beforehand (`Ranges`), so that tiles
+give what the whole picture gives; weights have a scale for each output channel. Sums of integers are exact: the result
+depends neither on threads nor on the order of summing.
+
+Convolutions are those that PyTorch's inductor calls (`torch.ops.onednn`); where a PyTorch lacks them, `int8_network`
+raises, and whoever asked takes another precision.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ns_video.networks.ns_restore import NsRestore, ResidualBlock
+
+Ranges = Mapping[str, tuple[float, float]]
+"""Name of a block → (largest absolute value of its input, largest value behind its ReLU); larger ones are cut off.
+Blocks that aren't named are computed like all other layers."""
+
+_SIGNED, _UNSIGNED, _ZERO = 127.0, 255.0, 128
+_PACK, _CONVOLVE = "qconv_prepack", "qconv2d_pointwise"
+_SAME = ([1, 1], [1, 1], [1, 1], 1)  # stride, padding, dilation, groups
+
+
+class Int8Conv:
+    """A 3x3 convolution of unsigned 8-bit samples (N, C, H, W), channels last."""
+
+    def __init__(self, conv: nn.Conv2d, scale: float, zero: int) -> None:
+        """A sample s stands for scale * (s - zero)."""
+        weight = conv.weight.detach().float()
+        scales = weight.abs().amax((1, 2, 3)).clamp_min(1e-12) / _SIGNED
+        whole = (weight / scales.view(-1, 1, 1, 1)).round_().to(torch.int8)
+        bias = torch.zeros(len(weight)) if conv.bias is None else conv.bias.detach().float()
+        packed = _op(_PACK)(whole, scales, scale, zero, *_SAME, None)
+        self._arguments = (scale, zero, packed, scales, torch.zeros(len(weight), dtype=torch.int32), bias, *_SAME)
+
+    def __call__(self, x: Tensor, scale: float, dtype: torch.dtype, after: str) -> Tensor:
+        """The result as `dtype`, in units of `scale`, after "relu" or "none"."""
+        return _op(_CONVOLVE)(x, *self._arguments, scale, 0, dtype, after, [], "")
+
+
+class Int8Block(nn.Module):
+    """A ResidualBlock whose convolutions are computed in integers; the sum in the input's floating point."""
+
+    def __init__(self, block: ResidualBlock, input_range: float, inner_range: float) -> None:
+        super().__init__()
+        self._step = max(input_range, 1e-9) / _SIGNED
+        self._inner_step = max(inner_range, 1e-9) / _UNSIGNED
+        self._conv1 = Int8Conv(block.conv1, self._step, _ZERO)
+        self._conv2 = Int8Conv(block.conv2, self._inner_step, 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = x.to(torch.float32, copy=True).mul_(1 / self._step).add_(_ZERO + 0.5).clamp_(0, _UNSIGNED)
+        samples = steps.to(torch.int16).to(torch.uint8)  # at once it takes five times as long
+        inner = self._conv1(samples, self._inner_step, torch.uint8, "relu")
+        return self._conv2(inner, 1.0, x.dtype, "none").add_(x)
+
+
+def int8_network(network: NsRestore, ranges: Ranges, dtype: torch.dtype) -> NsRestore:
+    """A copy of an fp32 network on the CPU: the blocks of `ranges` in 8-bit integers, all else in `dtype`.
+
+    Raises RuntimeError or TypeError where this PyTorch can't.
+    """
+    made = copy.deepcopy(network).to(dtype)
+    for name, (input_range, inner_range) in ranges.items():
+        block = network.get_submodule(name)
+        assert isinstance(block, ResidualBlock)
+        parent, _, index = name.rpartition(".")
+        made.get_submodule(parent)[int(index)] = Int8Block(block, input_range, inner_range)  # pyright: ignore[reportIndexIssue]
+    return made
+
+
+def _op(name: str) -> Any:
+    found = getattr(torch.ops.onednn, name, None)
+    if found is None:
+        raise RuntimeError("this PyTorch has no convolutions in int8")
+    return found

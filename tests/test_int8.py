@@ -1,0 +1,152 @@
+"""Residual blocks in 8-bit integers: close to fp32, the same in tiles, and refused where they can't be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import ns_video.device as device_module
+from ns_video.device import choose_precision, cpu_features
+from ns_video.enhance import EnhanceOptions, Enhancer
+from ns_video.errors import DeviceError, ModelError
+from ns_video.networks.int8 import Int8Block, int8_network
+from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
+from ns_video.training.ranges import measure_ranges
+from ns_video.weights import Metadata, load_descriptor, save_model
+
+vnni = pytest.mark.skipif("avx512_vnni" not in cpu_features(), reason="this processor has no AVX512-VNNI")
+
+
+def network() -> NsRestore:
+    torch.manual_seed(5)
+    made = NsRestore(NsRestoreConfig(channels=16, blocks=(1, 2, 1)))
+    nn.init.normal_(made.tail.weight, std=0.02)
+    return made.eval().requires_grad_(False)
+
+
+def ranges_of(made: NsRestore) -> dict[str, tuple[float, float]]:
+    torch.manual_seed(6)
+    pictures = [torch.rand(2, 3, 48, 48) for _ in range(2)]
+    return dict(measure_ranges(made, [lambda x=x: made(x) for x in pictures]))
+
+
+def saved(made: NsRestore, path: Path, ranges: dict[str, tuple[float, float]]) -> Path:
+    save_model(made, path, Metadata("ns_restore", int8_ranges=ranges))
+    return path
+
+
+def test_ranges_hold_nearly_all_that_blocks_see() -> None:
+    made = network()
+    ranges = ranges_of(made)
+    torch.manual_seed(6)
+    x = torch.rand(2, 3, 48, 48)
+    inner = torch.relu(made.encoder[0].conv1(made.head(nn.functional.pixel_unshuffle(x, 2))))
+    assert 0.8 * float(inner.max()) <= ranges["encoder.0"][1] <= 1.1 * float(inner.max())
+
+
+def test_blocks_that_integers_would_harm_are_left_out() -> None:
+    made = network()
+    whole = ranges_of(made)
+    assert set(whole) == {"encoder.0", "body.0", "body.1", "decoder.0"}
+    made.body[1].conv1.bias[0] = 1e5  # one channel that leaves the others no steps, and says nothing
+    made.body[1].conv2.weight[:, 0] = 0
+    assert "body.1" not in ranges_of(made) and "encoder.0" in ranges_of(made)
+
+
+@vnni
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_integers_come_close_to_fp32(dtype: torch.dtype) -> None:
+    made = network()
+    quantised = int8_network(made, ranges_of(made), dtype)
+    assert sum(isinstance(module, Int8Block) for module in quantised.modules()) == 4
+    x = torch.rand(1, 3, 64, 80)
+    with torch.inference_mode():
+        change, close = made(x) - x, quantised(x) - x
+    assert float((close - change).square().mean()) < 4e-3 * float(change.square().mean())
+    assert not torch.equal(close, change)
+
+
+@vnni
+def test_tiles_give_what_the_whole_picture_gives(tmp_path: Path) -> None:
+    made = network()
+    descriptor = load_descriptor(str(saved(made, tmp_path / "model.safetensors", ranges_of(made))))
+    x = torch.rand(1, 3, 200, 168)
+    whole, tiled = (
+        Enhancer(descriptor, EnhanceOptions(device="cpu", precision="int8", tile=tile))(x) for tile in (1024, 128)
+    )
+    assert torch.equal(whole, tiled)
+
+
+@vnni
+def test_int8_is_taken_only_when_asked_for(tmp_path: Path) -> None:
+    made = network()
+    path = saved(made, tmp_path / "model.safetensors", ranges_of(made))
+    descriptor = load_descriptor(str(path))
+    assert "int8" in descriptor.safe_precisions
+    assert Enhancer(descriptor, EnhanceOptions(device="cpu")).precision != "int8"
+    enhancer = Enhancer(descriptor, EnhanceOptions(device="cpu", precision="int8"))
+    assert enhancer.precision == enhancer.stats.precision == "int8"
+
+
+@vnni
+def test_a_model_without_ranges_is_refused(tmp_path: Path) -> None:
+    descriptor = load_descriptor(str(saved(network(), tmp_path / "model.safetensors", {})))
+    assert "int8" not in descriptor.safe_precisions
+    with pytest.raises(DeviceError, match="doesn't tell the ranges"):
+        Enhancer(descriptor, EnhanceOptions(device="cpu", precision="int8"))
+
+
+def test_a_processor_without_vnni_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "cpu_features", lambda: ("avx2", "avx512"))
+    with pytest.raises(DeviceError, match="AVX512-VNNI"):
+        choose_precision("int8", torch.device("cpu"), frozenset({"int8"}), lambda _: torch.zeros(1))
+    with pytest.raises(DeviceError, match="int8 does not work on cuda"):
+        choose_precision("int8", torch.device("cuda"), frozenset({"int8"}), lambda _: torch.zeros(1))
+
+
+@vnni
+def test_a_pytorch_without_such_convolutions_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = network()
+    descriptor = load_descriptor(str(saved(made, tmp_path / "model.safetensors", ranges_of(made))))
+    monkeypatch.setattr("ns_video.networks.int8._CONVOLVE", "a name that this PyTorch doesn't know")
+    with pytest.raises(DeviceError, match="int8 does not work on cpu"):
+        Enhancer(descriptor, EnhanceOptions(device="cpu", precision="int8"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"body.7": [1, 1]}', '{"body.0": [1]}', '{"body.0": [1, -1]}', '{"body.0": [1, NaN]}', '{"": []}',
+     '{"body.0": ["a", 1]}', '{"tail": [1, 1]}'],
+)  # fmt: skip
+def test_unusable_ranges_are_named(tmp_path: Path, text: str) -> None:
+    made = network()
+    path = tmp_path / "model.safetensors"
+    saved(made, path, {"body.0": (1.0, 1.0)})
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"]["int8"] = text
+    changed = json.dumps(header).encode()
+    path.write_bytes(len(changed).to_bytes(8, "little") + changed + data[end:])
+    with pytest.raises(ModelError, match="'int8'"):
+        load_descriptor(str(path))
+
+
+@vnni
+def test_the_shipped_clip_models_lose_next_to_nothing() -> None:
+    torch.manual_seed(2)
+    smooth = nn.functional.interpolate(torch.rand(1, 9, 12, 16), size=(96, 128), mode="bicubic").clamp(0, 1)
+    blocky = (smooth * 12).round() / 12
+    side = torch.tensor([0.6, 0.6, 0.6, 0.0, 1.0, 1.0]).view(1, 6, 1, 1)
+    for name in ("video", "fast-video"):
+        descriptor = load_descriptor(name)
+        made = descriptor.network
+        assert isinstance(made, NsRestore)
+        quantised = int8_network(made, descriptor.int8_ranges, torch.float32)
+        with torch.inference_mode():
+            change, close = (one(blocky, side) - blocky[:, 3:6] for one in (made, quantised))
+        assert 0 < float((close - change).square().mean()) < 0.02 * float(change.square().mean())
