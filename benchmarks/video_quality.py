@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ns_video.device import INT8, PRECISIONS, dtype_of
 from ns_video.media.training_clips import (
     BLOCK,
     Clip,
@@ -36,6 +37,7 @@ from ns_video.media.training_clips import (
     split_planes,
     step_to_code,
 )
+from ns_video.networks.int8 import int8_network
 from ns_video.networks.ns_quantiser import coded_before, guessed_octaves
 from ns_video.networks.ns_restore import NsRestore
 from ns_video.training.evaluate import psnr
@@ -62,14 +64,17 @@ class Row:
     worst_frame: float
 
 
-def load_network(name: str) -> NsRestore:
+def load_network(name: str, precision: str) -> NsRestore:
     """A shipped model, a weights file or a training's checkpoint.pt."""
     if name.endswith(".pt"):
-        return load_checkpoint(Path(name))
-    network = load_descriptor(name).network
+        return load_checkpoint(Path(name)).to(dtype_of(precision))
+    descriptor = load_descriptor(name)
+    network = descriptor.network
     if not isinstance(network, NsRestore) or network.config.side != 6:
         sys.exit(f"{name} is no ns_restore with a quantiser map")
-    return network
+    if precision == INT8:
+        return int8_network(network, descriptor.int8_ranges, dtype_of(precision))
+    return network.to(dtype_of(precision))
 
 
 def code(truth: Clip, crf: int, options: argparse.Namespace) -> ClipPair:
@@ -144,13 +149,14 @@ def main() -> None:
     parser.add_argument("--clean", action="store_true", help="code nothing; --crf is of no account")
     parser.add_argument("--frames", type=int, help="only the first N frames of each clip")
     parser.add_argument("--every", type=int, default=1, help="score every Nth frame; the whole clip is coded")
+    parser.add_argument("--precision", choices=(*PRECISIONS, INT8), default="fp32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.clean:
         options.crf = [0]
-    networks = {name: load_network(name) for name in options.model}
+    networks = {name: load_network(name, options.precision) for name in options.model}
     paths = sorted(path for path in options.clips.iterdir() if path.suffix in CLIP_SUFFIXES)
     clips = {path.stem: read_clip(path, 0, options.frames) for path in paths}
     rows: list[Row] = []

@@ -88,7 +88,7 @@ class EnhanceSpeed:
     gflop_per_frame: float
     gflops: float
     share_of_peak: float
-    """Of the matrix product in the same precision."""
+    """Of the matrix product in the same precision; 0 where that wasn't timed (int8)."""
     peak_memory_bytes: int
 
 

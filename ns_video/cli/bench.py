@@ -160,9 +160,10 @@ def _clip_table(result: ClipBench) -> str:
     rows: list[tuple[str, ...]] = [("stage", "fps", "MP/s", "CPU ms/frame", "")]
     rows.append(("decode alone", *_speed_cells(result.decode), ""))
     for row in result.enhance:
+        share = f" = {row.share_of_peak:.0%} of the matrix product" if row.share_of_peak else ""
         notes = (
-            f"{row.precision}, tile {row.tile or 'whole'}, {row.gflops:.0f} GFLOP/s"
-            f" = {row.share_of_peak:.0%} of the matrix product, {row.peak_memory_bytes / 2**20:.0f} MiB"
+            f"{row.precision}, tile {row.tile or 'whole'}, {row.gflops:.0f} GFLOP/s{share}"
+            f", {row.peak_memory_bytes / 2**20:.0f} MiB"
         )
         rows.append((f"enhance alone, {row.model}", *_speed_cells(row.speed), notes))
     rows.append(("encode alone", *_speed_cells(result.encode), ""))
