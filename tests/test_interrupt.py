@@ -145,7 +145,7 @@ def test_signal_while_the_command_still_loads(name: str, ignored: int, code: int
         "import os, signal, sys, types",
         "cli = sys.modules['ns_video.cli'] = types.ModuleType('cli')",
         f"cli.main = lambda: (signal.raise_signal(signal.{name}), os._exit(7))",
-        f"signal.signal(signal.{name}, signal.SIG_IGN if {ignored} else signal.SIG_DFL)",  # else as the tests' shell has it
+        f"signal.signal(signal.{name}, signal.SIG_IGN if {ignored} else signal.SIG_DFL)",
         "import ns_video.__main__ as program; program.main()",
     )
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, check=False)
