@@ -79,7 +79,7 @@ def _changes(network: NsRestore, forwards: Sequence[Callable[[], object]]) -> li
 def _most(values: Tensor) -> float:
     """The quantile of a tensor, 0 and more."""
     flat = values.float().flatten()
-    flat = flat[:: -(-flat.numel() // _SAMPLES)]
+    flat = flat[:: -(-flat.numel() // _SAMPLES)].cpu()  # not every device finds the k-th value
     return float(flat.kthvalue(max(1, round(_QUANTILE * flat.numel()))).values)
 
 
