@@ -13,9 +13,12 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+import torch
+
 from ns_video.networks.ns_restore import NsRestore
 from ns_video.training import video
 from ns_video.training.config import read_config, read_table
+from ns_video.training.firing import Firing
 from ns_video.training.process import find_process
 from ns_video.training.ranges import MEASURING_BATCHES, measure_ranges
 from ns_video.training.trainer import Trainer
@@ -39,11 +42,15 @@ def main() -> None:
         forwards = video.forwards(network, pool, config, process, MEASURING_BATCHES)
     else:
         forwards = Trainer(read_config(arguments.config), "cpu").forwards(network, MEASURING_BATCHES)
+    with torch.inference_mode(), Firing(network) as firing:
+        for forward in forwards:
+            forward()
     ranges = measure_ranges(network, forwards)
     metadata = Metadata("ns_restore", descriptor.conditioning, descriptor.domain, ranges)
     sha256 = save_model(network, arguments.output, metadata)
     blocks = [name for name, _ in network.named_modules() if name.endswith(".conv1")]
     print(f"{len(ranges)} of {len(blocks)} blocks may be int8: {sha256}")
+    print("{} of {} channels are silent".format(*firing.tally()))
 
 
 if __name__ == "__main__":

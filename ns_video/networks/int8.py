@@ -29,17 +29,26 @@ _PACK, _CONVOLVE = "qconv_prepack", "qconv2d_pointwise"
 _SAME = ([1, 1], [1, 1], [1, 1], 1)  # stride, padding, dilation, groups
 
 
+def whole_weights(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(O, I, h, w) → whole numbers from -127 to 127 as floats, and the (O,) scales to multiply them by."""
+    scales = weight.abs().amax((1, 2, 3)).clamp_min(1e-12) / _SIGNED
+    return (weight / scales.view(-1, 1, 1, 1)).round(), scales
+
+
+def steps_of(input_range: float, inner_range: float) -> tuple[float, float]:
+    """What one step of the samples is, of a block's input and behind its ReLU."""
+    return max(input_range, 1e-9) / _SIGNED, max(inner_range, 1e-9) / _UNSIGNED
+
+
 class Int8Conv:
     """A 3x3 convolution of unsigned 8-bit samples (N, C, H, W), channels last."""
 
     def __init__(self, conv: nn.Conv2d, scale: float, zero: int) -> None:
         """A sample s stands for scale * (s - zero)."""
-        weight = conv.weight.detach().float()
-        scales = weight.abs().amax((1, 2, 3)).clamp_min(1e-12) / _SIGNED
-        whole = (weight / scales.view(-1, 1, 1, 1)).round_().to(torch.int8)
-        bias = torch.zeros(len(weight)) if conv.bias is None else conv.bias.detach().float()
-        packed = _op(_PACK)(whole, scales, scale, zero, *_SAME, None)
-        self._arguments = (scale, zero, packed, scales, torch.zeros(len(weight), dtype=torch.int32), bias, *_SAME)
+        whole, scales = whole_weights(conv.weight.detach().float())
+        bias = torch.zeros(len(whole)) if conv.bias is None else conv.bias.detach().float()
+        packed = _op(_PACK)(whole.to(torch.int8), scales, scale, zero, *_SAME, None)
+        self._arguments = (scale, zero, packed, scales, torch.zeros(len(whole), dtype=torch.int32), bias, *_SAME)
 
     def __call__(self, x: Tensor, scale: float, dtype: torch.dtype, after: str) -> Tensor:
         """The result as `dtype`, in units of `scale`, after "relu" or "none"."""
@@ -51,8 +60,7 @@ class Int8Block(nn.Module):
 
     def __init__(self, block: ResidualBlock, input_range: float, inner_range: float) -> None:
         super().__init__()
-        self._step = max(input_range, 1e-9) / _SIGNED
-        self._inner_step = max(inner_range, 1e-9) / _UNSIGNED
+        self._step, self._inner_step = steps_of(input_range, inner_range)
         self._conv1 = Int8Conv(block.conv1, self._step, _ZERO)
         self._conv2 = Int8Conv(block.conv2, self._inner_step, 0)
 

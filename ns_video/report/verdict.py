@@ -11,7 +11,7 @@ _NOTICEABLE_GAIN = 1.5
 """Points of ns-iqa below which a difference is called none: about its error on one clip."""
 _NOTICEABLE_FLICKER = 0.1
 _STRONG_FLICKER = 1.0
-"""8-bit steps of a clip without reference: those of training have less than half of it, but where motion is quick."""
+"""8-bit steps of a clip without reference."""
 _LOW_CHROMA = 35.0
 """dB of U, V or transparency."""
 _NOTICEABLE_DRIFT = 1.0

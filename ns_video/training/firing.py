@@ -1,8 +1,7 @@
 """Channels of residual blocks that never act: how many there are, and how they begin anew. Floor 4.
 
 A channel behind a ReLU that is shut at every pixel gets no gradient and stays shut. Muon's updates have full size from
-the first step on, also where the gradient is little more than noise, and what is noise is shut out. (Letting a share of
-the gradient through shut ReLUs was tried: with Muon the loss rose from the third hundred of steps on.)
+the first step on, also where the gradient is little more than noise, and what is noise is shut out.
 """
 
 from __future__ import annotations

@@ -10,18 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ns_video.networks.int8 import steps_of, whole_weights
 from ns_video.networks.ns_restore import NsRestore, ResidualBlock
 from ns_video.training.firing import residual_blocks
 
 MEASURING_BATCHES = 3
 """Batches that ranges are measured on."""
 _QUANTILE = 0.9999
-"""Share of samples within a range. Wider ones leave fewer steps for all others (measured: more error)."""
+"""Share of samples within a range. Wider ones leave fewer steps for all others."""
 _SAMPLES = 1 << 20
 """Of a tensor that the quantile is taken from, evenly spread."""
 _MOST_ERROR = 1e-3
 """Squared error of the network's change as a share of the change itself, by one block in integers. One that makes more
-stays in floating point: mostly the first, which sees the whole picture (bf16 makes 3e-4 with all blocks together)."""
+stays in floating point: mostly the first, which sees the whole picture."""
 
 
 def measure_ranges(network: NsRestore, forwards: Sequence[Callable[[], object]]) -> dict[str, tuple[float, float]]:
@@ -91,11 +92,11 @@ def _simulated(
     block: ResidualBlock, input_range: float, inner_range: float
 ) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     """A hook that replaces the block's result by what integers would give, in fp32, on any device."""
-    step, inner_step = max(input_range, 1e-9) / 127, max(inner_range, 1e-9) / 255
+    step, inner_step = steps_of(input_range, inner_range)
 
     def rounded(weight: Tensor) -> Tensor:
-        scale = weight.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12) / 127
-        return (weight / scale).round() * scale
+        whole, scales = whole_weights(weight)
+        return whole * scales.view(-1, 1, 1, 1)
 
     first, second = rounded(block.conv1.weight), rounded(block.conv2.weight)
 
