@@ -1,14 +1,15 @@
-"""PSNR-Y of H.264 clips before and after restoration: a row for each CRF and clip, means below.
+"""PSNR of H.264 clips before and after restoration: a row for each CRF and clip, means below.
 
     python benchmarks/video_quality.py --clips ../shared/data/truth/test --model video
 
 Protocol: every clean clip (lossless 8-bit 4:2:0) is coded by libx264, preset medium, one thread, at each CRF and
 decoded again; PSNR of luma (peak 255) is taken frame by frame over the whole clip and averaged over frames; the gain
-is mean after less mean before, the fluctuation the standard deviation of the per-frame PSNR. fp32, output rounded to
-8 bit. `--map` says what the network is told: the decoder's quantiser map; the same raised where the model `quantiser`
-finds that the picture was coded before, as runs do; what that model guesses where the file tells nothing; the map's
-mean over each frame; or one constant (QP 28) whatever the file says. `--first-crf` codes the clip once before, so that
-the map tells only the last encode. `--clean` codes nothing: a guess is to find nothing there.
+is mean after less mean before, the fluctuation the standard deviation of the per-frame PSNR. Of chroma the gain is
+that of the squared errors of Cb and Cr over all scored frames. fp32, output rounded to 8 bit. `--map` says what the
+network is told: the decoder's quantiser map; the same raised where the model `quantiser` finds that the picture was
+coded before, as runs do; what that model guesses where the file tells nothing; the map's mean over each frame; or one
+constant (QP 28) whatever the file says. `--first-crf` codes the clip once before, so that the map tells only the last
+encode. `--clean` codes nothing: a guess is to find nothing there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -41,7 +43,7 @@ from ns_video.networks.int8 import int8_network
 from ns_video.networks.ns_quantiser import coded_before, guessed_octaves
 from ns_video.networks.ns_restore import NsRestore
 from ns_video.training.evaluate import psnr
-from ns_video.training.video import BLACK, LUMA_SPAN, load_checkpoint, restore_luma, told_steps
+from ns_video.training.video import BLACK, LUMA_SPAN, load_checkpoint, restore_frame, told_steps
 from ns_video.training.video_clips import CLIP_SUFFIXES, ClipPair
 from ns_video.weights import load_descriptor
 
@@ -62,6 +64,7 @@ class Row:
     deviation_before: float
     deviation_after: float
     worst_frame: float
+    chroma_gain: float
 
 
 def load_network(name: str, precision: str) -> NsRestore:
@@ -123,20 +126,32 @@ def told(coded: CodedClip, how: str) -> Callable[[int], np.ndarray]:
     return {"guessed": guessed, "raised": raised}.get(how, lambda _: steps)
 
 
-def measure(network: NsRestore, pair: ClipPair, how: str, scored: range) -> tuple[list[float], list[float]]:
-    """PSNR-Y of the scored frames before and after; `how` is the map that is told."""
-    luma, decoded = split_planes(pair.truth)[0], split_planes(pair.coded.pictures)[0]
-    steps = told(pair.coded, how)
-    before = [psnr(decoded[t], luma[t]) for t in scored]
+def measure(
+    network: NsRestore, pair: ClipPair, how: str, scored: range
+) -> tuple[list[float], list[float], tuple[float, float]]:
+    """PSNR-Y of the scored frames before and after, and all squared error of their chroma; `how` is the map told."""
+    steps, height = told(pair.coded, how), pair.truth.shape[1] * 2 // 3
     by_block = how in ("decoder", "raised")
-    return before, [psnr(restore_luma(network, pair, steps(t), t, doubt_edges=by_block), luma[t]) for t in scored]
+    restored = {t: restore_frame(network, pair, steps(t), t, doubt_edges=by_block) for t in scored}
+    before = [psnr(pair.coded.pictures[t, :height], pair.truth[t, :height]) for t in scored]
+    after = [psnr(restored[t][:height], pair.truth[t, :height]) for t in scored]
+    coded = {t: pair.coded.pictures[t] for t in scored}
+    wrong = [sum(_square(clip[t][height:], pair.truth[t, height:]) for t in scored) for clip in (coded, restored)]
+    return before, after, (wrong[0], wrong[1])
 
 
-def row_of(model: str, crf: int, clip: str, before: list[float], after: list[float]) -> Row:
+def _square(ours: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.square(np.subtract(ours, truth, dtype=np.float64)).sum())
+
+
+def row_of(
+    model: str, crf: int, clip: str, before: list[float], after: list[float], chroma: tuple[float, float]
+) -> Row:
     """Means, deviations and the worst frame."""
     gain = np.array(after) - np.array(before)
     means = float(np.mean(before)), float(np.mean(after)), float(gain.mean())
-    return Row(model, crf, clip, *means, float(np.std(before)), float(np.std(after)), float(gain.min()))
+    colours = 10 * math.log10(max(chroma[0], 1.0) / max(chroma[1], 1.0))
+    return Row(model, crf, clip, *means, float(np.std(before)), float(np.std(after)), float(gain.min()), colours)
 
 
 def main() -> None:
@@ -161,8 +176,8 @@ def main() -> None:
     clips = {path.stem: read_clip(path, 0, options.frames) for path in paths}
     rows: list[Row] = []
     if not options.json:
-        print("| model | CRF | clip | before | after | gain | σ before | σ after | worst frame |")
-        print("|---|---|---|---|---|---|---|---|---|")
+        print("| model | CRF | clip | before | after | gain | σ before | σ after | worst frame | chroma |")
+        print("|---|---|---|---|---|---|---|---|---|---|")
     for crf, (name, truth) in itertools.product(options.crf, clips.items()):
         pair = code(truth, crf, options)
         for model, network in networks.items():
@@ -172,17 +187,20 @@ def main() -> None:
             print(json.dumps(asdict(row)) if options.json else line_of(row), flush=True)
     if options.json:
         return
-    print("\n| model | CRF | mean gain | worst clip |\n|---|---|---|---|")
+    print("\n| model | CRF | mean gain | worst clip | mean of chroma | worst |\n|---|---|---|---|---|---|")
     for model, crf in itertools.product(networks, options.crf):
-        gains = [row.gain for row in rows if (row.model, row.crf) == (model, crf)]
-        print(f"| {model} | {crf} | {np.mean(gains):+.3f} | {min(gains):+.3f} |")
+        mine = [row for row in rows if (row.model, row.crf) == (model, crf)]
+        parts = [row.gain for row in mine], [row.chroma_gain for row in mine]
+        cells = " | ".join(f"{np.mean(gains):+.3f} | {min(gains):+.3f}" for gains in parts)
+        print(f"| {model} | {crf} | {cells} |")
 
 
 def line_of(row: Row) -> str:
     """One line of the table."""
     return (
         f"| {row.model} | {row.crf} | {row.clip} | {row.before:.2f} | {row.after:.2f} | {row.gain:+.3f} | "
-        f"{row.deviation_before:.2f} | {row.deviation_after:.2f} | {row.worst_frame:+.2f} |"
+        f"{row.deviation_before:.2f} | {row.deviation_after:.2f} | {row.worst_frame:+.2f} | "
+        f"{row.chroma_gain:+.2f} |"
     )
 
 

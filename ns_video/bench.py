@@ -149,6 +149,8 @@ class BenchOptions:
     """Of measuring per stage and combination, about."""
     speed: str = "medium"
     """Preset of the encoder."""
+    integers: bool = False
+    """The precision "auto" takes int8 where CPU and model can."""
 
 
 def measure_peaks(device: torch.device, precisions: Iterable[str] = ("fp32", "bf16", "fp16")) -> Peaks:
@@ -300,7 +302,12 @@ def measure_pictures(
 
 def _enhance_options(options: BenchOptions, precision: str, tile: int | None) -> EnhanceOptions:
     return EnhanceOptions(
-        device=options.device, precision=precision, tile=tile, skip_duplicates=False, skip_undamaged=False
+        device=options.device,
+        precision=precision,
+        integers=options.integers,
+        tile=tile,
+        skip_duplicates=False,
+        skip_undamaged=False,
     )
 
 

@@ -29,8 +29,8 @@ logger = logging.getLogger("ns_video")
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 INT8 = "int8"
-"""Blocks of ns-restore in 8-bit integers on a CPU (`ns_video.networks.int8`), all else as `dtype_of` says. Where it is
-asked for; never by "auto"."""
+"""Blocks of ns-restore in 8-bit integers on a CPU (`ns_video.networks.int8`), all else as `dtype_of` says. Where it, or
+speed, is asked for."""
 
 FAILURES = (RuntimeError, TypeError)
 """What PyTorch raises where a device can't compute something; MPS refuses types that it lacks with a TypeError."""
@@ -160,11 +160,14 @@ def choose_precision(
     device: torch.device,
     safe: frozenset[str],
     trial: Callable[[str], Tensor],
+    *,
+    integers: bool = False,
 ) -> str:
     """The precision to run in: fp32, fp16, bf16 or int8.
 
     `trial(precision)` runs a small forward pass and returns its result. `auto` takes the first of the device's
-    native precisions that the network is known to stand (`safe`) and whose trial succeeds with finite values.
+    native precisions that the network is known to stand (`safe`) and whose trial succeeds with finite values; with
+    `integers` int8 comes first, where the device computes it.
     A named precision is tried too. Raises DeviceError where that one fails or is unknown.
     """
     if requested == "fp32":
@@ -183,7 +186,8 @@ def choose_precision(
         if not works:
             raise DeviceError(f"{requested} overflows on {device} with this network", remedy="use --precision auto")
         return requested
-    for candidate in capable_precisions(device):
+    first = (INT8,) if integers and _computes_int8(device) else ()
+    for candidate in (*first, *capable_precisions(device)):
         if candidate not in safe:
             continue
         try:

@@ -44,6 +44,8 @@ class Preset:
     deinterlace: str = "auto"
     ensemble: int = STILL_VIEWS
     """Flipped views of a still that are averaged, 1, 2 or 4."""
+    integers: bool = False
+    """Where the precision is "auto": int8 before all others, if CPU and model can."""
 
     def models(self, of: Content) -> tuple[str, str]:
         """(the model on a CPU, the model on a GPU) for what is restored."""
@@ -85,12 +87,13 @@ def parse_preset(name: str, text: str) -> Preset:
     for key, value in data.items():
         if key not in kinds or key == "name":
             raise UsageError(f"preset {name!r}: unknown key {key!r}")
-        wanted = {"float": float, "int": int}.get(str(kinds[key]), str)
-        if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
+        wanted = {"float": float, "int": int, "bool": bool}.get(str(kinds[key]), str)
+        fits = isinstance(value, (int, float) if wanted is float else wanted)
+        if not fits or isinstance(value, bool) != (wanted is bool):
             raise UsageError(f"preset {name!r}: {key} must be {'an' if wanted is int else 'a'} {wanted.__name__}")
         if key == "ensemble" and value not in ENSEMBLES:
             raise UsageError(f"preset {name!r}: ensemble is 1, 2 or 4")
-        if key != "ensemble" and isinstance(value, int | float) and not 0.0 <= value <= 1.0:
+        if isinstance(value, int | float) and wanted is float and not 0.0 <= value <= 1.0:
             raise UsageError(f"preset {name!r}: {key} is not between 0 and 1")
         if key == "deinterlace" and value not in DEINTERLACE:
             raise UsageError(f"preset {name!r}: deinterlace is one of {', '.join(DEINTERLACE)}")

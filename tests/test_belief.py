@@ -44,5 +44,18 @@ def test_a_frame_changed_by_more_than_its_quantiser_is_believed_less(change: flo
     restored = seen + change * step / 219
     side = torch.full((1, 1, 32, 40), math.log2(step) / 7)
     assert torch.allclose(
-        (believe(restored, seen, side, doubt_edges=False) - seen) / (restored - seen), torch.tensor(share), atol=1e-3
+        ((believe(restored, seen, side, doubt_edges=False) - seen) / (restored - seen))[:, 0],
+        torch.tensor(share),
+        atol=1e-3,
     )
+
+
+def test_chroma_is_believed_by_a_share_and_not_where_it_is_flat() -> None:
+    seen = torch.rand(1, 3, 60, 77)
+    seen[:, 1:, :32, :40] = 0.5
+    seen[:, 2, 32:, 40:] = 0.7
+    side = torch.full((1, 1, 64, 80), math.log2(40.0) / 7)
+    found = (believe(seen + 0.01, seen, side, doubt_edges=False) - seen) / 0.01
+    assert found[:, 0].min() > 0.99
+    assert found[:, 1:, :24, :32].abs().max() == 0 == found[:, 2, 40:, 48:].abs().max()
+    assert found[:, 1, 32:].sub(0.7).abs().max() < 0.01 > found[:, 2, :24, 48:].sub(0.7).abs().max()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import ns_video
 import ns_video.device as device_module
 from ns_video.device import choose_precision, cpu_features
 from ns_video.enhance import EnhanceOptions, Enhancer
@@ -82,7 +84,7 @@ def test_tiles_give_what_the_whole_picture_gives(tmp_path: Path) -> None:
 
 
 @vnni
-def test_int8_is_taken_only_when_asked_for(tmp_path: Path) -> None:
+def test_int8_is_taken_where_it_or_speed_is_asked_for(tmp_path: Path) -> None:
     made = network()
     path = saved(made, tmp_path / "model.safetensors", ranges_of(made))
     descriptor = load_descriptor(str(path))
@@ -90,6 +92,25 @@ def test_int8_is_taken_only_when_asked_for(tmp_path: Path) -> None:
     assert Enhancer(descriptor, EnhanceOptions(device="cpu")).precision != "int8"
     enhancer = Enhancer(descriptor, EnhanceOptions(device="cpu", precision="int8"))
     assert enhancer.precision == enhancer.stats.precision == "int8"
+    quick = EnhanceOptions(device="cpu", integers=True)
+    assert Enhancer(descriptor, quick).precision == "int8"
+    assert Enhancer(descriptor, replace(quick, precision="fp32")).precision == "fp32"
+    without = load_descriptor(str(saved(network(), tmp_path / "without.safetensors", {})))
+    assert Enhancer(without, quick).precision == Enhancer(without, EnhanceOptions(device="cpu")).precision != "int8"
+
+
+def test_the_preset_fast_computes_in_int8_where_the_processor_can(
+    monkeypatch: pytest.MonkeyPatch, plain_clip: Path, tmp_path: Path
+) -> None:
+    def precision(preset: str, name: str) -> str:
+        return ns_video.restore(plain_clip, tmp_path / name, preset=preset, device="cpu").precision
+
+    usual = precision("video", "video.mkv")
+    assert usual != "int8"
+    assert precision("fast", "fast.mkv") == ("int8" if "avx512_vnni" in cpu_features() else usual)
+    without = tuple(feature for feature in cpu_features() if feature != "avx512_vnni")
+    monkeypatch.setattr(device_module, "cpu_features", lambda: without)
+    assert precision("fast", "elsewhere.mkv") == usual
 
 
 @vnni

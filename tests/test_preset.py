@@ -47,6 +47,9 @@ def test_unknown_keys_and_wrong_types_are_errors(tmp_path: Path, monkeypatch: py
         (good + 'deinterlace = "sometimes"\n', "auto, on, off"),
         (good + "ensemble = 3\n", "1, 2 or 4"),
         (good + "ensemble = 2.0\n", "must be an int"),
+        (good + "ensemble = true\n", "must be an int"),
+        (good + "strength = true\n", "must be a float"),
+        (good + "integers = 1\n", "must be a bool"),
         (good + "strength = " + 5000 * "[", "not valid TOML"),
         ("title = ", "bad"),
     ):

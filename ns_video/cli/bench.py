@@ -94,6 +94,7 @@ def command(
         tiles=tiles,
         seconds=seconds,
         speed=chosen.speed,
+        integers=chosen.integers,
     )
     quiet = bool((ctx.obj or {}).get("quiet"))
     if pictures:

@@ -102,6 +102,7 @@ def restore_options(function: Any) -> Any:
             type=click.Choice(["auto", "fp32", "fp16", "bf16", "int8"]),
             default="auto",
             show_default=True,
+            help="auto: bf16, or fp16 on GPUs, where native; with --preset fast int8 on CPUs with AVX512-VNNI.",
         ),
         click.option("--tile", default="auto", callback=_number_or_auto, help="Tile side in px."),
         click.option("--overlap", default="auto", callback=_number_or_auto, help="Total overlap in px."),

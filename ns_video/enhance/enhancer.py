@@ -67,7 +67,11 @@ class Enhancer:
             self.precision = "fp32"
         else:
             self.precision = choose_precision(
-                self.options.precision, self.device, descriptor.safe_precisions, self._tiled.trial
+                self.options.precision,
+                self.device,
+                descriptor.safe_precisions,
+                self._tiled.trial,
+                integers=self.options.integers,
             )
         self.stats.precision = self.precision
         self._sides = SideInformation(descriptor, self.options, self.device, self.precision)

@@ -69,6 +69,10 @@ def code_to_step(code: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return (SMALLEST_STEP * np.exp2(code.astype(np.float32) / STEP_CODES_PER_OCTAVE)).astype(np.float32)
 
 
+_CHROMA = np.array([[-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]], np.float32) / 255.0
+"""Of BT.601 in limited range, from R, G, B of 0 to 255."""
+
+
 def read_clip(path: Path, start: int = 0, count: int | None = None) -> Clip:
     """Frames `start` to `start + count` of the first video stream as limited-range 8-bit 4:2:0.
 
@@ -106,10 +110,25 @@ def _bytes(frame: av.VideoFrame, pixel_format: str) -> Clip:
     return np.asarray(frame.to_ndarray(format=pixel_format), np.uint8)
 
 
-def rgb_to_clip(pictures: Sequence[Rgb]) -> Clip:
-    """RGB pictures of one even size → a clip (BT.601, limited)."""
-    converted = [cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2YUV_I420) for picture in pictures]
-    return np.stack(converted).astype(np.uint8, copy=False)
+def rgb_to_clip(pictures: Sequence[Rgb], *, centred: bool = False) -> Clip:
+    """RGB pictures of one even size → a clip (BT.601, limited).
+
+    Chroma is averaged where H.264 takes it to lie by default, beside the left luma samples of each block, or `centred`
+    in it, where most scalers put it.
+    """
+    parts = [_to_ycbcr(np.ascontiguousarray(picture), centred) for picture in pictures]
+    return join_planes(*(np.stack(planes) for planes in zip(*parts, strict=True)))
+
+
+def _to_ycbcr(picture: Rgb, centred: bool) -> tuple[Clip, Clip, Clip]:
+    height, width = picture.shape[:2]
+    luma = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)[:height]  # whose chroma is every other pixel's, not averaged
+    colours = (_CHROMA @ picture.reshape(-1, 3).T).reshape(2, height, width) + 128.0
+    rows = 0.5 * (colours[:, 0::2] + colours[:, 1::2])
+    here, right = rows[..., 0::2], rows[..., 1::2]
+    left = right if centred else np.concatenate((here[..., :1], right[..., :-1]), -1)
+    cb, cr = np.rint(0.25 * left + 0.5 * here + 0.25 * right).clip(0, 255).astype(np.uint8)
+    return luma.astype(np.uint8, copy=False), cb, cr
 
 
 def clip_to_rgb(clip: Clip, index: int) -> Rgb:

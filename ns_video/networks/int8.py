@@ -24,6 +24,8 @@ Ranges = Mapping[str, tuple[float, float]]
 """Name of a block → (largest absolute value of its input, largest value behind its ReLU); larger ones are cut off.
 Blocks that aren't named are computed like all other layers."""
 
+MOST_RANGE = 1e6
+"""Ranges are below it."""
 _SIGNED, _UNSIGNED, _ZERO = 127.0, 255.0, 128
 _PACK, _CONVOLVE = "qconv_prepack", "qconv2d_pointwise"
 _SAME = ([1, 1], [1, 1], [1, 1], 1)  # stride, padding, dilation, groups

@@ -136,6 +136,7 @@ class Run:
         settings = EnhanceOptions(
             device=options.device,
             precision=options.precision,
+            integers=preset.integers,
             tile=options.tile,
             overlap=options.overlap,
             blend=options.blend,

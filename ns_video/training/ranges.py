@@ -10,14 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ns_video.networks.int8 import steps_of, whole_weights
+from ns_video.networks.int8 import MOST_RANGE, steps_of, whole_weights
 from ns_video.networks.ns_restore import NsRestore, ResidualBlock
 from ns_video.training.firing import residual_blocks
 
 MEASURING_BATCHES = 3
 """Batches that ranges are measured on."""
 _QUANTILE = 0.9999
-"""Share of samples within a range. Wider ones leave fewer steps for all others."""
+"""Share of samples within a range, also of pictures that are hard edges of pure colours, which drive a network further
+than any it was trained on. Wider ranges leave fewer steps for all others."""
+_HEADROOM = 1.5
+"""Ranges / what the quantile says: there are harder pictures yet."""
 _SAMPLES = 1 << 20
 """Of a tensor that the quantile is taken from, evenly spread."""
 _MOST_ERROR = 1e-3
@@ -27,7 +30,8 @@ stays in floating point: mostly the first, which sees the whole picture."""
 
 def measure_ranges(network: NsRestore, forwards: Sequence[Callable[[], object]]) -> dict[str, tuple[float, float]]:
     """Block → (range of its input, range behind its ReLU), see `ns_video.networks.int8`, over all forward passes, in
-    fp32; blocks that integers would harm are left out. Each forward pass is one of the network."""
+    fp32; blocks that integers would harm are left out. Each forward pass is one of the network, and is done twice: with
+    its pictures, and with their samples driven to 0 or 1."""
     blocks = residual_blocks(network)
     seen: dict[str, tuple[float, float]] = dict.fromkeys(blocks, (0.0, 0.0))
 
@@ -48,33 +52,43 @@ def measure_ranges(network: NsRestore, forwards: Sequence[Callable[[], object]])
             stack.callback(block.register_forward_pre_hook(see_input(name)).remove)
             stack.callback(block.conv1.register_forward_hook(see_inner(name)).remove)
         changes = _changes(network, forwards)
-    whole = sum(float(change.square().sum()) for change in changes)
-    ranges = {name: (_short(one), _short(two)) for name, (one, two) in seen.items()}
+    ranges = {name: (_range(one), _range(two)) for name, (one, two) in seen.items()}
     kept: dict[str, tuple[float, float]] = {}
-    for name, block in blocks.items():
+    for name, within in ranges.items():
+        if max(within) >= MOST_RANGE:
+            continue
         with torch.inference_mode(), ExitStack() as stack:
-            stack.callback(block.register_forward_hook(_simulated(block, *ranges[name])).remove)
+            stack.callback(blocks[name].register_forward_hook(_simulated(blocks[name], *within)).remove)
             found = _changes(network, forwards)
-        wrong = sum(float((one - other).square().sum()) for one, other in zip(found, changes, strict=True))
-        if wrong <= _MOST_ERROR * whole:
-            kept[name] = ranges[name]
+        if all(_share(ours, theirs) <= _MOST_ERROR for ours, theirs in zip(found, changes, strict=True)):
+            kept[name] = within
     return kept
 
 
-def _changes(network: NsRestore, forwards: Sequence[Callable[[], object]]) -> list[Tensor]:
-    """What the last layer says in each of them."""
+def _changes(network: NsRestore, forwards: Sequence[Callable[[], object]]) -> tuple[list[Tensor], list[Tensor]]:
+    """What the last layer says in each of them: of their pictures, and of those driven to 0 or 1."""
     said: list[Tensor] = []
 
     def hear(_: nn.Module, __: Any, change: Tensor) -> None:
         said.append(change)
 
-    handle = network.tail.register_forward_hook(hear)
-    try:
+    def drive(_: nn.Module, given: Any) -> Any:
+        return given[0].round().clamp(0.0, 1.0), *given[1:]
+
+    with ExitStack() as stack:
+        stack.callback(network.tail.register_forward_hook(hear).remove)
         for forward in forwards:
             forward()
-    finally:
-        handle.remove()
-    return said
+        stack.callback(network.register_forward_pre_hook(drive).remove)
+        for forward in forwards:
+            forward()
+    return said[: len(forwards)], said[len(forwards) :]
+
+
+def _share(found: Sequence[Tensor], changes: Sequence[Tensor]) -> float:
+    """Squared error / square."""
+    wrong = sum(float((one - other).square().sum()) for one, other in zip(found, changes, strict=True))
+    return wrong / max(1e-30, sum(float(change.square().sum()) for change in changes))
 
 
 def _most(values: Tensor) -> float:
@@ -84,8 +98,8 @@ def _most(values: Tensor) -> float:
     return float(flat.kthvalue(max(1, round(_QUANTILE * flat.numel()))).values)
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")
+def _range(quantile: float) -> float:
+    return float(f"{_HEADROOM * quantile:.6g}")
 
 
 def _simulated(

@@ -31,6 +31,7 @@ from ns_video.media.training_clips import (
     STEP_CODES_PER_OCTAVE,
     UNKNOWN_STEP,
     CodedClip,
+    join_planes,
     split_planes,
 )
 from ns_video.networks.ns_restore import SIZES, NsRestore, NsRestoreConfig
@@ -95,7 +96,7 @@ class VideoTraining:
     squared_share: float = 0.3
     """Share of squared error in the loss, the rest is absolute error."""
     caution: float = 0.0
-    """Extra weight of the squared error by which a crop comes back worse than it was."""
+    """Extra weight of the squared error by which a crop comes back worse than it was, its luma or its chroma."""
     chroma_weight: float = 0.25
     revive: bool = False
     """As `network.revive` of a training on stills."""
@@ -333,17 +334,30 @@ def batch_loss(
     smooth = torch.sqrt(chroma_error * chroma_error + 1e-6)
     chroma = share * (chroma_error * chroma_error).mean(axes) / (rms * rms) + (1 - share) * smooth.mean(axes) / absolute
     if config.caution:
-        harm = F.relu((error * error).mean(axes) - (before * before).mean(axes)) / (rms * rms)
-        loss = loss + config.caution * harm
+        loss = loss + config.caution * _harm(error, before) / (rms * rms)
+        chroma_before = F.avg_pool2d(x[:, middle + 1 : middle + 3], 2) - truth_chroma
+        chroma = chroma + config.caution * _harm(chroma_error, chroma_before) / (rms * rms)
     with torch.no_grad():
         gain = 10 * torch.log10(((before * before).mean(axes) + 1e-7) / ((error * error).mean(axes) + 1e-7))
     return (loss + config.chroma_weight * chroma).mean(), gain.mean()
 
 
+def _harm(error: Tensor, before: Tensor) -> Tensor:
+    """(N,): by how much the squared error grew, plane by plane."""
+    return F.relu((error * error).mean((2, 3)) - (before * before).mean((2, 3))).mean(1)
+
+
 def restore_luma(
     network: NsRestore, pair: ClipPair, steps: np.ndarray, t: int, *, doubt_edges: bool | None = None
 ) -> np.ndarray:
-    """Frame `t` of a coded clip restored, luma as (H, W) uint8, with fp32 arithmetic.
+    """Luma of `restore_frame`, (H, W) uint8."""
+    return restore_frame(network, pair, steps, t, doubt_edges=doubt_edges)[: pair.truth.shape[1] * 2 // 3]
+
+
+def restore_frame(
+    network: NsRestore, pair: ClipPair, steps: np.ndarray, t: int, *, doubt_edges: bool | None = None
+) -> np.ndarray:
+    """Frame `t` of a coded clip restored, as a frame of a `Clip`, with fp32 arithmetic.
 
     `doubt_edges`: as a run does it, which doesn't believe each change (`ns_video.belief`); None: all of it.
     """
@@ -358,32 +372,44 @@ def restore_luma(
         torch.from_numpy(np.stack([np.stack((cb[i], cr[i])) for i in seen]))[None].to(device),
     )
     side = side_planes(torch.from_numpy(q)[None].to(device), torch.tensor([int(pair.coded.types[t])], device=device))
+    middle = 3 * (len(seen) // 2)
     with torch.inference_mode():
         y = network(x.contiguous(memory_format=torch.channels_last), side)
         if doubt_edges is not None:
-            middle = 3 * (len(seen) // 2)
             y = believe(y, x[:, middle : middle + 3], side, doubt_edges=doubt_edges)
-    return (y[0, 0] * LUMA_SPAN + BLACK).round().clamp(0, 255).byte().cpu().numpy()
+        chroma = F.avg_pool2d(y[:, 1:], 2)[0] - 0.5
+    planes = (y[0, :1] * LUMA_SPAN + BLACK, *(chroma * CHROMA_SPAN + NEUTRAL).unsqueeze(1))
+    return join_planes(*(plane.round().clamp(0, 255).byte().cpu().numpy() for plane in planes))[0]
 
 
 def validate(network: NsRestore, folder: Path, no_map: bool = False) -> dict[str, float]:
     """Group (the file name's first part) → mean PSNR-Y gain in dB over three frames of each clip, and `worst`.
 
+    `chroma` is what all squared errors of Cb and Cr together gained.
+
     Empty for a folder without pairs.
     """
     groups: dict[str, list[float]] = {}
+    chroma = np.full(2, 1e-6)
     for path in sorted(folder.glob("*.npy")):
         pair = read_pair(path)
         height = pair.truth.shape[1] * 2 // 3
         steps = np.full_like(told_steps(pair.coded), 112) if no_map else told_steps(pair.coded)
         gains: list[float] = []
         for t in np.linspace(1, len(pair.truth) - 2, 3).round().astype(int):
-            truth = pair.truth[t, :height]
-            restored = restore_luma(network, pair, steps, int(t))
-            gains.append(psnr(restored, truth) - psnr(pair.coded.pictures[t, :height], truth))
+            restored = restore_frame(network, pair, steps, int(t))
+            coded, truth = pair.coded.pictures[t], pair.truth[t]
+            gains.append(psnr(restored[:height], truth[:height]) - psnr(coded[:height], truth[:height]))
+            wrong = [np.subtract(clip[height:], truth[height:], dtype=np.float64) for clip in (coded, restored)]
+            chroma += [np.square(error).mean() for error in wrong]
         groups.setdefault(path.stem.split("-")[0], []).append(float(np.mean(gains)))
     result = {name: float(np.mean(values)) for name, values in groups.items()}
-    return result | {"worst": min(min(values) for values in groups.values())} if groups else result
+    if not groups:
+        return result
+    return result | {
+        "chroma": 10 * math.log10(chroma[0] / chroma[1]),
+        "worst": min(min(values) for values in groups.values()),
+    }
 
 
 @dataclass(slots=True)

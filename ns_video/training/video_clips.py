@@ -134,25 +134,26 @@ class ClipMaker:
         height, width = ((192, 256), (224, 288), (192, 320), (256, 256), (256, 320), (224, 384))[int(rng.integers(6))]
         if shape is not None:
             frames, height, width = shape
+        centred = bool(rng.random() < 0.5)
         share = self._sources.screen_share
         kind = rng.random() if share else 1.0
         if kind < share:
-            return rgb_to_clip(screen_pictures(self._draw, rng, frames, height, width))
-        clip = self._filmed(frames, height, width)
+            return rgb_to_clip(screen_pictures(self._draw, rng, frames, height, width), centred=centred)
+        clip = self._filmed(frames, height, width, centred)
         if kind < 1.5 * share:
-            clip = rgb_to_clip(add_caption([clip_to_rgb(clip, t) for t in range(len(clip))], rng))
+            clip = rgb_to_clip(add_caption([clip_to_rgb(clip, t) for t in range(len(clip))], rng), centred=centred)
         return clip
 
-    def _filmed(self, frames: int, height: int, width: int) -> Clip:
-        """Real motion, or a synthetic camera's."""
+    def _filmed(self, frames: int, height: int, width: int, centred: bool) -> Clip:
+        """Real motion, or a synthetic camera's, whose chroma may be `centred`."""
         rng = self._rng
         if self._real and (not self._pictures or rng.random() < self._sources.real_share):
             return self._cut(frames, height, width)
         if rng.random() < 0.4:  # a camera of more pixels, reduced: as crisp as a real clip that was made smaller
-            clip = _camera(self._draw, rng, frames, 2 * height, 2 * width)
+            clip = _camera(self._draw, rng, frames, 2 * height, 2 * width, centred)
             clip = resize_clip(clip, height, width, crisp=rng.random() < 0.3)
         else:
-            clip = _camera(self._draw, rng, frames, height, width)
+            clip = _camera(self._draw, rng, frames, height, width, centred)
         if rng.random() < 0.3:
             clip = sharpen_clip(clip, float(rng.uniform(0.3, 1.6)))
         return clip
@@ -296,7 +297,9 @@ class _Layer:
         return picture
 
 
-def _camera(draw: Callable[[], Rgb], rng: np.random.Generator, frames: int, height: int, width: int) -> Clip:
+def _camera(
+    draw: Callable[[], Rgb], rng: np.random.Generator, frames: int, height: int, width: int, centred: bool
+) -> Clip:
     """A clip from stills: one to three layers with their own motion, sometimes a cut or a fade, sometimes grain."""
     shape = (height, width)
     base = _Layer(draw(), rng, frames, shape)
@@ -319,11 +322,11 @@ def _camera(draw: Callable[[], Rgb], rng: np.random.Generator, frames: int, heig
             share = min(1.0, (t - cut + fade) / fade)
             picture = np.rint(picture * (1.0 - share) + other.at(t) * share).astype(np.uint8)
         pictures.append(picture)
-    return _grain(rgb_to_clip(pictures), rng, 0.3)
+    return _grain(rgb_to_clip(pictures, centred=centred), rng, 0.3)
 
 
 def _grain(clip: Clip, rng: np.random.Generator, share: float) -> Clip:
-    """Sometimes film grain or sensor noise on luma, new in each frame. It is part of the truth."""
+    """Sometimes film grain or sensor noise, less of it on chroma, new in each frame. It is part of the truth."""
     if rng.random() >= share:
         return clip
     height = clip.shape[1] * 2 // 3
@@ -331,6 +334,10 @@ def _grain(clip: Clip, rng: np.random.Generator, share: float) -> Clip:
     noisy = clip.copy()
     noise = rng.standard_normal((len(clip), height, clip.shape[2]), dtype=np.float32) * sigma
     noisy[:, :height] = np.rint(clip[:, :height] + noise).clip(0, 255)
+    noise = (
+        rng.standard_normal((len(clip), height // 2, clip.shape[2]), dtype=np.float32) * sigma * rng.uniform(0.0, 0.6)
+    )
+    noisy[:, height:] = np.rint(clip[:, height:] + noise).clip(0, 255)
     return noisy
 
 

@@ -20,7 +20,7 @@ from ns_video.cells import CELL_SCALES
 from ns_video.conditioning import JPEG_PLANES, PITCH_PLANES, QUANTISER_PLANES
 from ns_video.errors import ModelError, UnknownModelError, printable
 from ns_video.networks.deblur_study import RECEPTIVE_RADIUS, STUDY_NETWORKS, DnCnn, StudyConfig, build_study_network
-from ns_video.networks.int8 import Ranges
+from ns_video.networks.int8 import MOST_RANGE, Ranges
 from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
 from ns_video.networks.ns_quantiser import MULTIPLE_OF, QUANTILES, NsQuantiser, NsQuantiserConfig
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig, ResidualBlock
@@ -36,8 +36,6 @@ IDENTITY = "identity"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 MAX_CONFIG_NUMBER = 10_000
 """Of any number in a file's configuration: channels, blocks, planes."""
-MAX_RANGE = 1e6
-"""Of what a layer sees, as the metadata "int8" tells it."""
 MAX_BLOCKS = 256
 """Residual blocks at one level of an NsRestore."""
 SIDE_PLANES = {
@@ -237,7 +235,7 @@ def _int8_ranges(file: WeightsFile, network: NsRestore) -> Ranges:
     ranges: dict[str, tuple[float, float]] = {}
     for name, pair in cast(dict[object, object], table if isinstance(table, dict) else {"": None}).items():
         numbers = cast(list[object], pair) if isinstance(pair, list) else []
-        sound = [float(n) for n in numbers if isinstance(n, (int, float)) and 0 <= n < MAX_RANGE]
+        sound = [float(n) for n in numbers if isinstance(n, (int, float)) and 0 <= n < MOST_RANGE]
         if name not in blocks or len(sound) != 2 or len(numbers) != 2:
             raise ModelError(f"model file {file.path}: its metadata '{INT8_KEY}' is unusable at {name!r:.60}")
         ranges[cast(str, name)] = (sound[0], sound[1])
