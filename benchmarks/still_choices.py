@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ns_video.constraint import WIDTH, hold
@@ -62,9 +63,13 @@ def main() -> None:
 
 def _holding(width: float) -> object:
     def narrowed(
-        restored: torch.Tensor, decoded: torch.Tensor, tables: JpegTables, phase: tuple[int, int] = (0, 0)
+        restored: torch.Tensor,
+        decoded: torch.Tensor,
+        tables: JpegTables,
+        phase: tuple[int, int] = (0, 0),
+        foreign: npt.NDArray[np.bool_] | None = None,
     ) -> torch.Tensor:
-        return restored if width == 0 else hold(restored, decoded, tables, phase, width)
+        return restored if width == 0 else hold(restored, decoded, tables, phase, width, foreign)
 
     return narrowed
 

@@ -16,6 +16,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -70,9 +71,17 @@ def _plane(coefficients: Tensor, dct: Tensor) -> Tensor:
 
 
 def hold(
-    restored: Tensor, decoded: Tensor, tables: JpegTables, phase: tuple[int, int] = (0, 0), width: float = WIDTH
+    restored: Tensor,
+    decoded: Tensor,
+    tables: JpegTables,
+    phase: tuple[int, int] = (0, 0),
+    width: float = WIDTH,
+    foreign: npt.NDArray[np.bool_] | None = None,
 ) -> Tensor:
-    """`project`, of a change that is believed no more than `belief` says; (1, 3, H, W) RGB in [0, 1], not clamped."""
+    """`project`, of a change that is believed no more than `belief` says; (1, 3, H, W) RGB in [0, 1], not clamped.
+
+    `foreign` are (rows, columns) of whole blocks that never were a part of the JPEG: there, `decoded` stays.
+    """
     inner = _whole_blocks(decoded, phase)
     if inner is None:
         return restored
@@ -80,7 +89,21 @@ def hold(
     step = upload(torch.from_numpy(tables.luma.astype(np.float32)), restored.device)
     was, now = (_coefficients(_weighted(picture[0][inner], to_ycbcr[0]) - 128, dct) for picture in (decoded, restored))
     moved = project(restored, decoded, tables, phase, width)
-    return torch.lerp(decoded.to(restored.dtype), moved, belief(was, now, step))
+    if foreign is None:
+        return torch.lerp(decoded.to(restored.dtype), moved, belief(was, now, step))
+    theirs = upload(torch.from_numpy(foreign), restored.device)
+    if bool(theirs.all()):
+        return decoded.to(restored.dtype)
+    believed = belief(was[~theirs][None], now[~theirs][None], step)
+    return torch.lerp(decoded.to(restored.dtype), moved, believed * (~_over_picture(theirs, decoded, phase)).float())
+
+
+def _over_picture(blocks: Tensor, picture: Tensor, phase: tuple[int, int]) -> Tensor:
+    """(rows, columns) of whole blocks → (H, W); what the border cuts is as the blocks beside it."""
+    (top, left), (height, width) = phase, picture.shape[-2:]
+    rows = ((torch.arange(height, device=blocks.device) - top) // 8).clamp(0, blocks.shape[0] - 1)
+    columns = ((torch.arange(width, device=blocks.device) - left) // 8).clamp(0, blocks.shape[1] - 1)
+    return blocks[rows][:, columns]
 
 
 def _whole_blocks(picture: Tensor, phase: tuple[int, int]) -> tuple[slice, slice, slice] | None:

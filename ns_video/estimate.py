@@ -9,12 +9,13 @@ a second time at a finer quality still shows the first quantiser, as a comb with
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
+from ns_video.collage import foreign_blocks
 from ns_video.frame import JpegTables
 from ns_video.jpeg_tables import ANNEX_K_CHROMA, ANNEX_K_LUMA, JFIF_YCBCR, dct_matrix, ijg_percent, scaled_table
 
@@ -68,6 +69,9 @@ class JpegEvidence:
     """IJG quality, None for tables of another kind, and where the file told the tables."""
     nats: float = math.inf
     """Log likelihood ratio against "no JPEG"."""
+    foreign: npt.NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
+    """(rows, columns) of the whole blocks from `phase` on: True for those that never were a part of it, which only
+    pixels tell; None where there are none."""
 
 
 @cache
@@ -313,9 +317,9 @@ def find_jpeg(picture: npt.NDArray[np.uint8]) -> JpegEvidence | None:
     if is_free:
         ratio = float(free.astype(np.float64).mean() / ANNEX_K_LUMA.mean())
         tables = JpegTables(free, scaled_table(ANNEX_K_CHROMA, 100 * ratio), subsampling)
-        return JpegEvidence(tables, phase, None, believed)
+        return JpegEvidence(tables, phase, None, believed, foreign_blocks(picture, tables.luma, phase))
     tables = JpegTables(scaled_table(ANNEX_K_LUMA, percent), scaled_table(ANNEX_K_CHROMA, percent), subsampling)
-    return JpegEvidence(tables, phase, quality, believed)
+    return JpegEvidence(tables, phase, quality, believed, foreign_blocks(picture, tables.luma, phase))
 
 
 def estimate_jpeg(picture: npt.NDArray[np.uint8]) -> JpegTables | None:

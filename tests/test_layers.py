@@ -21,6 +21,7 @@ FLOORS = {
         (
             "belief",
             "cells",
+            "collage",
             "conditioning",
             "constraint",
             "color",

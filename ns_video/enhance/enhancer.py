@@ -372,7 +372,7 @@ class Enhancer:
             by_block = isinstance(told, QuantiserMap) and told.source == "h264"
             return believe(restored, seen, planes, doubt_edges=by_block)
         if isinstance(told, JpegEvidence) and self.domain == "rgb":
-            return hold(restored, seen, told.tables, told.phase)
+            return hold(restored, seen, told.tables, told.phase, foreign=told.foreign)
         return restored
 
     def _restored(
