@@ -13,6 +13,7 @@ from material import Recipe, write_clip
 
 import ns_video
 from ns_video.media.decode import open_clip
+from ns_video.media.movie_header import movie_seconds
 from ns_video.media.promised_end import promised_end
 
 
@@ -118,6 +119,7 @@ def test_the_last_of_sparse_frames_ends_when_its_file_says(suffix: str, sparse_c
     assert ns_video.restore(sparse_clip, target, model="identity").exit_code == 0
     with av.open(str(target)) as clip:
         assert abs((clip.duration or 0) / av.time_base - 6) < 0.02
+    assert suffix != "mp4" or movie_seconds(target) == 6
     assert ns_video.verify(sparse_clip, target) == []
 
 
