@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from conftest import ffmpeg
 from material import facts
 from PIL import Image
 
+import ns_video
 from ns_video.media.containers import of_muxer
 from ns_video.media.copy_plan import plan_copies
 from ns_video.media.libav import open_input
@@ -133,3 +135,26 @@ def test_mov_leaves_a_cover_out_and_says_so(cover_clip: Path, tmp_path: Path) ->
     record = restore(cover_clip, tmp_path / "out.mov", model="identity")
     assert record.exit_code == 0 and any("mov holds no cover art" in w for w in record.warnings)
     assert facts(tmp_path / "out.mov").samples
+
+
+def test_copied_hevc_keeps_the_tag_that_players_take(plain_clip: Path, tmp_path: Path) -> None:
+    sources = [tmp_path / f"{tag}.mp4" for tag in ("hvc1", "hev1")]
+    for source in sources:
+        hevc = (
+            "-c:v:0",
+            "copy",
+            "-c:v:1",
+            "libx265",
+            "-x265-params",
+            "log-level=none:pools=1",
+            "-tag:v:1",
+            source.stem,
+        )
+        ffmpeg("-i", plain_clip, "-map", "0:v", "-map", "0:v", *hevc, "-preset", "ultrafast", source)
+        for suffix in ("mp4", "mov", "mkv"):
+            target = tmp_path / f"out.{suffix}"
+            assert restore(source, target, model="identity", overwrite=True).exit_code == 0
+            assert ns_video.verify(source, target) == []
+            with av.open(str(target)) as clip:
+                tag = clip.streams.video[1].codec_context.codec_tag
+            assert tag == source.stem or suffix == "mkv"

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import pytest
 from conftest import ffmpeg
-from material import Recipe, cues, write_clip
+from material import Recipe, cues, facts, write_clip
 
 from ns_video.media.containers import of_muxer
 from ns_video.media.copied_packets import copied_packets
@@ -88,3 +88,23 @@ def test_the_last_picture_ends_with_the_cut(suffix: str, tmp_path: Path) -> None
         packets = [packet for packet in made.demux(video=0) if packet.size]
         ends = [float((packet.pts + packet.duration) * packet.time_base) for packet in packets]
     assert len(packets) == 2 and ends[-1] == pytest.approx(0.7, abs=0.001)
+
+
+@pytest.mark.parametrize("end", [None, 0.3])
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "aac"), ("mkv", "aac"), ("webm", "libopus")])
+def test_a_cut_from_the_beginning_keeps_what_decoders_of_sound_need(
+    suffix: str, codec: str, end: float | None, tmp_path: Path
+) -> None:
+    """Its first packet lies before 0."""
+    plain, source = write_clip(tmp_path / "plain.mkv"), tmp_path / f"in.{suffix}"
+    tone = ("-f", "lavfi", "-i", "sine=d=0.4:r=48000", "-map", "0", "-map", "1", "-c:a", codec)
+    video = ("-c:v", "libvpx-vp9") if suffix == "webm" else ("-c:v", "copy")
+    ffmpeg("-i", plain, *tone, *video, "-avoid_negative_ts", "disabled", source)
+    found = []
+    for start in (None, 0):
+        target = tmp_path / f"{start}.{suffix}"
+        assert restore(source, target, model="identity", start=start, end=end).exit_code == 0
+        found.append(facts(target))
+    assert found[0] == found[1]
+    first, _ = found[0].streams[0].packets[0]
+    assert first is not None and first < 0

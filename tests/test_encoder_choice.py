@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import pytest
 from av.video.codeccontext import VideoCodecContext
+from conftest import ffmpeg
 from material import Recipe, write_clip
 from planned import plan
 
@@ -61,6 +62,7 @@ def test_odd_sides_of_any_sampling_are_written(pix_fmt: str, container: str, wan
 def test_alpha_gray_and_rgb_find_a_codec_that_holds_them(alpha_clip: Path, gray_clip: Path, rgb_clip: Path) -> None:
     assert plan(alpha_clip, "matroska")[0].pix_fmt.startswith("yuva")
     assert plan(alpha_clip, "mov")[0].pix_fmt == "rgba"
+    assert not any("PNG" in n for n in plan(alpha_clip, "mov", codec="png")[0].notes)
     assert any("alpha" in n for n in plan(alpha_clip, "mp4")[0].notes)
     assert plan(gray_clip, "mp4")[0].pix_fmt == "gray"
     assert plan(rgb_clip, "mp4")[0].pix_fmt in ("gbrp", "yuv444p")
@@ -110,3 +112,17 @@ def test_a_hardware_encoder_works_where_it_encodes(capfd: pytest.CaptureFixture[
                 works = False
         assert hardware_encoder_works(codec) == works
     assert capfd.readouterr().err == ""
+
+
+def test_png_in_place_of_prores_is_named_with_the_remedy(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.mov", tmp_path / "out.mov"
+    alpha = ("-f", "lavfi", "-i", "color=gray:s=64x48:r=25:d=0.2", "-lavfi", "[0][1]alphamerge")
+    prores = ("-c:v", "prores_ks", "-profile:v", "4444", "-pix_fmt", "yuva444p10le")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.2", *alpha, *prores, source)
+    told = "written as PNG video for the alpha channel; --codec prores_ks keeps ProRes, nearly without loss"
+    for codec, kept, notes in ((None, "png", [told]), ("prores_ks", "prores", [])):
+        record = restore(source, target, model="identity", codec=codec, overwrite=True)
+        assert record.exit_code == 0 and [w for w in record.warnings if "PNG" in w] == notes
+        with av.open(str(target)) as clip:
+            context = clip.streams.video[0].codec_context
+            assert context.name == kept and any(c.is_alpha for c in context.format.components)

@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
-from conftest import Command
+from conftest import Command, ffmpeg
 from material import FRAMES, Recipe, facts, write_clip
 from PIL import Image
 from torture.clips import RECIPES, Content, content_of, make_clip
@@ -95,6 +96,26 @@ def test_killed_anywhere_resumes_the_same(shop: Workshop, reference: Reference, 
         assert done.same and not done.problems, done
         taken_over += done.segments_kept
     assert taken_over > 10
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_hevc_that_was_killed_is_tagged_for_all_players(
+    suffix: str, shop: Workshop, reference: Reference, tmp_path: Path
+) -> None:
+    """Apple's take hvc1 alone."""
+    output = tmp_path / f"out.{suffix}"
+    quick = ("--codec", "libx265", "--encoder-option", "preset=ultrafast")
+    run = start(shop, reference, output, *quick)
+    wait_for_segments(tmp_path, 2)
+    run.kill(signal.SIGKILL)
+    run.wait()
+    assert not output.exists()
+    outcome = shop.restore(reference.source, output, *quick, "--resume", tunings=tunings(0.0))
+    assert outcome.code == 0, outcome.stderr
+    assert [t for t, _ in content_of(output).frames] == [t for t, _ in reference.content.frames]
+    with av.open(str(output)) as clip:
+        assert clip.streams.video[0].codec_context.codec_tag == "hvc1"
+    ffmpeg("-xerror", "-i", output, "-f", "null", "-")
 
 
 # Signals.

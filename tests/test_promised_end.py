@@ -6,12 +6,14 @@ import io
 import re
 from pathlib import Path
 
+import av
 import pytest
 from conftest import ffmpeg
 from material import Recipe, write_clip
 
 import ns_video
 from ns_video.media.decode import open_clip
+from ns_video.media.movie_header import movie_seconds
 from ns_video.media.promised_end import promised_end
 
 
@@ -89,3 +91,54 @@ def test_an_avi_that_was_written_to_a_pipe_is_whole(claimed: int | None, tmp_pat
             assert len(list(reader.frames())) == 25 and reader.damage == []
             assert reader.info.video.frames_claimed < 100
     assert ns_video.restore(clip, tmp_path / "out.mkv", model="identity").exit_code == 0
+
+
+SPARSE = ("-vf", "select='eq(n,0)+eq(n,5)+gt(n,26)',setpts='if(gt(N,1),PTS+5/TB,PTS)'", "-fps_mode", "vfr")
+
+
+@pytest.fixture(scope="module")
+def sparse_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Matroska without a default duration, five frames in 6 s: the last one is shown for 33 ms."""
+    folder = tmp_path_factory.mktemp("sparse")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=30:d=1", *SPARSE, "-c:v", "libx264", folder / "in.mp4")
+    ffmpeg("-i", folder / "in.mp4", "-c", "copy", folder / "sparse.mkv")
+    return folder / "sparse.mkv"
+
+
+def last_shown(path: Path) -> float:
+    """Seconds for which the last frame is shown."""
+    with open_clip(path) as reader:
+        *_, last = reader.frames()
+        assert not reader.damage
+    return float((last.duration or 0) * last.time_base)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "gif"])
+def test_the_last_of_sparse_frames_ends_when_its_file_says(suffix: str, sparse_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / f"out.{suffix}"
+    assert ns_video.restore(sparse_clip, target, model="identity").exit_code == 0
+    with av.open(str(target)) as clip:
+        assert abs((clip.duration or 0) / av.time_base - 6) < 0.02
+    assert suffix != "mp4" or movie_seconds(target) == 6
+    assert ns_video.verify(sparse_clip, target) == []
+
+
+def test_the_end_of_sparse_frames_is_their_tracks_or_their_files(sparse_clip: Path, tmp_path: Path) -> None:
+    data, path = sparse_clip.read_bytes(), tmp_path / "doctored.mkv"
+    assert data.count(b"DURATION") == 1 and data.count(b"00:00:06.000") == 1
+    for was, now, shown in (
+        (b"DURATION", b"DURATIOX", 0.033),
+        (b"00:00:06.000", b"00:00:05.980", 0.013),
+        (b"00:00:06.000", b"00:00:01.000", 2.366),  # before the frame begins: nonsense
+    ):
+        path.write_bytes(data.replace(was, now))
+        assert abs(last_shown(path) - shown) < 0.002
+
+
+def test_a_default_duration_is_honoured(tmp_path: Path) -> None:
+    source, path = tmp_path / "in.mkv", tmp_path / "doctored.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=30:d=1", "-c:v", "libx264", source)
+    data = source.read_bytes()
+    assert data.count(b"00:00:01.000") == 1
+    path.write_bytes(data.replace(b"00:00:01.000", b"00:00:00.980"))
+    assert abs(last_shown(path) - 1 / 30) < 0.002

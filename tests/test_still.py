@@ -876,3 +876,13 @@ def test_colours_under_full_transparency_stay_and_sharpen_no_edge(size: tuple[in
         shown.append(np.where(made[..., 3:] > 0, made, 0))
         assert size is not None or (made[:, 40:, :3] == hidden).all()
     assert np.array_equal(shown[0], shown[1])
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "tif", "bmp"])
+def test_a_clip_does_not_become_a_picture(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / f"one.{suffix}"
+    with pytest.raises(UsageError, match=rf"plain\.mp4 is a clip; .*one\.{suffix} holds one picture") as told:
+        restore(plain_clip, target, model="identity")
+    assert told.value.remedy and ".mkv" in told.value.remedy and not target.exists()
+    with pytest.raises(UsageError, match=f"is a clip; --format {suffix} holds one picture"):
+        restore(plain_clip, tmp_path / "one.mkv", model="identity", format=suffix)

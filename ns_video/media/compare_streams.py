@@ -12,11 +12,10 @@ from av.stream import Disposition
 from ns_video.media.containers import Container, of_demuxer
 from ns_video.media.copy_plan import CopyPlan
 from ns_video.media.file_facts import FileFacts, PacketTally
-from ns_video.media.mux import QUICKTIME_LANGUAGES
+from ns_video.media.languages import same_language, told_language
 from ns_video.media.probe import ClipInfo, StreamInfo
 from ns_video.media.promise import Difference, Promise
 
-_TERMINOLOGY_CODES = {b: t for t, b in QUICKTIME_LANGUAGES.items()}
 # Payloads that muxers rewrite on the way between containers, counted only: some always, others where the containers
 # frame them in different ways (with or without ADTS headers, start codes or lengths of NAL units).
 _REWRITTEN = frozenset({"av1", "mov_text", "dvb_subtitle"})
@@ -46,7 +45,8 @@ def compare_streams(
             out.append(Difference(f"{name} is missing", beside))
             continue
         language, kept = dict(about.metadata).get("language"), dict(match.metadata).get("language")
-        lost = language not in (None, "und", kept, _TERMINOLOGY_CODES.get(kept or ""))
+        told = told_language(language or "und", found.container)
+        lost = told not in ("", "und") and not same_language(told, kept or "und")
         if found.container.numbers_languages and kept in (None, "und"):
             lost = False  # it has no number
         if lost and about.type in found.container.languages_of:

@@ -23,6 +23,7 @@ _OWN_TAGS = re.compile(
     r"alpha_mode|variant_bitrate|source_id|bps|number_of_(frames|bytes)|_statistics.*|(product|toolkit)_version_num|application_platform|\w+_package_umid)(-\w+)?$",
     re.I,
 )
+_SUBTAGS = re.compile("[-_,]")  # what a language has beyond its code, or beside it
 
 
 def lost_tags(source: ClipInfo, copies: Iterable[CopyPlan], found: ClipInfo) -> list[str]:
@@ -30,8 +31,11 @@ def lost_tags(source: ClipInfo, copies: Iterable[CopyPlan], found: ClipInfo) -> 
     out: list[str] = []
     for prefix, was, now in _tagged(source, copies, found):
         names = _missing(was, now)
-        if prefix and dict(was).get("language", "und") != "und" and dict(now).get("language", "und") == "und":
+        language, told = (dict(tags).get("language", "und") for tags in (was, now))
+        if prefix and language != "und" and told == "und":
             names.append("language")
+        elif prefix and _SUBTAGS.search(language) and told.lower() != language.lower():
+            names.append(f"language ({language}, {told} is told)")
         out += [prefix + name for name in names if not prefix or name.lower() != "creation_time"]  # the container's
     return out
 

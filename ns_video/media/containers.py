@@ -99,6 +99,10 @@ class Container:
     """The same of streams' tags, as `told_tags` names them, languages aside."""
     languages_of: frozenset[str] = _STREAM_TYPES
     """Types of the streams whose languages can be read back."""
+    codes_languages: bool = False
+    """Languages are codes of three letters (ISO 639-2)."""
+    lists_languages: bool = False
+    """A stream may have several of them."""
     numbers_languages: bool = False
     """Languages are numbers, of which there are about a hundred (QuickTime File Format, "Language Code Values")."""
     frames_by_length: bool = False
@@ -209,6 +213,7 @@ _OF_MP4 = Container(
     first_chapter_at_zero=True,
     dispositions=Disposition.default,
     tags=frozenset({"title", "artist", "album", "comment", "genre", "copyright", "date"}),
+    codes_languages=True,
     stream_tags=frozenset({"title"}),  # libav reads it as `name` (see `told_tags`)
     frames_by_length=True,
     encoders=frozenset({"libx265", "libvpx-vp9"}),
@@ -255,6 +260,8 @@ _OF_MPEGTS = Container(
     | {"aac", "aac_latm", "eac3", "truehd", "opus", "s302m", "ac4"}
     | {"dvb_subtitle", "dvb_teletext", "arib_caption"},
     tags=frozenset({"service_name", "service_provider"}),
+    codes_languages=True,
+    lists_languages=True,
     languages_of=frozenset({"audio", "subtitle"}),  # libav writes descriptors of a language for these only
     encoders=frozenset({"libx265"}),
     tells_look=False,

@@ -12,6 +12,7 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
 from ns_video.media.containers import BLU_RAY_CODECS, Container
+from ns_video.media.hevc_tag import HVC1, holds_hvc1
 from ns_video.media.libav import abandon, printable
 from ns_video.media.probe import ICON, ClipInfo, StreamInfo, codec_name
 from ns_video.media.sound import refusal_of_sound, tell_of_sound
@@ -136,6 +137,8 @@ def add_copied_stream(
     made = add_wave_stream(output, stream) if as_wave else output.add_stream_from_template(stream, opaque=True)
     made.metadata.update(told_tags(stream.metadata.items()))
     made.disposition = stream.disposition
+    if stream.type == "video" and stream.codec_context.codec_tag == HVC1 and holds_hvc1(output):
+        made.codec_context.codec_tag = HVC1
     tell_of_sound(made, stream, container)
     return made
 

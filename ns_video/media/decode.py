@@ -490,8 +490,14 @@ class ClipReader:
 
     def _told_end(self) -> Fraction | None:
         """Seconds at which the header lets the video end, where packets don't tell how long the last frame is shown."""
-        end = promised_end(self.info) if of_demuxer(self.info.format).is_mov else None
-        return None if end is None else Fraction(end)
+        container, stream = of_demuxer(self.info.format), self._stream
+        # Of Matroska without a default duration libav takes the average rate's; with one, both rates are that one's.
+        guessed = container.is_matroska and stream.average_rate != stream.base_rate
+        end = promised_end(self.info) if container.is_mov or guessed else None
+        if end is None:
+            return None
+        from_start = guessed and "_STATISTICS_TAGS" in stream.metadata  # mkvmerge's duration is the track's alone
+        return Fraction(end) + (max(0, stream.start_time or 0) * self.info.video.time_base if from_start else 0)
 
     def _packets(self, streams: list[Any], lines: list[LogLine]) -> Generator[Any]:
         failures, clock = 0, WrappedClock(self.info.format)

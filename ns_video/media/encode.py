@@ -24,6 +24,7 @@ from ns_video.frame import MATRIX_BT601_625, RANGE_FULL, RANGE_LIMITED, Frame, e
 from ns_video.media import chroma_place
 from ns_video.media.first_frame import TOP_FIELD_FIRST
 from ns_video.media.gif import with_palette
+from ns_video.media.hevc_tag import HVC1, holds_hvc1
 from ns_video.media.planes import plane_views
 from ns_video.media.probe import pixel_format
 from ns_video.media.riding import riding_on
@@ -78,6 +79,8 @@ def add_video_stream(container: av.container.OutputContainer, plan: VideoPlan) -
         context.max_b_frames = 0
     place = chroma_place.encoder_option(plan.color, pixel_format(plan.pix_fmt), plan.codec, plan.container)
     context.options = {**place, **options}
+    if plan.global_header and av.Codec(plan.codec, "w").canonical_name == "hevc" and holds_hvc1(container):
+        context.codec_tag = HVC1
     if plan.display_matrix:
         stream.set_display_matrix(plan.display_matrix)
     return stream

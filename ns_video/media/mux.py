@@ -32,6 +32,7 @@ from ns_video.media.cut import CUT_OFF, cut_chapters, is_cut_off, left_out_notes
 from ns_video.media.encode import add_video_stream
 from ns_video.media.gif import GifPackets
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
+from ns_video.media.languages import told_language
 from ns_video.media.libav import abandon, muted_log, printable, translate_output
 from ns_video.media.probe import ANIMATIONS, ClipInfo
 from ns_video.media.sample_boxes import complete_movie, writable
@@ -48,27 +49,6 @@ _LEAST_NAMED = Fraction(1, 1000)  # seconds by which a stream is moved, for a no
 # libav's muxer of mp4 compares the ends of cues with other streams' times, in their ticks: where these are finer than
 _LEAST_TEXT_CLOCK = 48_000  # finer than the clocks that the muxer of mp4 makes of coarse ones (10,000 to 20,000)
 _LARGEST_TIMESCALE = 1_000_000  # of a movie header whose 32 bits of duration still hold an hour
-# QuickTime's own language table has the bibliographic codes of ISO 639-2 for these.
-QUICKTIME_LANGUAGES = {
-    "bod": "tib",
-    "ces": "cze",
-    "cym": "wel",
-    "deu": "ger",
-    "ell": "gre",
-    "eus": "baq",
-    "fas": "per",
-    "hye": "arm",
-    "isl": "ice",
-    "kat": "geo",
-    "mkd": "mac",
-    "msa": "may",
-    "mya": "bur",
-    "nld": "dut",
-    "ron": "rum",
-    "slk": "slo",
-    "sqi": "alb",
-    "zho": "chi",
-}
 # The header waits for the first packets: written before them, it has no edit lists, and times would move.
 _FRAGMENTED = "+frag_keyframe+delay_moov+default_base_moof"
 _TROUBLES_KEPT = 100
@@ -326,9 +306,7 @@ class ClipWriter:
                 self._boxes[made.index + 1] = copy.stream.boxes
                 if made.type == "subtitle" and not stream.disposition & Disposition.default:
                     self._off.append(made.index + 1)
-                language = made.metadata.get("language", "")
-                if plan.container.numbers_languages and language in QUICKTIME_LANGUAGES:
-                    made.metadata["language"] = QUICKTIME_LANGUAGES[language]
+                self._tell_language(made)
             elif copy is not None and stream.index in covers:
                 self.attached[stream.index] = covers[stream.index]
                 self._container.add_attachment(*COVER_MIME[copy.stream.codec], covers[stream.index])
@@ -347,6 +325,7 @@ class ClipWriter:
         about = next(s for s in info.streams if s.index == info.video.index)
         kept = ((k, v) for k, v in about.metadata if not _STALE_VIDEO_TAGS.match(k))
         self.video.metadata.update({**reel_tags(info), **told_tags(kept)})
+        self._tell_language(self.video)
         if info.video.index in self._pids:
             self.video.id = self._pids[info.video.index]
         if plan.alpha_beside:
@@ -356,6 +335,10 @@ class ClipWriter:
         self.video.disposition = Disposition(about.disposition)
         same_size = (plan.width, plan.height) == (info.video.width, info.video.height)
         self._boxes[self.video.index + 1] = writable(about.boxes, same_size=same_size)
+
+    def _tell_language(self, made: Stream) -> None:
+        if (language := made.metadata.pop("language", "")) and (told := told_language(language, self._holder)):
+            made.metadata["language"] = told
 
     def _add_copy(self, stream: Stream, copy: CopyPlan) -> Stream:
         if not copy.target_codec:

@@ -166,6 +166,9 @@ def plan_video(
         notes.append(note + (" without the encoder options" if wanted.encoder_options else ""))
         wanted = replace(wanted, encoder_options={})
         pix_fmt = wanted.pix_fmt or choose_pix_fmt(codec, container, fmt, size)
+    if codec == "png" and wanted.codec is None and not fmt.is_rgb:
+        kept = "keeps ProRes" if source.codec == "prores" else "writes ProRes 4444"
+        notes.append(f"written as PNG video for the alpha channel; --codec prores_ks {kept}, nearly without loss")
     if wanted.crf is not None and not (codec in DEFAULT_CRF or codec in BY_QSCALE or hardware_api(codec)):
         notes.append(f"{codec} takes no --crf; --encoder-option sets what it takes")
     out = format_to_write(pix_fmt)

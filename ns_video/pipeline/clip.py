@@ -168,7 +168,10 @@ class Clip:
         if self.start is None:
             return 0
         base = math.ceil(self.start / self.info.video.time_base)
-        self.start = base * self.info.video.time_base
+        video = next(s for s in self.info.streams if s.index == self.info.video.index)
+        # A cut that begins where the picture does, at 0, takes nothing away: sound keeps what its decoder needs before.
+        whole = base == 0 and (video.start_time or 0) >= 0
+        self.start = None if whole else base * self.info.video.time_base
         return base
 
     def shifted(self, frame: Frame) -> Frame:

@@ -84,9 +84,23 @@ def check_ends(source: str, target: str, options: RestoreOptions, *, is_still: b
     if path.exists() and not may_replace:
         raise UsageError(f"{printable(path)} exists", remedy="--overwrite replaces it")
     if not is_still:
+        _refuse_picture(source, target, options)
         container_format = format_for(target, options.format)
         if options.verify != "none":
             refuse_as_file(container_format)
+
+
+def _refuse_picture(source: str, target: str, options: RestoreOptions) -> None:
+    """Raises UsageError for a clip that is to become a picture; PNG and WebP hold animations."""
+    is_there = source == "-" or Path(source).exists()
+    if not is_there or still_kind(target, options.format) in (None, "PNG", "WEBP"):
+        return
+    shown = "standard input" if source == "-" else printable(source)
+    picture = printable(target) if options.format is None else f"--format {printable(options.format)}"
+    raise UsageError(
+        f"{shown} is a clip; {picture} holds one picture",
+        remedy="give OUTPUT a clip's suffix such as .mkv or .mp4; .gif, .apng and .webp hold animations",
+    )
 
 
 def _one_file(source: str, target: str) -> bool:
