@@ -129,6 +129,20 @@ def test_decoded_frames_stay_with_their_truth(moving: np.ndarray, encoding: Enco
         assert int(np.argmax(scores)) == t
 
 
+@pytest.mark.parametrize("centred", [False, True])
+def test_chroma_is_averaged_where_it_lies(centred: bool) -> None:
+    ramp = np.broadcast_to(np.linspace(0, 255, 64)[None, :, None], (32, 64, 3)) * (1.0, 0.0, 0.0)
+    red = np.rint(ramp).astype(np.uint8)
+    cr = split_planes(rgb_to_clip([red], centred=centred))[2][0].astype(float)
+    at = np.arange(0, 64, 2) + (0.5 if centred else 0.0)
+    assert np.abs(cr - (128 + 112 / 255 * 255 * at / 63))[:, 1:].max() < 0.8
+    noise = np.random.default_rng(2).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    every_other = cv2.cvtColor(noise, cv2.COLOR_RGB2YUV_I420)[None]
+    mine = rgb_to_clip([noise], centred=centred)
+    assert np.array_equal(mine[:, :64], every_other[:, :64])
+    assert split_planes(mine)[1].std() < 0.7 * split_planes(every_other)[1].std()
+
+
 def test_h264_map_is_the_requested_qp(moving: np.ndarray) -> None:
     coded = encode_decode(moving, Encoding(options=FIXED))
     assert set(np.unique(coded.steps)) == {4 * 30}
