@@ -208,7 +208,9 @@ def test_names_that_are_no_utf8_are_listed(ns_video: Command, noisy: object, tmp
     broken.write_text("not a clip")
     done = ns_video(*IDENTITY, source, out, "--report", "--json")
     assert done.code == 1 and "1 restored, 0 were finished, 1 failed" in done.err
-    assert ["error" in json.loads(line) for line in done.out.splitlines()] == [True, False]
+    failed, record = map(json.loads, done.out.splitlines())
+    assert "error" in failed and failed["input"] == str(broken)
+    assert record["input"] == str(named) and Path(record["output"]).exists()
     assert "caf%E9.png.html" in (out / "index.html").read_text()
     assert (out / os.fsdecode(b"caf\xe9.png.html")).is_file()
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 import ns_video
 from ns_video.cli.restore import watched
-from ns_video.errors import StallError
+from ns_video.errors import StallError, printable
 from ns_video.journal import work_folder
 from ns_video.pipeline import Progress
 from ns_video.record import RunRecord
@@ -326,6 +326,28 @@ def test_a_name_that_is_no_utf8_is_shown_safely(ns_video: Command, plain_clip: P
     assert done.code == 0, done.err
     assert json.loads(done.out)["frames_out"] == FRAMES
     assert target.exists()
+
+
+@pytest.mark.parametrize("name", [b"at 9.41\xe2\x80\xafPM \xc2\xa0.png", b"line\nfeed\xff \"\\u202f.png"])
+def test_the_record_holds_the_paths_as_given(
+    name: bytes, ns_video: Command, noisy: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In JSON undecodable bytes are lone surrogates, which os.fsencode takes; on a terminal all is escaped."""
+    monkeypatch.chdir(tmp_path)
+    source, target = os.fsdecode(name), os.fsdecode(b"out " + name)
+    Image.fromarray(noisy).save(source)
+    options = ("--record", "record.json", "--report", "page.html")
+    done = ns_video(*IDENTITY, source, target, *options, "--json")
+    assert done.code == 0, done.err
+    rows = [json.loads(text) for text in (done.out, Path("record.json").read_bytes())]
+    rows += [json.loads(Path("page.json").read_bytes())["run"]]
+    for row in rows:
+        assert (row["input"], row["output"]) == (source, target)
+        assert Path(row["output"]).exists()
+    done = ns_video(*IDENTITY, source, target, "-y", "--progress", "json")
+    assert json.loads(done.err.splitlines()[-1])["output"] == target
+    done = ns_video(*IDENTITY, source, target, "-y")
+    assert done.code == 0 and target not in done.err and printable(target) in done.err
 
 
 def test_times_as_seconds_and_as_a_clock(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:

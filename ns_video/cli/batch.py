@@ -236,7 +236,7 @@ def command(
         failed += 1
         if as_json:
             code = error.exit_code if isinstance(error, NsVideoError) else 1
-            emit({"input": printable(name), "error": in_words(error), "exit_code": code})
+            emit({"input": name, "error": in_words(error), "exit_code": code})
 
     for error in found.unread:
         fail(os.fsdecode(error.filename), error)
@@ -297,7 +297,7 @@ def command(
                 tell(record, str(values["progress"]))
             else:
                 for line in blemishes(record):
-                    say(f"{record.output}: {line}")
+                    say(f"{printable(record.output)}: {line}")
     if report:
         from ns_video.report import write_index
 

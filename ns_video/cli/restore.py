@@ -20,7 +20,7 @@ import click
 
 from ns_video.cli import complain, emit, say
 from ns_video.cli.local_file import NamedPath
-from ns_video.errors import StallError, UsageError
+from ns_video.errors import StallError, UsageError, printable
 from ns_video.journal import Journal, work_folder
 from ns_video.preset import BLENDS, ENSEMBLES
 
@@ -377,7 +377,7 @@ def tell(record: RunRecord, style: str, told: Sequence[str] = ()) -> None:
 def summary(record: RunRecord, told: Sequence[str] = ()) -> str:
     """What a run did, in a line or a few, but for the notes that were `told`."""
     lines = [
-        f"{record.output}: {record.frames_out} frame{'s' if record.frames_out != 1 else ''}"
+        f"{printable(record.output)}: {record.frames_out} frame{'s' if record.frames_out != 1 else ''}"
         f" in {record.seconds:.1f} s ({record.fps:.2f} fps, limited by {record.limiting_stage}),"
         f" {record.model.name} on {record.device} {record.precision}"
     ]
