@@ -745,6 +745,15 @@ def test_deinterlace_auto_on_off(interlaced_clip: Path, plain_clip: Path, small_
     assert run(plain_clip, "on")[1].samples != facts(plain_clip).samples
 
 
+@pytest.mark.parametrize("mode", [None, "auto", "off", "on"])
+def test_identity_leaves_fields_unless_told_to_deinterlace(
+    mode: str | None, interlaced_clip: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.mkv"
+    restore(interlaced_clip, target, model="identity", codec="ffv1", deinterlace=mode)
+    assert (facts(target).samples == facts(interlaced_clip).samples) == (mode != "on")
+
+
 def test_truncated_clip_is_finished_and_reported(truncated_clip: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
     record = restore(truncated_clip, target, model="identity", codec="ffv1")

@@ -76,6 +76,7 @@ class RestoreOptions:
     end: float | None = None
     """Seconds from where the source begins, as players count, whatever its clock says then."""
     deinterlace: str | None = None
+    """"auto", as None, does as the preset says, and leaves what the model `identity` isn't to change."""
     resume: bool = False
     overwrite: bool = False
     report: Path | None = None
