@@ -328,7 +328,7 @@ def test_a_name_that_is_no_utf8_is_shown_safely(ns_video: Command, plain_clip: P
     assert target.exists()
 
 
-@pytest.mark.parametrize("name", [b"at 9.41\xe2\x80\xafPM \xc2\xa0.png", b"line\nfeed\xff \"\\u202f.png"])
+@pytest.mark.parametrize("name", [b"at 9.41\xe2\x80\xafPM \xc2\xa0.png", b'line\nfeed\xff "\\u202f.png'])
 def test_the_record_holds_the_paths_as_given(
     name: bytes, ns_video: Command, noisy: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,6 +348,23 @@ def test_the_record_holds_the_paths_as_given(
     assert json.loads(done.err.splitlines()[-1])["output"] == target
     done = ns_video(*IDENTITY, source, target, "-y")
     assert done.code == 0 and target not in done.err and printable(target) in done.err
+
+
+@pytest.mark.parametrize("name", ["model", "codec", "format", "pix-fmt", "input-format", "allow-protocol"])
+@pytest.mark.parametrize("command", ["restore", "batch"])
+def test_an_empty_name_is_refused(name: str, command: str, ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    """As a shell gives it whose variable isn't set."""
+    source, target = (plain_clip, tmp_path / "x.mkv") if command == "restore" else (plain_clip.parent, tmp_path / "out")
+    done = ns_video(command, source, target, f"--{name}", "")
+    assert done.code == 2 and " is empty (a shell's variable may not be set)" in done.err, done.err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [("evaluate", "--images", "missing", "--degrade", "jpeg:q=10"), ("bench",)])
+def test_an_empty_model_is_refused_before_any_work(command: tuple[str, ...], ns_video: Command) -> None:
+    done = ns_video(*command, "--model", "")
+    assert done.code == 2 and " is empty (a shell's variable may not be set)\n" in done.err, done.err
+    assert done.err.count("\n") == 1
 
 
 def test_times_as_seconds_and_as_a_clock(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:

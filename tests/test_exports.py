@@ -51,7 +51,7 @@ def test_what_is_no_path_is_a_usage_error(tmp_path: Path) -> None:
     for source, target in (("a\0.mp4", "b.mp4"), ("a.mp4", str(tmp_path / "b\0.mp4")), ("", "b.mp4")):
         with pytest.raises(ns_video.UsageError, match="is no path"):
             ns_video.restore(source, target, model="identity")
-    for model in (None, 3, "a\0", "a\0.pth"):
+    for model in (None, 3, "", "a\0", "a\0.pth"):
         with pytest.raises(ns_video.UsageError, match="model"):
             ns_video.load_model(model)  # pyright: ignore[reportArgumentType]
 
