@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from ns_video.errors import OutputError, ResumeError, UsageError, printable
+from ns_video.errors import OutputBusyError, OutputError, ResumeError, printable
 
 _FORMAT = 2
 _SAMPLE_BYTES = 1 << 20  # of the beginning, middle and end of the input
@@ -187,7 +187,7 @@ class Journal:
     def acquire(self) -> None:
         """Make the folder and lock it.
 
-        Raises OutputError where it can't be made, UsageError where another run holds it.
+        Raises OutputError where it can't be made, OutputBusyError where another run holds it.
         """
         try:
             self.folder.mkdir(mode=0o700, exist_ok=True)
@@ -200,7 +200,7 @@ class Journal:
         except OSError as error:
             self._lock.close()
             self._lock = None
-            raise UsageError(
+            raise OutputBusyError(
                 "another run is writing this output", remedy="wait for it, or choose another OUTPUT"
             ) from error
 

@@ -559,3 +559,21 @@ def test_what_is_finished_keeps_its_name(ns_video: Command, plain_clip: Path, no
     (source / "p.webp").unlink()
     (out / "p.png").unlink()
     assert "0 restored, 3 were finished" in ns_video(*IDENTITY, source, out).err
+
+
+def test_what_another_batch_writes_is_not_failed(ns_video: Command, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    for folder in (source, out):
+        folder.mkdir()
+    for name in ("a.mkv", "b.mkv"):
+        write_clip(source / name, Recipe(size=(32, 32), times=tuple(range(0, 40 * 260, 40))))
+    options = RestoreOptions(model="identity", codec="ffv1", resume=True)
+    running = restore_steps(str(source / "a.mkv"), str(out / "a.mkv"), options)
+    next(running)
+    done = ns_video(*IDENTITY, "--codec", "ffv1", source, out, "--json")
+    assert done.code == 0, done.err
+    assert done.err == "1 restored, 0 were finished, 0 failed, 1 is being written by another run\n"
+    assert [Path(json.loads(row)["output"]).name for row in done.out.splitlines()] == ["b.mkv"]
+    for _ in running:
+        pass
+    assert "0 restored, 2 were finished, 0 failed\n" in ns_video(*IDENTITY, source, out).err

@@ -81,7 +81,7 @@ def test_typed_marker_is_there() -> None:
 
 def test_every_error_derives_from_one_and_has_its_exit_code() -> None:
     wanted = {"UsageError": 2, "DownstreamClosed": 141, "Interrupted": 130}
-    wanted |= {"UnknownModelError": 2, "UnknownDeviceError": 2}
+    wanted |= {"UnknownModelError": 2, "UnknownDeviceError": 2, "OutputBusyError": 2}
     names = [n for n in errors.__all__ if n.endswith(("Error", "Closed", "Interrupted"))]
     assert len(names) >= 12
     for name in names:

@@ -24,6 +24,7 @@ from ns_video.errors import (
     Interrupted,
     ModelError,
     NsVideoError,
+    OutputBusyError,
     OutputError,
     ResumeError,
     UsageError,
@@ -259,7 +260,7 @@ def command(
     if report:
         output_dir.mkdir(parents=True, exist_ok=True)
         check_places([index], [], overwrite=options.overwrite)
-    failed = skipped = unreported = damaged = 0
+    failed = skipped = unreported = damaged = busy = 0
     doubtful: list[Path] = []
     finished = Finished(output_dir)
     unnoted: OSError | None = None
@@ -325,6 +326,9 @@ def command(
             except Interrupted as error:
                 error.remedy = f"{_AGAIN} to go on"
                 raise
+            except OutputBusyError:
+                busy += 1
+                continue
             except ModelError:  # a model that can't be had fails all files
                 raise
             except Exception as error:  # whatever a file runs into, the next one may be sound
@@ -365,9 +369,10 @@ def command(
         if unnoted is not None:
             hint(f"what is finished can't be noted: {unnoted.strerror or unnoted}", as_json=rows)
         left_out = len(found.others) + len(found.links)
-        restored = len(files) + len(found.unread) - failed - skipped - len(doubtful)
+        restored = len(files) + len(found.unread) - failed - skipped - busy - len(doubtful)
+        being = f", {busy} {'is' if busy == 1 else 'are'} being written by another run" * (busy > 0)
         others = f", {len(doubtful)} doubtful" * bool(doubtful)
         others += f", {left_out} left out" * (left_out > 0) + f", {damaged} with damage" * (damaged > 0)
-        total = f"{restored} restored, {skipped} were finished, {failed} failed{others}"
+        total = f"{restored} restored, {skipped} were finished, {failed} failed{being}{others}"
         hint(total, as_json=True) if rows else say(total)
     return 1 if failed else 3 if damaged else 0
