@@ -94,6 +94,35 @@ def test_formats_that_are_only_written_are_not_read(
     assert not (tmp_path / "out.mkv").exists()
 
 
+def test_progress_as_json_has_nothing_else(plain_clip: Path, tmp_path: Path) -> None:
+    """What is logged, by Python's warnings too, and how a second signal ends the program are rows as well."""
+    code = """if True:
+        import logging, os, signal, sys, time, warnings
+        from ns_video.cli import restore, run
+
+        def steps(*_):
+            logging.getLogger("ns_video").warning("frame at %.1f s: odd\\nname", 0.2)
+            warnings.warn("a library's")
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.5)
+            time.sleep(60)
+            yield
+
+        import ns_video.pipeline
+        ns_video.pipeline.restore_steps = steps
+        run(["restore", *sys.argv[1:], "--progress", "json"])
+        """
+    command = [sys.executable, "-c", code, str(plain_clip), str(tmp_path / "x.mkv")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "default"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
+    assert done.returncode == 130
+    first, second, last = map(json.loads, done.stderr.splitlines())
+    assert first == {"phase": "log", "level": "warning", "message": "frame at 0.2 s: odd\nname"}
+    assert second["phase"] == "log" and "UserWarning: a library's" in second["message"]
+    assert last == {"phase": "failed", "error": "interrupted at once"}
+
+
 def test_progress_as_json_lines(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
     done = ns_video("-q", *IDENTITY, plain_clip, tmp_path / "out.mp4", "--progress", "json")
     rows = [json.loads(line) for line in done.err.splitlines()]

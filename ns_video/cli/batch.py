@@ -280,7 +280,7 @@ def command(
         folder = Path(os.path.realpath(target.parent))  # what the file itself links to is replaced, not written
         if origin == folder or origin in folder.parents:
             raise UsageError(f"{printable(target)} would lie in INPUT_DIR", remedy="choose another OUTPUT_DIR")
-    with interruptible() as cancel:
+    with interruptible(str(values["progress"])) as cancel:
         for source in files:
             target = targets[source]
             try:

@@ -173,13 +173,16 @@ def options_from(values: dict[str, Any]) -> RestoreOptions:
 
 
 @contextmanager
-def interruptible() -> Generator[threading.Event]:
+def interruptible(style: str = "auto") -> Generator[threading.Event]:
     """SIGINT, SIGTERM and SIGHUP set the event; a second one ends the program at once. Ignored ones stay so (nohup).
 
     A thread of its own waits for them: the main one may be inside a call of libav that returns when a pipe's writer
     pleases, and Python runs signal handlers only between calls.
     """
     cancel = threading.Event()
+    at_once = b"error: interrupted at once\n"
+    if style == "json":
+        at_once = b'{"phase": "failed", "error": "interrupted at once"}\n'
     known = [s for s in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, s)]
     names = [s for s in known if signal.getsignal(getattr(signal, s)) is not signal.SIG_IGN]
     numbers = {int(getattr(signal, name)) for name in names}
@@ -194,7 +197,7 @@ def interruptible() -> Generator[threading.Event]:
                     cancel.set()
                     first = time.monotonic()
                 elif time.monotonic() - first > _SAME_PRESS_SECONDS:
-                    os.write(2, b"error: interrupted at once\n")
+                    os.write(2, at_once)
                     os._exit(130)
 
     watcher = threading.Thread(target=watch, name="signals", daemon=True)
@@ -426,7 +429,7 @@ def command(ctx: click.Context, input: str, output: str, as_json: bool, **values
     style = str(values["progress"])
     options = options_from(values)
     told: list[str] = []
-    with interruptible() as cancel:
+    with interruptible(style) as cancel:
         record = run_one(input, output, options, style, quiet, cancel, told)
     if not as_json:
         if not quiet:
