@@ -317,6 +317,25 @@ def test_damage_is_exit_3_and_located(ns_video: Command, truncated_clip: Path, t
     assert not (tmp_path / "strict.mkv").exists()
 
 
+def test_quiet_runs_say_why_they_end_with_3(
+    ns_video: Command, plain_clip: Path, truncated_clip: Path, tmp_path: Path
+) -> None:
+    done = ns_video("-q", *IDENTITY, truncated_clip, tmp_path / "out.mkv")
+    assert done.code == 3 and done.err.startswith(f"{tmp_path / 'out.mkv'}: damage: ") and done.err.count("\n") == 1
+    for command in ("restore", "batch"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / "a.mkv").write_bytes(truncated_clip.read_bytes())
+        ends = (
+            (tmp_path / "in" / "a.mkv", tmp_path / "a.mkv")
+            if command == "restore"
+            else (tmp_path / "in", tmp_path / "out")
+        )
+        done = ns_video("-q", command, "--model", "identity", *ends, "--progress", "json")
+        rows = [json.loads(line) for line in done.err.splitlines()]
+        assert done.code == 3 and "a.mkv: damage: " in rows[-1]["notes"][0]
+    assert ns_video("-q", *IDENTITY, plain_clip, tmp_path / "whole.mkv").err == ""
+
+
 def test_the_record_tells_at_what_a_strict_run_ended(ns_video: Command, truncated_clip: Path, tmp_path: Path) -> None:
     for target in (tmp_path / "out.mkv", Path(os.devnull)):
         record = tmp_path / f"{target.name}.json"

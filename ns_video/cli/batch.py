@@ -18,7 +18,7 @@ import click
 from ns_video.cli import complain, emit, hint, in_words, say
 from ns_video.cli.finished import Finished, Source, State
 from ns_video.cli.local_file import NamedPath
-from ns_video.cli.restore import blemishes, interruptible, options_from, restore_options, run_one, tell
+from ns_video.cli.restore import interruptible, options_from, restore_options, run_one, tell, tell_blemishes
 from ns_video.errors import (
     InputError,
     Interrupted,
@@ -348,8 +348,7 @@ def command(
             elif not quiet:
                 tell(record, str(values["progress"]))
             else:
-                for line in blemishes(record):
-                    say(f"{printable(record.output)}: {line}")
+                tell_blemishes(record, str(values["progress"]))
     if report:
         from ns_video.report import write_index
 

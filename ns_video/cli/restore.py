@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ns_video.cli import complain, emit, say
+from ns_video.cli import complain, emit, hint, say
 from ns_video.cli.local_file import NamedPath
 from ns_video.errors import StallError, UsageError, printable
 from ns_video.journal import Journal, work_folder
@@ -403,6 +403,13 @@ def blemishes(record: RunRecord) -> list[str]:
     ]
 
 
+def tell_blemishes(record: RunRecord, style: str) -> None:
+    """Say on stderr what is said with -q, too: what a run ends with 3 for. In `--progress json` as rows."""
+    for line in blemishes(record):
+        text = f"{printable(record.output)}: {line}"
+        hint(text, as_json=True) if style == "json" else say(text)
+
+
 def _places(kind: str, places: list[Damage], unit: str, count: int = 0) -> list[str]:
     """A line on places of one kind, where there are any; `count`: of what isn't listed one by one."""
     if not places:
@@ -432,7 +439,9 @@ def command(ctx: click.Context, input: str, output: str, as_json: bool, **values
     with interruptible(style) as cancel:
         record = run_one(input, output, options, style, quiet, cancel, told)
     if not as_json:
-        if not quiet:
+        if quiet:
+            tell_blemishes(record, style)
+        else:
             tell(record, style, told)
         return record.exit_code
     try:
