@@ -47,6 +47,21 @@ def test_a_call_with_no_pictures_is_a_usage_error(small_model: Path) -> None:
             enhancer(wrong)
 
 
+def test_a_call_with_no_values_is_a_usage_error(small_model: Path) -> None:
+    import torch
+
+    enhancer = ns_video.load_model(str(small_model), device=torch.device("cpu"))  # as restore takes it
+    rgb = torch.rand(1, 3, 8, 8)
+    for wrong in (rgb.to_sparse(), rgb.to("meta")):
+        with pytest.raises(ns_video.UsageError, match="a dense tensor"):
+            enhancer(wrong)
+
+
+def test_an_unknown_option_is_a_usage_error_that_lists_the_known() -> None:
+    with pytest.raises(ns_video.UsageError, match=r"no option 'nope' \(known are allow_protocols, .*, verify\)"):
+        ns_video.restore("a.mp4", "b.mp4", nope=1)
+
+
 def test_what_is_no_path_is_a_usage_error(tmp_path: Path) -> None:
     for source, target in (("a\0.mp4", "b.mp4"), ("a.mp4", str(tmp_path / "b\0.mp4")), ("", "b.mp4")):
         with pytest.raises(ns_video.UsageError, match="is no path"):

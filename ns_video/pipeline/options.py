@@ -50,7 +50,9 @@ _NAMES = ("model", "codec", "pix_fmt", "format", "input_format")
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
-    """Options of `restore`; names and meanings are those of the command line."""
+    """Options of `restore`; meanings are those of the command line, and so are names: but what may be given there
+    several times is one table or tuple (`encoder_options`, `input_options`, `allow_protocols`), and --every-frame is
+    False for `skip_identical` and `skip_undamaged`."""
 
     preset: str = "auto"
     model: str | None = None
