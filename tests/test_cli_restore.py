@@ -398,7 +398,7 @@ def test_the_record_holds_the_paths_as_given(
     assert done.code == 0 and target not in done.err and printable(target) in done.err
 
 
-@pytest.mark.parametrize("name", ["model", "codec", "format", "pix-fmt", "input-format", "allow-protocol"])
+@pytest.mark.parametrize("name", ["model", "codec", "format", "pix-fmt", "allow-protocol"])
 @pytest.mark.parametrize("command", ["restore", "batch"])
 def test_an_empty_name_is_refused(name: str, command: str, ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
     """As a shell gives it whose variable isn't set."""

@@ -44,7 +44,7 @@ _TABLES = ("encoder_options", "input_options")
 """Options that are names with values, which libav takes as text."""
 _FILES = ("report", "record")
 """Options that are paths."""
-_NAMES = ("model", "codec", "pix_fmt", "format", "input_format")
+_NAMES = ("model", "codec", "pix_fmt", "format")
 """Options that are names, or None."""
 
 
