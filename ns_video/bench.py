@@ -154,24 +154,33 @@ class BenchOptions:
 
 
 def measure_peaks(device: torch.device, precisions: Iterable[str] = ("fp32", "bf16", "fp16")) -> Peaks:
-    """Times a matrix product per precision and a copy; the best of several. A precision that fails counts 0."""
+    """Times a matrix product per precision and a copy; the best of several. What fails counts 0."""
+    natively = [p for p in precisions if not (device.type == "cpu" and p == "fp16")]  # else it takes minutes
+    rates = {precision: _product_rate(device, precision) for precision in natively}
+    return Peaks(str(device), rates, _copy_rate(device))
+
+
+def _product_rate(device: torch.device, precision: str) -> float:
+    """GFLOP/s of a matrix product; 0 where it fails."""
     side = _MATRIX[device.type]
-    rates: dict[str, float] = {}
-    for precision in precisions:
-        if device.type == "cpu" and precision == "fp16":
-            continue  # no CPU here computes it natively; it would take minutes
-        try:
-            left = torch.randn(side, side, device=device).to(PRECISIONS[precision])
-            right = torch.randn(side, side, device=device).to(PRECISIONS[precision])
-            seconds = _best(lambda a=left, b=right: torch.mm(a, b), device, 6)
-        except FAILURES:
-            rates[precision] = 0.0
-            continue
-        rates[precision] = 2.0 * side**3 / seconds / 1e9
-    source = torch.empty(_COPY_BYTES[device.type], dtype=torch.uint8, device=device).fill_(1)
-    target = torch.empty_like(source)
-    seconds = _best(lambda: target.copy_(source), device, 6)
-    return Peaks(str(device), rates, 2.0 * source.numel() / seconds / 1e9)
+    try:
+        left = torch.randn(side, side, device=device).to(PRECISIONS[precision])
+        right = torch.randn(side, side, device=device).to(PRECISIONS[precision])
+        seconds = _best(lambda: torch.mm(left, right), device, 6)
+    except FAILURES:
+        return 0.0
+    return 2.0 * side**3 / seconds / 1e9
+
+
+def _copy_rate(device: torch.device) -> float:
+    """GB/s read and written by a copy; 0 where it fails, for want of memory for example."""
+    try:
+        source = torch.empty(_COPY_BYTES[device.type], dtype=torch.uint8, device=device).fill_(1)
+        target = torch.empty_like(source)
+        seconds = _best(lambda: target.copy_(source), device, 6)
+    except FAILURES:
+        return 0.0
+    return 2.0 * source.numel() / seconds / 1e9
 
 
 def gflop_per_pixel(descriptor: Descriptor) -> float:

@@ -2,6 +2,7 @@
 
 NsVideoError                 exit 1
 ├── UsageError               exit 2   wrong option, preset, size, input == output, output exists
+│   └── OutputBusyError      exit 2   another run is writing this output
 ├── InputError               exit 1   the input can't be opened or holds nothing to restore
 │   └── DamageError          exit 1   the input is damaged and --strict was given
 ├── OutputError              exit 1   the output can't be written
@@ -29,6 +30,7 @@ __all__ = [
     "Interrupted",
     "ModelError",
     "NsVideoError",
+    "OutputBusyError",
     "OutputError",
     "ResumeError",
     "StallError",
@@ -89,6 +91,10 @@ class UsageError(NsVideoError):
     """The command or call itself is wrong; nothing was touched."""
 
     exit_code = 2
+
+
+class OutputBusyError(UsageError):
+    """Another run is writing this output."""
 
 
 class InputError(NsVideoError):

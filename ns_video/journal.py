@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from ns_video.errors import OutputError, ResumeError, UsageError, printable
+from ns_video.errors import OutputBusyError, OutputError, ResumeError, printable
 
 _FORMAT = 2
 _SAMPLE_BYTES = 1 << 20  # of the beginning, middle and end of the input
@@ -187,7 +187,7 @@ class Journal:
     def acquire(self) -> None:
         """Make the folder and lock it.
 
-        Raises OutputError where it can't be made, UsageError where another run holds it.
+        Raises OutputError where it can't be made, OutputBusyError where another run holds it.
         """
         try:
             self.folder.mkdir(mode=0o700, exist_ok=True)
@@ -200,7 +200,7 @@ class Journal:
         except OSError as error:
             self._lock.close()
             self._lock = None
-            raise UsageError(
+            raise OutputBusyError(
                 "another run is writing this output", remedy="wait for it, or choose another OUTPUT"
             ) from error
 
@@ -275,13 +275,7 @@ class Journal:
         """The lines that are whole, one by one: those of a long clip are many."""
         try:
             with self.path.open("rb") as lines:
-                for line in lines:
-                    try:
-                        row = json.loads(line)
-                    except (ValueError, RecursionError):
-                        continue  # torn by a power cut: that segment is done again
-                    if isinstance(row, dict) and row.pop("check", None) == _check(row):
-                        yield row
+                yield from whole_rows(lines)
         except OSError:
             return
 
@@ -322,8 +316,8 @@ class Journal:
         fresh = self.path.with_suffix(".new")
         try:
             with fresh.open("wb") as file:
-                file.write(_line(self._header()))
-                file.writelines(_line(dataclasses.asdict(self.entries[n])) for n in sorted(numbers))
+                file.write(checked_line(self._header()))
+                file.writelines(checked_line(dataclasses.asdict(self.entries[n])) for n in sorted(numbers))
             sync_file(fresh)
             fresh.replace(self.path)
         except OSError as error:
@@ -348,7 +342,7 @@ class Journal:
     def _append(self, row: dict[str, Any]) -> None:
         try:
             with self.path.open("ab") as file:
-                file.write(_line(row))
+                file.write(checked_line(row))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -411,8 +405,19 @@ def _check(row: dict[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(row, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def _line(row: dict[str, Any]) -> bytes:
-    """One line of the journal, with a checksum: what a dying disk made of it is not believed."""
+def whole_rows(lines: Iterable[bytes]) -> Generator[dict[str, Any]]:
+    """What `checked_line` made, but for lines that are not whole."""
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue  # torn by a power cut: that work is done again
+        if isinstance(row, dict) and row.pop("check", None) == _check(row):
+            yield row
+
+
+def checked_line(row: dict[str, Any]) -> bytes:
+    """One line of a journal, with a checksum: what a dying disk made of it is not believed."""
     plain = json.loads(json.dumps(row, default=list))
     return json.dumps({**plain, "check": _check(plain)}).encode() + b"\n"
 

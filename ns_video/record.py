@@ -62,6 +62,7 @@ class RunRecord:
     version: str = ""
     input: str = ""
     output: str = ""
+    """Both as they were given: undecodable bytes as lone surrogates (os.fsencode), nothing is escaped."""
     preset: str = ""
     model: ModelInfo = field(default_factory=ModelInfo)
     device: str = ""

@@ -114,6 +114,12 @@ def test_peaks_of_a_type_that_a_device_refuses_are_0(monkeypatch: pytest.MonkeyP
     assert measure_peaks(torch.device("cpu"), ("bf16",)).matrix_gflops == {"bf16": 0.0}
 
 
+def test_a_copy_that_a_device_has_no_memory_for_is_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(bench._COPY_BYTES, "cpu", 1 << 60)
+    peaks = measure_peaks(torch.device("cpu"), ())
+    assert (peaks.matrix_gflops, peaks.copy_gbytes) == ({}, 0.0)
+
+
 def test_frames_so_large_that_one_alone_is_held_are_measured(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,9 +38,12 @@ def folder(plain_clip: Path, noisy: object, tmp_path: Path) -> Path:
     return root
 
 
+JOURNAL = ".ns-video-finished.jsonl"
+
+
 def tree(folder: Path) -> list[str]:
-    """All files below, by relative name."""
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    """All files below, by relative name, but for the note of what is finished."""
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name != JOURNAL)
 
 
 def test_same_tree_a_broken_file_and_what_is_finished(ns_video: Command, folder: Path, tmp_path: Path) -> None:
@@ -100,7 +103,7 @@ def test_what_cannot_be_opened_is_not_called_finished(
     assert ns_video("-q", *IDENTITY, source.parent, tmp_path / "out").code == 0
     done = ns_video(*IDENTITY, source.parent, tmp_path / "out")
     assert done.code == 0 and "0 restored, 1 were finished, 0 failed" in done.err
-    (made,) = (tmp_path / "out").iterdir()
+    (made,) = (tmp_path / "out" / name for name in tree(tmp_path / "out"))
     made.write_bytes(b"8 bytes\n")
     done = ns_video("-q", *IDENTITY, source.parent, tmp_path / "out")
     assert done.code == 1 and f"{made.name} is there, but no clip and no still (--overwrite" in done.err
@@ -208,7 +211,9 @@ def test_names_that_are_no_utf8_are_listed(ns_video: Command, noisy: object, tmp
     broken.write_text("not a clip")
     done = ns_video(*IDENTITY, source, out, "--report", "--json")
     assert done.code == 1 and "1 restored, 0 were finished, 1 failed" in done.err
-    assert ["error" in json.loads(line) for line in done.out.splitlines()] == [True, False]
+    failed, record = map(json.loads, done.out.splitlines())
+    assert "error" in failed and failed["input"] == str(broken)
+    assert record["input"] == str(named) and Path(record["output"]).exists()
     assert "caf%E9.png.html" in (out / "index.html").read_text()
     assert (out / os.fsdecode(b"caf\xe9.png.html")).is_file()
 
@@ -433,3 +438,142 @@ def test_a_link_in_output_dir_is_a_finished_file(ns_video: Command, noisy: objec
     (out / "a.png").symlink_to(source / "a.png")
     done = ns_video(*IDENTITY, source, out)
     assert done.code == 0 and "1 restored, 1 were finished" in done.err, done.err
+
+
+def pixels(path: Path) -> Any:
+    """Of a still."""
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def test_an_input_that_changed_is_restored_again(ns_video: Command, truncated_clip: Path, tmp_path: Path) -> None:
+    """A clip that was still being copied is finished with damage; once it is whole, so is its output."""
+    source, out = tmp_path / "in" / "a.mkv", tmp_path / "out"
+    source.parent.mkdir()
+    whole = truncated_clip.with_name("whole.mkv")
+    source.write_bytes(truncated_clip.read_bytes())
+    arguments = (*IDENTITY, source.parent, out)
+    assert ns_video(*arguments).code == 3
+    assert "0 restored, 1 were finished" in ns_video(*arguments).err
+    assert len(facts(out / "a.mkv").pictures) < len(facts(whole).pictures)
+    source.write_bytes(whole.read_bytes())
+    done = ns_video(*arguments, "--report")
+    assert done.code == 0 and "1 restored, 0 were finished" in done.err, done.err
+    assert len(facts(out / "a.mkv").pictures) == len(facts(whole).pictures)
+    assert "0 restored, 1 were finished" in ns_video(*arguments).err
+    stamp = source.stat().st_mtime_ns
+    os.utime(source, ns=(stamp, stamp - 10**12))  # an older one took its place
+    (out / "a.mkv.html").write_text("not ours")
+    done = ns_video(*arguments, "--report")
+    assert done.code == 1 and "a.mkv.html exists and is no report" in done.err, done.err
+    assert "1 restored, 0 were finished" in ns_video(*arguments).err
+
+
+def test_another_file_of_the_same_output_is_not_finished(ns_video: Command, noisy: Any, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    Image.fromarray(noisy).save(source / "p.jpg")
+    assert ns_video(*IDENTITY, source, out).code == 0
+    (source / "p.jpg").unlink()
+    Image.fromarray(255 - noisy).save(source / "p.png")
+    done = ns_video(*IDENTITY, source, out)
+    assert done.code == 0 and "1 restored, 0 were finished" in done.err, done.err
+    assert tree(out) == ["p.png", "p.png.png"]  # what was made of p.jpg may be all that is left of it
+    assert np.array_equal(pixels(out / "p.png.png"), pixels(source / "p.png"))
+    assert "0 restored, 1 were finished" in ns_video(*IDENTITY, source, out).err
+    (out / "p.png").unlink()
+    assert "0 restored, 1 were finished" in ns_video(*IDENTITY, source, out).err
+
+
+@pytest.mark.parametrize("why", ["nobody noted it", "it was changed since"])
+def test_what_may_not_be_ours_is_not_replaced(why: str, ns_video: Command, noisy: Any, tmp_path: Path) -> None:
+    source, out = tmp_path / "in" / "a.png", tmp_path / "out"
+    source.parent.mkdir()
+    Image.fromarray(noisy).save(source)
+    arguments = (*IDENTITY, source.parent, out)
+    assert ns_video(*arguments).code == 0
+    if why == "nobody noted it":
+        (out / JOURNAL).unlink()
+    else:
+        Image.fromarray(noisy // 2).save(out / "a.png")
+    kept = (out / "a.png").read_bytes()
+    assert "0 restored, 1 were finished, 0 failed\n" in ns_video(*arguments).err
+    later = (out / "a.png").stat().st_mtime_ns + 1
+    os.utime(source, ns=(later, later))
+    done = ns_video(*arguments)
+    assert done.code == 0 and "may not be ours (--overwrite): a.png\n" in done.err, done.err
+    assert "0 restored, 0 were finished, 0 failed, 1 doubtful\n" in done.err
+    assert (out / "a.png").read_bytes() == kept
+    assert ns_video(*arguments, "--overwrite").code == 0
+    assert "0 restored, 1 were finished, 0 failed\n" in ns_video(*arguments).err
+
+
+def test_notes_of_what_is_finished_are_believed_only_where_they_are_whole(
+    ns_video: Command, noisy: Any, tmp_path: Path
+) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in ("a.png", "b.png", os.fsdecode(b"c\xff.png")):
+        Image.fromarray(noisy).save(source / name)
+        assert ns_video(*IDENTITY, source, out).code == 0
+    journal = out / JOURNAL
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 3
+    journal.write_bytes(lines[0].replace(b"a.png", b"b.png") + b"\xff[\n" + lines[2][:-9])
+    (source / "b.png").touch()
+    stamp = (out / "b.png").stat().st_mtime_ns + 1
+    os.utime(source / "b.png", ns=(stamp, stamp))
+    assert "2 were finished, 0 failed, 1 doubtful" in ns_video(*IDENTITY, source, out).err
+    assert ns_video(*IDENTITY, source, out, "-y").code == 0
+    assert [json.loads(line)["source"]["name"] for line in journal.read_bytes().splitlines()[3:]] == [
+        "a.png",
+        "b.png",
+        os.fsdecode(b"c\xff.png"),
+    ]
+    journal.unlink()
+    journal.symlink_to(tmp_path / "elsewhere")
+    Image.fromarray(noisy).save(source / "d.png")
+    done = ns_video(*IDENTITY, source, out)
+    assert done.code == 0 and "note: what is finished can't be noted: " in done.err, done.err
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_what_is_finished_keeps_its_name(ns_video: Command, plain_clip: Path, noisy: Any, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    ffmpeg("-i", plain_clip, "-c", "copy", source / "clip.mkv")
+    Image.fromarray(noisy).save(source / "p.webp", lossless=True)
+    assert ns_video(*IDENTITY, source, out).code == 0
+    assert tree(out) == ["clip.mkv", "p.png"]
+    ffmpeg("-i", plain_clip, "-c", "copy", source / "clip.h264")
+    Image.fromarray(noisy).save(source / "p.bmp")
+    done = ns_video(*IDENTITY, source, out)
+    assert done.code == 0 and "2 restored, 2 were finished" in done.err, done.err
+    wanted = ["clip.h264.mkv", "clip.mkv", "p.bmp.png", "p.png"]
+    assert tree(out) == wanted
+    for again in ((), ("--overwrite",)):
+        assert ns_video(*IDENTITY, source, out, *again).code == 0
+        assert tree(out) == wanted
+    done = ns_video(*IDENTITY, source, out, "--still-format", "webp")
+    assert "2 restored, 2 were finished" in done.err and tree(out) == sorted([*wanted, "p.bmp.webp", "p.webp.webp"])
+    (source / "p.webp").unlink()
+    (out / "p.png").unlink()
+    assert "0 restored, 3 were finished" in ns_video(*IDENTITY, source, out).err
+
+
+def test_what_another_batch_writes_is_not_failed(ns_video: Command, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    for folder in (source, out):
+        folder.mkdir()
+    for name in ("a.mkv", "b.mkv"):
+        write_clip(source / name, Recipe(size=(32, 32), times=tuple(range(0, 40 * 260, 40))))
+    options = RestoreOptions(model="identity", codec="ffv1", resume=True)
+    running = restore_steps(str(source / "a.mkv"), str(out / "a.mkv"), options)
+    next(running)
+    done = ns_video(*IDENTITY, "--codec", "ffv1", source, out, "--json")
+    assert done.code == 0, done.err
+    assert done.err == "1 restored, 0 were finished, 0 failed, 1 is being written by another run\n"
+    assert [Path(json.loads(row)["output"]).name for row in done.out.splitlines()] == ["b.mkv"]
+    for _ in running:
+        pass
+    assert "0 restored, 2 were finished, 0 failed\n" in ns_video(*IDENTITY, source, out).err

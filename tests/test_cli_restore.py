@@ -21,7 +21,7 @@ from PIL import Image
 
 import ns_video
 from ns_video.cli.restore import watched
-from ns_video.errors import StallError
+from ns_video.errors import StallError, printable
 from ns_video.journal import work_folder
 from ns_video.pipeline import Progress
 from ns_video.record import RunRecord
@@ -92,6 +92,35 @@ def test_formats_that_are_only_written_are_not_read(
     done = ns_video(*IDENTITY, plain_clip, tmp_path / "out.mkv", "--input-format", name)
     assert done.code == 2 and f"reads no format '{name}'" in done.err
     assert not (tmp_path / "out.mkv").exists()
+
+
+def test_progress_as_json_has_nothing_else(plain_clip: Path, tmp_path: Path) -> None:
+    """What is logged, by Python's warnings too, and how a second signal ends the program are rows as well."""
+    code = """if True:
+        import logging, os, signal, sys, time, warnings
+        from ns_video.cli import restore, run
+
+        def steps(*_):
+            logging.getLogger("ns_video").warning("frame at %.1f s: odd\\nname", 0.2)
+            warnings.warn("a library's")
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.5)
+            time.sleep(60)
+            yield
+
+        import ns_video.pipeline
+        ns_video.pipeline.restore_steps = steps
+        run(["restore", *sys.argv[1:], "--progress", "json"])
+        """
+    command = [sys.executable, "-c", code, str(plain_clip), str(tmp_path / "x.mkv")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "default"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
+    assert done.returncode == 130
+    first, second, last = map(json.loads, done.stderr.splitlines())
+    assert first == {"phase": "log", "level": "warning", "message": "frame at 0.2 s: odd\nname"}
+    assert second["phase"] == "log" and "UserWarning: a library's" in second["message"]
+    assert last == {"phase": "failed", "error": "interrupted at once"}
 
 
 def test_progress_as_json_lines(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
@@ -288,6 +317,25 @@ def test_damage_is_exit_3_and_located(ns_video: Command, truncated_clip: Path, t
     assert not (tmp_path / "strict.mkv").exists()
 
 
+def test_quiet_runs_say_why_they_end_with_3(
+    ns_video: Command, plain_clip: Path, truncated_clip: Path, tmp_path: Path
+) -> None:
+    done = ns_video("-q", *IDENTITY, truncated_clip, tmp_path / "out.mkv")
+    assert done.code == 3 and done.err.startswith(f"{tmp_path / 'out.mkv'}: damage: ") and done.err.count("\n") == 1
+    for command in ("restore", "batch"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / "a.mkv").write_bytes(truncated_clip.read_bytes())
+        ends = (
+            (tmp_path / "in" / "a.mkv", tmp_path / "a.mkv")
+            if command == "restore"
+            else (tmp_path / "in", tmp_path / "out")
+        )
+        done = ns_video("-q", command, "--model", "identity", *ends, "--progress", "json")
+        rows = [json.loads(line) for line in done.err.splitlines()]
+        assert done.code == 3 and "a.mkv: damage: " in rows[-1]["notes"][0]
+    assert ns_video("-q", *IDENTITY, plain_clip, tmp_path / "whole.mkv").err == ""
+
+
 def test_the_record_tells_at_what_a_strict_run_ended(ns_video: Command, truncated_clip: Path, tmp_path: Path) -> None:
     for target in (tmp_path / "out.mkv", Path(os.devnull)):
         record = tmp_path / f"{target.name}.json"
@@ -326,6 +374,45 @@ def test_a_name_that_is_no_utf8_is_shown_safely(ns_video: Command, plain_clip: P
     assert done.code == 0, done.err
     assert json.loads(done.out)["frames_out"] == FRAMES
     assert target.exists()
+
+
+@pytest.mark.parametrize("name", [b"at 9.41\xe2\x80\xafPM \xc2\xa0.png", b'line\nfeed\xff "\\u202f.png'])
+def test_the_record_holds_the_paths_as_given(
+    name: bytes, ns_video: Command, noisy: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In JSON undecodable bytes are lone surrogates, which os.fsencode takes; on a terminal all is escaped."""
+    monkeypatch.chdir(tmp_path)
+    source, target = os.fsdecode(name), os.fsdecode(b"out " + name)
+    Image.fromarray(noisy).save(source)
+    options = ("--record", "record.json", "--report", "page.html")
+    done = ns_video(*IDENTITY, source, target, *options, "--json")
+    assert done.code == 0, done.err
+    rows = [json.loads(text) for text in (done.out, Path("record.json").read_bytes())]
+    rows += [json.loads(Path("page.json").read_bytes())["run"]]
+    for row in rows:
+        assert (row["input"], row["output"]) == (source, target)
+        assert Path(row["output"]).exists()
+    done = ns_video(*IDENTITY, source, target, "-y", "--progress", "json")
+    assert json.loads(done.err.splitlines()[-1])["output"] == target
+    done = ns_video(*IDENTITY, source, target, "-y")
+    assert done.code == 0 and target not in done.err and printable(target) in done.err
+
+
+@pytest.mark.parametrize("name", ["model", "codec", "format", "pix-fmt", "allow-protocol"])
+@pytest.mark.parametrize("command", ["restore", "batch"])
+def test_an_empty_name_is_refused(name: str, command: str, ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    """As a shell gives it whose variable isn't set."""
+    source, target = (plain_clip, tmp_path / "x.mkv") if command == "restore" else (plain_clip.parent, tmp_path / "out")
+    done = ns_video(command, source, target, f"--{name}", "")
+    assert done.code == 2 and " is empty (a shell's variable may not be set)" in done.err, done.err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [("evaluate", "--images", "missing", "--degrade", "jpeg:q=10"), ("bench",)])
+def test_an_empty_model_is_refused_before_any_work(command: tuple[str, ...], ns_video: Command) -> None:
+    done = ns_video(*command, "--model", "")
+    assert done.code == 2 and " is empty (a shell's variable may not be set)\n" in done.err, done.err
+    assert done.err.count("\n") == 1
 
 
 def test_times_as_seconds_and_as_a_clock(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:

@@ -36,3 +36,11 @@ def test_what_cannot_be_opened_is_one_line(ns_video: Command, plain_clip: Path, 
         done = ns_video("verify", plain_clip, target)
         assert done.code == 1
         assert done.err.startswith("error: ") and len(done.err.strip().splitlines()) == 1
+
+
+def test_quiet_says_no_notes(ns_video: Command, running_cue_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.avi"
+    assert ns_video("-q", "restore", "--model", "identity", running_cue_clip, target).code == 0
+    loud, quiet = ns_video("verify", running_cue_clip, target), ns_video("verify", "-q", running_cue_clip, target)
+    assert loud.code == quiet.code == 0 and loud.out == quiet.out
+    assert loud.err.startswith("note: ") and not quiet.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import socket
 import subprocess
 import time
@@ -492,3 +493,18 @@ def test_deep_gray_is_rounded_and_floats_are_refused(picture: Rgb, tmp_path: Pat
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="damaged"):
         read_rgb(tmp_path / "cut.png")
+
+
+def test_stills_and_clips_are_told_by_content(
+    ns_video: Command, picture: Rgb, uneven_clip: Path, tmp_path: Path
+) -> None:
+    for name in ("noext", "a.jfif", "a.dat"):
+        Image.fromarray(picture).save(tmp_path / name, "JPEG")
+        done = ns_video("degrade", tmp_path / name, tmp_path / f"{name}.png", "--spec", "noise:sigma=5", "--json")
+        assert done.code == 0 and json.loads(done.out)["width"] == picture.shape[1], done.err
+    (tmp_path / "clip.jpg").write_bytes(uneven_clip.read_bytes())
+    done = ns_video("degrade", tmp_path / "clip.jpg", tmp_path / "clip.mkv", "--spec", "noise:sigma=5", "--json")
+    assert done.code == 0 and json.loads(done.out)["codec"] == "ffv1", done.err
+    done = ns_video("degrade", tmp_path / "clip.jpg", tmp_path / "clip.png", "--spec", "noise:sigma=5")
+    assert done.code == 2 and "clip.jpg is no still; " in done.err and "write .mkv or .mp4" in done.err
+    assert not (tmp_path / "clip.png").exists()

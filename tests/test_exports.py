@@ -47,11 +47,26 @@ def test_a_call_with_no_pictures_is_a_usage_error(small_model: Path) -> None:
             enhancer(wrong)
 
 
+def test_a_call_with_no_values_is_a_usage_error(small_model: Path) -> None:
+    import torch
+
+    enhancer = ns_video.load_model(str(small_model), device=torch.device("cpu"))  # as restore takes it
+    rgb = torch.rand(1, 3, 8, 8)
+    for wrong in (rgb.to_sparse(), rgb.to("meta")):
+        with pytest.raises(ns_video.UsageError, match="a dense tensor"):
+            enhancer(wrong)
+
+
+def test_an_unknown_option_is_a_usage_error_that_lists_the_known() -> None:
+    with pytest.raises(ns_video.UsageError, match=r"no option 'nope' \(known are allow_protocols, .*, verify\)"):
+        ns_video.restore("a.mp4", "b.mp4", nope=1)
+
+
 def test_what_is_no_path_is_a_usage_error(tmp_path: Path) -> None:
     for source, target in (("a\0.mp4", "b.mp4"), ("a.mp4", str(tmp_path / "b\0.mp4")), ("", "b.mp4")):
         with pytest.raises(ns_video.UsageError, match="is no path"):
             ns_video.restore(source, target, model="identity")
-    for model in (None, 3, "a\0", "a\0.pth"):
+    for model in (None, 3, "", "a\0", "a\0.pth"):
         with pytest.raises(ns_video.UsageError, match="model"):
             ns_video.load_model(model)  # pyright: ignore[reportArgumentType]
 
@@ -81,7 +96,7 @@ def test_typed_marker_is_there() -> None:
 
 def test_every_error_derives_from_one_and_has_its_exit_code() -> None:
     wanted = {"UsageError": 2, "DownstreamClosed": 141, "Interrupted": 130}
-    wanted |= {"UnknownModelError": 2, "UnknownDeviceError": 2}
+    wanted |= {"UnknownModelError": 2, "UnknownDeviceError": 2, "OutputBusyError": 2}
     names = [n for n in errors.__all__ if n.endswith(("Error", "Closed", "Interrupted"))]
     assert len(names) >= 12
     for name in names:

@@ -745,6 +745,24 @@ def test_deinterlace_auto_on_off(interlaced_clip: Path, plain_clip: Path, small_
     assert run(plain_clip, "on")[1].samples != facts(plain_clip).samples
 
 
+@pytest.mark.parametrize("mode", [None, "auto", "off", "on"])
+def test_identity_leaves_fields_unless_told_to_deinterlace(
+    mode: str | None, interlaced_clip: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.mkv"
+    restore(interlaced_clip, target, model="identity", codec="ffv1", deinterlace=mode)
+    assert (facts(target).samples == facts(interlaced_clip).samples) == (mode != "on")
+
+
+def test_a_loss_by_the_users_pixel_format_names_it(ten_bit_pq_clip: Path, tmp_path: Path) -> None:
+    def notes(**options: str) -> str:
+        options |= {"model": "identity", "format": "matroska"}
+        return " ".join(restore(ten_bit_pq_clip, tmp_path / "out.mkv", overwrite=True, end=0.1, **options).warnings)
+
+    assert "--pix-fmt yuv420p holds 8 of 10 bits per sample" in notes(codec="libx265", pix_fmt="yuv420p")
+    assert "mpeg2video holds 8 of 10 bits per sample" in notes(codec="mpeg2video")
+
+
 def test_truncated_clip_is_finished_and_reported(truncated_clip: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
     record = restore(truncated_clip, target, model="identity", codec="ffv1")

@@ -1009,6 +1009,7 @@ def test_a_seam_is_counted_in_the_pixels_that_the_network_sees(picture_folder: P
         (('kind = "jpeg"', "quality = [10.5, 20]"), r"quality\[0\] must be int"),
         (('kind = "jpeg"', "saved_twice = -3.0"), "saved_twice must be between 0 and 1"),
         (("hold_out = 3", "hold_out = 1"), "hold_out"),
+        (("[log]", "[log]\nsave_seconds = nan"), "save_seconds must be at least 0; it is nan"),
         (("warm_up = 2", "warm_up = -1"), "warm_up"),
         (('size = "tiny"', 'architecture = "nsie"\nrevive = true'), "network.revive is for ns_restore"),
         (("warm_up = 2", "rate = 1e38"), r"rate must be between 0 and 1, not 1e\+38"),

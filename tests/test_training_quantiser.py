@@ -124,7 +124,7 @@ def test_the_configuration_is_checked(pool: Path, tmp_path: Path) -> None:
     file = tmp_path / "quantiser.toml"
     for wrong in (
         *("window = 60", "steps = 0", "warm_up = 0", "seed = -1", "stepss = 1", "=", "task = 'other'"),
-        *("rate = inf", "coded_share = -0.5"),
+        *("rate = inf", "coded_share = -0.5", "save_seconds = nan"),
     ):
         task = "" if wrong.startswith("task") else 'task = "quantiser"\n'
         file.write_text(f'{task}cache = "c"\noutput = "o"\n{wrong}\n')

@@ -380,6 +380,7 @@ def test_the_configuration_is_checked(tmp_path: Path) -> None:
         "head_gain = 0.0",
         "blind_share = 2.0",
         "warm_up = -1",
+        "save_seconds = nan",
         "=",
     ):
         file.write_text(f'cache = "c"\noutput = "o"\n{wrong}\n')

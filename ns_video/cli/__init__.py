@@ -34,6 +34,13 @@ _COMMANDS = {
 }
 
 
+class _LogRows(logging.Handler):
+    """What is logged as rows of `--progress json`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(json.dumps({"phase": "log", "level": record.levelname.lower(), "message": self.format(record)}))
+
+
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -92,8 +99,13 @@ _COMMON = (
 @click.pass_context
 def group(ctx: click.Context, verbose: bool, quiet: bool, debug: bool) -> None:
     """Restores damaged video, stills and pipes, and gives everything else back intact."""
+    rows = bool(ctx.obj and ctx.obj["rows"])
     ctx.obj = {"quiet": quiet, "debug": debug}
-    logging.basicConfig(stream=sys.stderr, level=_level(verbose, quiet), format="%(levelname)s: %(message)s")
+    if rows:
+        logging.basicConfig(handlers=[_LogRows()], level=_level(verbose, quiet), format="%(message)s")
+        logging.captureWarnings(True)
+    else:
+        logging.basicConfig(stream=sys.stderr, level=_level(verbose, quiet), format="%(levelname)s: %(message)s")
     for foreign in ("libav", "PIL", "matplotlib"):
         logging.getLogger(foreign).setLevel(logging.CRITICAL)
 
@@ -186,7 +198,7 @@ def run(arguments: list[str]) -> int:
     try:
         check_address_space()
         with exhaustion_named():
-            outcome = group.main(args=arguments, prog_name="ns-video", standalone_mode=False)
+            outcome = group.main(args=arguments, prog_name="ns-video", standalone_mode=False, obj={"rows": rows})
         code = outcome if isinstance(outcome, int) else 0
     except click.exceptions.Exit as error:
         code = error.exit_code

@@ -6,22 +6,25 @@ import dataclasses
 import os
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ns_video.cli import complain, emit, hint, in_words, say
+from ns_video.cli.finished import Finished, Source, State
 from ns_video.cli.local_file import NamedPath
-from ns_video.cli.restore import blemishes, interruptible, options_from, restore_options, run_one, tell
+from ns_video.cli.restore import interruptible, options_from, restore_options, run_one, tell, tell_blemishes
 from ns_video.errors import (
     InputError,
     Interrupted,
     ModelError,
     NsVideoError,
+    OutputBusyError,
     OutputError,
     ResumeError,
     UsageError,
@@ -72,6 +75,7 @@ _STILL_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", "
 _SUFFIXES = _CLIP_SUFFIXES | _STILL_SUFFIXES
 _OURS = ".ns-video-"  # how the names of what a run works with begin
 _MOST_NAMES = 10  # of what is left out
+_MOST_TRIED = 4  # names at which the output of a file is looked for
 _AGAIN = "run batch again"  # which always resumes
 
 
@@ -149,22 +153,42 @@ def _target(source: Path, folder: Path, out: Path, still_format: str) -> Path:
     return relative
 
 
-def _targets(files: list[Path], folder: Path, out: Path, still_format: str) -> dict[Path, Path]:
+def _names(source: Path, plain: Path) -> Generator[Path]:
+    """Where a file may go, best first: a.png, then a.jpg.png, a.jpg.png.png and so on."""
+    yield plain
+    target = plain.with_name(f"{source.name}{plain.suffix}")
+    while True:
+        yield target
+        target = target.with_name(f"{target.name}{target.suffix}")
+
+
+def _targets(files: list[Path], folder: Path, out: Path, still_format: str, finished: Finished) -> dict[Path, Path]:
     """Where each file goes. a.jpg and a.webp, which would both become a.png, become a.jpg.png and a.webp.png.
 
-    A name does not depend on the order of the files, so what is finished is told by its own.
+    What is finished keeps its name, and what was made of another file its own; else a name depends on the names of the
+    files alone, not on their order.
     """
     plain = {source: _target(source, folder, out, still_format) for source in files}
     shared = Counter(plain.values())
-    targets: dict[Path, Path] = {s: t for s, t in plain.items() if shared[t] == 1}
+    targets: dict[Path, Path] = {}
+    for source in files:
+        name = source.relative_to(folder).as_posix()
+        for target in islice(_names(source, plain[source]), _MOST_TRIED):
+            if finished.owner(target) == name:
+                targets[source] = target
+                break
     taken = set(targets.values())
+
+    def is_free(target: Path) -> bool:
+        return target not in taken and finished.owner(target) is None
+
+    named = [source for source in files if source not in targets]
+    targets |= {s: plain[s] for s in named if shared[plain[s]] == 1 and is_free(plain[s])}
+    taken |= set(targets.values())
     for source in files:
         if source not in targets:
-            target = plain[source].with_name(f"{source.name}{plain[source].suffix}")
-            while target in taken:
-                target = target.with_name(f"{target.name}{target.suffix}")
-            targets[source] = target
-            taken.add(target)
+            targets[source] = next(filter(is_free, islice(_names(source, plain[source]), 1, None)))
+            taken.add(targets[source])
     return targets
 
 
@@ -182,12 +206,16 @@ def _page(target: Path) -> Path:
     return target.with_name(target.name + ".html")
 
 
-def _is_reported(target: Path) -> bool:
-    """Whether a file's report is there."""
+def _report_of(target: Path) -> list[Path]:
+    """The files of that report."""
     from ns_video.report import json_path
 
-    page = _page(target)
-    return page.is_file() and json_path(page).is_file()
+    return [_page(target), json_path(_page(target))]
+
+
+def _is_reported(target: Path) -> bool:
+    """Whether a file's report is there."""
+    return all(path.is_file() for path in _report_of(target))
 
 
 @click.command()
@@ -202,6 +230,9 @@ def command(
     ctx: click.Context, input_dir: Path, output_dir: Path, still_format: str, report: bool, as_json: bool, **values: Any
 ) -> int:
     """Restore every clip and still of INPUT_DIR into OUTPUT_DIR: same names and tree, finished files skipped.
+
+    A file is restored again once its name, size or time isn't that of what its output was made of. An output that
+    nobody noted, or that was changed since, stays as it is, and is named where its input is newer or another.
 
     Exit 1 if any failed, else 3 if parts of any were damaged or not restored.
     """
@@ -229,35 +260,48 @@ def command(
     if report:
         output_dir.mkdir(parents=True, exist_ok=True)
         check_places([index], [], overwrite=options.overwrite)
-    failed = skipped = unreported = damaged = 0
+    failed = skipped = unreported = damaged = busy = 0
+    doubtful: list[Path] = []
+    finished = Finished(output_dir)
+    unnoted: OSError | None = None
 
     def fail(name: str, error: Exception) -> None:
         nonlocal failed
         failed += 1
         if as_json:
             code = error.exit_code if isinstance(error, NsVideoError) else 1
-            emit({"input": printable(name), "error": in_words(error), "exit_code": code})
+            emit({"input": name, "error": in_words(error), "exit_code": code})
 
     for error in found.unread:
         fail(os.fsdecode(error.filename), error)
         complain(in_words(error), as_json=rows)
-    targets = _targets(files, input_dir, output_dir, still_format)
+    targets = _targets(files, input_dir, output_dir, still_format, finished)
     for target in targets.values() if not is_inside else ():
         folder = Path(os.path.realpath(target.parent))  # what the file itself links to is replaced, not written
         if origin == folder or origin in folder.parents:
             raise UsageError(f"{printable(target)} would lie in INPUT_DIR", remedy="choose another OUTPUT_DIR")
-    with interruptible() as cancel:
+    with interruptible(str(values["progress"])) as cancel:
         for source in files:
             target = targets[source]
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                if target.exists() and not options.overwrite:
+                seen = Source.of(source, input_dir)
+                is_there = target.exists() and not options.overwrite
+                if is_there:
                     _check_finished(target)
-                    skipped += 1
-                    unreported += report and not _is_reported(target)
-                    continue
+                    state = finished.state(target, seen)
+                    if state is not State.CHANGED:
+                        skipped += state is State.FINISHED
+                        doubtful += [target] * (state is State.DOUBTFUL)
+                        unreported += report and not _is_reported(target)
+                        continue
+                    if report:
+                        check_places(_report_of(target), [])
                 settings = dataclasses.replace(
-                    meant_for(str(source), options), resume=True, report=_page(target) if report else None
+                    meant_for(str(source), options),
+                    resume=True,
+                    overwrite=options.overwrite or is_there,
+                    report=_page(target) if report else None,
                 )
                 run = partial(
                     run_one,
@@ -272,7 +316,7 @@ def command(
                 try:
                     record = run(settings)
                 except ResumeError as error:
-                    if not options.overwrite:
+                    if not settings.overwrite:
                         error.remedy = (
                             "begin this file anew with `ns-video restore --overwrite`, "
                             "or every file with `ns-video batch --overwrite`"
@@ -282,6 +326,9 @@ def command(
             except Interrupted as error:
                 error.remedy = f"{_AGAIN} to go on"
                 raise
+            except OutputBusyError:
+                busy += 1
+                continue
             except ModelError:  # a model that can't be had fails all files
                 raise
             except Exception as error:  # whatever a file runs into, the next one may be sound
@@ -290,14 +337,18 @@ def command(
                 if ctx.obj and ctx.obj["debug"]:
                     traceback.print_exc()
                 continue
+            if seen is not None:
+                try:
+                    finished.note(target, seen)
+                except OSError as error:  # it is whole all the same
+                    unnoted = unnoted or error
             damaged += record.exit_code == 3
             if as_json:
                 emit(record.to_json())
             elif not quiet:
                 tell(record, str(values["progress"]))
             else:
-                for line in blemishes(record):
-                    say(f"{record.output}: {line}")
+                tell_blemishes(record, str(values["progress"]))
     if report:
         from ns_video.report import write_index
 
@@ -311,9 +362,16 @@ def command(
     if not quiet:
         if unreported:
             hint(f"finished without a report: {unreported} (--overwrite restores again, with one)", as_json=rows)
+        if doubtful:
+            named = _named(doubtful, output_dir)
+            hint(f"their inputs are newer or others, and they may not be ours (--overwrite): {named}", as_json=rows)
+        if unnoted is not None:
+            hint(f"what is finished can't be noted: {unnoted.strerror or unnoted}", as_json=rows)
         left_out = len(found.others) + len(found.links)
-        restored = len(files) + len(found.unread) - failed - skipped
-        others = f", {left_out} left out" * (left_out > 0) + f", {damaged} with damage" * (damaged > 0)
-        total = f"{restored} restored, {skipped} were finished, {failed} failed{others}"
+        restored = len(files) + len(found.unread) - failed - skipped - busy - len(doubtful)
+        being = f", {busy} {'is' if busy == 1 else 'are'} being written by another run" * (busy > 0)
+        others = f", {len(doubtful)} doubtful" * bool(doubtful)
+        others += f", {left_out} left out" * (left_out > 0) + f", {damaged} with damage" * (damaged > 0)
+        total = f"{restored} restored, {skipped} were finished, {failed} failed{being}{others}"
         hint(total, as_json=True) if rows else say(total)
     return 1 if failed else 3 if damaged else 0

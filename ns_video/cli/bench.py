@@ -84,6 +84,8 @@ def command(
     from ns_video.media.bench_clip import RATE, make_clip
     from ns_video.preset import load_preset
 
+    if "" in models:
+        raise UsageError("model is empty", remedy="a shell's variable may not be set")
     if pictures:
         _refuse(ctx, "clip", "tiles", "size", "seconds")
     chosen = load_preset(preset)

@@ -48,7 +48,8 @@ def command(
     from ns_video.media.degrade import parse_spec
     from ns_video.media.degraded_clip import degrade_clip
     from ns_video.media.degraded_still import degrade_file
-    from ns_video.media.pictures import SUFFIXES
+    from ns_video.media.probe import still_format
+    from ns_video.media.still_writer import still_suffix
 
     quiet = bool(ctx.obj and ctx.obj["quiet"])
     degradation = parse_spec(spec)
@@ -59,7 +60,9 @@ def command(
             raise UsageError("INPUT and OUTPUT are the same file")
         if not overwrite:
             raise UsageError(f"{output} exists", remedy="give --overwrite")
-    if source.suffix.lower() not in SUFFIXES:
+    if still_format(source) is None:
+        if still_suffix(str(output)) is not None:
+            raise UsageError(f"{printable(source)} is no still; {printable(output)} is", remedy="write .mkv or .mp4")
         outcome = degrade_clip(source, output, degradation, seed, frames)
         notes = outcome.notes
         result: dict[str, object] = {

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ns_video.cli import complain, emit, say
+from ns_video.cli import complain, emit, hint, say
 from ns_video.cli.local_file import NamedPath
-from ns_video.errors import StallError, UsageError
+from ns_video.errors import StallError, UsageError, printable
 from ns_video.journal import Journal, work_folder
 from ns_video.preset import BLENDS, ENSEMBLES
 
@@ -128,7 +128,13 @@ def restore_options(function: Any) -> Any:
             help="Seconds or HH:MM:SS.mmm from the clip's beginning, as players count.",
         ),
         click.option("--end", callback=_seconds, default=None, metavar="T", help="Likewise."),
-        click.option("--deinterlace", type=click.Choice(["auto", "on", "off"]), default=None),
+        click.option(
+            "--deinterlace",
+            type=click.Choice(["auto", "on", "off"]),
+            default="auto",
+            show_default=True,
+            help="auto: frames that are marked as interlaced, under every model but identity.",
+        ),
         click.option("--resume", is_flag=True, help="Go on after a kill."),
         click.option("--overwrite", "-y", is_flag=True, help="Replace an existing OUTPUT."),
         click.option("--strict", is_flag=True, help="The first damage in the input fails the run."),
@@ -168,13 +174,16 @@ def options_from(values: dict[str, Any]) -> RestoreOptions:
 
 
 @contextmanager
-def interruptible() -> Generator[threading.Event]:
+def interruptible(style: str = "auto") -> Generator[threading.Event]:
     """SIGINT, SIGTERM and SIGHUP set the event; a second one ends the program at once. Ignored ones stay so (nohup).
 
     A thread of its own waits for them: the main one may be inside a call of libav that returns when a pipe's writer
     pleases, and Python runs signal handlers only between calls.
     """
     cancel = threading.Event()
+    at_once = b"error: interrupted at once\n"
+    if style == "json":
+        at_once = b'{"phase": "failed", "error": "interrupted at once"}\n'
     known = [s for s in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, s)]
     names = [s for s in known if signal.getsignal(getattr(signal, s)) is not signal.SIG_IGN]
     numbers = {int(getattr(signal, name)) for name in names}
@@ -189,7 +198,7 @@ def interruptible() -> Generator[threading.Event]:
                     cancel.set()
                     first = time.monotonic()
                 elif time.monotonic() - first > _SAME_PRESS_SECONDS:
-                    os.write(2, b"error: interrupted at once\n")
+                    os.write(2, at_once)
                     os._exit(130)
 
     watcher = threading.Thread(target=watch, name="signals", daemon=True)
@@ -378,7 +387,7 @@ def tell(record: RunRecord, style: str, told: Sequence[str] = ()) -> None:
 def summary(record: RunRecord, told: Sequence[str] = ()) -> str:
     """What a run did, in a line or a few, but for the notes that were `told`."""
     lines = [
-        f"{record.output}: {record.frames_out} frame{'s' if record.frames_out != 1 else ''}"
+        f"{printable(record.output)}: {record.frames_out} frame{'s' if record.frames_out != 1 else ''}"
         f" in {record.seconds:.1f} s ({record.fps:.2f} fps, limited by {record.limiting_stage}),"
         f" {record.model.name} on {record.device} {record.precision}"
     ]
@@ -393,6 +402,13 @@ def blemishes(record: RunRecord) -> list[str]:
         *_places("damage", [place for place in record.damage if place.is_of_input], "place"),
         *_places("not restored", passed, "frame", record.frames_passed_through),
     ]
+
+
+def tell_blemishes(record: RunRecord, style: str) -> None:
+    """Say on stderr what is said with -q, too: what a run ends with 3 for. In `--progress json` as rows."""
+    for line in blemishes(record):
+        text = f"{printable(record.output)}: {line}"
+        hint(text, as_json=True) if style == "json" else say(text)
 
 
 def _places(kind: str, places: list[Damage], unit: str, count: int = 0) -> list[str]:
@@ -421,10 +437,12 @@ def command(ctx: click.Context, input: str, output: str, as_json: bool, **values
     style = str(values["progress"])
     options = options_from(values)
     told: list[str] = []
-    with interruptible() as cancel:
+    with interruptible(style) as cancel:
         record = run_one(input, output, options, style, quiet, cancel, told)
     if not as_json:
-        if not quiet:
+        if quiet:
+            tell_blemishes(record, style)
+        else:
             tell(record, style, told)
         return record.exit_code
     try:

@@ -20,7 +20,8 @@ from ns_video.cli.local_file import LocalFile
     help="Decode OUTPUT, or only its first frame and read its packets; INPUT is decoded all the same.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def command(input: Path, output: Path, full: bool, as_json: bool) -> int:
+@click.pass_context
+def command(ctx: click.Context, input: Path, output: Path, full: bool, as_json: bool) -> int:
     """Check frames, times, streams and tags of OUTPUT against INPUT; exit 1 names each difference.
 
     What OUTPUT's container can't hold is no difference; it is named, too.
@@ -35,6 +36,7 @@ def command(input: Path, output: Path, full: bool, as_json: bool) -> int:
     else:
         for what in [d.what for d in differences] or ["the output is what the input promised"]:
             click.echo(what)
-        for note in notes:
+        quiet = bool(ctx.obj and ctx.obj["quiet"])
+        for note in notes if not quiet else ():
             click.echo(f"note: {note}", err=True)
     return 1 if differences else 0

@@ -107,7 +107,7 @@ class Enhancer:
         padded to multiples of `descriptor.multiple_of`). None: a JPEG is looked for in each picture, and where none is
         found, or a quantiser map is wanted, the picture comes back as it is; so do pictures that a run leaves, unless
         planes are given.
-        Raises UsageError for another shape, and for samples that are no floats.
+        Raises UsageError for another shape, for samples that are no floats, and for none.
         """
         if not isinstance(rgb, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise UsageError(f"a tensor of shape (N, 3, H, W) is wanted, not a {type(rgb).__name__}")
@@ -115,6 +115,8 @@ class Enhancer:
             raise UsageError(f"a tensor of shape (N, 3, H, W) is wanted, not {tuple(rgb.shape)}")
         if not rgb.is_floating_point():
             raise UsageError(f"floats in [0, 1] are wanted, not {rgb.dtype}", remedy="samples of 8 bits: rgb / 255")
+        if rgb.layout != torch.strided or rgb.is_meta:
+            raise UsageError(f"a dense tensor with values is wanted, not {rgb.layout} on {rgb.device}")
         pictures = rgb.detach().float().split(1)
         sides = self._split_planes(side, rgb) if isinstance(side, Tensor) else [side] * len(pictures)
         return torch.cat([self._restore_rgb(one, told) for one, told in zip(pictures, sides, strict=True)])

@@ -51,6 +51,7 @@ class EnhanceOptions:
     more coarsely. An assumption above the truth harms good clips."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "device", str(self.device))  # torch.device, too
         check_types(self)
         if self.assumed_step is not None and not 0.0 <= self.assumed_step <= 200.0:
             raise UsageError(f"a quantiser step of {self.assumed_step:g} is not between 0 and 200")

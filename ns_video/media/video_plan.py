@@ -207,6 +207,7 @@ def plan_video(
         stereo=stereo_mode(first.carrier),
     )
     plan = _oriented(plan, matrix)
+    notes += _lost_samples(plan, fmt, asked=wanted.pix_fmt is not None)
     return replace(plan, notes=(*notes, *_losses(plan, first, fields, matrix)))
 
 
@@ -233,7 +234,7 @@ def _oriented(plan: VideoPlan, matrix: tuple[int, ...]) -> VideoPlan:
 def _losses(plan: VideoPlan, first: Frame, fields: int, matrix: tuple[int, ...]) -> list[str]:
     """What the output can't hold of a source with this first frame, field order and display matrix, in words."""
     codec, container_format, aspect = plan.codec, plan.container_format, plan.sample_aspect_ratio
-    notes = _lost_samples(plan, first.format)
+    notes: list[str] = []
     if fields and not plan.field_order:
         notes.append(
             f"the frames are interlaced, which {codec} can't tell here: players will take them for progressive"
@@ -255,15 +256,18 @@ def _losses(plan: VideoPlan, first: Frame, fields: int, matrix: tuple[int, ...])
     return notes
 
 
-def _lost_samples(plan: VideoPlan, fmt: PixelFormat) -> list[str]:
+def _lost_samples(plan: VideoPlan, fmt: PixelFormat, *, asked: bool) -> list[str]:
+    """`asked`: the pixel format is the user's wish."""
     notes: list[str] = []
     codec, pix_fmt, out = plan.codec, plan.pix_fmt, pixel_format(plan.pix_fmt)
     if pix_fmt == "pal8":
         notes.append(f"{codec} holds {COLORS} colours a picture: what has more is dithered")
     elif out.bit_depth < fmt.bit_depth and pix_fmt not in ("rgb8", "bgr8"):
-        notes.append(f"{codec} holds {out.bit_depth} of {fmt.bit_depth} bits per sample")
+        holder = f"--pix-fmt {pix_fmt}" if asked else codec
+        notes.append(f"{holder} holds {out.bit_depth} of {fmt.bit_depth} bits per sample")
     if fmt.has_alpha and not out.has_alpha:
-        notes.append(f"the alpha channel is left out: {codec} as {pix_fmt} can't hold it")
+        holder = f"--pix-fmt {pix_fmt}" if asked else f"{codec} as {pix_fmt}"
+        notes.append(f"the alpha channel is left out: {holder} can't hold it")
     sampling = (fmt.is_rgb, fmt.chroma_shift_x, fmt.chroma_shift_y)
     if fmt.planes > 2 and sampling != (out.is_rgb, out.chroma_shift_x, out.chroma_shift_y):
         notes.append(f"the pixels are converted from {fmt.name} to {pix_fmt}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Generator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ns_video.errors import InputError, NsVideoError
+from ns_video.errors import InputError, NsVideoError, UsageError
 from ns_video.machine import check_address_space, exhaustion_named, short_collections
 from ns_video.media.libav import printable
 from ns_video.media.probe import still_format
@@ -34,9 +35,12 @@ def restore(
     """Restore INPUT into OUTPUT and return the run record.
 
     Paths, or "-" for standard input and output. `options` are the fields of RestoreOptions; paths among them may be
-    text. Raises NsVideoError; a run that ends with damaged input or frames passed through returns a record whose
-    `exit_code` is 3.
+    text. Raises NsVideoError, UsageError for another option; a run that ends with damaged input or frames passed
+    through returns a record whose `exit_code` is 3.
     """
+    known = {field.name for field in fields(RestoreOptions)}
+    if unknown := sorted(options.keys() - known):
+        raise UsageError(f"there is no option {unknown[0]!r}", remedy=f"known are {', '.join(sorted(known))}")
     steps = restore_steps(input, output, RestoreOptions(preset=preset, **options))
     while True:
         try:

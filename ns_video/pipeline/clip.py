@@ -46,7 +46,9 @@ _NOT_WRITTEN = frozenset({"pal8"})  # libav makes no palette of pixels
 def decode_options(run: Run) -> DecodeOptions:
     """How the source of `run` is decoded."""
     options = run.options
-    deinterlace = options.deinterlace or ("off" if run.enhancer.does_nothing else run.preset.deinterlace)
+    deinterlace = options.deinterlace or "auto"
+    if deinterlace == "auto":
+        deinterlace = "off" if run.enhancer.does_nothing else run.preset.deinterlace
     return DecodeOptions(
         container_format=options.input_format,
         container_options=options.input_options,

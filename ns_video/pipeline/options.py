@@ -15,6 +15,7 @@ from ns_video.media.decode import MAX_PIXELS
 from ns_video.preset import BLENDS, DEINTERLACE, ENSEMBLES
 
 __all__ = ["OF_CLIPS", "RestoreOptions", "path_text"]
+_UNSET = "a shell's variable may not be set"
 _HIGHEST_CRF = 63  # of any encoder
 _RANGES = (
     ("strength", 0.0, 1.0),
@@ -43,11 +44,15 @@ _TABLES = ("encoder_options", "input_options")
 """Options that are names with values, which libav takes as text."""
 _FILES = ("report", "record")
 """Options that are paths."""
+_NAMES = ("model", "codec", "pix_fmt", "format")
+"""Options that are names, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
-    """Options of `restore`; names and meanings are those of the command line."""
+    """Options of `restore`; meanings are those of the command line, and so are names: but what may be given there
+    several times is one table or tuple (`encoder_options`, `input_options`, `allow_protocols`), and --every-frame is
+    False for `skip_identical` and `skip_undamaged`."""
 
     preset: str = "auto"
     model: str | None = None
@@ -76,6 +81,7 @@ class RestoreOptions:
     end: float | None = None
     """Seconds from where the source begins, as players count, whatever its clock says then."""
     deinterlace: str | None = None
+    """"auto", as None, does as the preset says, and leaves what the model `identity` isn't to change."""
     resume: bool = False
     overwrite: bool = False
     report: Path | None = None
@@ -103,6 +109,11 @@ class RestoreOptions:
         if isinstance(self.allow_protocols, set | frozenset):
             object.__setattr__(self, "allow_protocols", tuple(sorted(self.allow_protocols)))
         check_types(self)
+        for name in _NAMES:
+            if getattr(self, name) == "":
+                raise UsageError(f"{name.replace('_', ' ')} is empty", remedy=_UNSET)
+        if "" in self.allow_protocols:
+            raise UsageError("a protocol's name is empty", remedy=_UNSET)
         for device in self.device.split(","):
             check_device_name(device.strip())
         for name, low, high in _RANGES:
@@ -126,7 +137,7 @@ def path_text(path: Any) -> str:
     except TypeError:
         raise UsageError(f"a path is wanted, not a {type(path).__name__}") from None
     if not text or "\0" in text:
-        raise UsageError(f"{text!r} is no path", remedy=None if text else "a shell's variable may not be set")
+        raise UsageError(f"{text!r} is no path", remedy=None if text else _UNSET)
     return text
 
 

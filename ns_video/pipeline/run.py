@@ -64,9 +64,7 @@ class Run:
         self.source, self.target, self.options, self.cancel = source, target, options, cancel
         self.began = time.perf_counter()
         self.preset: Preset = load_preset(options.preset)
-        self.record = RunRecord(
-            version=__version__, input=printable(source), output=printable(target), preset=self.preset.name
-        )
+        self.record = RunRecord(version=__version__, input=source, output=target, preset=self.preset.name)
         self.times, self.meters = FlowTimes(), Meters()
         if target != "-" and is_url(target):
             raise UsageError(f"{printable(target)}: only files and pipes are written")

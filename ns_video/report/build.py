@@ -150,8 +150,8 @@ def build_run(
 ) -> Built:
     """The report of a finished run, from the frames its sampler kept.
 
-    `output` is measured for where its sound lies beside the picture, `source` for where it lay; the record has no paths
-    but names as they are shown. Without `source` (of a cut, say) nothing is said of what moved.
+    `output` is measured for where its sound lies beside the picture, `source` for where it lay. Without `source` (of a
+    cut, say) nothing is said of what moved.
 
     Takes at most RUN_SHARE of `record.seconds`, the sampler's own time included, beyond three scored frames and one
     picture, which are made in any case.

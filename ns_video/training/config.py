@@ -300,6 +300,7 @@ def _check(config: TrainingConfig) -> None:
     log = config.log
     often = min(log.validate_every, log.validation_pictures, log.report_every)
     need(often >= 1, "log.validate_every, log.validation_pictures and log.report_every must be at least 1")
+    need(log.save_seconds >= 0, f"log.save_seconds must be at least 0; it is {log.save_seconds:g}")
 
 
 def cell_pitch(spec: Degradation, kind: Kind) -> int:

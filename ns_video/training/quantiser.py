@@ -74,6 +74,8 @@ class QuantiserTraining:
             raise UsageError("samples, steps, batch, warm_up and validate_every must be at least 1")
         if not self.rate > 0:
             raise UsageError("rate must be positive")
+        if not self.save_seconds >= 0:
+            raise UsageError(f"save_seconds must be at least 0; it is {self.save_seconds:g}")
         check_seed(self.seed)
         check_unit(self, "rate", "coded_share", "altered_share")
 

@@ -117,6 +117,8 @@ class VideoTraining:
             raise UsageError("crop must be a multiple of 4, frames 1 or 3, batch and steps at least 1")
         if self.crop < 4 or self.warm_up < 0 or self.validate_every < 1:
             raise UsageError("crop must be at least 4, warm_up at least 0, validate_every at least 1")
+        if not self.save_seconds >= 0:
+            raise UsageError(f"save_seconds must be at least 0; it is {self.save_seconds:g}")
         check_seed(self.seed)
         check_unit(self, "rate", "average", "squared_share", "blind_share")
         weights = (self.tail_share, self.caution, self.chroma_weight)

@@ -392,6 +392,8 @@ def _describe(name: str, file: WeightsFile, for_training: bool) -> Descriptor:
 
 
 def _find_file(name: str) -> tuple[Path, Card | None]:
+    if not name:
+        raise UnknownModelError("the model's name is empty", remedy="a shell's variable may not be set")
     path = Path(name)
     if path.suffix.lower() in SUFFIXES or len(path.parts) > 1:
         return path, None
