@@ -148,7 +148,7 @@ class TiledNetwork:
         """The largest side that memory allows, None for the whole picture: halos cost, and caches don't mind."""
         if self._activations is None:
             self._activations = _activation_bytes(self.descriptor, self._module("fp32"), self.device)
-        halved = precision != "fp32" and _casts_itself(self.descriptor)
+        halved = dtype_of(precision) != torch.float32 and _casts_itself(self.descriptor)
         pictures = 4.0 * (self.descriptor.in_channels * self.descriptor.frames + 8)
         free = available_memory(self.device)
         if self.device.type == "cuda":

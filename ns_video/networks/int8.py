@@ -67,10 +67,12 @@ class Int8Block(nn.Module):
         self._conv2 = Int8Conv(block.conv2, self._inner_step, 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        steps = x.to(torch.float32, copy=True).mul_(1 / self._step).add_(_ZERO + 0.5).clamp_(0, _UNSIGNED)
-        samples = steps.to(torch.int16).to(torch.uint8)  # at once it takes five times as long
-        inner = self._conv1(samples, self._inner_step, torch.uint8, "relu")
+        inner = self._conv1(self._samples(x), self._inner_step, torch.uint8, "relu")
         return self._conv2(inner, 1.0, x.dtype, "none").add_(x)
+
+    def _samples(self, x: Tensor) -> Tensor:
+        steps = x.to(torch.float32, copy=True).mul_(1 / self._step).add_(_ZERO + 0.5).clamp_(0, _UNSIGNED)
+        return steps.to(torch.int16).to(torch.uint8)  # at once it takes five times as long
 
 
 def int8_network(network: NsRestore, ranges: Ranges, dtype: torch.dtype) -> NsRestore:
