@@ -17,7 +17,7 @@ class EnhanceOptions:
     device: str = "auto"
     precision: str = "auto"
     integers: bool = False
-    """"auto" takes int8 before all others, where CPU and model can: a fifth less work for a hundredth of the gain."""
+    """"auto" takes int8 before all others, where CPU and model can: less work for a hundredth or two of the gain."""
     tile: int | None = None
     """Side of what the network sees at once; None: as memory and speed want."""
     overlap: int | None = None
