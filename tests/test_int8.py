@@ -42,7 +42,7 @@ def saved(made: NsRestore, path: Path, ranges: dict[str, tuple[float, float]]) -
     return path
 
 
-def test_ranges_hold_nearly_all_that_blocks_see() -> None:
+def test_ranges_leave_room_beyond_what_blocks_see() -> None:
     made = network()
     ranges = ranges_of(made)
     torch.manual_seed(6)
