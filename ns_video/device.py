@@ -256,6 +256,26 @@ def synchronise(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
+@contextmanager
+def beside(device: torch.device) -> Generator[None]:
+    """On CUDA the work begun within has its own stream: a host that waits for it doesn't wait for frames in flight.
+
+    What is begun afterwards finds it done. Tensors that were made outside are not to be used within.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    stream = _stream_beside(device)
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream(device).wait_stream(stream)
+
+
+@cache
+def _stream_beside(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device, priority=-1)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device, or the host, had too little memory."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):

@@ -43,6 +43,10 @@ class Held:
             return self
         return self._elsewhere.setdefault(id(owner), Held(self.frame, owner))
 
+    def apart(self) -> Held:
+        """The same frame for the host to look at; on CUDA held once more, on the stream that is current then."""
+        return Held(self.frame, self.owner) if self.owner.device.type == "cuda" else self
+
     def tensors(self) -> tuple[Tensor, ...]:
         """The integer planes on the device."""
         if self._tensors is None:

@@ -12,7 +12,7 @@ import ns_video.color as color
 import ns_video.tile as tile
 from ns_video.cells import Kind, as_kind, find_pitch
 from ns_video.conditioning import even_map, jpeg_planes, quantiser_planes, raised_map
-from ns_video.device import dtype_of
+from ns_video.device import beside, dtype_of
 from ns_video.enhance.in_flight import Around, Held
 from ns_video.enhance.options import EnhanceOptions
 from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
@@ -56,13 +56,16 @@ class SideInformation:
             return None, None
         kind = self.cells
         if kind is not None:
-            around.pitch = find_pitch(around.current.picture()[0].mean(0), kind) or 0
+            with beside(self.device):
+                around.pitch = find_pitch(around.current.apart().picture()[0].mean(0), kind) or 0
             return None, None if around.pitch else "undamaged"
         height, width = tile.padded_size(frame.height, frame.width, self.descriptor.multiple_of)
         if wanted == "jpeg":
             known = None if frame.jpeg is None else JpegEvidence(frame.jpeg)
             if known is None or self.options.recheck_tables:
-                known = reconcile(known, find_jpeg(_eight_bit_rgb(around.current)))
+                with beside(self.device):
+                    eight = _eight_bit_rgb(around.current.apart())
+                known = reconcile(known, find_jpeg(eight))
             reason = self._left(known, frame.height, frame.width)
             if known is None or reason is not None:
                 return None, reason
@@ -91,7 +94,8 @@ class SideInformation:
         """One step for a frame whose file tells none: the user's, or a guess; None: the frame is to be left."""
         frame, step = around.current.frame, self.options.assumed_step
         if step is None:
-            step = 2.0 ** guessed_octaves(self.guesser, self._luma(around.current))
+            with beside(self.device):
+                step = 2.0 ** guessed_octaves(self.guesser, self._luma(around.current.apart()))
             around.guessed_step = step
         return even_map(step, frame.width, frame.height) if step > 0 else None
 
@@ -104,7 +108,8 @@ class SideInformation:
         if self.options.assumed_step is not None or told.source != "h264":
             return maps
         octaves = float(np.log2(np.maximum(told.step, 1.0)).mean())
-        seen, share = coded_before(self.guesser, self._luma(around.current), octaves)
+        with beside(self.device):
+            seen, share = coded_before(self.guesser, self._luma(around.current.apart()), octaves)
         if share == 0.0:
             return maps
         around.raised = True
