@@ -1,4 +1,4 @@
-"""The only thread and the only queue of the package: a generator in, a generator out."""
+"""Work ahead in a thread, through a queue bounded in bytes: a generator in, a generator out."""
 
 from __future__ import annotations
 

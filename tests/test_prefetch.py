@@ -1,4 +1,4 @@
-"""The contract of the only thread and queue."""
+"""The contract of work ahead in a thread."""
 
 from __future__ import annotations
 
