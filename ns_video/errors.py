@@ -94,7 +94,7 @@ class UsageError(NsVideoError):
 
 
 class OutputBusyError(UsageError):
-    """Another run is writing this output."""
+    """Another run is writing this output, or wrote it since this one began."""
 
 
 class InputError(NsVideoError):

@@ -8,6 +8,7 @@ missing, short or changed, is work not done.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -25,6 +26,8 @@ from ns_video.errors import OutputBusyError, OutputError, ResumeError, printable
 
 _FORMAT = 2
 _SAMPLE_BYTES = 1 << 20  # of the beginning, middle and end of the input
+_HELD = (errno.EACCES, errno.EAGAIN)  # what systems call a lock that another holds; Windows says the first
+_TRIES = 100  # each is lost only to a run that ends in that instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +103,29 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_whole(path: Path, data: bytes, *, stage: str) -> None:
-    """Write a file beside its place, flush it to disk, then rename it. Raises OutputError.
+def give_name(path: Path, name: Path, *, replaces: bool) -> None:
+    """Rename a file and flush that to disk. Raises FileExistsError where `name` is taken and it `replaces` nothing."""
+    if replaces:
+        path.replace(name)
+    else:
+        try:
+            os.link(path, name)
+        except OSError as error:  # it is taken, or this file system has no links
+            if name.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(name)) from error
+            path.replace(name)
+        else:
+            path.unlink()
+    sync_folder(name.parent)
 
-    A link stays and what it leads to is replaced; a device or pipe is written as it is.
+
+def write_whole(path: Path, data: bytes, *, stage: str, replaces: bool = True) -> None:
+    """Write a file beside its place, flush it to disk, then rename it.
+
+    A link stays and what it leads to is replaced; a device or pipe is written as it is. Raises OutputError, and
+    OutputBusyError where something is there and it `replaces` nothing.
     """
-    WrittenBeside(path, data, stage=stage).put_in_place()
+    WrittenBeside(path, data, stage=stage).put_in_place(replaces=replaces)
 
 
 class WrittenBeside:
@@ -133,17 +153,20 @@ class WrittenBeside:
                 self.drop()
                 raise
 
-    def put_in_place(self) -> None:
-        """Give it its name. Raises OutputError, and drops it then."""
+    def put_in_place(self, *, replaces: bool = True) -> None:
+        """Give it its name. Raises OutputError, OutputBusyError where that is taken and it `replaces` nothing; it is
+        dropped then."""
         if self._temporary is None:
             return
         with self._named():
             try:
-                self._temporary.replace(self._place)
+                give_name(self._temporary, self._place, replaces=replaces)
+            except FileExistsError as error:
+                self.drop()
+                raise taken_meanwhile(self._path) from error
             except BaseException:
                 self.drop()
                 raise
-            sync_folder(self._place.parent)
 
     def drop(self) -> None:
         """Remove it: it is not to have its name."""
@@ -158,6 +181,11 @@ class WrittenBeside:
             raise OutputError(f"{printable(self._path)}: {error.strerror or error}", stage=self._stage) from error
 
 
+def taken_meanwhile(output: Path | str) -> OutputBusyError:
+    """What is raised where OUTPUT wasn't there when the run began, and is now."""
+    return OutputBusyError(f"{printable(output)} is there by now", stage="open", remedy="--overwrite replaces it")
+
+
 class Journal:
     """The folder of one run, locked while this object is open."""
 
@@ -170,6 +198,8 @@ class Journal:
         self._partial: dict[str, Any] = {}
         self._replaceable: list[Any] = []
         self._lock: Any = None
+        self.unlocked: str | None = None
+        """Why the folder can't be locked, where its file system has no locks: nothing keeps another run out."""
 
     @property
     def path(self) -> Path:
@@ -185,34 +215,74 @@ class Journal:
             return self.path.exists()
 
     def acquire(self) -> None:
-        """Make the folder and lock it.
+        """Make the folder and lock it; where the file system has no locks, `unlocked` says so.
 
         Raises OutputError where it can't be made, OutputBusyError where another run holds it.
         """
         try:
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-            self._check_private()
-            self._lock = (self.folder / "lock").open("a+b")
+            if any(self._enter() for _ in range(_TRIES)):
+                return
         except OSError as error:
             raise OutputError(f"{printable(self.folder)}: {error.strerror}", stage="open") from error
+        raise self._busy()
+
+    def _enter(self) -> bool:
+        """Make the folder and lock it; False where a run that ended removed it meanwhile."""
         try:
-            _lock(self._lock)
+            self.folder.mkdir(mode=0o700)
+            is_new = True
+        except FileExistsError:
+            is_new = False
+        path = self.folder / "lock"
+        try:
+            if not is_new:
+                self._check_private()
+            lock = path.open("a+b")
+        except FileNotFoundError:
+            return False
+        except OSError:
+            if is_new:
+                self.folder.rmdir()
+            raise
+        try:
+            _lock(lock)
         except OSError as error:
-            self._lock.close()
-            self._lock = None
-            raise OutputBusyError(
-                "another run is writing this output", remedy="wait for it, or choose another OUTPUT"
-            ) from error
+            if error.errno in _HELD:
+                lock.close()
+                raise self._busy() from error
+            self.unlocked = error.strerror or str(error)
+        try:
+            is_there = os.path.samestat(os.fstat(lock.fileno()), path.stat())
+        except FileNotFoundError:
+            is_there = False
+        if not is_there:
+            lock.close()
+            return False
+        self._lock = lock
+        return True
+
+    def _busy(self) -> OutputBusyError:
+        return OutputBusyError("another run is writing this output", remedy="wait for it, or choose another OUTPUT")
 
     def _check_private(self) -> None:
         """A folder of this name that somebody else laid out, or a link to elsewhere, is not worked in."""
         status = self.folder.lstat()
-        if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "geteuid") and status.st_uid != os.geteuid()):
+        if not stat.S_ISDIR(status.st_mode) or not self._is_own(status.st_uid):
             raise OutputError(
                 f"{printable(self.folder)} is not a folder of yours",
                 stage="open",
                 remedy="remove it, or choose another OUTPUT",
             )
+
+    def _is_own(self, owner: int) -> bool:
+        """Whether what is beside the folder would be of this owner, too, were it made now: mounts may map owners."""
+        if not hasattr(os, "geteuid") or owner == os.geteuid():
+            return True
+        beside = self.folder.with_name(f".ns-video-{os.urandom(8).hex()}")
+        with beside.open("xb") as file:
+            ours = os.fstat(file.fileno()).st_uid
+        beside.unlink()
+        return ours == owner
 
     def noted(self, name: str) -> Any:
         """What the unfinished run's fingerprint says of `name`, None where it says nothing."""
@@ -367,10 +437,18 @@ class Journal:
             self.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.release()
-        if sys.platform == "win32":  # which removes no open file, neither ours before nor another run's now
-            with suppress(OSError):
+        with suppress(OSError):  # only now where the lock stayed until it was closed, as on Windows and NFS
+            if sys.platform == "win32":  # which removes no file that is open, so none of another run
                 (self.folder / "lock").unlink()
-                self.folder.rmdir()
+            self.folder.rmdir()  # which removes none that another run works in
+
+    def drop(self) -> None:
+        """Remove the folder, and the playable part that an interrupted run left beside OUTPUT."""
+        self._partial = _table(self._head().get("partial"))
+        with suppress(OSError):
+            if (partial := self.own_partial()) is not None:
+                partial.unlink()
+        self.remove()
 
 
 def _lock(file: IO[bytes]) -> None:

@@ -26,9 +26,10 @@ from torture.kills import PLACES, Reference, kill_and_resume, tunings
 from torture.workshop import Limits, Outcome, Run, Workshop
 
 from ns_video.cli.restore import interruptible
-from ns_video.errors import OutputError
+from ns_video.errors import OutputBusyError, OutputError
 from ns_video.journal import Journal
 from ns_video.pipeline import RestoreOptions, restore, restore_steps
+from ns_video.pipeline.run import Run as PipelineRun
 
 pytest_plugins = ["torture.fixtures"]
 IDENTITY = ("restore", "--model", "identity")
@@ -373,6 +374,43 @@ def test_existing_output_is_kept(shop: Workshop, reference: Reference, tmp_path:
     outcome = shop.restore(reference.source, output)
     assert outcome.code == 2 and "--overwrite" in outcome.error_lines[0]
     assert output.read_bytes() == b"my own file"
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".gif"])
+def test_file_that_comes_to_outputs_place_during_the_run(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    target, kept = tmp_path / f"out{suffix}", tmp_path / f"out.restored{suffix}"
+    steps = restore_steps(plain_clip, target, RestoreOptions(model="identity"))
+    next(steps)
+    target.write_bytes(b"my own file")
+    with pytest.raises(OutputError, match=f"was not there.*out.restored{suffix}"):
+        list(steps)
+    assert target.read_bytes() == b"my own file" and len(facts(kept).pictures) == FRAMES
+    assert set(tmp_path.iterdir()) == {kept, target}
+    steps = restore_steps(plain_clip, target, RestoreOptions(model="identity", overwrite=True))
+    next(steps)
+    target.write_bytes(b"another of mine")
+    list(steps)
+    assert len(facts(target).pictures) == FRAMES
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "out.gif", "out.png"])
+def test_output_that_came_while_the_model_was_loaded(
+    name: str, plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another run, which had the folder locked, leaves it."""
+    source, target, load = plain_clip, tmp_path / name, PipelineRun.load_enhancer
+    if name == "out.png":
+        source = tmp_path / "in.png"
+        Image.new("RGB", (8, 8)).save(source)
+
+    def slow(run: PipelineRun, *arguments: Any) -> Any:
+        target.write_bytes(b"of another run")
+        return load(run, *arguments)
+
+    monkeypatch.setattr(PipelineRun, "load_enhancer", slow)
+    with pytest.raises(OutputBusyError, match="--overwrite"):
+        restore(source, target, model="identity")
+    assert target.read_bytes() == b"of another run" and not work_left(tmp_path)
 
 
 def test_overwrite_replaces_only_what_was_checked(shop: Workshop, reference: Reference, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -21,8 +22,10 @@ from torture.clips import content_of
 from torture.kills import Reference, tunings
 from torture.workshop import Workshop
 
-from ns_video.errors import NsVideoError, OutputError, ResumeError, UsageError
+import ns_video.journal as journal_module
+from ns_video.errors import NsVideoError, OutputBusyError, OutputError, ResumeError, UsageError
 from ns_video.journal import Journal, SegmentEntry, file_digest, source_fingerprint, work_folder, write_whole
+from ns_video.pipeline import restore
 
 pytest_plugins = ["torture.fixtures"]
 
@@ -145,6 +148,115 @@ def test_windows_locks_otherwise_and_removes_no_open_file(tmp_path: Path, monkey
         Journal(tmp_path / "work").acquire()
     first.remove()
     assert not (tmp_path / "work").exists()
+
+
+def test_a_run_that_ends_takes_no_lock_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder may go between a second run's opening of the lock and its locking, or before its opening."""
+    folder, lock = tmp_path / "work", journal_module._lock  # pyright: ignore[reportPrivateUsage]
+    first, second = Journal(folder), Journal(folder)
+    first.acquire()
+
+    def late(file: Any) -> None:
+        monkeypatch.setattr(journal_module, "_lock", lock)
+        first.remove()
+        lock(file)
+
+    monkeypatch.setattr(journal_module, "_lock", late)
+    second.acquire()
+    assert folder.is_dir()
+    with pytest.raises(OutputBusyError):
+        Journal(folder).acquire()
+
+    third, entered = Journal(folder), list[int]()
+    monkeypatch.setattr(third, "_check_private", lambda: entered.append(1) or second.remove())
+    third.acquire()
+    assert folder.is_dir() and entered == [1]
+    with pytest.raises(OutputBusyError):
+        Journal(folder).acquire()
+    third.remove()
+
+
+@pytest.mark.parametrize("reason", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_file_system_without_locks(
+    reason: int, plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    record = restore(plain_clip, tmp_path / "out.mkv", model="identity")
+    assert record.exit_code == 0 and [w for w in record.warnings if "locked" in w and os.strerror(reason) in w]
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mkv"]
+
+
+def test_mount_that_maps_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made there belongs to another than who made it."""
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    noted(tmp_path / "work")
+    assert len(resumed(tmp_path / "work").entries) == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["work"]
+
+
+def test_folder_of_another_user_is_not_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted(tmp_path / "work")
+    lstat = Path.lstat
+
+    def of_another(path: Path) -> os.stat_result:
+        values = list(lstat(path))
+        values[stat.ST_UID] += 1
+        return os.stat_result(values)
+
+    monkeypatch.setattr(Path, "lstat", of_another)
+    with pytest.raises(OutputError, match="not a folder of yours"):
+        Journal(tmp_path / "work").acquire()
+    assert [p.name for p in tmp_path.iterdir()] == ["work"]
+
+
+def test_mount_that_hides_open_files_until_they_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS: the lock becomes `.nfs...`, and the folder can't be removed before that is gone."""
+    folder, release = tmp_path / "work", Journal.release
+
+    def rmtree(*_: object, **__: object) -> None:
+        (folder / "lock").rename(folder / ".nfs1")
+
+    def close(journal: Journal) -> None:
+        release(journal)
+        (folder / ".nfs1").unlink(missing_ok=True)
+
+    monkeypatch.setattr("ns_video.journal.shutil.rmtree", rmtree)
+    monkeypatch.setattr(Journal, "release", close)
+    journal = Journal(folder)
+    journal.acquire()
+    journal.remove()
+    assert not folder.exists()
+
+
+def test_folder_that_takes_no_lock_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(OutputError, match="No space left"):
+        Journal(tmp_path / "work").acquire()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_name_that_is_taken_is_left(has_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", link)
+    name = tmp_path / "a"
+    write_whole(name, b"first", stage="encode", replaces=False)
+    with pytest.raises(OutputBusyError, match="--overwrite"):
+        write_whole(name, b"second", stage="encode", replaces=False)
+    assert name.read_bytes() == b"first" and list(tmp_path.iterdir()) == [name]
+    (tmp_path / "b").symlink_to(tmp_path / "c")  # which isn't there
+    write_whole(tmp_path / "b", b"third", stage="encode", replaces=False)
+    assert (tmp_path / "c").read_bytes() == b"third"
 
 
 def test_fingerprint_sees_one_changed_byte(tmp_path: Path) -> None:

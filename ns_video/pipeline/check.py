@@ -8,8 +8,8 @@ from collections.abc import Callable, Generator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from ns_video.errors import InputError, VerificationError
-from ns_video.journal import sync_file, sync_folder
+from ns_video.errors import InputError, OutputError, VerificationError
+from ns_video.journal import give_name, sync_file
 from ns_video.media.animation import open_animation, seconds_of
 from ns_video.media.compare import compare
 from ns_video.media.compare_animation import compare_animation, compare_joined
@@ -23,23 +23,36 @@ from ns_video.media.libav import printable
 from ns_video.media.promise import Difference, Promise, look_of
 from ns_video.media.riding import riding_on
 from ns_video.pipeline.clip import Restored
+from ns_video.pipeline.ends import may_replace
 from ns_video.pipeline.place import free_name
 from ns_video.pipeline.run import Progress, Run
 
-__all__ = ["put_in_place"]
+__all__ = ["NameTakenError", "put_in_place"]
+
+
+class NameTakenError(OutputError):
+    """Something came to OUTPUT's place during the run: what was restored is whole, and has another name."""
 
 
 def put_in_place(
     run: Run, path: Path, video: Restored, frames: int, promise: Callable[[], Promise]
 ) -> Generator[Progress]:
-    """Check what was written to `path`, write the record and give it OUTPUT's name."""
+    """Check what was written to `path`, write the record and give it OUTPUT's name. Raises NameTakenError."""
     sync_file(path)
     if run.options.verify != "none":
         yield Progress("verify", frames, frames, time.perf_counter() - run.began)
         _self_check(run, path, video, promise())
     with run.recorded():
-        path.replace(run.target_path)
-        sync_folder(run.target_path.parent)
+        try:
+            give_name(path, run.target_path, replaces=may_replace(run.target_path, run.options))
+        except FileExistsError as error:
+            kept = free_name(run.target_path, "restored")
+            path.replace(kept)
+            raise NameTakenError(
+                f"{printable(run.target)} was not there when the run began, and is now",
+                stage="verify",
+                remedy=f"it is untouched, and what was restored is {printable(kept)}",
+            ) from error
 
 
 def _self_check(run: Run, path: Path, video: Restored, promise: Promise) -> None:

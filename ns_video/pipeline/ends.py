@@ -16,7 +16,7 @@ from ns_video.media.still_writer import still_kind
 from ns_video.pipeline.options import OF_CLIPS, RestoreOptions
 from ns_video.places import check_places
 
-__all__ = ["between_stills", "check_beside", "check_ends", "goes_direct", "is_special", "meant_for"]
+__all__ = ["between_stills", "check_beside", "check_ends", "goes_direct", "is_special", "may_replace", "meant_for"]
 
 
 def is_special(path: Path) -> bool:
@@ -80,14 +80,18 @@ def check_ends(source: str, target: str, options: RestoreOptions, *, is_still: b
         raise OutputError(f"{printable(folder)}: no such folder", stage="open")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{printable(folder)}: no permission to write there", stage="open")
-    may_replace = options.overwrite or (options.resume and Journal(work_folder(path)).may_replace(path))
-    if path.exists() and not may_replace:
+    if path.exists() and not may_replace(path, options):
         raise UsageError(f"{printable(path)} exists", remedy="--overwrite replaces it")
     if not is_still:
         _refuse_picture(source, target, options)
         container_format = format_for(target, options.format)
         if options.verify != "none":
             refuse_as_file(container_format)
+
+
+def may_replace(output: Path, options: RestoreOptions) -> bool:
+    """Whether a file at OUTPUT may be replaced: the user gave leave, now or to the unfinished run."""
+    return options.overwrite or (options.resume and Journal(work_folder(output)).may_replace(output))
 
 
 def _refuse_picture(source: str, target: str, options: RestoreOptions) -> None:

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 from ns_video.errors import UsageError
-from ns_video.journal import Journal, work_folder
+from ns_video.journal import Journal, taken_meanwhile, work_folder
 from ns_video.media.libav import printable
+from ns_video.pipeline.ends import may_replace
 from ns_video.pipeline.run import Run
 
 __all__ = ["claim", "free_name", "temporary_of"]
@@ -17,14 +18,27 @@ _NAME_BYTES = 255  # of a file name, on every file system in use
 
 
 def claim(run: Run) -> Journal:
-    """The private folder beside OUTPUT, locked. Raises UsageError where a run is going on, or left work undone."""
+    """The private folder beside OUTPUT, locked.
+
+    Raises UsageError where a run is going on, left work undone, or wrote OUTPUT since this one looked.
+    """
     journal = Journal(work_folder(run.target_path))
     journal.acquire()
+    if run.target_path.exists() and not may_replace(run.target_path, run.options):
+        if journal.path.exists():
+            journal.release()
+        else:
+            journal.remove()
+        raise taken_meanwhile(run.target)
     if journal.exists() and not (run.options.resume or run.options.overwrite):
         journal.release()
         raise UsageError(
             f"an unfinished run of {printable(run.target)} is there",
             remedy="--resume goes on with it, --overwrite begins anew",
+        )
+    if journal.unlocked is not None:
+        run.record.warnings.append(
+            f"OUTPUT's folder can't be locked ({journal.unlocked}): nothing keeps a second run of this OUTPUT away"
         )
     return journal
 

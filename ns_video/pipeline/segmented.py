@@ -21,7 +21,7 @@ from ns_video.media.libav import translate_output
 from ns_video.media.segment_file import require_codec, segment_frames
 from ns_video.media.video_plan import VideoPlan
 from ns_video.pipeline.assemble import expected_times, leave_partial, mux
-from ns_video.pipeline.check import put_in_place
+from ns_video.pipeline.check import NameTakenError, put_in_place
 from ns_video.pipeline.clip import Clip, Restored, decode_options, open_source
 from ns_video.pipeline.place import claim, temporary_of
 from ns_video.pipeline.run import Progress, Run
@@ -66,12 +66,15 @@ def restore_segmented(run: Run) -> Generator[Progress]:
             run.account()
             yield from _finish(clip, journal, video)
         finished = True
-        if (partial := journal.own_partial()) is not None:
-            partial.unlink(missing_ok=True)
+    except NameTakenError:
+        finished = True
+        raise
     except OSError as error:
         raise translate_output(error, run.target, "encode", resumes=True) from error
     finally:
-        if finished or not (journal.exists() or journal.own_partial()):  # or nothing was done that could be resumed
+        if finished:
+            journal.drop()
+        elif not (journal.exists() or journal.own_partial()):  # nothing was done that could be resumed
             journal.remove()
         else:
             journal.release()

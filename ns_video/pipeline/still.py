@@ -42,5 +42,5 @@ def restore_still(run: Run) -> Generator[Progress]:
     run.record.frames_in = run.record.frames_out = 1
     run.record.verified = "structure"
     with run.recorded():
-        write_whole(run.target_path, data, stage="encode")
+        write_whole(run.target_path, data, stage="encode", replaces=run.options.overwrite)
     yield Progress("restore", 1, 1, time.perf_counter() - run.began)
