@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -21,6 +22,7 @@ from ns_video.errors import Interrupted
 from ns_video.frame import Frame
 from ns_video.media.encode import FrameEncoder
 from ns_video.pipeline import RestoreOptions, restore_steps
+from ns_video.pipeline.segment import Segment
 
 IDENTITY = ("batch", "--model", "identity")
 
@@ -73,6 +75,21 @@ def test_json_is_a_record_a_line(ns_video: Command, folder: Path, tmp_path: Path
     assert [r["exit_code"] for r in rows if r["input"].endswith("broken.mp4")] == [1]
     assert all(r["frames_out"] for r in rows if "broken" not in r["input"])
     assert tree(tmp_path / "out") == ["a.mp4", "sub/photo.jpg.webp", "sub/photo.webp.webp"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), BrokenPipeError()])
+def test_rows_that_nobody_takes_end_no_batch(
+    error: OSError, ns_video: Command, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def emit(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ns_video.cli.batch.emit", emit)
+    done = ns_video("-q", *IDENTITY, folder, tmp_path / "out", "--json")
+    assert done.code == 1 and tree(tmp_path / "out") == ["a.mp4", "sub/photo.jpg.png", "sub/photo.webp.png"]
+    told = [line for line in done.err.splitlines() if "broken.mp4" not in line]
+    full = ["error: standard output: No space left on device (the outputs are whole)"]
+    assert told == ([] if isinstance(error, BrokenPipeError) else full)
 
 
 def test_damaged_files_are_finished_and_counted(ns_video: Command, truncated_clip: Path, tmp_path: Path) -> None:
@@ -427,6 +444,29 @@ def test_unfinished_work_of_other_options_is_no_dead_end(ns_video: Command, tmp_
     assert tree(out) != []  # the work is kept
     assert ns_video(*other, "--overwrite").code == 0
     assert tree(out) == ["a.mkv"] and len(facts(out / "a.mkv").pictures) == len(pictures)
+
+
+def test_input_that_grows_while_it_is_restored_is_begun_anew(
+    ns_video: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ns_video.pipeline.segmented._SEGMENT_FRAMES", (4, 4))
+    (tmp_path / "in").mkdir()
+    source, out = tmp_path / "in" / "a.mkv", tmp_path / "out"
+    write_clip(source, Recipe(size=(32, 32), times=tuple(range(0, 40 * 40, 40)), audio=[("flac", "eng")]))
+    close, closed = Segment.close, list[int]()
+
+    def grow(segment: Segment, **more: bool) -> None:
+        close(segment, **more)
+        closed.append(1)
+        if len(closed) == 3:
+            write_clip(source, Recipe(size=(32, 32), times=tuple(range(0, 60 * 40, 40)), audio=[("flac", "eng")]))
+
+    monkeypatch.setattr(Segment, "close", grow)
+    done = ns_video(*IDENTITY, source.parent, out)
+    assert done.code == 1 and "a.mkv changed while it was restored (run again once it is whole" in done.err, done.err
+    assert tree(out) != [] and not (out / "a.mkv").exists()
+    assert ns_video(*IDENTITY, source.parent, out).code == 0
+    assert tree(out) == ["a.mkv"] and len(facts(out / "a.mkv").pictures) == 60
 
 
 def test_a_link_in_output_dir_is_a_finished_file(ns_video: Command, noisy: object, tmp_path: Path) -> None:

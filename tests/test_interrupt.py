@@ -7,12 +7,14 @@ import json
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from torture.kills import PLACES, Reference, kill_and_resume, tunings
 from torture.workshop import Limits, Outcome, Run, Workshop
 
 from ns_video.cli.restore import interruptible
-from ns_video.errors import OutputBusyError, OutputError
+from ns_video.errors import InputError, OutputBusyError, OutputError, ResumeError
 from ns_video.journal import Journal
 from ns_video.pipeline import RestoreOptions, restore, restore_steps
 from ns_video.pipeline.run import Run as PipelineRun
@@ -617,6 +619,47 @@ def test_lock_of_a_dead_run_is_taken_over(shop: Workshop, reference: Reference, 
 
 
 # What a run must not do when something changed.
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("how", ["replaced", "grown"])
+def test_input_that_changes_during_the_run(
+    how: str, late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two segments, or once all are done: OUTPUT never holds the picture of one file and the sound of another.
+    With the old file in its place `--resume` goes on."""
+    monkeypatch.setattr("ns_video.pipeline.segmented._SEGMENT_FRAMES", (8, 8))
+    source, old, target = (tmp_path / name for name in ("in.mkv", "old.mkv", "out.mkv"))
+    recipe = Recipe(size=(32, 32), times=tuple(range(0, 40 * 40, 40)), audio=[("flac", "eng")])
+    write_clip(source, recipe)
+    shutil.copy2(source, old)
+    restore(source, tmp_path / "whole.mkv", model="identity")
+    steps = restore_steps(source, target, RestoreOptions(model="identity"))
+    for update in steps:
+        if update.phase == "mux" if late else update.frames == 17:
+            break
+    if how == "grown":
+        source.write_bytes(source.read_bytes() + b"more")
+    else:
+        write_clip(tmp_path / "new.mkv", replace(recipe, audio=[("pcm_s16le", "eng")])).replace(source)
+    with pytest.raises(InputError, match="changed while it was restored"):
+        list(steps)
+    with pytest.raises(ResumeError, match="another input"):
+        restore(source, target, model="identity", resume=True)
+    assert not target.exists() and work_left(tmp_path)
+    old.replace(source)
+    record = restore(source, target, model="identity", resume=True)
+    assert record.segments_resumed == (5 if late else 2)
+    assert digest(target) == digest(tmp_path / "whole.mkv") and not work_left(tmp_path)
+
+
+def test_input_whose_time_alone_changes_is_the_same(plain_clip: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copy(plain_clip, tmp_path / "in.mp4"))
+    steps = restore_steps(source, tmp_path / "out.mkv", RestoreOptions(model="identity"))
+    next(steps)
+    os.utime(source, ns=(1, 1))
+    list(steps)
+    assert len(facts(tmp_path / "out.mkv").pictures) == FRAMES
 
 
 @pytest.mark.parametrize("what", ["input", "option", "model"])

@@ -959,6 +959,20 @@ def test_an_interrupt_on_the_way_to_the_start_is_heard(
     assert len(seen) == 1 and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_a_report_measures_no_other_file_as_the_input(
+    is_replaced: bool, plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, measured = tmp_path / "in.mp4", list[Any]()
+    source.write_bytes(plain_clip.read_bytes())
+    monkeypatch.setattr("ns_video.report.write_run_report", lambda *_, source, **__: measured.append(source))
+    options = RestoreOptions(model="identity", report=tmp_path / "page.html")
+    for update in restore_steps(source, tmp_path / "out.mkv", options):
+        if is_replaced and update.phase == "verify":
+            source.write_bytes(b"another")
+    assert measured == [None if is_replaced else source]
+
+
 def test_a_report_that_fails_costs_neither_output_nor_record(
     plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

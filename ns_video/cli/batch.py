@@ -31,6 +31,7 @@ from ns_video.errors import (
     first_of,
     printable,
 )
+from ns_video.journal import Journal, source_fingerprint, work_folder
 from ns_video.places import check_places
 from ns_video.preset import load_preset
 
@@ -201,6 +202,16 @@ def _check_finished(target: Path) -> None:
         raise OutputError(f"{printable(target)} is there, but no clip and no still", remedy=remedy)
 
 
+def _is_dropped(source: Path, target: Path) -> bool:
+    """Whether unfinished work was of the input as it was, and not of what it is: then it is removed."""
+    journal = Journal(work_folder(target))
+    if journal.noted("input") == source_fingerprint(source):
+        return False
+    journal.acquire()
+    journal.drop()
+    return True
+
+
 def _page(target: Path) -> Path:
     """Where the report of a file goes."""
     return target.with_name(target.name + ".html")
@@ -264,13 +275,23 @@ def command(
     doubtful: list[Path] = []
     finished = Finished(output_dir)
     unnoted: OSError | None = None
+    is_deaf = False  # standard output took a row no more
+
+    def tell_row(row: dict[str, Any]) -> None:
+        nonlocal is_deaf
+        try:
+            emit(row)
+        except OSError as error:
+            if not (is_deaf or isinstance(error, BrokenPipeError)):  # whose reader has seen enough
+                complain(f"standard output: {error.strerror or error} (the outputs are whole)", as_json=rows)
+            is_deaf = True
 
     def fail(name: str, error: Exception) -> None:
         nonlocal failed
         failed += 1
         if as_json:
             code = error.exit_code if isinstance(error, NsVideoError) else 1
-            emit({"input": name, "error": in_words(error), "exit_code": code})
+            tell_row({"input": name, "error": in_words(error), "exit_code": code})
 
     for error in found.unread:
         fail(os.fsdecode(error.filename), error)
@@ -316,7 +337,7 @@ def command(
                 try:
                     record = run(settings)
                 except ResumeError as error:
-                    if not settings.overwrite:
+                    if not (settings.overwrite or _is_dropped(source, target)):
                         error.remedy = (
                             "begin this file anew with `ns-video restore --overwrite`, "
                             "or every file with `ns-video batch --overwrite`"
@@ -344,7 +365,7 @@ def command(
                     unnoted = unnoted or error
             damaged += record.exit_code == 3
             if as_json:
-                emit(record.to_json())
+                tell_row(record.to_json())
             elif not quiet:
                 tell(record, str(values["progress"]))
             else:

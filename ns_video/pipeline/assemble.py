@@ -28,9 +28,13 @@ __all__ = ["expected_times", "leave_partial", "mux"]
 def mux(
     path: Path, clip: Clip, journal: Journal, plan: VideoPlan, end: Fraction | None = None
 ) -> dict[int, PacketTally]:
-    """All segments and all copied streams into one container, up to `end`; what was copied of each stream."""
+    """All segments and all copied streams into one container, up to `end`; what was copied of each stream.
+
+    Raises InputError where INPUT, which is read again, isn't what the picture was read of.
+    """
     began = time.perf_counter()
     run, copies = clip.run, clip.copies
+    run.check_source()
     opening = {
         "container_format": run.options.input_format,
         "options": run.options.input_options,
@@ -73,6 +77,7 @@ def mux(
             run.record.warnings.append(f"{damaged} places of damage in copied streams")
     finally:
         writer.abandon()
+    run.check_source()
     run.times.encode.busy_seconds += time.perf_counter() - began
     return counted
 

@@ -68,6 +68,7 @@ def decode_options(run: Run) -> DecodeOptions:
 def open_source(run: Run) -> ClipReader:
     """INPUT as an animation or a clip, with the model that suits it."""
     source = run.source
+    run.note_source()
     if source != "-" and not is_url(source) and not run.options.input_format:
         animation = open_animation(Path(source), decode_options(run))
         if animation is not None:

@@ -6,14 +6,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from ns_video.errors import DamageError, NsVideoError, OutputError, UsageError, VerificationError
+from ns_video.errors import DamageError, InputError, NsVideoError, OutputError, UsageError, VerificationError
 from ns_video.flow import FlowTimes, Meters, Observer, settle
 from ns_video.frame import Frame
-from ns_video.journal import WrittenBeside
+from ns_video.journal import WrittenBeside, source_fingerprint
 from ns_video.machine import peak_memory
 from ns_video.media.decode import Skipped
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
@@ -74,6 +75,8 @@ class Run:
         self.is_direct = goes_direct(source, target, options, is_still=self.is_still)
         check_beside(source, target, options)
         self.enhancer = self.load_enhancer()
+        self.fingerprint: dict[str, Any] | None = None
+        """Of INPUT, as it was when it was opened; None where it is no file."""
         self.counts: FrameCounts | None = None
         """What was done with each frame of the output, by the resumed run, too; None: as `enhancer` says."""
         self._is_complete = self._is_recorded = False
@@ -162,6 +165,36 @@ class Run:
         if self.options.ensemble is not None:
             return self.options.ensemble
         return self.preset.ensemble if self.is_still and architecture == "ns_restore" else 1
+
+    def note_source(self) -> None:
+        """Note what INPUT is, before it is opened."""
+        path = Path(self.source)
+        with suppress(OSError):  # whoever opens it will tell
+            self.fingerprint = source_fingerprint(path) if path.is_file() else None
+
+    def check_source(self) -> None:
+        """Raises InputError where INPUT isn't what was opened: sound is copied from it once the picture is done."""
+        if self._source_changed():
+            raise InputError(
+                f"{printable(self.source)} changed while it was restored",
+                stage="decode",
+                remedy="run again once it is whole; --resume goes on only with what it was",
+            )
+
+    def _source_changed(self) -> bool:
+        """Whether INPUT is another file by now, or longer: by size and samples, as what only reads a file may touch
+        its time. False where nothing tells: it is no file, or is away now."""
+        before = self.fingerprint
+        if before is None:
+            return False
+        try:
+            status = Path(self.source).stat()
+            if (status.st_size, status.st_mtime_ns) == (before["size"], before["mtime_ns"]):
+                return False
+            now = source_fingerprint(Path(self.source))
+        except OSError:
+            return False
+        return (now["size"], now["sample"]) != (before["size"], before["sample"])
 
     def note(self, out: EnhancedFrame) -> None:
         """Record a frame that could not be restored."""
@@ -328,11 +361,12 @@ class Run:
     def _write_report(self, report: Path, observer: Observer) -> None:
         from ns_video.report import write_run_report
 
+        is_other = self.options.start is not None or self._source_changed()  # what begins in a cut is its own
         write_run_report(
             self.record,
             observer,  # pyright: ignore[reportArgumentType]
             report,
-            source=None if self.options.start is not None else Path(self.source),  # what begins in a cut is its own
+            source=None if is_other else Path(self.source),
             output=self.target_path,
             device=self.device,
         )

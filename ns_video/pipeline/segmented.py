@@ -7,13 +7,12 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 from ns_video.errors import InputError, Interrupted
 from ns_video.flow import Aside, decoded_ahead, enhanced_ahead
 from ns_video.frame import Frame
-from ns_video.journal import Journal, source_fingerprint
+from ns_video.journal import Journal
 from ns_video.media.containers import format_for
 from ns_video.media.copied_clock import CopiedPacket
 from ns_video.media.decode import Skipped
@@ -212,6 +211,7 @@ class _Segments:
                 position += 1
                 done += 1
                 if position % length == 0:
+                    run.check_source()  # before it is noted: as of what was opened
                     segment.close()
                     segment = None
                     gc.collect()  # PyAV's containers and streams hold each other: an encoder would stay for long
@@ -221,6 +221,7 @@ class _Segments:
                     break
             began = time.perf_counter()
             if segment is not None:
+                run.check_source()
                 segment.close(complete=not run.cancel.is_set())
                 segment = None
             run.times.encode.busy_seconds += time.perf_counter() - began
@@ -254,7 +255,7 @@ def _fingerprint(run: Run, plan: VideoPlan, segment_frames: int) -> dict[str, An
     decoding = decode_options(run)
     return {
         "version": __version__,
-        "input": source_fingerprint(Path(run.source)),
+        "input": run.fingerprint,
         "model": run.record.model.sha256 or run.record.model.name,
         "device": run.computed_by,
         "precision": run.enhancer.precision,
