@@ -432,3 +432,22 @@ def test_a_frame_that_repeats_a_time_of_a_fine_clock_is_another_one_in_matroska(
     if rate == 25:
         record = ns_video.restore(source, target, model="identity")
         assert record.exit_code == 3 and ns_video.verify(source, target) == []
+
+
+@pytest.mark.parametrize("movflags", ["empty_moov+frag_keyframe", "faststart"])
+def test_frames_behind_damage_at_the_end_do_not_depend_on_threads(movflags: str, tmp_path: Path) -> None:
+    """Several threads still work at the broken packet, and at frames behind it, when they are drained."""
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    film = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1.6", "-c:v", "libx264", "-g", "10", "-threads", "1")
+    ffmpeg(*film, "-movflags", movflags, whole)
+    data, damaged = whole.read_bytes(), 0
+    for share in (0.6, 0.7, 0.8, 0.9):
+        cut.write_bytes(data[: int(len(data) * share)])
+        seen = []
+        for threads in (1, 3, 8):
+            with open_clip(cut, DecodeOptions(threads=threads)) as reader:
+                shown = [(f.pts, f.planes[0].tobytes()) for f in reader.frames()]
+                seen.append((shown, [place.what for place in reader.damage]))
+        assert seen[0][0] and seen[1:] == seen[:1] * 2
+        damaged += bool(seen[0][1])
+    assert damaged > 2

@@ -65,6 +65,7 @@ _TOLD_APART = Fraction(1, 1000)  # seconds between frames that are two in Matros
 _SHORT_BYTES = 64 << 20  # where even these can't be mapped any more, memory is short
 _PACKED_BITS = frozenset({"rgb4", "bgr4"})  # two pixels in a byte
 _REPEATING = frozenset({"theora"})  # a packet of no bytes repeats the frame before (Theora specification, 7.11)
+_MOST_THREADS = 16  # that libav, or a library that it decodes with, takes by itself
 _NAMING_PROFILES = frozenset({"apng", "png"})
 """Their decoders give the colour profile beside a frame a name, which PyAV frees a second time where it is looked at
 (`SideData.metadata`): the process ends. The file's is read by `animation_header`."""
@@ -155,6 +156,7 @@ class ClipReader:
         """Times of frames that repeat the one before, which libav's decoder may not have given yet."""
         self._counted: int | None = None
         self._miscounted = False
+        self._damage_before: deque[int] = deque()
         self._clock_offset = 0
         self._lost_start = 0
         self._first_geometry: tuple[int, int, str] | None = None
@@ -352,6 +354,7 @@ class ClipReader:
                 if packet.size:
                     self._held_packets.append(packet)
                     yield from self._let_go()
+                self._note_work()
                 continue
             else:
                 if not packet.size and packet.dts is None and packet.pts is None:
@@ -525,11 +528,26 @@ class ClipReader:
                     break
         yield None
 
+        if packet is None and self._is_damaged_at_work(lines):
+            raise _ThreadedError
     def _decode(self, packet: Any, lines: list[LogLine]) -> list[VideoFrame]:
         try:
             with own_log(lines):
                 decoded = self._decoder.decode(packet)
         except av.error.EOFError:
+    def _note_work(self) -> None:
+        """Another packet is about to be decoded: how much damage there was before each one that threads may work at."""
+        if self._threads == 1:
+            return
+        self._damage_before.append(self.damage_count)
+        if len(self._damage_before) > (self._decoder.thread_count or _MOST_THREADS):
+            self._damage_before.popleft()
+
+    def _is_damaged_at_work(self, lines: list[LogLine]) -> bool:
+        """Whether a packet that threads still worked at when they were drained was damaged: PyAV (18.1) then leaves
+        with the frames from before it and without a word, and those behind it can't be had any more."""
+        return bool(self._damage_before) and (self.damage_count > self._damage_before[0] or bool(news(list(lines))))
+
             return []
         except (av.FFmpegError, ValueError) as error:
             _check_memory(error)
