@@ -432,3 +432,56 @@ def test_a_frame_that_repeats_a_time_of_a_fine_clock_is_another_one_in_matroska(
     if rate == 25:
         record = ns_video.restore(source, target, model="identity")
         assert record.exit_code == 3 and ns_video.verify(source, target) == []
+
+
+@pytest.mark.parametrize("movflags", ["empty_moov+frag_keyframe", "faststart"])
+def test_frames_behind_damage_at_the_end_do_not_depend_on_threads(movflags: str, tmp_path: Path) -> None:
+    """Several threads still work at the broken packet, and at frames behind it, when they are drained."""
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    film = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1.6", "-c:v", "libx264", "-g", "10", "-threads", "1")
+    ffmpeg(*film, "-movflags", movflags, whole)
+    data, damaged = whole.read_bytes(), 0
+    for share in (0.6, 0.7, 0.8, 0.9):
+        cut.write_bytes(data[: int(len(data) * share)])
+        seen = []
+        for threads in (1, 3, 8):
+            with open_clip(cut, DecodeOptions(threads=threads)) as reader:
+                shown = [(f.pts, f.planes[0].tobytes()) for f in reader.frames()]
+                seen.append((shown, [place.what for place in reader.damage]))
+        assert seen[0][0] and seen[1:] == seen[:1] * 2
+        damaged += bool(seen[0][1])
+    assert damaged > 2
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_packets_from_before_the_picture_is_built_up_are_counted(threads: int, tmp_path: Path) -> None:
+    """Of an intra refresh libav marks a packet as key from which the picture is only whole after a while."""
+    whole, middle = tmp_path / "whole.ts", tmp_path / "middle.ts"
+    parameters = "intra-refresh=1:keyint=20:bframes=0"
+    film = ("-f", "lavfi", "-i", "testsrc2=s=160x128:r=25:d=3", "-c:v", "libx264", "-x264-params", parameters)
+    ffmpeg(*film, whole)
+    with av.open(str(whole)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        place = [packet.pos for packet in packets if packet.is_keyframe][1]
+    middle.write_bytes(whole.read_bytes()[place:])
+    with open_clip(whole, DecodeOptions(threads=threads)) as reader:
+        assert len(list(reader.frames())) == 75 and not reader.damage
+    with open_clip(middle, DecodeOptions(threads=threads)) as reader:
+        found = list(reader.frames())
+        lost = sum(packet.pos >= place for packet in packets if packet.pos is not None) - len(found)
+        assert lost > 0 and [(d.pts_seconds, d.what) for d in reader.damage] == [
+            (found[0].pts_seconds, f"the video begins while its picture is built up; {lost} packets can't be shown")
+        ]
+
+
+def test_a_group_of_pictures_that_refers_to_the_one_before_begins_with_its_key_frame(tmp_path: Path) -> None:
+    whole, middle = tmp_path / "whole.ts", tmp_path / "middle.ts"
+    parameters = "open-gop=1:keyint=20:bframes=3:scenecut=0"
+    film = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=3", "-c:v", "libx264", "-x264-params", parameters)
+    ffmpeg(*film, whole)
+    with av.open(str(whole)) as container:
+        place = [packet.pos for packet in container.demux(video=0) if packet.size and packet.is_keyframe][1]
+    middle.write_bytes(whole.read_bytes()[place:])
+    with open_clip(middle) as reader:
+        assert len(list(reader.frames())) > 30
+        assert not any("begins" in place.what for place in reader.damage)

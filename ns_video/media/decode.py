@@ -11,7 +11,7 @@ import threading
 from bisect import insort
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -27,7 +27,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ns_video.errors import DamageError, InputError
-from ns_video.frame import ColorInfo, Frame, JpegTables, QuantiserMap
+from ns_video.frame import UNSPECIFIED, ColorInfo, Frame, JpegTables, QuantiserMap
 from ns_video.machine import can_map, is_exhausted
 from ns_video.media.coded_headers import CODECS as HEADER_CODECS
 from ns_video.media.coded_headers import HeaderQuantisers, chroma_location, frame_chroma_location
@@ -51,10 +51,12 @@ from ns_video.media.libav import (
     printable,
     workers_log,
 )
-from ns_video.media.planes import planar_name, plane_views
+from ns_video.media.lost_start import LostStart
+from ns_video.media.planes import plane_views
 from ns_video.media.png_chunks import tells_profile
 from ns_video.media.probe import ClipInfo, clip_info, matrix_of, pixel_format
 from ns_video.media.promised_end import bytes_missing, promised_end
+from ns_video.media.steady_picture import SteadyPicture
 from ns_video.media.wrapped_clock import WrappedClock
 from ns_video.record import DAMAGE_KEPT, Damage, in_time
 
@@ -63,6 +65,7 @@ _INTERLEAVED_SECONDS = 5  # by which sound may lie in a file behind the picture 
 _HELD_PACKETS = 512  # copied packets that wait for the video to pass a jump of the clock: seconds of sound
 _TOLD_APART = Fraction(1, 1000)  # seconds between frames that are two in Matroska, too
 _SHORT_BYTES = 64 << 20  # where even these can't be mapped any more, memory is short
+_MOST_THREADS = 16  # that libav, or a library that it decodes with, takes by itself
 _PACKED_BITS = frozenset({"rgb4", "bgr4"})  # two pixels in a byte
 _REPEATING = frozenset({"theora"})  # a packet of no bytes repeats the frame before (Theora specification, 7.11)
 _NAMING_PROFILES = frozenset({"apng", "png"})
@@ -70,8 +73,6 @@ _NAMING_PROFILES = frozenset({"apng", "png"})
 (`SideData.metadata`): the process ends. The file's is read by `animation_header`."""
 _SKIPPED_TOLD = 100  # frames of which one is told on the way to `start_seconds`
 _PROFILE_LOST = "the ICC profile of the pictures is left out"
-_CHANGES_TOLD = 20  # of the picture's size or format, one by one
-_MIXED = "; what is written says of all what it says of the first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ class Skipped:
 
 
 class _ThreadedError(Exception):
-    """A packet could not be decoded while several threads decoded."""
+    """A packet could not be decoded while several threads decoded, or was damaged while they were drained."""
 
 
 def _check_memory(error: Exception) -> None:
@@ -155,12 +156,8 @@ class ClipReader:
         """Times of frames that repeat the one before, which libav's decoder may not have given yet."""
         self._counted: int | None = None
         self._miscounted = False
+        self._damage_before: deque[int] = deque()
         self._clock_offset = 0
-        self._lost_start = 0
-        self._first_geometry: tuple[int, int, str] | None = None
-        self._last_geometry: tuple[int, int, str] | None = None
-        self._changes = 0
-        self._interlaced: bool | None = None
         self._packet_end = 0
         self._packet_step = 0
 
@@ -182,6 +179,8 @@ class ClipReader:
         codec = self.info.video.codec
         self._chroma_location = chroma_location(self._stream, codec)
         self._quantisers = ExportedQuantisers(codec, self.info.video.format.bit_depth)
+        self._steady = SteadyPicture(self.info.video.time_base, self.options.max_pixels, self.warnings)
+        self._lost_start = LostStart(self.info.format, codec)
         self._order = FrameOrder(self.info.video.time_base)
         self._deinterlacer = Deinterlacer(self.options.deinterlace, self.info.video.time_base, self.warnings)
         self._headers = (
@@ -313,8 +312,7 @@ class ClipReader:
             self._begin()
             self._open()
         self.frames_given = max(self.frames_given, given[self._stream.index])  # one thread may have found fewer
-        if self._changes > _CHANGES_TOLD:
-            self.warnings.append(f"{self._changes} changes of the picture's size or format in all")
+        self._steady.close()
         if not self.frames_given and self._is_cancelled:
             return
         if not self.frames_decoded and str(self._source) == "-" and "mp4" in self.info.format:
@@ -356,6 +354,7 @@ class ClipReader:
             else:
                 if not packet.size and packet.dts is None and packet.pts is None:
                     continue  # PyAV's own flush packet; the decoder is drained below, once
+                self._note_work()
                 if packet.is_corrupt:
                     self._damaged("a packet is marked corrupt", self._seconds(packet.pts))
                 if self._headers is not None:
@@ -366,7 +365,12 @@ class ClipReader:
                     self._repeats.append(packet.pts)
                     continue
                 decoded = self._decode(packet, lines)
-                self._count_lost_start(packet, decoded)
+                for lost, pts in self._lost_start.take(packet, decoded):
+                    self._damaged(lost, self._seconds(pts))
+            for frame in decoded:
+                if frame.key_frame:
+                    seconds = self.end_seconds if frame.pts is None else self._seconds(frame.pts)
+                    self._steady.see_aspect(self._decoder.sample_aspect_ratio, seconds)
             for frame in self._repeated(decoded, at_end=packet is None):
                 if self._jpegs is not None and self.options.deinterlace != "on" and not frame.interlaced_frame:
                     frame.opaque = self._jpegs.of(frame.pts, frame.height)
@@ -434,20 +438,6 @@ class ClipReader:
                     waited.discard(index)
                 else:
                     yield item
-
-    def _count_lost_start(self, packet: Any, decoded: list[VideoFrame]) -> None:
-        """A stream that begins in the middle of a group of pictures loses what refers to the missing key frame."""
-        if self._lost_start < 0 or self.info.format in ("mov,mp4,m4a,3gp,3g2,mj2", "gif", "apng"):
-            return
-        if decoded or packet.is_keyframe:
-            if self._lost_start and packet.is_keyframe:
-                self._damaged(
-                    f"the video begins without a key frame; {self._lost_start} packets can't be shown",
-                    self._seconds(packet.pts),
-                )
-            self._lost_start = -1
-        else:
-            self._lost_start += 1
 
     def _repeated(self, decoded: list[VideoFrame], *, at_end: bool) -> Generator[VideoFrame]:
         """The frames, and between them once more those that packets of no bytes repeat."""
@@ -538,10 +528,25 @@ class ClipReader:
             where = self._seconds(packet.pts) if packet is not None else None
             self._damaged(f"a packet can't be decoded: {getattr(error, 'strerror', None) or error}", where)
             return []
+        if packet is None and self._is_damaged_at_work(lines):
+            raise _ThreadedError
         if self.info.video.codec not in _NAMING_PROFILES:
             return decoded
         self._name_profile(packet)
         return [self._passed(frame, "sidedata", "mode=delete:type=ICC_PROFILE") for frame in decoded]
+
+    def _note_work(self) -> None:
+        """Another packet is about to be decoded: how much damage there was before each one that threads may work at."""
+        if self._threads == 1:
+            return
+        self._damage_before.append(self.damage_count)
+        if len(self._damage_before) > (self._decoder.thread_count or _MOST_THREADS):
+            self._damage_before.popleft()
+
+    def _is_damaged_at_work(self, lines: list[LogLine]) -> bool:
+        """Whether a packet that threads still worked at when they were drained was damaged: PyAV (18.1) then leaves
+        with the frames from before it and without a word, and those behind it can't be had any more."""
+        return bool(self._damage_before) and (self.damage_count > self._damage_before[0] or bool(news(list(lines))))
 
     def _read_log(self, lines: list[LogLine], pts_seconds: float | None) -> None:
         if not lines:
@@ -594,57 +599,33 @@ class ClipReader:
         if self.options.start_seconds is not None and counted < self.options.start_seconds:
             return Skipped(seconds)
         self.frames_given += 1
-        picture = self._same_geometry(picture, seconds)
-        return self._wrap(picture, pts, duration)
+        picture, color = self._steady.take(picture, self._color(picture), seconds)
+        return self._wrap(picture, color, pts, duration)
 
-    def _same_geometry(self, picture: VideoFrame, seconds: float) -> VideoFrame:
-        geometry = (picture.width, picture.height, planar_name(picture.format.name))
-        if self._first_geometry is None:
-            self._first_geometry = geometry
-        if geometry == self._first_geometry and picture.format.name == geometry[2]:
-            return picture
-        if picture.width * picture.height > self.options.max_pixels:
-            raise InputError(f"a frame of {picture.width}x{picture.height} pixels is too large", stage="decode")
-        width, height, name = self._first_geometry
-        if geometry not in (self._first_geometry, self._last_geometry):
-            self._changes += 1
-            if self._changes <= _CHANGES_TOLD:
-                self.warnings.append(
-                    f"at {seconds:.3f} s the picture changes from {width}x{height} {name} to"
-                    f" {geometry[0]}x{geometry[1]} {geometry[2]}; it was converted back"
-                )
-        self._last_geometry = geometry
-        same = picture.reformat(width=width, height=height, format=name, interpolation="BICUBIC")
-        same.pts, same.time_base, same.opaque = picture.pts, self.info.video.time_base, None
-        return same
+    def _color(self, picture: VideoFrame) -> ColorInfo:
+        """What the picture tells of its colours, or else the header."""
+        fmt, header = pixel_format(picture.format.name), self.info.video.color
+        matrix, primaries, transfer = int(picture.colorspace), int(picture.color_primaries), int(picture.color_trc)
+        return ColorInfo(
+            matrix=matrix_of(header.matrix if matrix == UNSPECIFIED else matrix, fmt),
+            range=int(picture.color_range) or header.range,
+            primaries=header.primaries if primaries == UNSPECIFIED else primaries,
+            transfer=header.transfer if transfer == UNSPECIFIED else transfer,
+        )
 
-    def _wrap(self, picture: VideoFrame, pts: int, duration: int | None) -> Frame:
+    def _wrap(self, picture: VideoFrame, color: ColorInfo, pts: int, duration: int | None) -> Frame:
         fmt = pixel_format(picture.format.name)
         if picture.is_corrupt:
             self._damaged("a frame is marked corrupt by its decoder", float(pts * self.info.video.time_base))
-        interlaced = bool(picture.interlaced_frame)
-        if self._interlaced is None:
-            self._interlaced = interlaced
-        elif self._interlaced != interlaced and not any(w.endswith(_MIXED) for w in self.warnings):
-            kinds = "interlaced to progressive" if self._interlaced else "progressive to interlaced"
-            self.warnings.append(
-                f"at {float(pts * self.info.video.time_base):.3f} s the frames change from {kinds}{_MIXED}"
-            )
         if self._chroma_location is None:
             self._chroma_location = frame_chroma_location(picture)
-        video = self.info.video.color
+        located = self._chroma_location if fmt.chroma_shift_x and fmt.chroma_shift_y else 0
         return Frame(
             planes=plane_views(picture, fmt),
             width=picture.width,
             height=picture.height,
             format=fmt,
-            color=ColorInfo(
-                matrix=matrix_of(told if (told := int(picture.colorspace)) != 2 else video.matrix, fmt),
-                range=int(picture.color_range) or video.range,
-                primaries=int(picture.color_primaries) if int(picture.color_primaries) != 2 else video.primaries,
-                transfer=int(picture.color_trc) if int(picture.color_trc) != 2 else video.transfer,
-                chroma_location=self._chroma_location if fmt.chroma_shift_x and fmt.chroma_shift_y else 0,
-            ),
+            color=replace(color, chroma_location=located),
             pts=pts,
             time_base=self.info.video.time_base,
             duration=duration,

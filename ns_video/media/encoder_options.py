@@ -149,6 +149,14 @@ def _hardware_options(choice: EncoderChoice) -> dict[str, str]:
     return {"qscale": percent} if api == "videotoolbox" else {"rate_control": "quality", "quality": percent}
 
 
+def _ffv1_options(choice: EncoderChoice) -> dict[str, str]:
+    if choice.out.chroma_shift_y > 1:
+        # In two rows of slices libav's encoder (62.28) loses the last row of 4:1:0 where the height is 5 or 6 above a
+        # multiple of 8, and only level 1 takes a single slice at any size. It has no checksums.
+        return {"level": "1", "g": "1"}
+    return {"level": "3", "slicecrc": "1", "g": "1"}
+
+
 # By encoder, or by the API of an encoder in hardware.
 _ENCODER_OPTIONS: dict[str, Callable[[EncoderChoice], dict[str, str]]] = {
     "libx264": _x264_options,
@@ -158,7 +166,7 @@ _ENCODER_OPTIONS: dict[str, Callable[[EncoderChoice], dict[str, str]]] = {
     "libvpx-vp9": _vp9_options,
     "libvpx": _vp8_options,
     "libwebp_anim": lambda _: {"lossless": "1"},
-    "ffv1": lambda _: {"level": "3", "slicecrc": "1", "g": "1"},
+    "ffv1": _ffv1_options,
     "gif": lambda choice: dict((WHOLE_PICTURES,)) if choice.source.has_alpha else {},
     "dnxhd": _dnxhd_options,
     **dict.fromkeys(BY_QSCALE, _qscale_options),
