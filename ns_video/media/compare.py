@@ -73,7 +73,7 @@ def compare_times(
     if worst[0] > slack:
         return [Difference(f"the frame at {float(worst[1]):.4f} s is {float(worst[0]) * 1000:.3f} ms off")]
     if shift < -slack or (shift > slack + allowed_shift and expected[0] >= 0):
-        return [Difference(f"the video begins at {float(found.video_times[0]):.4f} s, not {float(expected[0]):.4f} s")]
+        return [Difference(f"the video begins at {float(found.video_times[0]):.6f} s, not {float(expected[0]):.6f} s")]
     return []
 
 
