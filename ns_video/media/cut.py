@@ -15,6 +15,7 @@ from ns_video.media.copied_clock import CopiedPacket, shift_packet
 from ns_video.media.copy_plan import CopyPlan
 
 CUT_OFF = "left out: the input's edit list hides what lies there"
+_LENGTH = 2  # bytes of the length of words in mov_text, and all of a sample that fills a gap
 _CHAPTER_TICK = Fraction(1, 1_000_000)
 
 
@@ -57,7 +58,8 @@ class HiddenPackets:
             self._heard.add(packet.stream_index)
             return False
         hidden = packet.stream_index in self._heard or self._lies_before(packet)
-        self.counts[packet.stream_index] += hidden
+        fills_gap = packet.stream.type == "subtitle" and packet.size <= _LENGTH
+        self.counts[packet.stream_index] += hidden and not fills_gap
         return hidden
 
     def _lies_before(self, packet: Packet) -> bool:
@@ -67,15 +69,12 @@ class HiddenPackets:
             return False
         begins = (about.start_time or 0) * (about.time_base or packet.time_base) - self._start
         lasts = (packet.duration or 0) * packet.time_base
+        ends = stamp * packet.time_base + lasts
         if about.type == "subtitle":
-            needed = Fraction(0)
-        elif begins > lasts:
-            needed = lasts
-        elif self._has_edit_lists:  # libav's muxer hides what lies before 0
+            return ends < begins
+        if begins <= lasts and self._has_edit_lists:  # libav's muxer hides what lies before 0
             return False
-        else:
-            needed = Fraction(PRIMING_SECONDS)
-        return stamp * packet.time_base + lasts <= begins - needed
+        return ends <= begins - (lasts if begins > lasts else Fraction(PRIMING_SECONDS))
 
 
 def left_out_notes(counts: Mapping[int, int], why: str) -> list[str]:
