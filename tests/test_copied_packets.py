@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import pytest
+from conftest import ffmpeg
 from material import Recipe, write_clip
 
 from ns_video.errors import DamageError
@@ -99,6 +100,15 @@ def test_damage_of_the_container_is_told_once_and_where_it_is(tmp_path: Path) ->
     heard: list[tuple[str, float]] = []
     list(copied_packets(path, plans, on_damage=lambda what, seconds: heard.append((what, seconds))))
     assert [what for what, _ in heard] == [found[0].what] and heard[0][1] == pytest.approx(2, abs=0.7)
+
+
+def test_of_a_cut_flv_nothing_but_the_cut_is_damage(tmp_path: Path) -> None:
+    source, sound = tmp_path / "in.flv", ("-f", "lavfi", "-i", "sine=d=1:r=44100", "-c:a", "mp3")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1", *sound, "-c:v", "flv", source)
+    source.write_bytes(source.read_bytes()[:-3000])
+    record = restore(source, tmp_path / "out.mkv", model="identity")
+    assert record.exit_code == 3
+    assert not any("single-track" in d.what for d in record.damage) and (record.damage[0].pts_seconds or 0) > 0.5
 
 
 def test_a_cover_becomes_an_attachment_with_the_same_bytes(cover_clip: Path, tmp_path: Path) -> None:

@@ -158,3 +158,28 @@ def test_copied_hevc_keeps_the_tag_that_players_take(plain_clip: Path, tmp_path:
             with av.open(str(target)) as clip:
                 tag = clip.streams.video[1].codec_context.codec_tag
             assert tag == source.stem or suffix == "mkv"
+
+
+def test_the_track_of_chapters_is_no_loss(plain_clip: Path, tmp_path: Path) -> None:
+    source, chapters = tmp_path / "in.mp4", tmp_path / "chapters.txt"
+    head = "[CHAPTER]\nTIMEBASE=1/1000\n"
+    chapters.write_text(f";FFMETADATA1\n{head}START=0\nEND=200\ntitle=A\n{head}START=200\nEND=400\ntitle=B\n")
+    ffmpeg("-i", plain_clip, "-i", chapters, "-map_chapters", "1", "-c", "copy", source)
+    for container_format in ("mp4", "matroska", "avi"):
+        told = (
+            "dropped: avi can't hold bin_data data"
+            if container_format == "avi"
+            else "dropped: its chapters are written"
+        )
+        assert [action.startswith(told) for action in actions(source, container_format)] == [True]
+
+
+@pytest.mark.parametrize(("suffix", "lost"), [("mp4", True), ("mkv", False)])
+def test_a_track_without_packets_is_named_where_it_is_lost(suffix: str, lost: bool, tmp_path: Path) -> None:
+    source, target, notes = tmp_path / "in.mkv", tmp_path / f"out.{suffix}", list[str]()
+    sound = ("-f", "lavfi", "-i", "sine=d=0.4", "-map", "0", "-map", "1", "-c:a", "flac", "-frames:a", "0")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.4", *sound, source)
+    record = restore(source, target, model="identity")
+    told = "stream 1: left out: it has no packets here, and this container holds no empty tracks"
+    assert record.exit_code == 0 and (told in record.warnings) is lost
+    assert verify_files(source, target, notes=notes) == [] and (told in notes) is lost

@@ -124,6 +124,17 @@ def test_whole_frames_are_counted_from_the_first_one(
         assert ns_video.verify(source, target) == []
 
 
+@pytest.mark.parametrize("suffix", ["mpg", "ts"])
+def test_a_cut_between_two_frames_begins_where_mpegs_clock_can_tell(
+    suffix: str, plain_clip: Path, tmp_path: Path
+) -> None:
+    for start in ("0.007", "0.0493", "0.091"):
+        target = tmp_path / f"{start}.{suffix}"
+        restore(plain_clip, target, model="identity", codec="mpeg2video", start=float(start))
+        begins = next(t - Fraction(start) for t in video_times(plain_clip) if t >= Fraction(start))
+        assert abs(video_times(target)[0] - begins) <= Fraction(1, 90_000)
+
+
 def video_times(path: Path) -> list[Fraction]:
     """Of its frames, in seconds."""
     with av.open(str(path)) as clip:

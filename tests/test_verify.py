@@ -273,7 +273,7 @@ def test_lost_tags_and_turns_are_named(full_range_601_clip: Path, rotated_clip: 
 
 def test_a_late_start_and_a_cut_end_are_named(plain_clip: Path, tmp_path: Path) -> None:
     late = write_clip(tmp_path / "late.mkv", Recipe(times=tuple(500 + 40 * i for i in range(10))))
-    assert "begins at 0.5000 s" in found(plain_clip, late)
+    assert "begins at 0.500000 s" in found(plain_clip, late)
     short = write_clip(tmp_path / "short.mp4", Recipe(times=tuple(40 * i for i in range(9))))
     assert "10 frames went in, 9" in found(plain_clip, short)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-_COARSE, FINER = Fraction(1, 1000), 1000  # ticks in which a moved packet would be heard too early, and their parts
+from ns_video.media.wrapped_clock import CLOCK_HZ
+
+_COARSE, _PARTS = Fraction(1, 1000), 1000  # ticks in which a moved packet would be heard too early, and their parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +66,20 @@ class CopiedClock:
         return CopiedPacket(index, packet, packet.size, seconds)
 
 
+def finer_tick(tick: Fraction) -> Fraction:
+    """A part of `tick` (seconds) that MPEG's clock holds without rounding, or whole parts of that clock's."""
+    span = tick * CLOCK_HZ
+    return tick / (span.numerator if span.denominator < _PARTS else math.ceil(span))
+
+
 def shift_packet(packet: Any, seconds: Fraction) -> None:
     """Move the packet's times by `seconds`, to the next tick of its clock; coarse ones (sound in AVI) are refined."""
     if packet.time_base > _COARSE and seconds % packet.time_base:
-        packet.time_base /= FINER
-        packet.duration *= FINER
-        packet.pts = None if packet.pts is None else packet.pts * FINER
-        packet.dts = None if packet.dts is None else packet.dts * FINER
+        parts = int(packet.time_base / finer_tick(packet.time_base))
+        packet.time_base /= parts
+        packet.duration *= parts
+        packet.pts = None if packet.pts is None else packet.pts * parts
+        packet.dts = None if packet.dts is None else packet.dts * parts
     ticks = round(seconds / packet.time_base) if seconds else 0
     if ticks:
         packet.pts = None if packet.pts is None else packet.pts + ticks

@@ -11,7 +11,7 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
-from ns_video.media.containers import BLU_RAY_CODECS, Container
+from ns_video.media.containers import BLU_RAY_CODECS, Container, of_demuxer
 from ns_video.media.hevc_tag import HVC1, holds_hvc1
 from ns_video.media.libav import abandon, printable
 from ns_video.media.probe import ICON, ClipInfo, StreamInfo, codec_name
@@ -62,8 +62,17 @@ def plan_copies(source: InputContainer, info: ClipInfo, container: Container) ->
             smaller = f"dropped: only the largest of {len(info.streams)} pictures is restored"
             plans.append(CopyPlan(about, smaller))
         else:
-            plans.append(_plan_one(stream, about, container))
+            plan = _plan_one(stream, about, container)
+            if not plan.kept and container.holds_chapters and _holds_chapters(stream, source, info):
+                plan = CopyPlan(about, "dropped: its chapters are written anew")
+            plans.append(plan)
     return plans
+
+
+def _holds_chapters(stream: Stream, source: InputContainer, info: ClipInfo) -> bool:
+    """Whether it is the track of MP4 or MOV whose words libav reads as the titles of the file's chapters."""
+    told = len(source.chapters())
+    return of_demuxer(info.format).is_mov and codec_name(stream) == "bin_data" and told > 0 and stream.frames == told
 
 
 def _plan_one(stream: Stream, about: StreamInfo, container: Container) -> CopyPlan:

@@ -1,18 +1,21 @@
-"""A cut of a clip: which of its chapters and copied packets lie in it, and where in the output."""
+"""A cut of a clip: which of its chapters and copied packets lie in it, and where in the output; and what an edit list
+hides of these packets."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
 from av.packet import Packet
 
-from ns_video.media.containers import PRIMING_SECONDS
+from ns_video.media.containers import PRIMING_SECONDS, Container
 from ns_video.media.copied_clock import CopiedPacket, shift_packet
 from ns_video.media.copy_plan import CopyPlan
 
 CUT_OFF = "left out: the input's edit list hides what lies there"
+_LENGTH = 2  # bytes of the length of words in mov_text, and all of a sample that fills a gap
 _CHAPTER_TICK = Fraction(1, 1_000_000)
 
 
@@ -32,14 +35,46 @@ def cut_chapters(chapters: list[Any], start: Fraction | None, end: Fraction | No
     return kept
 
 
-def is_cut_off(packet: Packet) -> bool:
-    """Whether a packet of sound or words isn't heard or seen: an edit list (MP4) lets its stream begin later, by more
-    than an encoder's delay, which decoders need."""
-    stamp, about = packet.pts if packet.pts is not None else packet.dts, packet.stream
-    if not packet.is_discard or stamp is None or about.type not in ("audio", "subtitle"):
-        return False
-    begins = (about.start_time or 0) * (about.time_base or packet.time_base)
-    return (stamp + (packet.duration or 0)) * packet.time_base < begins - Fraction(PRIMING_SECONDS)
+class HiddenPackets:
+    """Which packets of sound and words nobody hears or sees: an edit list (MP4) lets their stream begin later, or takes
+    something out of its middle.
+
+    Kept is what decoders need to begin with: an encoder's delay before 0, where nothing is heard, or one packet.
+    """
+
+    def __init__(self, into: Container, start: Fraction | None = None) -> None:
+        """`into`: what they are copied into, `start`: where a cut of them begins, seconds on the source's clock."""
+        self.counts: Counter[int] = Counter()
+        """Stream → its packets that were found to be hidden."""
+        self._has_edit_lists = into.is_mov
+        self._start = start or Fraction(0)
+        self._heard: set[int] = set()
+
+    def hides(self, packet: Packet) -> bool:
+        """Whether a packet is to be left out; of each stream in order, moved to where it lies in the output."""
+        if packet.stream.type not in ("audio", "subtitle"):
+            return False
+        if not packet.is_discard:
+            self._heard.add(packet.stream_index)
+            return False
+        hidden = packet.stream_index in self._heard or self._lies_before(packet)
+        fills_gap = packet.stream.type == "subtitle" and packet.size <= _LENGTH
+        self.counts[packet.stream_index] += hidden and not fills_gap
+        return hidden
+
+    def _lies_before(self, packet: Packet) -> bool:
+        """Whether it ends before its stream begins, and what comes after it is enough for the decoder."""
+        stamp, about = packet.pts if packet.pts is not None else packet.dts, packet.stream
+        if stamp is None:
+            return False
+        begins = (about.start_time or 0) * (about.time_base or packet.time_base) - self._start
+        lasts = (packet.duration or 0) * packet.time_base
+        ends = stamp * packet.time_base + lasts
+        if about.type == "subtitle":
+            return ends < begins
+        if begins <= lasts and self._has_edit_lists:  # libav's muxer hides what lies before 0
+            return False
+        return ends <= begins - (lasts if begins > lasts else Fraction(PRIMING_SECONDS))
 
 
 def left_out_notes(counts: Mapping[int, int], why: str) -> list[str]:

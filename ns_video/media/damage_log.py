@@ -16,6 +16,7 @@ _HARMLESS = re.compile(
     r"DTS .* out of order|Invalid timestamps|Timestamps are unset|"
     r"Unknown cover type|error reading header|VPS 0 does not exist|SPS 0 does not exist|PPS id out of range|"
     r"Could not parse .*chapter|skipping|Header missing|"
+    r"in single-track mode|"  # of FLV that was cut, which its last packet tells
     r"number of reference frames .* exceeds max|"
     r"mebx|tmcd|unknown stream|decoding for stream|Late SEI|no frame!$"
 )

@@ -571,7 +571,7 @@ class ClipReader:
             pts += self._clock_offset
             if self._last_pts is not None and pts <= self._last_pts:
                 shift = self._last_pts + self._last_duration - pts
-                if shift * tick >= 1:
+                if (self._last_pts - pts) * tick >= 1:
                     self._clock_offset += shift
                     self.clock_jumps.append(float(shift * tick))
                     what = f"the clock jumps back by {float(shift * tick):.3f} s; later times were moved on"

@@ -14,14 +14,13 @@ from typing import Any, overload
 
 import av
 import numpy as np
-from av.packet import Packet
 from av.stream import AttachmentStream
 
 from ns_video.errors import VerificationError
 from ns_video.media.animation_header import delays_of_png
 from ns_video.media.containers import Container, of_file
 from ns_video.media.copied_clock import CopiedClock, CopiedPacket
-from ns_video.media.cut import is_cut_off
+from ns_video.media.cut import HiddenPackets
 from ns_video.media.libav import open_input, printable
 from ns_video.media.movie_header import movie_seconds
 from ns_video.media.mux import MOST_REORDERED, ClipWriter
@@ -143,10 +142,7 @@ def read_facts(path: str | Path, *, into: Container | None = None, clock_jumps: 
     those of other streams are moved on alike.
     """
     from_zero = into is not None and into.decode_times_only
-
-    def hides(packet: Packet) -> bool:  # mov_text isn't written where an edit list hides it
-        return into is not None and (not into.is_mov or packet.stream.type == "subtitle")
-
+    hidden = None if into is None else HiddenPackets(into)
     clock = CopiedClock(clock_jumps)
     with open_input(path) as container:
         info = clip_info(container)
@@ -159,15 +155,13 @@ def read_facts(path: str | Path, *, into: Container | None = None, clock_jumps: 
             for s in container.streams
         }
         begins: dict[int, Fraction] = {}
-        cut_off: Counter[int] = Counter()
         try:
             for packet in container.demux():
                 if not packet.size:
                     continue
                 wrapped.move(packet)
                 index, is_video = packet.stream_index, packet.stream_index == stream.index
-                if hides(packet) and not is_video and is_cut_off(packet):
-                    cut_off[index] += 1
+                if hidden is not None and hidden.hides(packet):
                     continue
                 begin = _may_begin(packet)
                 if begin is not None:
@@ -190,6 +184,7 @@ def read_facts(path: str | Path, *, into: Container | None = None, clock_jumps: 
         chapters = chapters_of(container.chapters())
     tick, is_last = info.video.time_base, bool(ticks) and ticks[-1] == last[0]
     times = _exact_times(Path(path), info, len(ticks)) or Times(array("q", np.sort(ticks).tobytes()), tick)
+    cut_off = Counter[int]() if hidden is None else hidden.counts
     seconds = movie_seconds(Path(path)) if holder.is_mov else None
     return FileFacts(info, holder, times, tick, last[1] * tick, is_last, tallies, begins, chapters, cut_off, seconds)
 

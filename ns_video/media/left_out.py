@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from ns_video.errors import first_of
 from ns_video.media.compare_beside import lost_parts
-from ns_video.media.compare_streams import changed_flags
+from ns_video.media.compare_streams import changed_flags, kept_pairs
 from ns_video.media.compare_tags import lost_tags
 from ns_video.media.containers import Container
 from ns_video.media.file_facts import Chapter, FileFacts
@@ -24,7 +25,22 @@ def left_out(promise: Promise, found: FileFacts) -> list[str]:
     flags = [f"stream {s.index}: {f.name}" for s, f, is_held in changed if not is_held and s.disposition & f]
     tags = lost_tags(promise.source, promise.copies, found.info)
     beside = left_out_beside(promise.source, found.info, found.container)
-    return [*_shared_times(found), *_named("flags", flags), *_named("tags", tags), *beside]
+    return [*_shared_times(found), *_empty(promise, found), *_named("flags", flags), *_named("tags", tags), *beside]
+
+
+def _empty(promise: Promise, found: FileFacts) -> list[str]:
+    """Kept streams of which no packet was written, where the output's container holds no such tracks."""
+    matched = {was.index: now.index for was, now in kept_pairs(promise.source, promise.copies, found, promise.tallies)}
+    spare = Counter(s.type for s in found.info.streams if s.index not in matched.values())
+    out: list[str] = []
+    for s in (copy.stream for copy in promise.copies if copy.kept):
+        tally = promise.tallies.get(s.index)
+        if s.index in matched or s.is_cover or s.type == "attachment" or (tally is not None and tally.packets):
+            continue
+        if not spare[s.type]:
+            out.append(f"stream {s.index}: left out: it has no packets here, and this container holds no empty tracks")
+        spare[s.type] -= 1
+    return out
 
 
 def _shared_times(found: FileFacts) -> list[str]:

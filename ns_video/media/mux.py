@@ -28,7 +28,7 @@ from ns_video.media.avi_header import write_starts
 from ns_video.media.containers import PRIMING_SECONDS
 from ns_video.media.copied_clock import CopiedPacket, shift_packet
 from ns_video.media.copy_plan import COVER_MIME, CopyPlan, add_copied_stream
-from ns_video.media.cut import CUT_OFF, cut_chapters, is_cut_off, left_out_notes
+from ns_video.media.cut import CUT_OFF, HiddenPackets, cut_chapters, left_out_notes
 from ns_video.media.encode import add_video_stream
 from ns_video.media.gif import GifPackets
 from ns_video.media.hdr_header import add_video_stream_with_hdr, needs_container_hdr
@@ -189,8 +189,7 @@ class ClipWriter:
         """Copied packets that the container would not take."""
         self.left_out: dict[int, int] = {}
         """Stream → copied packets from before 0 that were left out, for the container has no times at all."""
-        self.cut_off: dict[int, int] = {}
-        """Stream → copied packets that an edit list of the source hides, left out where the container has none."""
+        self._hidden = HiddenPackets(plan.container, settings.start)
         self.attached: dict[int, bytes] = {}
         """Stream → what the header holds of it: attachments and covers."""
         self.early: dict[int, Fraction] = {}
@@ -371,8 +370,7 @@ class ClipWriter:
         if target is None:
             return False
         packet = item.packet
-        if (not self._holder.is_mov or packet.stream.type == "subtitle") and is_cut_off(packet):
-            self.cut_off[item.stream_index] = self.cut_off.get(item.stream_index, 0) + 1
+        if self._hidden.hides(packet):
             return False
         convert = self._convert.get(item.stream_index)
         if convert is not None:
@@ -502,7 +500,7 @@ class ClipWriter:
     @property
     def notes(self) -> list[str]:
         """What was moved or left out by a writer that is closed, in words."""
-        out = left_out_notes(self.cut_off, CUT_OFF)
+        out = left_out_notes(self._hidden.counts, CUT_OFF)
         out += left_out_notes(self.left_out, "before 0 left out: this container has no times")
         for index, (_, count) in sorted(self._cues.items()):
             if count:

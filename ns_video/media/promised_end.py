@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from ns_video.media.containers import of_demuxer
+from ns_video.media.movie_header import movie_seconds
 from ns_video.media.probe import ClipInfo
 
 _FROM_ZERO = frozenset({"matroska,webm", "nut"})  # where libav's durations count from 0, elsewhere from the start
@@ -21,12 +22,22 @@ def promised_end(info: ClipInfo) -> float | None:
     if tag is not None and info.format == "matroska,webm":
         return _clock_seconds(tag)  # a stream's duration is libav's guess there: of few frames that of the whole file
     if stream.duration is not None and stream.time_base is not None:
-        return float((stream.duration + (0 if from_zero else stream.start_time or 0)) * stream.time_base)
+        begins = 0 if from_zero else stream.start_time or 0
+        end = float((stream.duration + begins) * stream.time_base)
+        movie = _movie_end(info) if of_demuxer(info.format).is_mov and begins > 0 else None
+        return end if movie is None else min(end, movie)  # of trimmed video libav counts the time before it, too
     if tag is not None:
         return _clock_seconds(tag)
     if len(info.streams) == 1 and info.duration_seconds is not None:
         return info.duration_seconds + (0.0 if from_zero else info.start_seconds or 0.0)
     return None
+
+
+def _movie_end(info: ClipInfo) -> float | None:
+    """Seconds at which the header of MP4 or MOV lets all of it end, where it is a file's."""
+    path = Path(info.name.removeprefix("file:"))
+    seconds = movie_seconds(path) if info.name.startswith("file:") and path.is_file() else None
+    return None if seconds is None else float(seconds)
 
 
 def bytes_missing(source: str | Path | IO[bytes]) -> int:

@@ -23,7 +23,7 @@ from ns_video.frame import (
 )
 from ns_video.media import chroma_place
 from ns_video.media.containers import COLOR_TAGS, Container, of_muxer
-from ns_video.media.copied_clock import FINER
+from ns_video.media.copied_clock import finer_tick
 from ns_video.media.display_matrix import is_identity, turn_alone, upright_filters
 from ns_video.media.encoder_choice import (
     VP9_ALPHA,
@@ -135,7 +135,7 @@ class VideoPlan:
     @property
     def clock(self) -> Fraction:
         """Seconds of a tick on which all times of the output lie."""
-        return self.time_base / FINER if self.offset and not self.container.counts_frames else self.time_base
+        return finer_tick(self.time_base) if self.offset and not self.container.counts_frames else self.time_base
 
     def tick_of(self, seconds: Fraction) -> int:
         """The tick of a time on the output's clock, the nearest one."""

@@ -1,0 +1,108 @@
+"""MP4 of which edit lists hide a part: what was cut away stays away, and nobody calls it damage."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import pytest
+from conftest import ffmpeg
+from material import facts
+
+from ns_video.media.verify import verify_files
+from ns_video.pipeline import restore
+
+RATE = 48_000
+NOTHING = -1
+
+
+def parts(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind of each box, and what it holds."""
+    while data:
+        size = int.from_bytes(data[:4])
+        yield data[4:8], data[8:size]
+        data = data[size:]
+
+
+def box(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", len(body) + 8, kind) + body
+
+
+def edited(clip: Path, handler: bytes, edits: list[tuple[int, int]]) -> Path:
+    """A copy of an MP4 whose index lies at its end, its track of this kind with these edits: milliseconds, and the
+    tick of the track at which they begin."""
+
+    def track(body: bytes) -> bytes:
+        if handler not in body:
+            return body
+        entries = b"".join(struct.pack(">IiI", lasts, begins, 1 << 16) for lasts, begins in edits)
+        told = box(b"edts", box(b"elst", struct.pack(">II", 0, len(edits)) + entries))
+        return b"".join(told if kind == b"edts" else box(kind, inner) for kind, inner in parts(body))
+
+    def index(body: bytes) -> bytes:
+        return b"".join(box(kind, track(inner) if kind == b"trak" else inner) for kind, inner in parts(body))
+
+    made = clip.with_name(f"edited-{clip.name}")
+    made.write_bytes(b"".join(box(kind, index(x) if kind == b"moov" else x) for kind, x in parts(clip.read_bytes())))
+    return made
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """Two seconds of picture and sound, AC-3's packets being 32 ms long."""
+    path, sound = tmp_path / "in.mp4", ("-f", "lavfi", "-i", f"sine=d=2:r={RATE}", "-c:a", "ac3")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=2", *sound, "-c:v", "libx264", "-g", "100", path)
+    return path
+
+
+def sounding(path: Path) -> tuple[float, int]:
+    """Seconds at which the sound begins, and its packets."""
+    packets = next(s for s in facts(path).streams if s.type == "audio").packets
+    return float(packets[0][0] or 0), len(packets)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_trimmed_sound_that_begins_late_is_not_heard_before(suffix: str, film: Path, tmp_path: Path) -> None:
+    source = edited(film, b"soun", [(400, NOTHING), (1500, RATE // 2)])
+    target, notes = tmp_path / f"out.{suffix}", list[str]()
+    assert sounding(source)[0] < -0.09  # half a second of it is hidden
+    record = restore(source, target, model="identity")
+    said = [text for text in record.warnings if "the input's edit list hides what lies there" in text]
+    assert record.exit_code == 0 and len(said) == 1
+    first = video_begin(target)
+    assert 0.4 - 2 * 0.032 < sounding(target)[0] - first <= 0.4 + 0.001  # one packet that the decoder begins with
+    assert verify_files(source, target, notes=notes) == [] and said[0] in notes
+
+
+def test_trimmed_sound_begins_late_in_a_cut_as_well(film: Path, tmp_path: Path) -> None:
+    source, target = edited(film, b"soun", [(400, NOTHING), (1500, RATE // 2)]), tmp_path / "out.mkv"
+    assert restore(source, target, model="identity", start=0.1).exit_code == 0
+    assert 0.3 - 2 * 0.032 < sounding(target)[0] <= 0.3 + 0.001
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_sound_from_between_two_edits_is_left_out(suffix: str, film: Path, tmp_path: Path) -> None:
+    source = edited(film, b"soun", [(600, 0), (600, RATE)])
+    target, notes = tmp_path / f"out.{suffix}", list[str]()
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0
+    said = [text for text in record.warnings if "the input's edit list hides what lies there" in text]
+    with av.open(str(source)) as clip:
+        packets = [p.is_discard for p in clip.demux(audio=0) if p.size]
+    assert packets.count(True) > 30 and len(said) == 1
+    assert sounding(target)[1] == packets.count(False)
+    assert verify_files(source, target, notes=notes) == [] and said[0] in notes
+
+
+def test_trimmed_video_that_begins_late_is_whole(film: Path, tmp_path: Path) -> None:
+    """libav's duration of it holds the time before it, too."""
+    source = edited(film, b"vide", [(800, NOTHING), (1200, 6400)])
+    record = restore(source, tmp_path / "out.mkv", model="identity")
+    assert record.exit_code == 0 and record.frames_out == 30 and not record.damage
+
+
+def video_begin(path: Path) -> float:
+    """Seconds."""
+    return float(facts(path).times[0])
