@@ -434,6 +434,18 @@ def test_a_frame_that_repeats_a_time_of_a_fine_clock_is_another_one_in_matroska(
         assert record.exit_code == 3 and ns_video.verify(source, target) == []
 
 
+def test_a_time_that_repeats_after_a_long_frame_moves_no_other(tmp_path: Path) -> None:
+    """A clock jumps where it falls back, however long the frame before it was shown."""
+    source = tmp_path / "in.ts"
+    film = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=1:d=8", "-c:v", "libx264", "-bf", "0")
+    ffmpeg(*film, "-bsf:v", "setts=pts=if(eq(N\\,5)\\,PREV_OUTPTS\\,PTS):dts=DTS-2/TB", source)
+    with open_clip(source) as reader:
+        found = list(reader.frames())
+        times = [Fraction((f.pts or 0) - (found[0].pts or 0)) * f.time_base for f in found]
+        assert [d.what.split(" time")[0] for d in reader.damage] == ["a frame repeats the"]
+    assert times[:5] == [0, 1, 2, 3, 4] and times[6:] == [6, 7] and 4 < times[5] < 5
+
+
 @pytest.mark.parametrize("movflags", ["empty_moov+frag_keyframe", "faststart"])
 def test_frames_behind_damage_at_the_end_do_not_depend_on_threads(movflags: str, tmp_path: Path) -> None:
     """Several threads still work at the broken packet, and at frames behind it, when they are drained."""
