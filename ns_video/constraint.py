@@ -85,17 +85,19 @@ def hold(
     inner = _whole_blocks(decoded, phase)
     if inner is None:
         return restored
+    if foreign is not None and foreign.all():
+        return decoded.to(restored.dtype)
     dct, to_ycbcr, _ = jpeg_matrices(restored.device)
     step = upload(torch.from_numpy(tables.luma.astype(np.float32)), restored.device)
     was, now = (_coefficients(_weighted(picture[0][inner], to_ycbcr[0]) - 128, dct) for picture in (decoded, restored))
     moved = project(restored, decoded, tables, phase, width)
     if foreign is None:
         return torch.lerp(decoded.to(restored.dtype), moved, belief(was, now, step))
-    theirs = upload(torch.from_numpy(foreign), restored.device)
-    if bool(theirs.all()):
-        return decoded.to(restored.dtype)
-    believed = belief(was[~theirs][None], now[~theirs][None], step)
-    return torch.lerp(decoded.to(restored.dtype), moved, believed * (~_over_picture(theirs, decoded, phase)).float())
+    # By places, not by a mask: of how many a mask has, a GPU would have to tell the host.
+    own = upload(torch.from_numpy(~foreign), restored.device)
+    places = upload(torch.from_numpy(np.flatnonzero(~foreign)), restored.device)
+    believed = belief(was.flatten(0, 1)[places][None], now.flatten(0, 1)[places][None], step)
+    return torch.lerp(decoded.to(restored.dtype), moved, believed * _over_picture(own, decoded, phase).float())
 
 
 def _over_picture(blocks: Tensor, picture: Tensor, phase: tuple[int, int]) -> Tensor:

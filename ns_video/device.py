@@ -44,6 +44,7 @@ _OUT_OF_MEMORY = (
     "cannot allocate",
     "alloc_cpu",
     "alloc_failed",
+    "storage size calculation overflowed",
 )
 
 

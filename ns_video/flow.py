@@ -178,6 +178,7 @@ def enhanced_ahead(
         meter=meters.enhanced,
         # Longer than the stage before waits, so that the stage that stands still is the one that is named.
         stall_seconds=None if stall_seconds is None else stall_seconds * 1.25 + 1,
+        progress=lambda: enhancer.stats.passes,
         stop=stop,
         stop_seconds=_ENHANCE_STOP_SECONDS,
     )

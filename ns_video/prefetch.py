@@ -21,6 +21,14 @@ STOP_SECONDS = 1.0
 """For which a worker that may stand still for ever is waited for."""
 
 
+_watching: set[int] = set()  # threads that wait for items, and look for how long
+
+
+def is_watching(thread: threading.Thread) -> bool:
+    """Whether a thread waits for items of a prefetch that raises StallError if they don't come."""
+    return thread.ident in _watching
+
+
 @dataclass(slots=True)
 class PrefetchMeter:
     """What one prefetch saw. Seconds of wall time; bytes as `size_of` counts them."""
@@ -39,6 +47,7 @@ def prefetch(
     name: str = "prefetch",
     meter: PrefetchMeter | None = None,
     stall_seconds: float | None = None,
+    progress: Callable[[], int] | None = None,
     stop: threading.Event | None = None,
     stop_seconds: float = STOP_SECONDS,
 ) -> Generator[Item]:
@@ -56,7 +65,9 @@ def prefetch(
     ended, and waits no longer than `stop_seconds` for the worker, which may stand still in a call that nothing wakes.
     Where the worker consumes another prefetch, these are to be more than that one's.
 
-    Raises whatever `items` raises, and StallError where nothing came for `stall_seconds`.
+    `progress` is for sources whose items may take long: a number that changes as long as one goes on.
+
+    Raises whatever `items` raises, and StallError where nothing came for `stall_seconds` and `progress` made none.
     """
     queue: deque[tuple[Item, int]] = deque()
     condition = threading.Condition()
@@ -106,16 +117,20 @@ def prefetch(
     try:
         while True:
             with condition:
-                began, waited = time.perf_counter(), 0.0
+                began, waited, done = time.perf_counter(), 0.0, progress and progress()
+                if stall_seconds is not None:
+                    _watching.add(threading.get_ident())
                 while not queue and not state["done"]:
                     if condition.wait(turn) or queue or state["done"]:
                         continue
-                    waited += _TURN_SECONDS
+                    done, before = progress and progress(), done
+                    waited = waited + _TURN_SECONDS if done == before else 0.0
                     if stop is not None and stop.is_set():
                         state["done"] = True
                     elif stall_seconds is not None and waited >= stall_seconds:
                         stalled = True
                         raise StallError(f"nothing came for {stall_seconds:.0f} s", stage=name)
+                _watching.discard(threading.get_ident())
                 seen.consumer_waiting_seconds += time.perf_counter() - began
                 if not queue:
                     break
@@ -127,6 +142,7 @@ def prefetch(
         if failure:
             raise failure[0]
     finally:
+        _watching.discard(threading.get_ident())
         with condition:
             state["stop"] = True
             queue.clear()

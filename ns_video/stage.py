@@ -96,6 +96,8 @@ class EnhanceStats(FrameCounts):
     """How often the tile was halved for want of memory."""
     fp32_retries: int = 0
     """How many frames were computed again in fp32."""
+    passes: int = 0
+    """How often the network ran: over a tile, or a few of them at once. It grows while one frame takes long."""
     tile: int | None = None
     """Side in use; None: whole frames."""
     missing_overlap: int = 0

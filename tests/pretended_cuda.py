@@ -34,6 +34,10 @@ _STORAGES: dict[int, list[Any]] = {}
 as constants are."""
 
 
+def _is_mask(index: Any) -> bool:
+    return any(isinstance(part, Tensor) and part.dtype == torch.bool for part in tree_leaves(index))
+
+
 class PretendedCuda(TorchFunctionMode):
     """While it is entered, in this thread, what was moved to CUDA stays on the CPU under another name."""
 
@@ -118,7 +122,7 @@ class PretendedCuda(TorchFunctionMode):
             return self._copy(*args, **kwargs)
         if name in ("cpu", "to", "cuda"):
             return self._move(func, args, kwargs)
-        if name in _WAITS and there:
+        if there and (name in _WAITS or (name == "__getitem__" and _is_mask(args[1]))):
             self.wait(name)
         return self._compute(func, name, args, kwargs, bool(there))
 

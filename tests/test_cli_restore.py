@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +25,7 @@ from ns_video.cli.restore import watched
 from ns_video.errors import StallError, printable
 from ns_video.journal import work_folder
 from ns_video.pipeline import Progress
+from ns_video.prefetch import prefetch
 from ns_video.record import RunRecord
 
 IDENTITY = ("restore", "--model", "identity")
@@ -584,3 +586,17 @@ def test_only_what_gives_frames_is_watched(phase: str | None, stands: bool, monk
     else:
         assert watched(steps(), lambda _: None, 0.2).frames_out == 1
     release.set()
+
+
+def test_a_stage_that_is_watched_by_who_waits_for_it_may_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ns_video.cli.restore._TURN_SECONDS", 0.02)
+
+    def slow() -> Generator[int]:
+        time.sleep(0.5)
+        yield 0
+
+    def steps() -> Generator[Progress, None, RunRecord]:
+        yield Progress("restore", 1, 10, 0.0)
+        return RunRecord(frames_out=len(list(prefetch(slow(), 1, size_of=lambda _: 1, stall_seconds=30))))
+
+    assert watched(steps(), lambda _: None, 0.2).frames_out == 1

@@ -21,6 +21,7 @@ from ns_video.conditioning import even_map, quantiser_planes
 from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer, load_enhancer, side_information
 from ns_video.enhance import enhancer as enhancer_module
 from ns_video.errors import DeviceError, ModelError, UsageError
+from ns_video.estimate import JpegEvidence
 from ns_video.frame import ColorInfo, Frame, JpegTables, PixelFormat, QuantiserMap
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
 from ns_video.weights import Descriptor, load_descriptor
@@ -292,6 +293,12 @@ def test_the_turns_of_devices_are_those_of_an_undisturbed_run(monkeypatch: pytes
     assert turns == whole[5:] and len({first for _, first in turns}) == 2
 
 
+def test_a_device_that_lacks_the_precision_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    several_on_one_cpu(monkeypatch)
+    with pytest.raises(DeviceError, match=r"bf16 does not work on meta.*GPUs of one kind"):
+        Enhancer(foreign(lambda x: x), EnhanceOptions(device="cpu,meta", precision="bf16"))
+
+
 def test_a_failure_on_another_device_is_mended_there(monkeypatch: pytest.MonkeyPatch) -> None:
     several_on_one_cpu(monkeypatch)
 
@@ -407,6 +414,41 @@ def test_each_picture_has_its_own_planes() -> None:
         Enhancer(restorer(), fp32())(pictures, planes)
     with pytest.raises(UsageError, match="reads no planes"):  # the size of cells is found in the picture
         Enhancer(load_descriptor("mosaic"), fp32())(pictures, planes[:, :1, :1, :1])
+
+
+STEPS = np.full((8, 8), 9, np.uint16)
+TABLES = JpegTables(STEPS, STEPS)
+MAP = QuantiserMap(np.full((3, 3), 9, np.float32), 16)
+
+
+@pytest.mark.parametrize(
+    ("conditioning", "side", "words"),
+    [
+        ("jpeg", "jpeg", "JpegTables or JpegEvidence, not a str"),
+        ("jpeg", MAP, "not a QuantiserMap"),
+        ("quantiser", TABLES, "reads QuantiserMap, not a JpegTables"),
+        ("none", TABLES, "reads no side information"),
+        ("jpeg", JpegTables(STEPS[:4, :4], STEPS), "8 x 8"),
+        ("jpeg", JpegTables(STEPS, STEPS.astype(float) * np.nan), "8 x 8"),
+        ("jpeg", JpegTables(STEPS, STEPS, (0,)), "subsampling"),  # type: ignore[arg-type]
+        ("jpeg", JpegEvidence(TABLES, (8, 0)), "corner"),
+        ("jpeg", JpegEvidence(TABLES, (1, 0), foreign=np.ones((5, 7), bool)), r"shape \(4, 7\)"),
+        ("quantiser", dataclasses.replace(MAP, block=0), "blocks of 1 px"),
+        ("quantiser", dataclasses.replace(MAP, step=MAP.step[0]), "rows, columns"),
+        ("quantiser", dataclasses.replace(MAP, step=MAP.step * np.inf), "rows, columns"),
+        ("jpeg", torch.ones(1, 7, 1, 1).to_sparse(), "dense tensor"),
+    ],
+)
+def test_a_side_that_the_model_does_not_read_is_refused(conditioning: str, side: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Enhancer(restorer(conditioning, domain="rgb"), fp32())(torch.rand(1, 3, 40, 56), side)
+
+
+@pytest.mark.parametrize("side", [10**7, 10**9])
+def test_a_size_beyond_all_memory_is_an_error_of_ours(side: int) -> None:
+    enhancer = Enhancer(foreign(lambda x: x), fp32(size=(side, side)))
+    with pytest.raises(DeviceError, match=f"not enough for pictures that become {side}x{side}"):
+        enhancer(torch.rand(1, 3, 16, 16))
 
 
 @pytest.mark.parametrize("times", [1, 3])

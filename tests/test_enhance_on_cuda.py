@@ -11,9 +11,11 @@ import torch
 from pretended_cuda import GPU, PretendedCuda, pretended_cuda
 from test_enhance import RGB24, clip, describe, foreign, fp32, furthest, restorer
 
+from ns_video import constraint
 from ns_video.device import beside
-from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer
+from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer, side_information
 from ns_video.enhance import enhancer as enhancer_module
+from ns_video.estimate import JpegEvidence
 from ns_video.frame import Frame, JpegTables
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
 from ns_video.upload import upload
@@ -84,6 +86,27 @@ def test_results_are_the_cpus_and_the_host_never_waits_for_frames_in_flight(
     assert max(furthest(a, b) for a, b in zip(here, there, strict=True)) == 0
 
 
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_what_is_foreign_in_a_picture_is_told_from_its_own_without_waiting(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(2)
+    evidence = JpegEvidence(TABLES, (3, 2), foreign=rng.random((7, 11)) < share)
+    monkeypatch.setattr(side_information, "find_jpeg", lambda _: evidence)
+    monkeypatch.setattr(constraint, "belief", lambda was, *_: torch.ones((), device=was.device))
+    frames: list[Frame] = []
+    for frame in clip(3):
+        planes = tuple(rng.integers(0, 256, (66, 90)).astype(np.uint8) for _ in range(3))
+        frames.append(dataclasses.replace(frame, planes=planes, format=RGB24, quantiser=None))
+    here = list(Enhancer(restorer("jpeg", domain="rgb"), fp32()).run(frames))
+    there, gpu = on_cuda(monkeypatch, restorer("jpeg", domain="rgb"), frames)
+    assert not gpu.waits and {one.reason for one in there} == {None}
+    assert max(furthest(a, b) for a, b in zip(here, there, strict=True)) == 0
+    moved = [(a.frame.planes[0] != b.planes[0])[3:59, 2:90] for a, b in zip(here, frames, strict=True)]
+    own = ~evidence.foreign.repeat(8, 0).repeat(8, 1)
+    assert all(not one[~own].any() and (share == 1.0 or one[own].mean() > 0.5) for one in moved)
+
+
 @pytest.mark.parametrize(
     "options", [{"tile": 48}, {"ensemble": 4}, {"sharpen": 0.5}, {"scale": 1.5}, {"strength": 0.5}]
 )
@@ -128,7 +151,8 @@ class TestThePretence:
         with pretended_cuda(monkeypatch) as gpu:
             torch.ones(3).to(GPU, non_blocking=True)
             upload(torch.ones(3), GPU).sum().item()
-            assert [why.split()[0] for why in gpu.waits] == ["upload", "item"]
+            upload(torch.ones(3), GPU)[upload(torch.ones(3).bool(), GPU)]
+            assert [why.split()[0] for why in gpu.waits] == ["upload", "item", "__getitem__"]
 
     def test_results_that_are_read_before_they_came(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pretended_cuda(monkeypatch):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ns_video.errors import StallError
 from ns_video.flow import QUEUE_BYTES, Aside, FlowTimes, Meters, decoded_ahead, enhanced_ahead, settle
 from ns_video.frame import ColorInfo, Frame, PixelFormat
 from ns_video.stage import EnhancedFrame, PassThrough
@@ -70,6 +71,21 @@ def test_no_more_of_it_waits_than_the_queues_hold(stage: PassThrough, queues: in
         assert ahead <= 50 * queues + 2
     assert [item.frame.pts for item in given if isinstance(item, EnhancedFrame)] == [0, 1, 2, 3]
     assert [item.payload for item in given if isinstance(item, Aside)] == list(range(2 * count))
+
+
+def test_a_frame_of_many_tiles_is_no_stall_and_a_tile_that_takes_for_ever_is_one() -> None:
+    class Slow(PassThrough):
+        def run(self, frames: Iterable[Frame], **_: Any) -> Generator[EnhancedFrame]:
+            for item in frames:
+                for _tile in range(12):
+                    time.sleep(0.1)
+                    self.stats.passes += item.pts == 0
+                yield EnhancedFrame(item)
+
+    stage = enhanced_ahead([frame(0), frame(1)], Slow(), FlowTimes(), Meters(), stall_seconds=0.0)
+    assert names([next(stage)]) == [0]
+    with pytest.raises(StallError, match="enhance: nothing came for 1 s"):
+        next(stage)
 
 
 def test_waiting_for_room_from_inside_of_the_stage_is_no_work() -> None:

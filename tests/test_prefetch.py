@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 import pytest
 
 from ns_video.errors import StallError
-from ns_video.prefetch import PrefetchMeter, prefetch
+from ns_video.prefetch import PrefetchMeter, is_watching, prefetch
 
 WAIT = 10.0
 
@@ -238,6 +238,26 @@ def test_a_source_that_stands_still_is_named() -> None:
         next(ahead)
     assert caught.value.stage == "t-stuck"
     timer.join()
+
+
+def test_an_item_that_takes_long_goes_on_as_long_as_there_is_progress() -> None:
+    done, seen, caller = [0], list[bool](), threading.current_thread()
+
+    def slow() -> Generator[int]:
+        for item in range(2):
+            for _ in range(8):
+                time.sleep(0.05)
+                done[0] += 1
+                seen.append(is_watching(caller))
+            yield item
+        time.sleep(0.5)
+
+    ahead = prefetch(slow(), 10, size_of=one, name="t-slow", stall_seconds=0.3, progress=lambda: done[0])
+    assert [next(ahead), next(ahead)] == [0, 1]
+    assert any(seen) and not is_watching(caller)
+    with pytest.raises(StallError, match="t-slow: nothing came"):
+        next(ahead)
+    assert not is_watching(caller)
 
 
 STOPPED = """

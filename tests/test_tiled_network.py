@@ -89,6 +89,12 @@ def test_tiles_that_overlap_too_little_are_told() -> None:
     assert whole.stats.missing_overlap == 0
 
 
+def test_each_tile_of_each_view_is_progress() -> None:
+    enhancer = Enhancer(restorer(), fp32(tile=64, ensemble=2))
+    enhancer(torch.rand(1, 3, 64, 160))
+    assert enhancer.stats.passes == 2 * len(enhancer.tiles(64, 160)) > 2
+
+
 def test_windowed_networks_run_blended() -> None:
     """A network without a finite reach gets overlapping tiles; where it changes nothing, nothing shows."""
     descriptor = foreign(lambda x: x, exact_tiles=False)

@@ -22,6 +22,7 @@ from ns_video.cli import complain, emit, hint, say
 from ns_video.cli.local_file import NamedPath
 from ns_video.errors import StallError, UsageError, printable
 from ns_video.journal import Journal, work_folder
+from ns_video.prefetch import is_watching
 from ns_video.preset import BLENDS, ENSEMBLES
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def _patience(source: str, target: str) -> float:
     from ns_video.pipeline.clip import STALL_SECONDS
 
     files = target != "-" and os.path.isfile(source) and (os.path.isfile(target) or not os.path.exists(target))  # noqa: PTH110, PTH113 - they never raise
-    return STALL_SECONDS * 1.5 + 5 if files else float("inf")  # other stages raise StallError sooner
+    return STALL_SECONDS * 1.5 + 5 if files else float("inf")
 
 
 def watched(
@@ -229,10 +230,10 @@ def watched(
 ) -> RunRecord:
     """Run `steps` in a thread of its own, show them and return what they return.
 
-    Raises what they raise, and StallError where frames come no more: only encoders stand still so, and as nothing ends
-    a thread that is inside one, it is left to itself with all that it holds; should it go on, it ends there. Turns of
-    waiting are counted, not time, for which the process may be stopped. What gives no frames on its way, such as a
-    still, may take its time.
+    Raises what they raise, and StallError where frames come no more: only encoders stand still so, for who waits for
+    other stages watches those, and as nothing ends a thread that is inside one, it is left to itself with all that it
+    holds; should it go on, it ends there. Turns of waiting are counted, not time, for which the process may be stopped.
+    What gives no frames on its way, such as a still, may take its time.
     """
     outcome: Future[RunRecord] = Future()
     last: Progress | None = None
@@ -252,10 +253,11 @@ def watched(
         except BaseException as error:
             outcome.set_exception(error)
 
-    threading.Thread(target=work, name="run", daemon=True).start()
+    worker = threading.Thread(target=work, name="run", daemon=True)
+    worker.start()
     waited, before = 0.0, last
     while not wait([outcome], _TURN_SECONDS).done:
-        stands = last is before and last is not None and last.phase in _MANY
+        stands = last is before and last is not None and last.phase in _MANY and not is_watching(worker)
         waited, before = waited + _TURN_SECONDS if stands else 0.0, last
         if waited > patience:
             given_up.set()

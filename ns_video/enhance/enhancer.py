@@ -20,14 +20,15 @@ import ns_video.color as color
 import ns_video.tile as tile
 from ns_video.belief import believe
 from ns_video.cells import find_pitch, fit, shrink
-from ns_video.conditioning import example_planes, pitch_plane
+from ns_video.conditioning import pitch_plane
 from ns_video.constraint import hold, jpeg_matrices
 from ns_video.device import FAILURES, check_alive, choose_precision, is_out_of_memory, pick_devices, release_memory
+from ns_video.enhance.given import check_pictures, split_side
 from ns_video.enhance.in_flight import Around, Pending, same_picture, start_copy, wait, windows
 from ns_video.enhance.options import EnhanceOptions
 from ns_video.enhance.side_information import Side, SideInformation, domain_of
 from ns_video.enhance.tiled_network import TiledNetwork
-from ns_video.errors import ModelError, UsageError
+from ns_video.errors import DeviceError, ModelError, UsageError
 from ns_video.estimate import JpegEvidence, find_jpeg
 from ns_video.frame import Frame, JpegTables, Plane, QuantiserMap
 from ns_video.preset import STILL_VIEWS
@@ -61,7 +62,6 @@ class Enhancer:
         self.device = self.devices[0]
         self.domain: color.Domain = domain_of(descriptor)
         self.stats = EnhanceStats(device=",".join(str(device) for device in self.devices))
-        self._others: list[Enhancer] = []
         self._tiled = TiledNetwork(descriptor, self.options, self.device, self.stats)
         if self.does_nothing:
             self.precision = "fp32"
@@ -75,6 +75,7 @@ class Enhancer:
             )
         self.stats.precision = self.precision
         self._sides = SideInformation(descriptor, self.options, self.device, self.precision)
+        self._others = [] if self.does_nothing else [self._on_another(device) for device in self.devices[1:]]
 
     @property
     def does_nothing(self) -> bool:
@@ -107,32 +108,20 @@ class Enhancer:
         padded to multiples of `descriptor.multiple_of`). None: a JPEG is looked for in each picture, and where none is
         found, or a quantiser map is wanted, the picture comes back as it is; so do pictures that a run leaves, unless
         planes are given.
-        Raises UsageError for another shape, for samples that are no floats, and for none.
+        Raises UsageError for another shape, for samples that are no floats, for none, and for a side that the model
+        doesn't read; DeviceError where memory ends.
         """
-        if not isinstance(rgb, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise UsageError(f"a tensor of shape (N, 3, H, W) is wanted, not a {type(rgb).__name__}")
-        if rgb.dim() != 4 or rgb.shape[1] != 3 or rgb.numel() == 0:
-            raise UsageError(f"a tensor of shape (N, 3, H, W) is wanted, not {tuple(rgb.shape)}")
-        if not rgb.is_floating_point():
-            raise UsageError(f"floats in [0, 1] are wanted, not {rgb.dtype}", remedy="samples of 8 bits: rgb / 255")
-        if rgb.layout != torch.strided or rgb.is_meta:
-            raise UsageError(f"a dense tensor with values is wanted, not {rgb.layout} on {rgb.device}")
+        check_pictures(rgb)
+        sides = split_side(side, rgb, self.descriptor)
         pictures = rgb.detach().float().split(1)
-        sides = self._split_planes(side, rgb) if isinstance(side, Tensor) else [side] * len(pictures)
-        return torch.cat([self._restore_rgb(one, told) for one, told in zip(pictures, sides, strict=True)])
-
-    def _split_planes(self, planes: Tensor, rgb: Tensor) -> Sequence[Tensor]:
-        """Those of each picture. Raises UsageError."""
-        count, _, height, width = rgb.shape
-        height, width = tile.padded_size(height, width, self.descriptor.multiple_of)
-        wanted = example_planes(self.descriptor.conditioning, 1, 1)
-        if wanted is None or self._sides.cells is not None:  # the size of cells is found in the picture
-            raise UsageError(f"{self.descriptor.name} reads no planes", remedy="give pictures alone")
-        shapes = [(n, wanted.shape[1], *size) for n in (1, count) for size in ((1, 1), (height, width))]
-        if tuple(planes.shape) not in shapes:
-            known = " or ".join(map(str, dict.fromkeys(shapes)))
-            raise UsageError(f"planes of shape {known} are wanted, not {tuple(planes.shape)}")
-        return planes.to(self.device).expand(count, -1, -1, -1).split(1)
+        try:
+            return torch.cat([self._restore_rgb(one, told) for one, told in zip(pictures, sides, strict=True)])
+        except (*FAILURES, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            width, height = self.output_size(rgb.shape[3], rgb.shape[2])
+            what = f"memory of {self.device} is not enough for pictures that become {width}x{height}"
+            raise DeviceError(what, remedy="a smaller size, or fewer pictures at once") from error
 
     def run(
         self,
@@ -179,18 +168,20 @@ class Enhancer:
         while pending:
             yield self._end(pending.popleft())
 
-    def _worker(self, turn: int) -> Enhancer:
-        """Whose turn it is: this one's, or another's with the same network, precision and counts on another device."""
-        place = turn % len(self.devices)
-        if place == 0 or self.does_nothing:
-            return self
-        while len(self._others) < place:
-            device = str(self.devices[len(self._others) + 1])
-            options = dataclasses.replace(self.options, device=device, precision=self.precision)
+    def _on_another(self, device: torch.device) -> Enhancer:
+        """One with the same network, precision and counts. Raises DeviceError."""
+        options = dataclasses.replace(self.options, device=str(device), precision=self.precision)
+        try:
             other = Enhancer(self.descriptor, options)
-            other.stats = other._tiled.stats = self.stats
-            self._others.append(other)
-        return self._others[place - 1]
+        except DeviceError as error:
+            raise DeviceError(error.message, remedy="name GPUs of one kind, or --precision fp32") from error
+        other.stats = other._tiled.stats = self.stats
+        return other
+
+    def _worker(self, turn: int) -> Enhancer:
+        """Whose turn it is: this one's, or another's on its device."""
+        place = turn % len(self.devices)
+        return self._others[place - 1] if place and self._others else self
 
     # The way of one frame: launch (starts work), end (waits for it and checks it).
 
@@ -325,7 +316,7 @@ class Enhancer:
             if self.descriptor.conditioning == "jpeg" and not isinstance(side, Tensor):
                 eight = seen[0].clamp(0, 1).mul(255).round_().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
                 side = JpegEvidence(side) if isinstance(side, JpegTables) else side or find_jpeg(eight)
-            planes = side if isinstance(side, Tensor) else self._sides.of_picture(side, seen)
+            planes = side.to(self.device) if isinstance(side, Tensor) else self._sides.of_picture(side, seen)
             if planes is None and self.descriptor.scale != 1:
                 planes = self._sides.closed(height, width)
             if pitch or (not self.does_nothing and (planes is not None or self.descriptor.conditioning == "none")):

@@ -39,7 +39,7 @@ class TiledNetwork:
     def __init__(
         self, descriptor: Descriptor, options: EnhanceOptions, device: torch.device, stats: EnhanceStats
     ) -> None:
-        """`stats` is told the side of the tiles, and where they became smaller."""
+        """`stats` is told the side of the tiles, where they became smaller, and how often the network ran."""
         self.descriptor = descriptor
         self.options = options
         self.device = device
@@ -104,6 +104,7 @@ class TiledNetwork:
                 given.append(side if whole_side else torch.cat([one.outer.cut(side) for one in group]))
             with torch.autocast(self.device.type, dtype_of(precision), enabled=autocast):
                 result = cast(Tensor, network(*given))
+            self.stats.passes += 1
             return result.float().split(1)
 
         if len(tiles) == 1:

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from ns_video.errors import DamageError, InputError
-from ns_video.media.animation_header import read_animation_info
+from ns_video.media.animation_header import read_animation_info, webp_chunks
 from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
 from ns_video.media.libav import check_input_file, printable
 from ns_video.record import Damage
@@ -28,16 +28,9 @@ _SHORTEST = 10  # of the ticks that are taken for a frame's
 
 def _durations(path: Path) -> list[int]:
     """Ticks that each frame is shown for (the WebP container's ANMF chunks), as far as the file is whole."""
-    found: list[int] = []
     with path.open("rb") as file:
-        file.seek(12)
-        while len(head := file.read(8)) == 8:
-            size = int.from_bytes(head[4:], "little")
-            if head[:4] == b"ANMF":
-                found.append(int.from_bytes(file.read(16)[12:15], "little"))
-                size -= 16
-            file.seek(size + size % 2, 1)
-    return found
+        frames = (file.read(16) for kind, _ in webp_chunks(file) if kind == b"ANMF")
+        return [int.from_bytes(frame[12:15], "little") for frame in frames if len(frame) == 16]
 
 
 def seconds_of(path: Path) -> Fraction:

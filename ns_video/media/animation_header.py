@@ -26,6 +26,7 @@ _MOST_BYTES, _MOST_PARTS = 16 << 20, 200  # of a part or all before the last, an
 _PNG_XMP = png_chunks.XMP.encode() + b"\0"
 _PNG_READ = (b"acTL", b"iCCP", b"eXIf", b"pHYs", *png_chunks.TEXTS)
 _CONTROL_BYTES, _DELAY, _UNTOLD_RATE = 26, 20, 100  # of fcTL: its length, the place of its delay, what 0 stands for
+_MOST_CHUNKS = 1 << 20  # that are walked over in a file: more than the pictures of any animation
 _PER_METRE = 1  # unit of pHYs; the other one says how width and height of a pixel relate
 _EXIF_PREFIX, _ORIENTATION = b"Exif\0\0", 274
 _GIF_PICTURE, _GIF_EXTENSION = b"\x2c", b"\x21"
@@ -95,8 +96,9 @@ def delays_of_png(path: Path) -> list[Fraction]:
             for kind, at, size in _png_chunks(file):
                 if kind == b"fcTL" and size == _CONTROL_BYTES:
                     file.seek(at + 8 + _DELAY)
-                    ticks, rate = struct.unpack(">HH", file.read(4))
-                    found.append(Fraction(ticks, rate or _UNTOLD_RATE))
+                    if len(delay := file.read(4)) == 4:
+                        ticks, rate = struct.unpack(">HH", delay)
+                        found.append(Fraction(ticks, rate or _UNTOLD_RATE))
     return found
 
 
@@ -155,7 +157,10 @@ def _read_png(file: BinaryIO) -> AnimationInfo:
 def _png_chunks(file: BinaryIO) -> Generator[tuple[bytes, int, int]]:
     """Type, place and size of the body of each chunk."""
     at = len(png_chunks.SIGNATURE)
-    while file.seek(at) == at and len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+    for _ in range(_MOST_CHUNKS):
+        file.seek(at)
+        if len(head := file.read(8)) < 8 or head[4:] == b"IEND":
+            return
         size = int.from_bytes(head[:4], "big")
         yield head[4:], at, size
         at += size + 12
@@ -168,15 +173,24 @@ def _is_full(parts: Sequence[Part]) -> bool:
 def _read_webp(file: BinaryIO) -> AnimationInfo:
     plays: int | None = None
     parts: list[Part] = []
-    at = 12
-    while file.seek(at) == at and len(head := file.read(8)) == 8:
-        kind, size = head[:4], int.from_bytes(head[4:], "little")
+    for kind, size in webp_chunks(file):
         if kind == b"ANIM":
             plays = int.from_bytes(file.read(6)[4:], "little")
         elif kind in _WEBP_PARTS and size <= _MOST_BYTES and not _is_full(parts):
             parts.append(Part(_WEBP_PARTS[kind][0], file.read(size).removeprefix(_EXIF_PREFIX)))
-        at += 8 + size + size % 2
     return AnimationInfo(plays, tuple(parts))
+
+
+def webp_chunks(file: BinaryIO) -> Generator[tuple[bytes, int]]:
+    """Type and size of each chunk's body, at which the file then is; the last one may be cut."""
+    at = 12
+    for _ in range(_MOST_CHUNKS):
+        file.seek(at)
+        if len(head := file.read(8)) < 8:
+            return
+        size = int.from_bytes(head[4:], "little")
+        yield head[:4], size
+        at += 8 + size + size % 2
 
 
 def add_parts(path: Path, parts: Sequence[Part], kinds: Collection[str], *, turned: bool = False) -> None:

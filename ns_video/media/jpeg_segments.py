@@ -28,10 +28,10 @@ _PADDING = b"\0\xff\r\n "
 # What XMP says of a video or gain map behind the picture (developer.android.com, "Motion photo", "Ultra HDR").
 _BEHIND = (
     (re.compile(rb"""((?:MotionPhoto|MicroVideo)\s*(?:=\s*["']|>))1(?=["'<])"""), rb"\g<1>0"),
-    (re.compile(rb"""\s+hdrgm:Version\s*=\s*(?:"[^"]*"|'[^']*')"""), b""),
+    (re.compile(rb"""(?<!\s)\s+hdrgm:Version\s*=\s*(?:"[^"]*"|'[^']*')"""), b""),
     (re.compile(rb"<(\w+:Directory)\b(?=[^>]*>\s*<rdf:Seq).*?</\1>", re.DOTALL), b""),
 )
-_HAS_EXTENDED = re.compile(rb"""\s+xmpNote:HasExtendedXMP\s*=\s*(?:"[^"]*"|'[^']*')""")
+_HAS_EXTENDED = re.compile(rb"""(?<!\s)\s+xmpNote:HasExtendedXMP\s*=\s*(?:"[^"]*"|'[^']*')""")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 _HEAD = 8  # bytes of size and type; a size of 1 is followed by one of eight bytes
+_MOST_BOXES = 1 << 20  # that are walked over
 _MOVIE_HEADER = 32  # bytes of `mvhd` up to its duration, of the longer version
 
 
@@ -31,14 +32,16 @@ def movie_seconds(path: Path) -> Fraction | None:
 
 def boxes_between(file: IO[bytes], begin: int, end: int) -> Generator[tuple[bytes, int, int]]:
     """Kind of each box between two places, and where what it holds begins and ends."""
-    while begin + _HEAD <= end:
+    for _ in range(_MOST_BOXES):
+        if begin + _HEAD > end:
+            return
         file.seek(begin)
         head = file.read(2 * _HEAD)
         size, first = int.from_bytes(head[:4]), begin + _HEAD
         if size == 1:
             size, first = int.from_bytes(head[8:16]), begin + 2 * _HEAD
         stop = end if size == 0 else begin + size
-        if stop <= begin:
+        if stop < first:  # no box is shorter than its head
             return
         yield head[4:8], first, min(stop, end)
         begin = stop

@@ -54,5 +54,5 @@ def bytes_missing(source: str | Path | IO[bytes]) -> int:
 
 
 def _clock_seconds(text: str) -> float | None:
-    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text.strip())
+    match = re.fullmatch(r"(\d{1,9}):(\d\d):(\d\d(?:\.\d+)?)", text.strip())
     return None if match is None else int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])

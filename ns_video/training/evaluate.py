@@ -109,7 +109,7 @@ def still_restorer(enhancer: Enhancer, blind: bool = False) -> Restorer:
 
     def restore(rgb: Rgb, tables: JpegTables | None) -> Rgb:
         if descriptor.conditioning != "jpeg":
-            return to_rgb(enhancer(to_tensor(rgb), tables))
+            return to_rgb(enhancer(to_tensor(rgb)))
         known = reconcile(None if blind or tables is None else JpegEvidence(tables), find_jpeg(rgb))
         return rgb if known is None else to_rgb(enhancer(to_tensor(rgb), known))
 
