@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
+import os
 import re
 import resource
 import shutil
@@ -11,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -42,7 +45,7 @@ from ns_video.training.checkpoint import WholeSteps, check_output, write_checkpo
 from ns_video.training.config import HAT_SIZES, Damage, TrainingConfig, parse_config, read_config, read_table
 from ns_video.training.log import TrainingLog
 from ns_video.training.optimizer import Muon, make_optimizer, orthogonalised
-from ns_video.training.pictures import PictureSet, draw_batch, draw_tables, line_sharpened
+from ns_video.training.pictures import PictureSet, batches, draw_batch, draw_tables, line_sharpened
 from ns_video.training.process import Arithmetic, Process, find_process
 from ns_video.training.start import start_from
 from ns_video.training.trainer import (
@@ -504,6 +507,24 @@ def test_resume_refuses_another_configuration_and_a_missing_checkpoint(picture_f
         Trainer(make(picture_folder, tmp_path, steps=3), "cpu").resume()
 
 
+def test_resume_refuses_other_pictures(picture_folder: Path, tmp_path: Path) -> None:
+    """One file more, and those held out are trained with."""
+    folder = tmp_path / "here" / "shapes"
+    shutil.copytree(picture_folder, folder)
+    trainer = Trainer(make(folder, tmp_path / "run", steps=2), "cpu")
+    trainer.save()
+    shutil.copytree(folder, tmp_path / "there" / "shapes")
+    shutil.copy(folder / "0.png", folder / "00.png")
+    again = Trainer(make(folder, tmp_path / "run", steps=2), "cpu")
+    with pytest.raises(ResumeError, match="is of other pictures"):
+        again.resume()
+    Trainer(make(tmp_path / "there" / "shapes", tmp_path / "run", steps=2), "cpu").resume()
+    content = torch.load(trainer.checkpoint, weights_only=True)
+    del content["pictures"]  # as before 0.14.0
+    write_checkpoint(trainer.checkpoint, content)
+    again.resume()
+
+
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda _: b"junk" * 99, lambda _: b""])
 def test_a_damaged_checkpoint_is_named(damage: Callable[[bytes], bytes], picture_folder: Path, tmp_path: Path) -> None:
     list(Trainer(make(picture_folder, tmp_path, steps=2), "cpu").run())
@@ -580,7 +601,7 @@ def test_a_thumbnail_is_not_validated_on(picture_folder: Path, tmp_path: Path) -
     shutil.copytree(picture_folder, mixed)
     write_png(mixed / "1.png", np.zeros((9, 9, 3), np.uint8))  # of 0, 1, 2, ... the held-out are 1 and 4
     trainer = Trainer(make(mixed, tmp_path / "run"), "cpu")
-    assert [picture.name for picture in trainer.pictures.held_out] == ["mixed/4"]
+    assert [picture.name for picture in trainer.pictures.held_out] == ["mixed/4.png"]
     assert trainer.validate().scores[0].ssim_after > 0
 
 
@@ -603,6 +624,45 @@ def test_worker_processes_make_the_same_batches(picture_folder: Path, tmp_path: 
     list(helped.run())
     for key, tensor in alone.network.state_dict().items():
         assert torch.equal(tensor, helped.network.state_dict()[key]), key
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signals on this system")
+def test_workers_outlast_what_interrupts_the_whole_group(picture_folder: Path, tmp_path: Path) -> None:
+    text = config_text(picture_folder, tmp_path, steps=30).replace("batch = 2", "batch = 2\nworkers = 2")
+    config = parse_config(text)
+    pictures, before = PictureSet(config.data), set(multiprocessing.active_children())
+    made = batches(pictures, config, 0)
+    for _ in range(2):  # each worker is at work
+        next(made)
+    workers = set(multiprocessing.active_children()) - before
+    assert len(workers) == 2
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        for worker in workers:
+            os.kill(worker.pid or 0, number)
+    rest = list(made)
+    assert len(rest) == 28
+    assert torch.equal(rest[-1].degraded, draw_batch(pictures, config, 29).degraded)
+    del made
+    for worker in workers:
+        worker.join(10)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signals on this system")
+def test_workers_end_at_the_second_sigterm(picture_folder: Path, tmp_path: Path) -> None:
+    """As multiprocessing sends it when the program ends and they haven't."""
+    text = config_text(picture_folder, tmp_path, steps=30).replace("batch = 2", "batch = 2\nworkers = 1")
+    config = parse_config(text)
+    before = set(multiprocessing.active_children())
+    made = batches(PictureSet(config.data), config, 0)
+    next(made)
+    (worker,) = set(multiprocessing.active_children()) - before
+    until = time.monotonic() + 20
+    while worker.is_alive() and time.monotonic() < until:
+        worker.terminate()
+        worker.join(0.05)
+    assert worker.exitcode == 0
+    del made
 
 
 @pytest.mark.parametrize(("low", "most"), [(60, 0.15), (20, 0.2)])

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +47,7 @@ class Picture:
     weight: float
     spotless: bool
     name: str
+    """Its folder, as the configuration has it, and file."""
 
     @property
     def pixels(self) -> Rgb:
@@ -89,7 +94,7 @@ class PictureSet:
         for source in data.sources:
             folder = Path(data.root) / source.folder
             for index, path in enumerate(list_pictures(folder)):
-                picture = Picture(self._kept(path), source.weight, source.spotless, f"{source.folder}/{path.stem}")
+                picture = Picture(self._kept(path), source.weight, source.spotless, f"{source.folder}/{path.name}")
                 kept = data.hold_out > 0 and index % data.hold_out == data.hold_out // 3
                 (self.held_out if kept else self.training).append(picture)
         least = data.crop * pitch + _MARGIN
@@ -102,6 +107,12 @@ class PictureSet:
                 f"data.hold_out = {data.hold_out} keeps no picture for validation",
                 remedy="make it smaller; 0 validates on the pictures that are trained on",
             )
+
+    @property
+    def digest(self) -> str:
+        """Of the names of those to train with and of those held out, in their order."""
+        names = [[picture.name for picture in part] for part in (self.training, self.held_out)]
+        return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 
     def _kept(self, path: Path) -> Rgb | Path:
         """The picture's pixels, or their file in the cache. Raises InputError, OutputError."""
@@ -267,6 +278,21 @@ class _Steps(torch.utils.data.Dataset[Batch]):
         return draw_batch(self._pictures, self._config, step, self._rank)
 
 
+def _outlast_interrupts(worker: int) -> None:
+    """What interrupts a whole process group or service is the training's to heed: it ends its step, then its workers.
+
+    A second SIGTERM ends a worker: multiprocessing sends them where all else failed.
+    """
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):  # not every system has all
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        os._exit(0)  # no failure, of which torch would make an error in the training's midst
+
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, end))
+
+
 def batches(pictures: PictureSet, config: TrainingConfig, first: int, rank: int = 0) -> Iterator[Batch]:
     """The batches of steps `first` to the last, in order; made by `data.workers` processes, or here for 0."""
     steps = range(first, config.schedule.steps)
@@ -278,5 +304,6 @@ def batches(pictures: PictureSet, config: TrainingConfig, first: int, rank: int 
         sampler=list(steps),
         num_workers=config.data.workers,
         prefetch_factor=4,
+        worker_init_fn=_outlast_interrupts,
     )
     return iter(loader)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ns_video.cells import CELL_SCALES, Kind, find_pitch, fit, shrink
 from ns_video.conditioning import JPEG_PLANES, PITCH_PLANES, jpeg_planes, pitch_plane
+from ns_video.errors import ResumeError
 from ns_video.frame import JpegTables
 from ns_video.media.degrade import degrade_still, parse_spec
 from ns_video.networks.deblur_study import StudyConfig, build_study_network
@@ -262,6 +263,7 @@ class Trainer:
         """Writes the checkpoint, whole or not at all."""
         content = {
             "training": _identity(self.config),
+            "pictures": self.pictures.digest,
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -280,13 +282,18 @@ class Trainer:
         """Goes on from the checkpoint exactly where it was written: batches and dropout depend on the step alone.
 
         Raises:
-            ResumeError: there is none, it is damaged, or it belongs to another configuration.
+            ResumeError: there is none, it is damaged, or it belongs to another configuration or other pictures.
         """
         check_output(self.checkpoint, self.model, resume=True)
         take_up(self.checkpoint, _identity(self.config), self._load)
         self._begin()
 
     def _load(self, content: dict[str, Any]) -> None:
+        if content.get("pictures", self.pictures.digest) != self.pictures.digest:  # those from before 0.14.0 don't tell
+            raise ResumeError(
+                f"{self.checkpoint} is of other pictures: files came, went or have other names since",
+                remedy="bring back those of before, or choose another output",
+            )
         self.network.load_state_dict(content["network"])
         self.averaged.load_state_dict(content["averaged"])
         self.optimizer.load_state_dict(content["optimizer"])
