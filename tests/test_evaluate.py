@@ -14,10 +14,10 @@ from click.testing import CliRunner
 
 from ns_video.cli import emit
 from ns_video.enhance import EnhanceOptions, Enhancer
-from ns_video.errors import UsageError
+from ns_video.errors import InputError, UsageError
 from ns_video.media.bench_clip import picture
 from ns_video.media.degrade import parse_spec
-from ns_video.media.pictures import list_pictures
+from ns_video.media.pictures import list_pictures, read_rgb
 from ns_video.networks.deblur_study import StudyConfig, build_study_network
 from ns_video.training.evaluate import list_clips, mean_score, score_clip, score_picture, still_restorer
 from ns_video.weights import Metadata, load_descriptor, save_model
@@ -107,6 +107,31 @@ def test_frames_that_could_not_be_restored_are_counted(tmp_path: Path, monkeypat
     assert table.stdout.splitlines()[1].split()[:3] == ["a", "4", "4"]
     good = [*arguments, "--model", "identity"]
     assert CliRunner().invoke(command, good, catch_exceptions=False, standalone_mode=False).return_value == 0
+
+
+def test_files_that_share_a_stem_are_told_apart(tmp_path: Path) -> None:
+    from ns_video.cli.evaluate import command
+
+    for name in ("a.png", "c.png", "c.jpg"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((16, 16, 3), np.uint8))
+    for name in ("a.mkv", "c.mkv", "c.avi"):
+        write_clip(tmp_path / name, "yuv420p")
+    for option, names in (("images", ["a", "c.jpg", "c.png"]), ("clips", ["a", "c.avi", "c.mkv"])):
+        arguments = ["--model", "identity", f"--{option}", str(tmp_path), "--degrade", "noise:sigma=5", "--json"]
+        found = json.loads(CliRunner().invoke(command, arguments, catch_exceptions=False).stdout)
+        rows = found["pictures" if option == "images" else "clips"]
+        assert [row["name"] for row in rows] == names
+
+
+def test_a_picture_of_unsupported_samples_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "deep.tif"
+    cv2.imwrite(str(path), np.zeros((8, 8), np.float32))
+    with pytest.raises(InputError, match=r"deep\.tif: pictures of floating-point samples are not supported \(make"):
+        read_rgb(path)
+    path.write_bytes(b"junk")
+    with pytest.raises(InputError) as caught:
+        read_rgb(path)
+    assert caught.value.message.startswith(f"{path} is not a picture")
 
 
 def test_hidden_files_and_folders_are_no_material(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,8 +137,8 @@ def _evaluate_images(
     restore = still_restorer(enhancer, blind)
     paths = list_pictures(folder)
     scores = [
-        score_picture(path.stem, read_rgb(path), degradation, restore, enhancer.descriptor.scale, seed)
-        for path in _with_progress(paths)
+        score_picture(name, read_rgb(path), degradation, restore, enhancer.descriptor.scale, seed)
+        for name, path in zip(_names(paths), _with_progress(paths))
     ]
     mean = mean_score(scores)
     if as_json:
@@ -177,7 +178,11 @@ def _evaluate_clips(
     """The exit code: 3 where frames could not be restored."""
     from ns_video.training.evaluate import list_clips, mean_clip_score, score_clip
 
-    scores = [score_clip(path, degradation, enhancer, seed, frames) for path in _with_progress(list_clips(folder))]
+    paths = list_clips(folder)
+    scores = [
+        dataclasses.replace(score_clip(path, degradation, enhancer, seed, frames), name=name)
+        for name, path in zip(_names(paths), _with_progress(paths))
+    ]
     mean = mean_clip_score(scores)
     if as_json:
         rows = [{**dataclasses.asdict(score), "gain": score.gain} for score in scores]
@@ -187,6 +192,12 @@ def _evaluate_clips(
     else:
         _print_rows(CLIP_HEADER, map(_clip_row, (*scores, mean)))
     return 3 if mean.frames_passed_through else 0
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """What files are called in the results: without suffix, unless several would share that name."""
+    stems = Counter(path.stem for path in paths)
+    return [path.stem if stems[path.stem] == 1 else path.name for path in paths]
 
 
 def _with_progress(paths: list[Path]) -> Iterator[Path]:

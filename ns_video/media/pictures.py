@@ -48,11 +48,17 @@ def read_rgb(path: Path) -> Rgb:
     """One picture as RGB, not turned; gray is repeated, alpha dropped, 16 bit rounded to 8.
 
     Raises:
-        InputError: the file can't be read, is no picture or damaged.
+        InputError: the file can't be read, is no picture, damaged or of samples that aren't supported; it is named.
     """
-    frame, info = read_still(path)
+    name = printable(path)
+    try:
+        frame, info = read_still(path)
+    except InputError as error:
+        if name in error.message:
+            raise
+        raise InputError(f"{name}: {error.message}", stage=error.stage, remedy=error.remedy) from error
     if info.damage:
-        raise InputError(f"{printable(path)}: {info.damage[0].what}")
+        raise InputError(f"{name}: {info.damage[0].what}")
     return rgb_of(frame)
 
 
