@@ -228,6 +228,35 @@ def test_a_missing_frame_in_the_middle_leaves_the_others_aligned(folder: Path, p
     assert comparison.alignment and "0.240 s" in comparison.alignment.problems[0]
 
 
+@pytest.mark.parametrize("missing", [0, 6])
+def test_a_missing_frame_of_a_thousand_a_second_leaves_the_others_aligned(folder: Path, missing: int) -> None:
+    kept = [number for number in range(FRAMES) if number != missing]
+    fast = write_clip(folder / "fast.mkv", [scene(n) for n in range(FRAMES)], pts=list(range(FRAMES)))
+    holed = write_clip(folder / "fast_holed.mkv", [scene(n) for n in kept], pts=kept)
+    for clip, reference in ((fast, holed), (holed, fast)):
+        values, comparison = compared(clip, reference)
+        assert [value.psnr_y for value in values] == [float("inf")] * len(kept)
+        assert comparison.alignment and any("1 frame of the" in problem for problem in comparison.alignment.problems)
+
+
+def test_times_that_lie_in_the_middle_of_each_other_pair_in_order(folder: Path) -> None:
+    even = write_clip(folder / "even.mkv", [scene(n) for n in range(FRAMES)], pts=list(range(0, 2 * FRAMES, 2)))
+    uneven = write_clip(folder / "uneven.mkv", [scene(n) for n in range(FRAMES)], pts=list(range(1, 2 * FRAMES, 2)))
+    for clip, reference in ((even, uneven), (uneven, even)):
+        comparison = Comparison(clip, reference)
+        comparison.offset_seconds = 0.0  # as where too little moves to find one
+        assert [pair.values.psnr_y for pair in comparison.pairs()] == [float("inf")] * FRAMES
+
+
+def test_pictures_one_frame_off_are_noticed_at_a_thousand_a_second(folder: Path) -> None:
+    times = list(range(24))
+    clip = write_clip(folder / "thousand.mkv", [scene(n) for n in times], pts=times)
+    reference = write_clip(folder / "thousand_off.mkv", [scene(n + 1) for n in times], pts=times)
+    values, comparison = compared(clip, reference)
+    assert [value.psnr_y for value in values] == [float("inf")] * 23
+    assert comparison.alignment and "0.001 s earlier" in comparison.alignment.problems[0]
+
+
 def test_another_size_is_refused(folder: Path, pair: tuple[Path, Path]) -> None:
     small = write_clip(folder / "small.mkv", [np.ascontiguousarray(scene(n)[:64, :64]) for n in range(3)])
     with pytest.raises(InputError, match="64x64"):

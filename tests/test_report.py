@@ -135,6 +135,21 @@ def test_every_scored_frame_of_a_thinned_comparison_is_listed(folder: Path, monk
     assert [frame["index"] for frame in data["frames"]] == sorted({*range(0, 26, 4), *scored})
 
 
+def test_ms_ssim_stands_for_all_of_a_long_comparison(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first quarter equals the reference, the rest is blurred."""
+    monkeypatch.setattr("ns_video.report.build._MS_SSIM_FRAMES", 10)
+    pictures = [np.ascontiguousarray(picture[:64, :96]) for picture in [*TWO_SHOTS, *TWO_SHOTS]]
+    blurred = [picture if n < 10 else cv2.GaussianBlur(picture, (0, 0), 4) for n, picture in enumerate(pictures)]
+    sharp = write_clip(folder / "sharp.mkv", pictures, qp="0")
+    long = write_clip(folder / "blurred.mkv", blurred, qp="0")
+    data = data_of(long, sharp)
+    measured = {frame["index"]: frame["ms_ssim"] for frame in data["frames"] if "ms_ssim" in frame}
+    assert list(measured) == list(range(0, 40, 4))
+    assert data["ms_ssim"] == pytest.approx(np.mean(list(measured.values())), abs=1e-5)
+    monkeypatch.undo()
+    assert data["ms_ssim"] == pytest.approx(data_of(long, sharp)["ms_ssim"], abs=0.03)
+
+
 def test_equal_clips_are_said_to_be_equal_in_valid_json(reference: Path) -> None:
     data = data_of(reference, reference)
     assert data["identical"] is True and data["psnr_y"] is None and data["ssim"] == 1.0

@@ -42,7 +42,12 @@ from ns_video.quality.offset import FoundOffset, find_offset
 from ns_video.quality.thumbnail import Cells, thumbnail
 
 TOLERANCE_SECONDS = 0.002
-"""Frames of clip and reference belong together when their times differ by no more: two roundings to Matroska's 1 ms."""
+"""Frames of clip and reference belong together when their times differ by no more: two roundings to Matroska's 1 ms.
+The nearest do, where several are as near as that."""
+_TIE_SECONDS = 1e-6
+"""Distances in time that differ by no more are the same."""
+_OFFSET_TOLERANCE = 0.45
+"""Of the time from frame to frame, the most by which times may differ where an offset is looked for."""
 _LOOKED_AT = 48
 """First frames of clip and reference from which an offset is found."""
 _LUMA_WEIGHTS = np.array(BT601_LUMA)
@@ -401,7 +406,7 @@ class Comparison:
 
     def __init__(self, clip: Path, reference: Path) -> None:
         self._paths = (clip, reference)
-        self._found = _find_offset(clip, reference)
+        self._found, self._tolerance = _find_offset(clip, reference)
         self.offset_seconds = self._found.seconds
         self.alignment: Alignment | None = None
         self.clip_reader: ClipReader | None = None
@@ -444,30 +449,41 @@ class Comparison:
     def _matched(
         self, clip: Iterator[Frame], reference: Iterator[Frame], counts: list[int]
     ) -> Generator[tuple[int, Frame | None, Frame | None]]:
+        """(index in the clip, frame of the clip, frame of the reference), one of them None where it has no partner."""
         first, second = next(clip, None), next(reference, None)
+        next_first, next_second = next(clip, None), next(reference, None)
         while first is not None or second is not None:
-            gap = math.inf
-            if first is not None and second is not None:
-                gap = (second.pts_seconds or 0.0) - self.offset_seconds - (first.pts_seconds or 0.0)
-            if first is not None and second is not None and abs(gap) <= TOLERANCE_SECONDS:
+            gap = self._gap(first, second)
+            nearer = abs(gap) - _TIE_SECONDS
+            is_close = abs(gap) <= TOLERANCE_SECONDS
+            passes_second = is_close and abs(self._gap(first, next_second)) < nearer
+            passes_first = is_close and abs(self._gap(next_first, second)) < nearer
+            if is_close and not passes_first and not passes_second:
                 yield counts[0], first, second
                 counts[0] += 1
                 counts[1] += 1
-                first, second = next(clip, None), next(reference, None)
+                first, next_first = next_first, next(clip, None)
+                second, next_second = next_second, next(reference, None)
             elif first is not None and gap > 0:
                 yield counts[0], first, None
                 counts[0] += 1
-                first = next(clip, None)
+                first, next_first = next_first, next(clip, None)
             else:
                 yield counts[0], None, second
                 counts[1] += 1
-                second = next(reference, None)
+                second, next_second = next_second, next(reference, None)
+
+    def _gap(self, first: Frame | None, second: Frame | None) -> float:
+        """Seconds from the clip's frame to the reference's, infinite where one isn't there."""
+        if first is None or second is None:
+            return math.inf
+        return (second.pts_seconds or 0.0) - self.offset_seconds - (first.pts_seconds or 0.0)
 
     def _problems(
         self, counts: list[int], matched: int, lonely: list[float], rate: Fraction, reference_rate: Fraction
     ) -> tuple[str, ...]:
         found: list[str] = []
-        if abs(self.offset_seconds) > TOLERANCE_SECONDS:
+        if abs(self.offset_seconds) > self._tolerance:
             shows = "shows the same pictures" if self._found.is_alike else "begins with other pictures"
             found.append(f"the reference {shows} {_later(self.offset_seconds)}; the shift was undone")
         doubtful = self._found.doubtful_seconds
@@ -508,15 +524,18 @@ def _first_thumbnails(path: Path) -> tuple[list[tuple[float, Cells]], float | No
         return found, found[0][0] + length if found and length is not None else None
 
 
-def _find_offset(clip_path: Path, reference_path: Path) -> FoundOffset:
+def _find_offset(clip_path: Path, reference_path: Path) -> tuple[FoundOffset, float]:
+    """The offset, and the tolerance in seconds that it was found with."""
     (clip, end), (reference, reference_end) = _first_thumbnails(clip_path), _first_thumbnails(reference_path)
-    found = find_offset(clip, reference, tolerance=TOLERANCE_SECONDS)
+    steps = [float(np.median(np.diff([seconds for seconds, _ in side]))) for side in (clip, reference) if len(side) > 1]
+    tolerance = min([TOLERANCE_SECONDS, *(_OFFSET_TOLERANCE * step for step in steps if step > 0)])
+    found = find_offset(clip, reference, tolerance=tolerance)
     if found.seconds and not found.is_alike:
         # one may be a part of the other, of the same clock: then they meet later
         late, until = (reference[0][0], end) if found.seconds > 0 else (clip[0][0], reference_end)
         if until is not None and late < until:
-            return FoundOffset(0.0, is_alike=False)
-    return found
+            return FoundOffset(0.0, is_alike=False), tolerance
+    return found, tolerance
 
 
 def audio_offsets(path: Path) -> tuple[AudioOffset, ...]:

@@ -21,6 +21,7 @@ from ns_video.media.metrics import (
     FilterValues,
     FullReference,
     FullReferenceMeter,
+    Pair,
     Unpaired,
     audio_offsets,
     coded_like,
@@ -65,8 +66,8 @@ _AMPLE_SECONDS = 3.0
 _MOST_PICTURES = 6
 _LEAST_PICTURES = 1
 _MS_SSIM_FRAMES = 600
-"""MS-SSIM is taken of every frame of a clip up to this long, beyond it of the sampled frames only: it costs as much as
-all libav filters together."""
+"""MS-SSIM is taken of every pair of a comparison of up to so many, beyond it of every second, fourth, ...: it costs as
+much as all libav filters together."""
 _LEAST_SSIM_SIDE = 11
 _MOST_FRAMES = 20_000
 """Frames of a comparison listed one by one; of a longer clip every second, fourth, ... and the scored ones. The means
@@ -257,7 +258,7 @@ class _Compared:
     pts_seconds: float | None
     shot: int
     full: FullReference
-    ms_ssim: float | None
+    ms_ssim: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +298,28 @@ def _ms_ssim(first: Frame, second: Frame) -> float | None:
         return float(ms_ssim(one, two))
 
 
+class _Likenesses:
+    """MS-SSIM of at most _MS_SSIM_FRAMES pairs, spread evenly over a comparison whose length isn't known beforehand."""
+
+    def __init__(self) -> None:
+        self.entries: list[_Compared] = []
+        """Those that hold theirs."""
+        self._pairs = 0
+        self._stride = 1
+
+    def measure(self, pair: Pair, entry: _Compared) -> None:
+        """See one pair, in order; its entry is given its MS-SSIM if it is one of those."""
+        if self._pairs % self._stride == 0:
+            entry.ms_ssim = _ms_ssim(pair.clip, pair.reference)
+            self.entries.append(entry)
+        self._pairs += 1
+        if len(self.entries) > _MS_SSIM_FRAMES:
+            for passed_over in self.entries[1::2]:
+                passed_over.ms_ssim = None
+            self.entries = self.entries[::2]
+            self._stride *= 2
+
+
 def _shown_like(reference: Frame, clip: Frame) -> Frame:
     """The reference as wide and as turned as the clip, whatever its own file says: their samples are compared."""
     return replace(reference, pixel_aspect=clip.pixel_aspect, rotation=clip.rotation)
@@ -313,25 +336,23 @@ def _compared(clip: Path, reference: Path, sampler: Sampler) -> _Material:
     comparison = Comparison(clip, reference)
     found: list[_Compared] = []
     means, stride = FullMeansMeter(), 1
+    likenesses = _Likenesses()
     for pair in comparison.walk():
         if isinstance(pair, Unpaired):
             sampler.observe(pair.clip)
             continue
         sampler.observe(pair.clip, _shown_like(pair.reference, pair.clip))
-        likeness = _ms_ssim(pair.clip, pair.reference) if pair.index < _MS_SSIM_FRAMES else None
-        means.add(pair.values, likeness)
+        means.add(pair.values, None)
+        entry = _Compared(pair.index, pair.clip.pts_seconds, len(sampler.shots) - 1, pair.values)
+        likenesses.measure(pair, entry)
         if pair.index % stride == 0 or sampler.keeps(pair.index):
-            shot = len(sampler.shots) - 1
-            found.append(_Compared(pair.index, pair.clip.pts_seconds, shot, pair.values, likeness))
+            found.append(entry)
         if len(found) > _MOST_FRAMES:
             stride *= 2
             found = _thinned(found, stride, sampler)
     found = _thinned(found, stride, sampler)
-    kept = {entry.index: entry for entry in found}
-    for sample in sampler.samples:
-        if sample.index >= _MS_SSIM_FRAMES and sample.after is not None:
-            likeness = kept[sample.index].ms_ssim = _ms_ssim(sample.before, sample.after)
-            means.add_ms_ssim(likeness)
+    for entry in likenesses.entries:
+        means.add_ms_ssim(entry.ms_ssim)
     reader = comparison.clip_reader
     assert reader is not None
     return _Material(

@@ -114,7 +114,7 @@ class Cost:
 @dataclass(frozen=True, slots=True)
 class FullMeans:
     """Full-reference measures over all compared frames, as the ffmpeg program sums them up: PSNR and XPSNR of the mean
-    error (infinite where every frame is equal), SSIM and MS-SSIM the mean."""
+    error (infinite where every frame is equal), SSIM and MS-SSIM the mean; MS-SSIM of those that it was taken of."""
 
     psnr_y: float | None
     psnr_u: float | None

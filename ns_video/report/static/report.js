@@ -63,8 +63,8 @@
       : { x: times(sampled), y: [["ns-iqa", "plain", sampled.map((f) => f.ns_iqa)]], range: [0, 100] };
   }
   if (data.kind === "comparison" && data.frames.length > 1) {
-    const rows = data.frames;
     for (const [key, title] of [["psnr_y", "PSNR Y"], ["ssim", "SSIM"], ["ms_ssim", "MS-SSIM"], ["xpsnr", "XPSNR"]]) {
+      const rows = key === "ms_ssim" ? data.frames.filter((f) => key in f) : data.frames;  // of every nth frame alone
       if (rows.some((f) => typeof f[key] === "number")) curves[title] = { x: times(rows), y: [[title, "plain", rows.map((f) => f[key] ?? null)]] };
     }
   }
