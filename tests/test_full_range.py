@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ffmpeg
 from decoded import frames
+from planned import plan, written
 
 from ns_video.frame import RANGE_FULL, RANGE_LIMITED, Frame
 from ns_video.media.degrade import parse_spec
 from ns_video.media.degraded_clip import degrade_clip
+from ns_video.media.first_frame import field_order
 from ns_video.media.planes import limited_range
 from ns_video.media.verify import verify_files
 from ns_video.pipeline import restore
@@ -39,10 +42,10 @@ def in_limited_range(frame: Frame) -> list[np.ndarray]:
     return [16 + planes[0] * 219 / most, *(128 + (plane - 128 * unit) * 224 / most for plane in planes[1:])]
 
 
-def off(source: Path, made: Path) -> tuple[float, float]:
+def off(source: list[Frame], made: list[Frame]) -> tuple[float, float]:
     """(largest mean error of luma, largest shift of any plane's mean) of frames in 8-bit steps of limited range."""
     luma, shift = 0.0, 0.0
-    for before, after in zip(frames(source), frames(made), strict=True):
+    for before, after in zip(source, made, strict=True):
         assert (before.color.range, after.color.range) == (RANGE_FULL, RANGE_LIMITED)
         was, now = in_limited_range(before), in_limited_range(after)
         was += [np.full((1, 1), 128.0)] * (3 - len(was))  # chroma of gray
@@ -64,7 +67,7 @@ def test_full_range_is_converted_where_decoders_know_none(
     assert [w for w in record.warnings if "range" in w] == [
         f"the samples are {TOLD}, all that {codec} tells; libx264 keeps it"
     ]
-    luma, shift = off(full_range_clip, target)
+    luma, shift = off(frames(full_range_clip), frames(target))
     assert luma < 1 and shift < 0.4
     assert verify_files(full_range_clip, target) == []
 
@@ -73,8 +76,22 @@ def test_full_range_is_converted_where_decoders_know_none(
 def test_mpeg2_damages_full_range_by_no_more_than_its_steps(spec: str, full_range_clip: Path, tmp_path: Path) -> None:
     outcome = degrade_clip(full_range_clip, tmp_path / "out.mkv", parse_spec(spec))
     assert any(TOLD in note for note in outcome.notes)
-    luma, shift = off(full_range_clip, tmp_path / "out.mkv")
+    luma, shift = off(frames(full_range_clip), frames(tmp_path / "out.mkv"))
     assert luma < 1 and shift < 0.4
+
+
+def test_interlaced_frames_that_a_stage_changed_are_converted_too(tmp_path: Path) -> None:
+    """Their side data goes through libav's filters twice: in the format of the source, and in the output's."""
+    source = tmp_path / "in.mkv"
+    film = "gradients=s=96x64:r=25:d=0.12:seed=3,scale=out_range=pc,format=yuv420p10le,setfield=tff"
+    ffmpeg("-f", "lavfi", "-i", film, "-c:v", "libx264", "-flags", "+ildct+ilme", "-color_range", "pc", source)
+    before = frames(source, deinterlace="off")
+    chosen, _ = plan(source, "matroska", codec="mpeg2video")
+    chosen = replace(chosen, field_order=field_order(before[0].carrier))
+    changed = [replace(frame, planes=tuple(plane.copy() for plane in frame.planes)) for frame in before]
+    made = written(chosen, changed)
+    luma, shift = off(before, made)
+    assert chosen.field_order and field_order(made[0].carrier) and luma < 1 and shift < 0.4
 
 
 @pytest.mark.parametrize("bits", [8, 10, 16])

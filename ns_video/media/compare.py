@@ -25,8 +25,7 @@ _TURN_SLACK = 16  # of 65536: Matroska holds a display matrix as angles
 # Codecs that tell all of the colours, and those whose decoders know some by themselves, whatever the container tells.
 _TELLING = frozenset({"h264", "hevc", "vp9", "av1", "png", "prores"})
 _IMPLIED = {
-    "mjpeg": ("matrix", "range"),
-    "vp8": ("matrix",),
+    **dict.fromkeys(("vp8", "mjpeg"), ("matrix", "range")),
     "dnxhd": ("matrix",),
 }
 _HDR_CODECS, _HDR_CODECS_IN_HEADER = frozenset({"h264", "hevc", "av1", "png"}), frozenset({"ffv1", "vp9"})

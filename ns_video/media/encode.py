@@ -94,7 +94,7 @@ class FrameEncoder:
         self._plan = plan
         self._format = pixel_format(plan.pix_fmt)
         self._written = "rgba" if plan.pix_fmt == "pal8" else plan.pix_fmt
-        self._graphs: dict[str, Graph] = {}
+        self._graphs: dict[tuple[str, str, str], Graph] = {}
         self._count = 0
         self._durations: dict[int, int] = {}
         """Of the frames whose packets are still to come, by their ticks."""
@@ -240,9 +240,10 @@ class FrameEncoder:
 
     def _through(self, name: str, settings: str, picture: VideoFrame) -> VideoFrame:
         """The picture with all its side data as one of libav's filters gives it back."""
-        graph = self._graphs.get(name + settings)
+        key = (name, settings, picture.format.name)
+        graph = self._graphs.get(key)
         if graph is None:
-            graph = self._graphs[name + settings] = Graph()
+            graph = self._graphs[key] = Graph()
             source = graph.add_buffer(
                 width=picture.width, height=picture.height, format=picture.format, time_base=self._plan.time_base
             )
