@@ -26,7 +26,6 @@ _TURN_SLACK = 16  # of 65536: Matroska holds a display matrix as angles
 _TELLING = frozenset({"h264", "hevc", "vp9", "av1", "png", "prores"})
 _IMPLIED = {
     **dict.fromkeys(("vp8", "mjpeg"), ("matrix", "range")),
-    **dict.fromkeys(("mpeg1video", "mpeg2video"), ("range",)),
     "dnxhd": ("matrix",),
 }
 _HDR_CODECS, _HDR_CODECS_IN_HEADER = frozenset({"h264", "hevc", "av1", "png"}), frozenset({"ffv1", "vp9"})
@@ -125,7 +124,7 @@ def compare_picture(was: Look, now: Look, found: FileFacts) -> list[Difference]:
     if not container.tells_look:
         return []
     out: list[str] = []
-    wanted = color_as(was.color, was.format, now.format)
+    wanted = color_as(was.color, was.format, now.format, codec)
     tags, now_tags = (_tags(color, now.format) for color in (wanted, now.color))
     untold = _untold(wanted, container, codec)
     for name, tag in tags.items():

@@ -282,7 +282,8 @@ class _Pictures:
         plan = plan_video(container_format, video, first, (made.width, made.height), wanted)
         # MPEG-2's quantiser is fixed by its bounds alone
         options = tuple((key, value) for key, value in plan.options if key != "qscale")
-        return replace(plan, options=options, color=replace(plan.color, range=made.color.range))
+        color = replace(plan.color, range=made.color.range) if self._steps else plan.color
+        return replace(plan, options=options, color=color)
 
     def damaged(self, frame: Frame, number: int) -> Frame:
         """What the encoder is given of frame `number`."""

@@ -25,11 +25,11 @@ from ns_video.media import chroma_place
 from ns_video.media.first_frame import TOP_FIELD_FIRST
 from ns_video.media.gif import with_palette
 from ns_video.media.hevc_tag import HVC1, holds_hvc1
-from ns_video.media.planes import plane_views
+from ns_video.media.planes import limited_range, plane_views
 from ns_video.media.probe import pixel_format
 from ns_video.media.riding import riding_on
 from ns_video.media.swscale import swscale_matrix
-from ns_video.media.video_plan import VideoPlan
+from ns_video.media.video_plan import VideoPlan, loses_full_range
 
 ENCODER_ERRORS = (av.FFmpegError, ValueError, OSError)
 _NOT_REORDERED = 2  # frames: a third one is needed between them
@@ -94,7 +94,7 @@ class FrameEncoder:
         self._plan = plan
         self._format = pixel_format(plan.pix_fmt)
         self._written = "rgba" if plan.pix_fmt == "pal8" else plan.pix_fmt
-        self._graphs: dict[str, Graph] = {}
+        self._graphs: dict[tuple[str, str, str], Graph] = {}
         self._count = 0
         self._durations: dict[int, int] = {}
         """Of the frames whose packets are still to come, by their ticks."""
@@ -201,6 +201,8 @@ class FrameEncoder:
         picture.pict_type = 0
         if picture.format.name != self._written:
             picture = self._converted(picture, frame)
+        if loses_full_range(frame, self._plan.color, self._format):
+            picture = self._limited(picture)
         for name in self._plan.upright:
             picture = self._through(name, "", picture)
         if self._plan.upright:  # PNG encoders would ask in EXIF for what was done
@@ -238,15 +240,25 @@ class FrameEncoder:
 
     def _through(self, name: str, settings: str, picture: VideoFrame) -> VideoFrame:
         """The picture with all its side data as one of libav's filters gives it back."""
-        graph = self._graphs.get(name + settings)
+        key = (name, settings, picture.format.name)
+        graph = self._graphs.get(key)
         if graph is None:
-            graph = self._graphs[name + settings] = Graph()
+            graph = self._graphs[key] = Graph()
             source = graph.add_buffer(
                 width=picture.width, height=picture.height, format=picture.format, time_base=self._plan.time_base
             )
             graph.link_nodes(source, graph.add(name, settings), graph.add("buffersink")).configure()
         graph.vpush(picture)
         return graph.vpull()
+
+    def _limited(self, picture: VideoFrame) -> VideoFrame:
+        """A planar picture of full range in limited range. libswscale (9.5) would make chroma 0.45 steps too large."""
+        made = self._through("copy", "", picture)
+        luma, chroma = limited_range(self._format.bit_depth)
+        for view, table in zip(plane_views(made, self._format), (luma, chroma, chroma)):
+            np.copyto(view, table[view])
+        made.color_range = RANGE_LIMITED
+        return made
 
     def _converted(self, picture: VideoFrame, frame: Frame) -> VideoFrame:
         source, target = frame.format, self._format

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,18 @@ def planar_name(name: str) -> str:
     """The planar pixel format that holds the same samples as `name`."""
     name = name[:-2] + "le" if name.endswith("be") else name
     return PLANAR.get(name, name)
+
+
+@cache
+def limited_range(bits: int) -> tuple[Plane, Plane]:
+    """(luma, chroma): for each sample of full range the nearest of limited range (ITU-R BT.709), of `bits` each."""
+    unit, most = 1 << bits - 8, (1 << bits) - 1
+    sample = np.arange(most + 1, dtype=np.float64)
+    luma = 16 * unit + sample * (219 * unit / most)
+    chroma = 128 * unit + (sample - 128 * unit) * (224 * unit / most)
+    if bits == 8:
+        return np.rint(luma).astype(np.uint8), np.rint(chroma).astype(np.uint8)
+    return np.rint(luma).astype(np.uint16), np.rint(chroma).astype(np.uint16)
 
 
 def _plane_view(plane: Any, width_bytes: int) -> np.ndarray:

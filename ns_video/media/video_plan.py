@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from av.codec.codec import Codec
 from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
 
@@ -66,6 +67,8 @@ _FIXED_RATE = frozenset({"mpeg2video", "mpeg1video", "mpeg4", "h263"})  # time b
 
 # Encoders that can tell players of interlaced frames; the container or the y4m header tells of the last one's.
 _INTERLACED = frozenset({"libx264", "libx264rgb", "mpeg2video", "mpeg4", "ffv1", "prores_ks", "wrapped_avframe"})
+# Codecs whose decoders take all samples for limited range, whatever the container tells.
+_LIMITED_ALONE = frozenset({"mpeg1video", "mpeg2video", "vp8", "prores"})
 _ASPECT_SLACK = Fraction(1, 1000)
 _REORDER_SECONDS = 1  # no encoder here decodes a frame further ahead than this
 
@@ -172,7 +175,7 @@ def plan_video(
     if wanted.crf is not None and not (codec in DEFAULT_CRF or codec in BY_QSCALE or hardware_api(codec)):
         notes.append(f"{codec} takes no --crf; --encoder-option sets what it takes")
     out = format_to_write(pix_fmt)
-    color = color_as(first.color, fmt, out)
+    color = color_as(first.color, fmt, out, "" if hardware_api(codec) else Codec(codec, "w").canonical_name)
     if not (out.chroma_shift_x and out.chroma_shift_y):
         color = replace(color, chroma_location=0)
     matrix, hdr = first_frame_metadata(first.carrier) if first.carrier is not None else ((), None)
@@ -274,15 +277,23 @@ def _lost_samples(plan: VideoPlan, fmt: PixelFormat, *, asked: bool) -> list[str
     return notes
 
 
-def color_as(color: ColorInfo, fmt: PixelFormat, out: PixelFormat) -> ColorInfo:
-    """The tags of pictures of format `fmt` once they are written as `out`."""
+def color_as(color: ColorInfo, fmt: PixelFormat, out: PixelFormat, codec: str = "") -> ColorInfo:
+    """The tags of pictures of format `fmt` once they are written as `out`, by `codec` (its name, not an encoder's)."""
     if out.is_rgb and not fmt.is_rgb:
         return replace(color, matrix=MATRIX_RGB, range=RANGE_FULL)
     if fmt.is_rgb and not out.is_rgb:
         return replace(
             color, matrix=MATRIX_BT601_625, range=RANGE_FULL if out.name.startswith("yuvj") else RANGE_LIMITED
         )
+    if codec in _LIMITED_ALONE and not out.is_rgb and is_full_range(fmt, color):
+        return replace(color, range=RANGE_LIMITED)
     return color
+
+
+def loses_full_range(frame: Frame, color: ColorInfo, out: PixelFormat) -> bool:
+    """Whether samples of full range are to be written as limited ones, with the tags `color`; not from or to RGB."""
+    limited = color.range == RANGE_LIMITED and not (out.is_rgb or frame.format.is_rgb)
+    return limited and is_full_range(frame.format, frame.color)
 
 
 def _holds_fields(codec: str, out: PixelFormat, first: Frame, size: tuple[int, int]) -> bool:
@@ -322,6 +333,8 @@ def _lost_colour(plan: VideoPlan, first: Frame) -> list[str]:
     codec, container, out = plan.codec, plan.container, pixel_format(plan.pix_fmt)
     if out.is_rgb and not first.format.is_rgb and first.color.matrix == MATRIX_YCGCO:
         notes.append("YCgCo is converted to RGB as if it were BT.601: the colours are wrong")
+    if loses_full_range(first, plan.color, out):
+        notes.append(f"the samples are converted from full to limited range, all that {codec} tells; libx264 keeps it")
     known = COLOR_TAGS if hardware_api(codec) else container.told_of(plan.color)
     known = (*known, *_TAGS_IN_STREAM.get(codec, ()))
     tagged = {name: getattr(plan.color, name) != UNSPECIFIED for name in COLOR_TAGS[:3]}
