@@ -7,7 +7,8 @@ clips, of which next to nothing that a camera filmed lies beyond them; `benchmar
 
 Chroma is guessed from luma more boldly than it should be: where colours go with luma as in few pictures (leaves, red
 trees) it loses, and what is gray, or of one colour, is tinted. So it is believed by a share, and not where it is flat.
-Luma is believed by a larger share, where H.264 tells the steps: what is told else is cautious already.
+Luma is believed by a larger share, where H.264 tells the steps; steps that are guessed, or stand for another codec's,
+are cautious already.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _HARD, _HARDEST = 3.0, 6.0
 from the first on the block's change is believed less, from the second on no more than `_LEAST_TRUST` of it."""
 _LEAST_TRUST = 0.4
 _LUMA_TRUST = 0.8
-"""Sharp pictures that pan slowly have finer errors than their steps tell, and lost up to 0.5 dB. Chosen on pans over
-training pictures (x264 CRF 18 to 28), and on held-out clips, which give up 0.02 dB of 0.4 to 0.6."""
+"""Pictures that pan have finer errors than their steps tell, and sharp ones lost. Chosen on pans over training pictures
+(`benchmarks/graphics_clips.py --pictures` draws such), and on held-out clips, which give up little."""
 _CHROMA_TRUST = 0.7
 """Chosen on held-out clips (x264 CRF 18 to 42), which keep most of their gain in chroma, and lose in fewer planes."""
 _FINE, _COARSE = 2.3, 4.0
