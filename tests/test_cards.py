@@ -207,6 +207,8 @@ def test_every_shipped_card_can_be_read_and_has_its_weights() -> None:
     for path in paths:
         card = read_card(path)
         assert card.weights is not None and card.weights.is_file(), path
+        sets = [row.name for row in card.data]
+        assert len(set(sets)) == len(sets) and card.name not in sets, path
     assert {path.stem for path in models_dir().glob("*.safetensors")} == {path.stem for path in paths}
 
 

@@ -24,6 +24,8 @@ from ns_video.media.screen_clips import add_caption, draw_page
 from ns_video.media.training_clips import (
     PICTURE_TYPES,
     UNKNOWN_STEP,
+    Clip,
+    CodedClip,
     Encoding,
     code_to_step,
     encode_decode,
@@ -183,6 +185,23 @@ def test_the_camera_moves_and_the_seed_decides(tmp_path: Path) -> None:
     assert not np.array_equal(one.truth, ClipMaker(sources, 3).pair(9).truth)
     moved = [ClipMaker(sources, 3).pair(index).truth for index in range(4)]
     assert any(not np.array_equal(clip[0], clip[-1]) for clip in moved)
+
+
+def test_a_share_of_clips_is_coded_finely_in_fast_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cv2.imwrite(str(tmp_path / "still.png"), textured(300, 420, 3))
+    seen: list[dict[str, str]] = []
+
+    def noted(clip: Clip, encoding: Encoding) -> CodedClip:
+        seen.append(encoding.options)
+        return CodedClip(clip, np.zeros(1, np.uint8), np.zeros(1, np.uint8))
+
+    monkeypatch.setattr("ns_video.training.video_clips.encode_decode", noted)
+    maker = ClipMaker(find_sources([], [tmp_path], fine_share=1.0), 5)
+    for index in range(20):
+        maker.pair(index)
+    assert len(seen) == 20 and all(10 <= float(options["crf"]) <= 27 for options in seen)
+    fast = [options for options in seen if options["preset"] == "ultrafast" or options.get("aq-mode") == "0"]
+    assert len(fast) >= 10
 
 
 def test_screen_clips_have_hard_edges_and_move_by_whole_pixels(tmp_path: Path) -> None:

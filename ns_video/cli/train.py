@@ -89,7 +89,7 @@ def _make_clips(parts: tuple[Make, ...], cache: Path, validation: Path | None, q
     jobs: list[tuple[str, Iterator[Path]]] = []  # all sources are looked for before the first clip is made
     for number, part in enumerate(parts):
         folders = [[Path(folder) for folder in names] for names in (part.clips, part.pictures)]
-        sources = find_sources(*folders, screen_share=part.screen_share)
+        sources = find_sources(*folders, screen_share=part.screen_share, fine_share=part.fine_share)
         jobs.append(("coded clips", grow_pool(sources, cache, part.count, part.seed)))
         if number == 0 and validation is not None:
             jobs.append(("validation clips", grow_validation(find_sources(*folders, validation=True), validation)))

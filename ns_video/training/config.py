@@ -192,12 +192,14 @@ class Make:
     """Folders of stills."""
     screen_share: float = 0.0
     """Share of clips that are graphics and text, see ClipSources."""
+    fine_share: float = 0.0
+    """Share of clips coded finely by fast settings, see ClipSources."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.count < 0 or self.seed < 0:
             raise UsageError("make: count and seed are at least 0")
-        check_unit(self, "screen_share")
+        check_unit(self, "screen_share", "fine_share")
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ class ClipSources:
     """Share of clips cut from `clips`."""
     screen_share: float = 0.0
     """Share of clips drawn by `screen_clips`; half as many again are other clips with captions."""
+    fine_share: float = 0.0
+    """Share of clips coded finely by fast settings, see `fine_encoding`; of the others a part is, too."""
     held_out_share: float = 0.06
     """Share of the stills, and the last third of every clip longer than 50 frames, kept for validation."""
     validation: bool = False
@@ -77,7 +79,12 @@ class ClipSources:
 
 
 def find_sources(
-    clip_folders: list[Path], picture_folders: list[Path], *, validation: bool = False, screen_share: float = 0.0
+    clip_folders: list[Path],
+    picture_folders: list[Path],
+    *,
+    validation: bool = False,
+    screen_share: float = 0.0,
+    fine_share: float = 0.0,
 ) -> ClipSources:
     """The clips and stills in some folders.
 
@@ -92,7 +99,9 @@ def find_sources(
     pictures = [path for folder in picture_folders for path in list_pictures(folder)]
     if not clips and not pictures:
         raise InputError("no clip and no picture to train on")
-    sources = ClipSources(tuple(clips), tuple(pictures), screen_share=screen_share, validation=validation)
+    sources = ClipSources(
+        tuple(clips), tuple(pictures), screen_share=screen_share, fine_share=fine_share, validation=validation
+    )
     if not sources.stills and (screen_share or not clips):
         raise InputError(
             f"none of {len(pictures)} pictures is kept for {'validation' if validation else 'training'}",
@@ -162,6 +171,8 @@ class ClipMaker:
         """A clean clip and its coded twin, frame by frame."""
         clip = self.truth(index)
         rng = self._rng
+        if self._sources.fine_share and rng.random() < self._sources.fine_share:
+            return ClipPair(clip, encode_decode(clip, fine_encoding(rng)))
         if rng.random() < 0.12:  # somebody's re-encode: the map tells only of the last encoder
             first = x264_encoding(rng, crf=float(rng.uniform(29, 40)))
             last = x264_encoding(rng, crf=float(rng.uniform(17, 25)))
@@ -217,6 +228,19 @@ def x264_encoding(rng: np.random.Generator, crf: float) -> Encoding:
         options["x264-params"] = "no-deblock=1"
     if rng.random() < 0.08:
         options["profile"] = "baseline"
+    return Encoding("libx264", options)
+
+
+def fine_encoding(rng: np.random.Generator) -> Encoding:
+    """H.264 that leaves little damage: fast presets, or without adaptive quantisation, which drawings look coarse by."""
+    options = {"crf": f"{float(rng.uniform(10, 27)):.1f}"}
+    options["preset"] = str(rng.choice(("ultrafast", "ultrafast", "superfast", "veryfast", "medium")))
+    if options["preset"] != "ultrafast" and rng.random() < 0.6:
+        options["aq-mode"] = "0"
+    if rng.random() < 0.2:
+        options["g"] = str(int(rng.choice((1, 12, 50))))
+    if rng.random() < 0.2:
+        options["tune"] = str(rng.choice(("animation", "stillimage", "zerolatency")))
     return Encoding("libx264", options)
 
 
