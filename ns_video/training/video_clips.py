@@ -232,7 +232,7 @@ def x264_encoding(rng: np.random.Generator, crf: float) -> Encoding:
 
 
 def fine_encoding(rng: np.random.Generator) -> Encoding:
-    """H.264 that leaves little damage: fast presets, or without adaptive quantisation, which drawings look coarse by."""
+    """H.264 of little damage by which drawings look coarse: fast presets, or without adaptive quantisation."""
     options = {"crf": f"{float(rng.uniform(10, 27)):.1f}"}
     options["preset"] = str(rng.choice(("ultrafast", "ultrafast", "superfast", "veryfast", "medium")))
     if options["preset"] != "ultrafast" and rng.random() < 0.6:
