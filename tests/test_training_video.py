@@ -47,6 +47,7 @@ from ns_video.training.video import (
     batch_loss,
     centre_head,
     draw_batch,
+    identity,
     learning_rate,
     load_checkpoint,
     model_file,
@@ -362,6 +363,28 @@ def test_a_deeper_video_network_grows_from_a_model(pool: Path, tmp_path: Path, m
     assert sum(p.numel() for p in after.parameters()) > sum(p.numel() for p in before.parameters())
     steps = told_steps(pair.coded)
     assert np.array_equal(restore_luma(before, pair, steps, 1), restore_luma(after, pair, steps, 1))
+
+
+def test_a_training_aligns_neighbours_and_goes_on_from_what_did_not(pool: Path, tmp_path: Path) -> None:
+    plain = small(pool, tmp_path / "plain", steps=2, rate=1e-2)
+    assert len(list(train_video(plain, "cpu"))) == 2
+    config = small(pool, tmp_path / "aligned", aligned=True, start=model_file(plain), steps=2, rate=1e-12)
+    losses = [update.loss for update in train_video(config, "cpu")]
+    assert load_descriptor(str(model_file(config))).aligned
+    assert identity(config) != identity(dataclasses.replace(config, aligned=False))
+    pair = read_pair(sorted(pool.glob("*.npy"))[0])
+    steps = told_steps(pair.coded)
+    standing = pair.coded.pictures[1:2].repeat(len(pair.truth), 0)
+    still = ClipPair(pair.truth, dataclasses.replace(pair.coded, pictures=standing))
+    before, after = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("plain", "aligned"))
+    assert after.config == dataclasses.replace(before.config, aligned=True)
+    assert np.array_equal(restore_luma(before, still, steps, 1), restore_luma(after, still, steps, 1))
+    more = dataclasses.replace(config, start=model_file(config), output=tmp_path / "more")
+    assert [update.loss for update in train_video(more, "cpu")] == pytest.approx(losses, rel=1e-3)
+    with pytest.raises(UsageError, match="sees its neighbours aligned"):
+        list(train_video(dataclasses.replace(more, aligned=False, output=tmp_path / "other"), "cpu"))
+    with pytest.raises(UsageError, match="aligned is for 3 frames"):
+        dataclasses.replace(config, frames=1)
 
 
 def test_a_training_on_clips_revives(pool: Path, tmp_path: Path) -> None:

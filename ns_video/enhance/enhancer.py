@@ -131,19 +131,20 @@ class Enhancer:
         start_index: int = 0,
         restart_every: int | None = None,
     ) -> Generator[EnhancedFrame]:
-        """Restores frames in order, one out per one in; reads one frame ahead where the network sees neighbours.
+        """Restores frames in order, one out per one in; reads one frame ahead where the network sees neighbours, and
+        for a GPU some more where it wants them aligned.
 
         A result depends only on the frames themselves: on the neighbours in time and, for a run of equal frames, on
         its first. To go on in the middle of a clip give `before`, the frame ahead of the first one, and the
         `start_index` of the first; where `restart_every` is given, a run of equal frames is begun anew at each
         multiple of it, and so are the turns of the devices, so that work can begin there with the same result.
         """
-        pending: deque[Pending] = deque()
+        descriptor, pending = self.descriptor, deque[Pending]()
         depth = _PENDING * len(self.devices) if self.device.type == "cuda" else 1
         last: Pending | None = None
         index = start_index
         computed = 0
-        for around in windows(self, self.descriptor.frames, frames, before):
+        for around in windows(self, descriptor.frames, frames, before, aligned=descriptor.aligned):
             fresh = restart_every is not None and index % restart_every == 0
             computed = 0 if fresh else computed
             index += 1

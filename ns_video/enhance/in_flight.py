@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 import ns_video.color as color
+from ns_video.align import compensate
 from ns_video.estimate import JpegEvidence
 from ns_video.frame import Frame, Plane
+from ns_video.media.motion import Motion, find_motion
 from ns_video.stage import EnhancedFrame
+from ns_video.upload import upload
+
+_SEARCHES = 8
+"""Frames whose motion is looked for ahead of a GPU, each in its thread, where the machine has twice as many cores."""
+
+Motions = tuple[Motion | None, Motion | None]
+"""From a frame to the one before and to the one after; None: nothing moves, or there is none."""
 
 
 class Worker(Protocol):
@@ -46,6 +59,12 @@ class Held:
     def apart(self) -> Held:
         """The same frame for the host to look at; on CUDA held once more, on the stream that is current then."""
         return Held(self.frame, self.owner) if self.owner.device.type == "cuda" else self
+
+    def eight_bit_luma(self) -> npt.NDArray[np.uint8]:
+        """(H, W) to look for motion in; green of RGB."""
+        depth = self.frame.format.bit_depth
+        plane = self.frame.planes[1 if self.frame.format.is_rgb else 0]
+        return (plane >> (depth - 8) if depth > 8 else plane).astype(np.uint8, copy=False)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The integer planes on the device."""
@@ -83,22 +102,52 @@ class Around:
     """The quantiser step that was guessed from the picture."""
     raised: bool = False
     """The quantisers that the file tells were raised."""
+    aligned: bool = False
+    """The network wants the neighbours moved onto the frame."""
+    _motions: Future[Motions] | None = field(default=None, repr=False)
 
     def on(self, owner: Worker) -> Around:
         """The same frames as another enhancer holds them."""
         if owner is self.current.owner:
             return self
         neighbours = [None if held is None else held.on(owner) for held in (self.previous, self.following)]
-        return Around(neighbours[0], self.current.on(owner), neighbours[1], self.frames)
+        there = Around(neighbours[0], self.current.on(owner), neighbours[1], self.frames, aligned=self.aligned)
+        there._motions = self._motions
+        return there
 
     def pictures(self) -> list[Tensor]:
-        """In time order; an end repeats itself."""
+        """In time order, neighbours moved onto the frame where that is wanted; an end repeats itself."""
         current = self.current.picture()
         if self.frames == 1:
             return [current]
-        before = current if self.previous is None else self.previous.picture()
-        after = current if self.following is None else self.following.picture()
-        return [before, current, after]
+        neighbours = (self.previous, self.following)
+        before, after = (current if held is None else held.picture() for held in neighbours)
+        if not self.aligned:
+            return [before, current, after]
+        if self._motions is None:
+            self._motions = Future()
+            self._motions.set_result(self._search())
+        moved = [self._moved(*pair) for pair in zip((before, after), self._motions.result(), strict=True)]
+        return [moved[0], current, moved[1]]
+
+    def search_in(self, pool: ThreadPoolExecutor) -> None:
+        """Begins to look for motion, which `pictures` waits for."""
+        self._motions = pool.submit(self._search)
+
+    def _search(self) -> Motions:
+        luma = self.current.eight_bit_luma()
+        others = [None if held is None else held.eight_bit_luma() for held in (self.previous, self.following)]
+        before, after = (None if other is None else find_motion(luma, other) for other in others)
+        return before, after
+
+    def _moved(self, picture: Tensor, motion: Motion | None) -> Tensor:
+        if motion is None:
+            return picture
+        owner, format = self.current.owner, self.current.frame.format
+        vectors = upload(torch.from_numpy(motion).permute(2, 0, 1)[None].contiguous(), owner.device)
+        stored_small = owner.domain == "ycbcr" and not format.is_rgb
+        shifts = (format.chroma_shift_y, format.chroma_shift_x) if stored_small else (0, 0)
+        return compensate(picture, vectors, (1 << shifts[0], 1 << shifts[1]))
 
 
 class Pending:
@@ -151,8 +200,43 @@ class Pending:
         self.around.side = None
 
 
-def windows(owner: Worker, count: int, frames: Iterable[Frame], before: Frame | None) -> Generator[Around]:
-    """Each frame with its neighbours, one frame late where a network of `count` frames wants the next."""
+def windows(
+    owner: Worker, count: int, frames: Iterable[Frame], before: Frame | None, *, aligned: bool = False
+) -> Generator[Around]:
+    """Each frame with its neighbours, one frame late where a network of `count` frames wants the next.
+
+    `aligned`: and wants them moved onto it. For a GPU the motion is looked for some frames ahead.
+    """
+    found = _windows(owner, count, frames, before)
+    if not aligned:
+        yield from found
+    elif owner.device.type != "cuda":
+        for around in found:
+            around.aligned = True
+            yield around
+    else:
+        yield from _searched_ahead(found)
+
+
+def _searched_ahead(found: Iterable[Around]) -> Generator[Around]:
+    """The same, each as soon as those behind it are being looked at."""
+    threads = max(1, min(_SEARCHES, (os.cpu_count() or 1) // 2))
+    ahead: deque[Around] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="motion")
+    try:
+        for around in found:
+            around.aligned = True
+            around.search_in(pool)
+            ahead.append(around)
+            if len(ahead) > threads:
+                yield ahead.popleft()
+        while ahead:
+            yield ahead.popleft()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _windows(owner: Worker, count: int, frames: Iterable[Frame], before: Frame | None) -> Generator[Around]:
     previous = None if before is None else Held(before, owner)
     current: Held | None = None
     for frame in frames:

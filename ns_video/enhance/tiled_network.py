@@ -150,7 +150,8 @@ class TiledNetwork:
         if self._activations is None:
             self._activations = _activation_bytes(self.descriptor, self._module("fp32"), self.device)
         halved = dtype_of(precision) != torch.float32 and _casts_itself(self.descriptor)
-        pictures = 4.0 * (self.descriptor.in_channels * self.descriptor.frames + 8)
+        seen = self.descriptor.in_channels * self.descriptor.frames
+        pictures = 4.0 * (seen * (2 if self.descriptor.aligned else 1) + 8)
         free = available_memory(self.device)
         if self.device.type == "cuda":
             budget = free * _CUDA_SHARE

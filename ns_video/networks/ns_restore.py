@@ -29,6 +29,8 @@ class NsRestoreConfig:
     """Enlargement of the result, 1 to 4."""
     gated: bool = False
     """The residual is multiplied by a gate plane, the last one of `side`: 0 leaves the picture as it is."""
+    aligned: bool = False
+    """The other pictures come moved onto the middle one (`ns_video.align`), and are seen as what they differ by."""
 
 
 SIZES: dict[str, tuple[int, tuple[int, int, int]]] = {
@@ -46,6 +48,10 @@ SIZES: dict[str, tuple[int, tuple[int, int, int]]] = {
 """Name → (channels, blocks). "fine" has small's weights at the upper level: for pictures that are to be enlarged.
 "lean", "deep", "deeper" and "deepest" are small with more blocks, each grows from those before; "finer" is fine with
 more."""
+
+
+DIFFERENCE_GAIN = 32.0
+"""How much larger an aligned network's first layer sees differences, which are a hundredth of a picture's range."""
 
 
 class ResidualBlock(nn.Module):
@@ -107,6 +113,13 @@ class NsRestore(nn.Module):
             return side.expand(-1, -1, height, width)
         return F.avg_pool2d(side, self.config.unshuffle) if self.config.unshuffle > 1 else side
 
+    def _differences(self, x: Tensor) -> Tensor:
+        """(N, frames * planes, H, W), all pictures but the middle one as their amplified differences from it."""
+        planes = self.config.planes
+        pictures = list(x.split(planes, 1))
+        middle = pictures[len(pictures) // 2]
+        return torch.cat([one if one is middle else (one - middle) * DIFFERENCE_GAIN for one in pictures], 1)
+
     def _entrance(self, x: Tensor, side: Tensor | None) -> Tensor:
         """What the first layer sees, channels last, in the weights' precision, in one pass (no gradients).
 
@@ -132,6 +145,8 @@ class NsRestore(nn.Module):
         r, planes = config.unshuffle, config.planes
         middle = (config.frames // 2) * planes
         picture = x[:, middle : middle + planes]
+        if config.aligned:
+            x = self._differences(x)
         gate: Tensor | None = None
         if config.side:
             if side is None:

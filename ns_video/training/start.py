@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from ns_video.errors import UsageError, first_of, printable
-from ns_video.networks.ns_restore import NsRestore, ResidualBlock
+from ns_video.networks.ns_restore import DIFFERENCE_GAIN, NsRestore, ResidualBlock
 from ns_video.weights.load import load_weights
 
 
@@ -55,3 +55,14 @@ def grow_from(network: nn.Module, weights: Mapping[str, Tensor]) -> int:
                 own[f"{name}.conv2.bias"].zero_()
     network.load_state_dict(own)
     return copied
+
+
+def see_differences(head: Tensor) -> Tensor:
+    """First layer of a network of three pictures (YCbCr, unshuffled by 2) → one that does the same to differences."""
+    pixels = 12
+    changed = head.clone()
+    before, middle, after = (slice(first, first + pixels) for first in (0, pixels, 2 * pixels))
+    changed[:, middle] = head[:, before] + head[:, middle] + head[:, after]
+    for neighbour in (before, after):
+        changed[:, neighbour] = head[:, neighbour] / DIFFERENCE_GAIN
+    return changed

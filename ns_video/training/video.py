@@ -21,10 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ns_video.align import compensate
 from ns_video.belief import believe
 from ns_video.conditioning import QUANTISER_PLANES
 from ns_video.errors import InputError, ModelError, UsageError
 from ns_video.media.carried import carried
+from ns_video.media.motion import find_motion
 from ns_video.media.training_clips import (
     BLOCK,
     SMALLEST_STEP,
@@ -50,7 +52,7 @@ from ns_video.training.firing import REVIVING_BATCHES, Firing, revive_silent
 from ns_video.training.optimizer import OPTIMIZERS, Muon
 from ns_video.training.process import Arithmetic, Process, find_process
 from ns_video.training.ranges import MEASURING_BATCHES, measure_ranges
-from ns_video.training.start import grow_from
+from ns_video.training.start import grow_from, see_differences
 from ns_video.training.video_clips import ClipPair, read_pair
 from ns_video.weights import Metadata, save_model
 from ns_video.weights.load import load_weights
@@ -77,6 +79,8 @@ class VideoTraining:
     blocks: the others begin as identity."""
     size: str = "small"
     frames: int = 3
+    aligned: bool = False
+    """The neighbours are moved onto the frame, see `ns_video.align`; a `start` whose were not learns to see them so."""
     steps: int = 12_000
     batch: int = 4
     crop: int = 96
@@ -115,6 +119,8 @@ class VideoTraining:
             raise UsageError(f"optimizer '{self.optimizer}' is unknown", remedy=f"known are {', '.join(OPTIMIZERS)}")
         if self.crop % 4 or self.frames not in (1, 3) or self.batch < 1 or self.steps < 1:
             raise UsageError("crop must be a multiple of 4, frames 1 or 3, batch and steps at least 1")
+        if self.aligned and self.frames == 1:
+            raise UsageError("aligned is for 3 frames")
         if self.crop < 4 or self.warm_up < 0 or self.validate_every < 1:
             raise UsageError("crop must be at least 4, warm_up at least 0, validate_every at least 1")
         if not self.save_seconds >= 0:
@@ -140,8 +146,9 @@ def identity(config: Any) -> str:
     table = dataclasses.asdict(config)
     for key in ("cache", "output", "validation", "save_seconds", "validate_every"):
         table.pop(key)
-    if not table.get("revive", True):  # trainings from before 0.12.0 don't have it
-        table.pop("revive")
+    for key in ("revive", "aligned"):  # trainings from before 0.12.0 and 0.15.0 don't have them
+        if not table.get(key, True):
+            table.pop(key)
     table["repeats"] = "told as their source"  # before 0.8.0 the finer step was: such a training can't go on exactly
     return json.dumps(table, sort_keys=True, default=str)
 
@@ -272,10 +279,10 @@ def _draw_sample(pool: Pool, config: VideoTraining, rng: np.random.Generator) ->
     top, left = int(rng.integers((height - crop) // 4 + 1)) * 4, int(rng.integers((width - crop) // 4 + 1)) * 4
     full = (slice(top, top + crop), slice(left, left + crop))
     half = (slice(top // 2, (top + crop) // 2), slice(left // 2, (left + crop) // 2))
-    luma, cb, cr = split_planes(pair.coded.pictures)
     true_luma, true_cb, true_cr = split_planes(pair.truth)
-    y = np.stack([luma[i][full] for i in seen])
-    c = np.stack([np.stack((cb[i][half], cr[i][half])) for i in seen])
+    views = [_view(pair, t, i, aligned=config.aligned) for i in seen]
+    y = np.stack([view[0][full] for view in views])
+    c = np.stack([view[1][:, *half] for view in views])
     truth_y = true_luma[t][full][None]
     truth_c = np.stack((true_cb[t][half], true_cr[t][half]))
     order = (t, max(t - 1, 0), min(t + 1, frames - 1))
@@ -295,6 +302,18 @@ def _draw_sample(pool: Pool, config: VideoTraining, rng: np.random.Generator) ->
         y, c, truth_y, truth_c, q = (part.swapaxes(-1, -2) for part in (y, c, truth_y, truth_c, q))
     damage = np.array(pool.damage(path, t), np.float32)
     return y, c, truth_y, truth_c, q, np.array(kind, np.int64), damage
+
+
+def _view(pair: ClipPair, t: int, other: int, *, aligned: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Decoded frame `other`, (H, W) luma and (2, H/2, W/2) chroma, uint8; moved onto frame `t` where that is wanted."""
+    luma, cb, cr = split_planes(pair.coded.pictures)
+    motion = find_motion(luma[t], luma[other]) if aligned and other != t else None
+    if motion is None:
+        return luma[other], np.stack((cb[other], cr[other]))
+    y, c = (torch.from_numpy(np.array(part)[None]) for part in (luma[other], np.stack((cb[other], cr[other]))))
+    picture = torch.cat((y[None], c.repeat_interleave(2, -2).repeat_interleave(2, -1)), 1).float()
+    moved = compensate(picture, torch.from_numpy(motion).permute(2, 0, 1)[None], (2, 2))[0].round().clamp(0, 255).byte()
+    return moved[0].numpy(), moved[1:, ::2, ::2].numpy()
 
 
 def forwards(
@@ -365,13 +384,14 @@ def restore_frame(
     """
     frames = len(pair.truth)
     seen = [min(max(t + d, 0), frames - 1) for d in ((-1, 0, 1) if network.config.frames == 3 else (0,))]
-    luma, cb, cr = split_planes(pair.coded.pictures)
+    views = [_view(pair, t, i, aligned=network.config.aligned) for i in seen]
+    height, width = views[0][0].shape
     order = (t, max(t - 1, 0), min(t + 1, frames - 1))
-    q = np.stack([steps[i].repeat(BLOCK, 0).repeat(BLOCK, 1)[: luma.shape[1], : luma.shape[2]] for i in order])
+    q = np.stack([steps[i].repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width] for i in order])
     device = network.tail.weight.device
     x = pictures_to_network(
-        torch.from_numpy(np.stack([luma[i] for i in seen]))[None].to(device),
-        torch.from_numpy(np.stack([np.stack((cb[i], cr[i])) for i in seen]))[None].to(device),
+        torch.from_numpy(np.stack([view[0] for view in views]))[None].to(device),
+        torch.from_numpy(np.stack([view[1] for view in views]))[None].to(device),
     )
     side = side_planes(torch.from_numpy(q)[None].to(device), torch.tensor([int(pair.coded.types[t])], device=device))
     middle = 3 * (len(seen) // 2)
@@ -459,18 +479,37 @@ def load_checkpoint(path: Path) -> NsRestore:
     return network.eval()
 
 
-def _weights_of(start: Path) -> dict[str, Tensor]:
-    """Of a checkpoint's averaged network, or of a model."""
+def _weights_of(start: Path, *, aligned: bool) -> dict[str, Tensor]:
+    """Of a checkpoint's averaged network, or of a model; for an aligned network, if it shall be one.
+
+    Raises UsageError where it is one, and shall not be.
+    """
     if start.suffix in (".pt", ".ckpt"):
-        return load_checkpoint(start).state_dict()
-    return load_weights(str(start)).tensors
+        network = load_checkpoint(start)
+        was, weights = network.config.aligned, network.state_dict()
+    else:
+        file = load_weights(str(start))
+        was = bool(json.loads(file.metadata.get("config", "{}")).get("aligned", False))
+        weights = dict(file.tensors)
+    if was and not aligned:
+        raise UsageError(f"{start} sees its neighbours aligned", remedy="set aligned = true")
+    head = weights.get("head.weight")
+    if aligned and not was and head is not None:
+        weights["head.weight"] = see_differences(head)
+    return weights
 
 
 def network_config(config: VideoTraining) -> NsRestoreConfig:
     """The network that a training makes."""
     channels, blocks = SIZES[config.size]
     return NsRestoreConfig(
-        planes=3, frames=config.frames, side=QUANTISER_PLANES, channels=channels, blocks=blocks, gated=True
+        planes=3,
+        frames=config.frames,
+        side=QUANTISER_PLANES,
+        channels=channels,
+        blocks=blocks,
+        gated=True,
+        aligned=config.aligned,
     )
 
 
@@ -533,7 +572,7 @@ def _train(config: VideoTraining, process: Process, resume: bool) -> Generator[V
     if config.start is None:
         centre_head(network, config.head_gain)
     elif not resume:
-        begun = _weights_of(config.start)
+        begun = _weights_of(config.start, aligned=config.aligned)
         own = network.state_dict()
         if any(key not in own or own[key].shape != tensor.shape for key, tensor in begun.items()):
             raise UsageError(f"{config.start} is another network than size '{config.size}' makes or can grow from")

@@ -54,6 +54,8 @@ class Descriptor:
     """Learned values of the architecture, before anything is folded for inference."""
     cell_scale: int = 0
     """Sides of the network's result / sides of the picture of cells it sees; 0 where it sees pixels."""
+    aligned: bool = False
+    """The pictures beside the middle one are to be moved onto it first (`ns_video.align`)."""
     int8_ranges: Ranges = field(default_factory=dict[str, tuple[float, float]])
     """Of an ns_restore network's blocks that may be computed in 8-bit integers; empty: none."""
 

@@ -177,6 +177,7 @@ class _Traits:
     frames: int = 1
     safe_precisions: frozenset[str] = PRECISIONS
     cell_scale: int = 0
+    aligned: bool = False
     int8_ranges: Ranges = field(default_factory=dict[str, tuple[float, float]])
 
 
@@ -190,6 +191,8 @@ def _ns_restore(file: WeightsFile) -> _Traits:
         or config.channels < 1
     ):
         raise ModelError(f"model file {file.path}: its metadata 'config' is unusable: {config}")
+    if config.aligned and (config.frames == 1 or config.unshuffle != 2 or file.metadata.get("domain") != "ycbcr"):
+        raise ModelError(f"model file {file.path}: its metadata 'config' aligns what can't be")
     if max(config.blocks) > MAX_BLOCKS:
         raise ModelError(f"model file {file.path}: its metadata 'config' wants more than {MAX_BLOCKS} blocks")
     conditioning = file.metadata.get("conditioning", "none")
@@ -219,6 +222,7 @@ def _ns_restore(file: WeightsFile) -> _Traits:
         in_channels=config.planes,
         out_channels=config.planes,
         frames=config.frames,
+        aligned=config.aligned,
     )
 
 

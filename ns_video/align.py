@@ -1,0 +1,39 @@
+"""Motion compensation: a frame's neighbour, moved onto it. Floor 1: torch."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CELL = 4
+"""Side in luma px of the squares for which motion is given."""
+
+
+def compensate(picture: Tensor, motion: Tensor, subsampling: tuple[int, int]) -> Tensor:
+    """(1, 3, H, W) YCbCr of a neighbour → the same, seen where the frame has it: cubic, the border repeats.
+
+    `motion`: (1, 2, ceil(H / CELL), ceil(W / CELL)) px, x and y, from the frame to the neighbour.
+    `subsampling`: luma (rows, columns) of a chroma sample; such chroma is repeated, and is moved as it is stored.
+    """
+    rows, columns = subsampling
+    if (rows, columns) == (1, 1):
+        return _moved(picture, motion, (CELL, CELL))
+    height, width = picture.shape[-2:]
+    vectors = torch.cat((motion[:, :1] / columns, motion[:, 1:] / rows), 1)
+    small = _moved(picture[:, 1:, ::rows, ::columns], vectors, (CELL // rows, CELL // columns))
+    chroma = small.repeat_interleave(rows, -2).repeat_interleave(columns, -1)[..., :height, :width]
+    return torch.cat((_moved(picture[:, :1], motion, (CELL, CELL)), chroma), 1)
+
+
+def _moved(planes: Tensor, motion: Tensor, square: tuple[int, int]) -> Tensor:
+    """`motion`: in px of these planes, one vector for `square` (rows, columns) of them."""
+    height, width = planes.shape[-2:]
+    factors = [float(side) for side in square]
+    dense = F.interpolate(motion, scale_factor=factors, mode="bilinear", align_corners=False)[0, :, :height, :width]
+    x = torch.arange(width, device=planes.device, dtype=torch.float32)
+    y = torch.arange(height, device=planes.device, dtype=torch.float32)[:, None]
+    x = (x + dense[0]) * (2.0 / max(1, width - 1)) - 1.0
+    y = (y + dense[1]) * (2.0 / max(1, height - 1)) - 1.0
+    place = torch.stack((x, y), -1)[None]
+    return F.grid_sample(planes, place, mode="bicubic", padding_mode="border", align_corners=True)

@@ -1,0 +1,257 @@
+"""Neighbours moved onto a frame: what the search finds, what moving gives, and that a run does as a training does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from pretended_cuda import GPU, PretendedCuda, pretended_cuda
+from test_enhance import YUV420, describe, fp32, furthest
+from torch import nn
+
+import ns_video.enhance.in_flight as in_flight
+from ns_video.align import CELL, compensate
+from ns_video.enhance import EnhancedFrame, Enhancer
+from ns_video.enhance import enhancer as enhancer_module
+from ns_video.errors import ModelError
+from ns_video.frame import ColorInfo, Frame, QuantiserMap
+from ns_video.media.motion import find_motion
+from ns_video.media.probe import pixel_format
+from ns_video.media.training_clips import CodedClip, rgb_to_clip, split_planes, step_to_code
+from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
+from ns_video.training.start import see_differences
+from ns_video.training.video import restore_frame
+from ns_video.training.video_clips import ClipPair
+from ns_video.weights import Descriptor, Metadata, load_descriptor, save_model
+
+Luma = npt.NDArray[np.uint8]
+
+
+def scenery(height: int, width: int, seed: int = 0) -> npt.NDArray[np.float32]:
+    """Smooth enough to be moved by parts of a pixel, with detail enough to be followed."""
+    noise = np.random.default_rng(seed).normal(size=(height, width)).astype(np.float32)
+    fine, coarse = (cv2.GaussianBlur(noise, (0, 0), sigma) for sigma in (1.5, 6.0))
+    return np.asarray(128 + 40 * fine / fine.std() + 30 * coarse / coarse.std(), np.float32)
+
+
+def seen_at(picture: npt.NDArray[np.float32], x: float, y: float, height: int, width: int) -> Luma:
+    """A window of it whose corner is at 40 + x, 40 + y."""
+    matrix = np.array([[1.0, 0.0, 40 + x], [0.0, 1.0, 40 + y]])
+    seen = cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
+    return np.asarray(np.rint(seen).clip(0, 255), np.uint8)
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 128), (97, 131), (49, 200), (1102, 1203)])
+@pytest.mark.parametrize(("x", "y"), [(3.0, 0.0), (-2.0, 5.0), (1.5, -0.75)])
+def test_motion_says_where_the_neighbour_has_it(height: int, width: int, x: float, y: float) -> None:
+    picture = scenery(height + 80, width + 80)
+    current, other = seen_at(picture, 0, 0, height, width), seen_at(picture, -x, -y, height, width)
+    motion = find_motion(current, other)
+    assert motion is not None and motion.dtype == np.float32
+    assert motion.shape == (-(-height // CELL), -(-width // CELL), 2)
+    inner = motion[3:-3, 3:-3].reshape(-1, 2)
+    assert np.abs(np.median(inner, 0) - (x, y)).max() < 0.3
+    assert np.percentile(np.abs(inner - (x, y)), 80) < 0.5
+
+
+def test_what_stands_still_or_is_too_small_has_no_motion() -> None:
+    picture = scenery(160, 160)
+    one = seen_at(picture, 0, 0, 64, 64)
+    assert find_motion(one, one.copy()) is None
+    assert find_motion(one[:31], one[1:32]) is None
+
+
+def test_motion_depends_on_the_pictures_alone() -> None:
+    picture = scenery(400, 500)
+    pairs = [(seen_at(picture, 0, 0, 288, 352), seen_at(picture, step, -step, 288, 352)) for step in range(1, 7)]
+    pairs = [(a[:side, : side + 16], b[:side, : side + 16]) for (a, b), side in zip(pairs, (288, 64, 60, 128, 64, 96))]
+    alone = [find_motion(*pair) for pair in pairs]
+    threads = cv2.getNumThreads()
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for count in (1, 2, 5):
+                cv2.setNumThreads(count)
+                found = list(pool.map(lambda pair: find_motion(*pair), pairs[::-1]))[::-1]
+                assert all(np.array_equal(a, b) for a, b in zip(alone, found, strict=True))
+    finally:
+        cv2.setNumThreads(threads)
+
+
+@pytest.mark.parametrize("subsampling", [(1, 1), (2, 2), (1, 2), (2, 1), (1, 4)])
+def test_a_neighbour_is_moved_onto_the_frame(subsampling: tuple[int, int]) -> None:
+    rows, columns = subsampling
+    height, width, x, y = 66, 94, 2.0, -4.0
+    planes = [scenery(height + 80, width + 80, seed) / 255.0 for seed in range(3)]
+
+    def seen(dx: float, dy: float) -> torch.Tensor:
+        luma = seen_at(planes[0] * 255, dx, dy, height, width)
+        parts = [torch.from_numpy(luma)]
+        for plane in planes[1:]:
+            chroma = torch.from_numpy(seen_at(plane * 255, dx, dy, height, width))[::rows, ::columns]
+            parts.append(chroma.repeat_interleave(rows, 0).repeat_interleave(columns, 1)[:height, :width])
+        return torch.stack(parts)[None].float() / 255.0
+
+    current, other = seen(0, 0), seen(-x, -y)
+    motion = torch.tensor([x, y]).view(1, 2, 1, 1).expand(1, 2, -(-height // CELL), -(-width // CELL))
+    moved = compensate(other, motion, subsampling)
+    inner = (..., slice(8, -8), slice(8, -8))
+    before, after = ((one - current)[inner].abs().mean((0, 2, 3)) for one in (other, moved))
+    assert moved.shape == current.shape
+    assert float(after[0]) < 1e-5 < 0.05 < float(before.min())
+    assert float((after / before).max()) < (1e-4 if x % columns == 0 and y % rows == 0 else 0.4)
+
+
+def aligned(seed: int = 3, gated: bool = True) -> Descriptor:
+    """A network of three frames that changes pictures visibly, most of all by what their neighbours differ by."""
+    torch.manual_seed(seed)
+    network = NsRestore(NsRestoreConfig(channels=8, blocks=(0, 1, 0), frames=3, side=6, gated=gated, aligned=True))
+    nn.init.normal_(network.tail.weight, std=0.02)
+    return describe(
+        network, halo=network.receptive_radius, conditioning="quantiser", frames=3, domain="ycbcr", aligned=True
+    )
+
+
+def panning(count: int, height: int = 66, width: int = 90) -> tuple[list[Frame], CodedClip]:
+    """A pan, as frames and as a clip."""
+    picture = scenery(height + 200, width + 200, 5)
+    views = [seen_at(picture, 3 * t, 2 * t, height // 4 * 4, width // 4 * 4) for t in range(count)]
+    clip = rgb_to_clip([cv2.merge((view, view // 2 + 60, 255 - view)) for view in views])
+    planes = split_planes(clip)
+    height, width = views[0].shape
+    steps = np.full((count, -(-height // 16), -(-width // 16)), 12.0)
+    frames: list[Frame] = []
+    for t in range(count):
+        seen = tuple(np.ascontiguousarray(plane[t]) for plane in planes)
+        told = QuantiserMap(steps[t].astype(np.float32), 16, "P", "h264")
+        frames.append(Frame(seen, width, height, YUV420, ColorInfo(), t, Fraction(1, 25), quantiser=told))
+    return frames, CodedClip(clip, step_to_code(steps), np.full(count, 2, np.uint8))
+
+
+@pytest.fixture(autouse=True)
+def believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of noise are believed."""
+    monkeypatch.setattr(enhancer_module, "believe", lambda restored, *_, **__: restored)
+
+
+def test_a_run_moves_neighbours_as_a_training_does() -> None:
+    frames, coded = panning(6)
+    descriptor = aligned()
+    results = list(Enhancer(descriptor, fp32()).run(frames))
+    network = cast(NsRestore, descriptor.network)
+    pair = ClipPair(coded.pictures, coded)
+    unmoved = list(Enhancer(dataclasses.replace(descriptor, aligned=False), fp32()).run(frames))
+    height = frames[0].height
+    for t, result in enumerate(results):
+        trained = restore_frame(network, pair, coded.steps, t)
+        gap = result.frame.planes[0].astype(int) - trained[:height]
+        assert result.reason is None and np.abs(gap).mean() < 0.6  # a training rounds what it moves to 8 bits
+        assert furthest(result, EnhancedFrame(frames[t])) > 0
+        other = unmoved[t].frame.planes[0].astype(int) - trained[:height]
+        assert np.abs(other).mean() > 3 * np.abs(gap).mean()
+
+
+@pytest.mark.parametrize("name", ["yuv420p10le", "gbrp", "yuv444p", "gray", "yuv411p"])
+def test_frames_of_other_formats_are_moved_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    format = pixel_format(name)
+    base, _ = panning(4)
+    frames: list[Frame] = []
+    for frame in base:
+        luma = frame.planes[0]
+        shape = (-(-frame.height >> format.chroma_shift_y), -(-frame.width >> format.chroma_shift_x))
+        chroma: Any = [cv2.resize(luma, shape[::-1], interpolation=cv2.INTER_AREA)] * (min(3, format.planes) - 1)
+        planes = [luma, *chroma]
+        if format.bit_depth > 8:
+            planes = [plane.astype(np.uint16) << (format.bit_depth - 8) for plane in planes]
+        frames.append(dataclasses.replace(frame, planes=tuple(planes), format=format))
+    pictures: list[list[torch.Tensor]] = []
+    enhancer = Enhancer(aligned(), fp32())
+    restored = enhancer._restored
+
+    def noted(given: Sequence[torch.Tensor], *rest: Any) -> torch.Tensor:
+        pictures.append(list(given))
+        return restored(given, *rest)
+
+    monkeypatch.setattr(enhancer, "_restored", noted)
+    results = list(enhancer.run(frames))
+    assert len(pictures) == 4 and not any(result.passed_through for result in results)
+    for t, (before, current, after) in enumerate(pictures):
+        for moved, there in ((before, t > 0), (after, t < 3)):
+            gap = (moved - current)[0, :, 12:-12, 12:-12].abs().mean((1, 2))
+            unmoved = pictures[t - 1 if moved is before else t + 1][1] - current if there else current * 0
+            assert float(gap.max()) <= 0.2 * float(unmoved[0, 0].abs().mean())
+
+
+def test_on_a_gpu_motion_is_looked_for_ahead_and_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, _ = panning(9)
+    here = list(Enhancer(aligned(), fp32()).run(frames))
+
+    def run(gpu: PretendedCuda) -> list[EnhancedFrame]:
+        enhancer = Enhancer(aligned(), fp32(device=str(GPU)))
+        list(enhancer.run(frames))
+        gpu.waits.clear()
+        return list(enhancer.run(frames))
+
+    with pretended_cuda(monkeypatch) as gpu:
+        there = run(gpu)
+        assert not gpu.waits
+    assert max(furthest(a, b) for a, b in zip(here, there, strict=True)) == 0
+
+
+def test_a_run_that_is_left_ends_its_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, _ = panning(9)
+    pools: list[ThreadPoolExecutor] = []
+
+    class Noted(ThreadPoolExecutor):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            pools.append(self)
+
+    monkeypatch.setattr(in_flight, "ThreadPoolExecutor", Noted)
+    with pretended_cuda(monkeypatch):
+        run = Enhancer(aligned(), fp32(device=str(GPU))).run(frames)
+        next(run)
+        run.close()
+    assert len(pools) == 1
+    with pytest.raises(RuntimeError, match="shutdown"):
+        pools[0].submit(print)
+
+
+def test_work_that_begins_in_the_middle_gives_the_same() -> None:
+    frames, _ = panning(8)
+    whole = list(Enhancer(aligned(), fp32()).run(frames, restart_every=4))
+    rest = list(Enhancer(aligned(), fp32()).run(frames[4:], before=frames[3], start_index=4, restart_every=4))
+    assert max(furthest(a, b) for a, b in zip(whole[4:], rest, strict=True)) == 0
+
+
+def test_a_network_sees_the_same_in_differences() -> None:
+    config = NsRestoreConfig(channels=8, blocks=(1, 1, 0), frames=3, side=6, gated=True)
+    torch.manual_seed(1)
+    plain = NsRestore(config).eval()
+    nn.init.normal_(plain.tail.weight, std=0.1)
+    seeing = NsRestore(dataclasses.replace(config, aligned=True)).eval()
+    seeing.load_state_dict(plain.state_dict() | {"head.weight": see_differences(plain.head.weight.detach())})
+    x, side = torch.rand(1, 9, 24, 32), torch.rand(1, 6, 24, 32)
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            assert torch.allclose(plain(x, side), seeing(x, side), atol=1e-5)
+            assert not torch.allclose(plain(x, side), x[:, 3:6], atol=1e-3)
+
+
+def test_a_file_tells_that_its_network_wants_aligned_neighbours(tmp_path: Path) -> None:
+    network = NsRestore(NsRestoreConfig(channels=8, blocks=(0, 1, 0), frames=3, side=6, gated=True, aligned=True))
+    save_model(network, tmp_path / "a.safetensors", Metadata("ns_restore", "quantiser", "ycbcr"))
+    assert load_descriptor(str(tmp_path / "a.safetensors")).aligned
+    assert not load_descriptor("fast-video").aligned
+    single = NsRestore(NsRestoreConfig(channels=8, blocks=(0, 1, 0), side=6, gated=True, aligned=True))
+    save_model(single, tmp_path / "b.safetensors", Metadata("ns_restore", "quantiser", "ycbcr"))
+    with pytest.raises(ModelError, match="aligns what can't be"):
+        load_descriptor(str(tmp_path / "b.safetensors"))
