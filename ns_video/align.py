@@ -6,24 +6,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CELL = 4
-"""Side in luma px of the squares for which motion is given."""
+from ns_video.frame import MOTION_CELL
 
 
 def compensate(picture: Tensor, motion: Tensor, subsampling: tuple[int, int]) -> Tensor:
     """(1, 3, H, W) YCbCr of a neighbour → the same, seen where the frame has it: cubic, the border repeats.
 
-    `motion`: (1, 2, ceil(H / CELL), ceil(W / CELL)) px, x and y, from the frame to the neighbour.
+    `motion`: (1, 2, ceil(H / MOTION_CELL), ceil(W / MOTION_CELL)) px, x and y, from the frame to the neighbour.
     `subsampling`: luma (rows, columns) of a chroma sample; such chroma is repeated, and is moved as it is stored.
     """
     rows, columns = subsampling
     if (rows, columns) == (1, 1):
-        return _moved(picture, motion, (CELL, CELL))
+        return _moved(picture, motion, (MOTION_CELL, MOTION_CELL))
     height, width = picture.shape[-2:]
     vectors = torch.cat((motion[:, :1] / columns, motion[:, 1:] / rows), 1)
-    small = _moved(picture[:, 1:, ::rows, ::columns], vectors, (CELL // rows, CELL // columns))
+    small = _moved(picture[:, 1:, ::rows, ::columns], vectors, (MOTION_CELL // rows, MOTION_CELL // columns))
     chroma = small.repeat_interleave(rows, -2).repeat_interleave(columns, -1)[..., :height, :width]
-    return torch.cat((_moved(picture[:, :1], motion, (CELL, CELL)), chroma), 1)
+    return torch.cat((_moved(picture[:, :1], motion, (MOTION_CELL, MOTION_CELL)), chroma), 1)
 
 
 def _moved(planes: Tensor, motion: Tensor, square: tuple[int, int]) -> Tensor:

@@ -11,6 +11,11 @@ import numpy.typing as npt
 
 Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
+Motion = npt.NDArray[np.float32]
+"""(ceil(H / MOTION_CELL), ceil(W / MOTION_CELL), 2) px, x and y: from a square of a frame to where another has it."""
+MOTION_CELL = 4
+"""Side in luma px of the squares for which motion is told."""
+
 # Values of ITU-T H.273 / ISO 23091-2, as libav numbers them. 2 is "unspecified" everywhere.
 UNSPECIFIED = 2
 RANGE_UNSPECIFIED, RANGE_LIMITED, RANGE_FULL = 0, 1, 2

@@ -19,11 +19,11 @@ from test_enhance import YUV420, describe, fp32, furthest
 from torch import nn
 
 import ns_video.enhance.in_flight as in_flight
-from ns_video.align import CELL, compensate
+from ns_video.align import compensate
 from ns_video.enhance import EnhancedFrame, Enhancer
 from ns_video.enhance import enhancer as enhancer_module
 from ns_video.errors import ModelError
-from ns_video.frame import ColorInfo, Frame, QuantiserMap
+from ns_video.frame import MOTION_CELL, ColorInfo, Frame, Motion, QuantiserMap
 from ns_video.media.motion import find_motion
 from ns_video.media.probe import pixel_format
 from ns_video.media.training_clips import CodedClip, rgb_to_clip, split_planes, step_to_code
@@ -57,7 +57,7 @@ def test_motion_says_where_the_neighbour_has_it(height: int, width: int, x: floa
     current, other = seen_at(picture, 0, 0, height, width), seen_at(picture, -x, -y, height, width)
     motion = find_motion(current, other)
     assert motion is not None and motion.dtype == np.float32
-    assert motion.shape == (-(-height // CELL), -(-width // CELL), 2)
+    assert motion.shape == (-(-height // MOTION_CELL), -(-width // MOTION_CELL), 2)
     inner = motion[3:-3, 3:-3].reshape(-1, 2)
     assert np.abs(np.median(inner, 0) - (x, y)).max() < 0.3
     assert np.percentile(np.abs(inner - (x, y)), 80) < 0.5
@@ -70,17 +70,23 @@ def test_what_stands_still_or_is_too_small_has_no_motion() -> None:
     assert find_motion(one[:31], one[1:32]) is None
 
 
+def searched(pair: tuple[Luma, Luma]) -> Motion:
+    found = find_motion(*pair)
+    assert found is not None
+    return found
+
+
 def test_motion_depends_on_the_pictures_alone() -> None:
     picture = scenery(400, 500)
     pairs = [(seen_at(picture, 0, 0, 288, 352), seen_at(picture, step, -step, 288, 352)) for step in range(1, 7)]
     pairs = [(a[:side, : side + 16], b[:side, : side + 16]) for (a, b), side in zip(pairs, (288, 64, 60, 128, 64, 96))]
-    alone = [find_motion(*pair) for pair in pairs]
+    alone = [searched(pair) for pair in pairs]
     threads = cv2.getNumThreads()
     try:
         with ThreadPoolExecutor(4) as pool:
             for count in (1, 2, 5):
                 cv2.setNumThreads(count)
-                found = list(pool.map(lambda pair: find_motion(*pair), pairs[::-1]))[::-1]
+                found = list(pool.map(searched, pairs[::-1]))[::-1]
                 assert all(np.array_equal(a, b) for a, b in zip(alone, found, strict=True))
     finally:
         cv2.setNumThreads(threads)
@@ -101,7 +107,7 @@ def test_a_neighbour_is_moved_onto_the_frame(subsampling: tuple[int, int]) -> No
         return torch.stack(parts)[None].float() / 255.0
 
     current, other = seen(0, 0), seen(-x, -y)
-    motion = torch.tensor([x, y]).view(1, 2, 1, 1).expand(1, 2, -(-height // CELL), -(-width // CELL))
+    motion = torch.tensor([x, y]).view(1, 2, 1, 1).expand(1, 2, -(-height // MOTION_CELL), -(-width // MOTION_CELL))
     moved = compensate(other, motion, subsampling)
     inner = (..., slice(8, -8), slice(8, -8))
     before, after = ((one - current)[inner].abs().mean((0, 2, 3)) for one in (other, moved))
@@ -124,7 +130,7 @@ def panning(count: int, height: int = 66, width: int = 90) -> tuple[list[Frame],
     """A pan, as frames and as a clip."""
     picture = scenery(height + 200, width + 200, 5)
     views = [seen_at(picture, 3 * t, 2 * t, height // 4 * 4, width // 4 * 4) for t in range(count)]
-    clip = rgb_to_clip([cv2.merge((view, view // 2 + 60, 255 - view)) for view in views])
+    clip = rgb_to_clip([np.stack((view, view // 2 + 60, 255 - view), -1) for view in views])
     planes = split_planes(clip)
     height, width = views[0].shape
     steps = np.full((count, -(-height // 16), -(-width // 16)), 12.0)
@@ -174,7 +180,7 @@ def test_frames_of_other_formats_are_moved_too(name: str, monkeypatch: pytest.Mo
         frames.append(dataclasses.replace(frame, planes=tuple(planes), format=format))
     pictures: list[list[torch.Tensor]] = []
     enhancer = Enhancer(aligned(), fp32())
-    restored = enhancer._restored
+    restored = enhancer._restored  # pyright: ignore[reportPrivateUsage]
 
     def noted(given: Sequence[torch.Tensor], *rest: Any) -> torch.Tensor:
         pictures.append(list(given))

@@ -19,6 +19,7 @@ FLOORS = {
     **dict.fromkeys(("declared", "stage", "version"), 0),
     **dict.fromkeys(
         (
+            "align",
             "belief",
             "cells",
             "collage",

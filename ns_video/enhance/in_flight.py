@@ -17,8 +17,8 @@ from torch import Tensor
 import ns_video.color as color
 from ns_video.align import compensate
 from ns_video.estimate import JpegEvidence
-from ns_video.frame import Frame, Plane
-from ns_video.media.motion import Motion, find_motion
+from ns_video.frame import Frame, Motion, Plane
+from ns_video.media.motion import find_motion
 from ns_video.stage import EnhancedFrame
 from ns_video.upload import upload
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ns_video.align import CELL
+from ns_video.frame import MOTION_CELL, Motion
 
 _LEAST_SIDE = 32
 """Smaller pictures have too few patches."""
@@ -21,9 +21,6 @@ _MULTIPLE_OF = 4
 """Of sides of what is searched: it begins at a quarter of the size, and would take the rest for part of the motion."""
 _HALVED_ABOVE = 1_200_000
 """Pixels above which the search looks at a picture of half the size: four times as fast."""
-
-Motion = npt.NDArray[np.float32]
-"""(ceil(H / CELL), ceil(W / CELL), 2) px, x and y: from a square of a frame to where the neighbour has it."""
 
 
 def find_motion(current: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> Motion | None:
@@ -35,16 +32,16 @@ def find_motion(current: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) ->
     if min(height, width) < _LEAST_SIDE or np.array_equal(current, other):
         return None
     pictures = [np.ascontiguousarray(picture) for picture in (current, other)]
-    cell = CELL
+    cell = MOTION_CELL
     if height * width > _HALVED_ABOVE:
-        cell = CELL // 2
+        cell = MOTION_CELL // 2
         size = (-(-width // 2), -(-height // 2))
         pictures = [np.asarray(cv2.resize(one, size, interpolation=cv2.INTER_AREA), np.uint8) for one in pictures]
-    rows, columns = -(-height // CELL), -(-width // CELL)
+    rows, columns = -(-height // MOTION_CELL), -(-width // MOTION_CELL)
     across, down = (-side % _MULTIPLE_OF for side in pictures[0].shape[::-1])
     first, second = (cv2.copyMakeBorder(one, 0, down, 0, across, cv2.BORDER_REPLICATE) for one in pictures)
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)  # anew: small pictures change its settings
     flow = np.asarray(search.calc(first, second, cast(npt.NDArray[np.float32], None)), np.float32)
     flow = flow[: rows * cell, : columns * cell]
     mean = flow.reshape(rows, cell, columns, cell, 2).mean((1, 3), dtype=np.float32)
-    return mean * np.float32(CELL / cell)
+    return mean * np.float32(MOTION_CELL / cell)
