@@ -92,6 +92,25 @@ def test_motion_depends_on_the_pictures_alone() -> None:
         cv2.setNumThreads(threads)
 
 
+def test_a_search_without_memory_is_tried_again_and_the_frame_passed_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As other lacks of memory; any other error of OpenCV's is one of ours."""
+    frames, _ = panning(4)
+    refuse: list[int] = []
+
+    def refused(*_: object) -> None:
+        error = cv2.error("OpenCV: Failed to allocate")
+        error.code = refuse[0]
+        raise error
+
+    monkeypatch.setattr("ns_video.media.motion._search", refused)
+    refuse.append(cv2.Error.StsNoMem)
+    results = list(Enhancer(aligned(), fp32()).run(frames))
+    assert all(result.passed_through for result in results)
+    refuse[0] = cv2.Error.StsAssert
+    with pytest.raises(cv2.error):
+        list(Enhancer(aligned(), fp32()).run(frames))
+
+
 @pytest.mark.parametrize("subsampling", [(1, 1), (2, 2), (1, 2), (2, 1), (1, 4)])
 def test_a_neighbour_is_moved_onto_the_frame(subsampling: tuple[int, int]) -> None:
     rows, columns = subsampling

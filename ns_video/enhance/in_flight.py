@@ -104,7 +104,7 @@ class Around:
     """The quantisers that the file tells were raised."""
     aligned: bool = False
     """The network wants the neighbours moved onto the frame."""
-    _motions: Future[Motions] | None = field(default=None, repr=False)
+    _motions: Motions | Future[Motions] | None = field(default=None, repr=False)
 
     def on(self, owner: Worker) -> Around:
         """The same frames as another enhancer holds them."""
@@ -124,15 +124,21 @@ class Around:
         before, after = (current if held is None else held.picture() for held in neighbours)
         if not self.aligned:
             return [before, current, after]
-        if self._motions is None:
-            self._motions = Future()
-            self._motions.set_result(self._search())
-        moved = [self._moved(*pair) for pair in zip((before, after), self._motions.result(), strict=True)]
+        moved = [self._moved(*pair) for pair in zip((before, after), self._found(), strict=True)]
         return [moved[0], current, moved[1]]
 
     def search_in(self, pool: ThreadPoolExecutor) -> None:
         """Begins to look for motion, which `pictures` waits for."""
         self._motions = pool.submit(self._search)
+
+    def _found(self) -> Motions:
+        """Looked for here and now where nobody began to, or who did failed."""
+        motions = self._motions
+        if isinstance(motions, Future):
+            self._motions = None
+            motions = motions.result()
+        self._motions = motions or self._search()
+        return self._motions
 
     def _search(self) -> Motions:
         luma = self.current.eight_bit_luma()

@@ -26,12 +26,22 @@ _HALVED_ABOVE = 1_200_000
 def find_motion(current: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> Motion | None:
     """Motion from (H, W) uint8 luma to that of a neighbour; None where there is none, or the picture is too small.
 
-    Depends on the two pictures alone.
+    Depends on the two pictures alone. Raises MemoryError.
     """
     height, width = current.shape
     if min(height, width) < _LEAST_SIDE or np.array_equal(current, other):
         return None
-    pictures = [np.ascontiguousarray(picture) for picture in (current, other)]
+    try:
+        return _search(np.ascontiguousarray(current), np.ascontiguousarray(other))
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(str(error)) from error
+        raise
+
+
+def _search(current: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> Motion:
+    height, width = current.shape
+    pictures = [current, other]
     cell = MOTION_CELL
     if height * width > _HALVED_ABOVE:
         cell = MOTION_CELL // 2
