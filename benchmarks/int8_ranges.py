@@ -37,7 +37,8 @@ def main() -> None:
     assert isinstance(network, NsRestore), "only ns-restore is computed in int8"
     if "cache" in read_table(arguments.config):
         config = video.read_config(arguments.config)
-        config = dataclasses.replace(config, cache=arguments.cache or config.cache)
+        cache = arguments.cache or config.cache
+        config = dataclasses.replace(config, cache=cache, frames=network.config.frames, aligned=network.config.aligned)
         pool, process = video.Pool(config.cache), find_process("cpu")
         forwards = video.forwards(network, pool, config, process, MEASURING_BATCHES)
     else:
