@@ -8,6 +8,9 @@ from torch import Tensor
 
 from ns_video.frame import MOTION_CELL
 
+_AT_ONCE = 1 << 20
+"""Samples of a plane whose places are held at once: 16 bytes each."""
+
 
 def compensate(picture: Tensor, motion: Tensor, subsampling: tuple[int, int]) -> Tensor:
     """(1, 3, H, W) YCbCr of a neighbour → the same, seen where the frame has it: cubic, the border repeats.
@@ -30,9 +33,14 @@ def _moved(planes: Tensor, motion: Tensor, square: tuple[int, int]) -> Tensor:
     height, width = planes.shape[-2:]
     factors = [float(side) for side in square]
     dense = F.interpolate(motion, scale_factor=factors, mode="bilinear", align_corners=False)[0, :, :height, :width]
-    x = torch.arange(width, device=planes.device, dtype=torch.float32)
-    y = torch.arange(height, device=planes.device, dtype=torch.float32)[:, None]
-    x = (x + dense[0]) * (2.0 / max(1, width - 1)) - 1.0
-    y = (y + dense[1]) * (2.0 / max(1, height - 1)) - 1.0
-    place = torch.stack((x, y), -1)[None]
-    return F.grid_sample(planes, place, mode="bicubic", padding_mode="border", align_corners=True)
+    columns = torch.arange(width, device=planes.device, dtype=torch.float32)
+    rows = torch.arange(height, device=planes.device, dtype=torch.float32)[:, None]
+    moved = torch.empty_like(planes)
+    at_once = max(1, _AT_ONCE // width)
+    for top in range(0, height, at_once):
+        part = slice(top, top + at_once)
+        x = (columns + dense[0, part]) * (2.0 / max(1, width - 1)) - 1.0
+        y = (rows[part] + dense[1, part]) * (2.0 / max(1, height - 1)) - 1.0
+        place = torch.stack((x, y), -1)[None]
+        moved[..., part, :] = F.grid_sample(planes, place, mode="bicubic", padding_mode="border", align_corners=True)
+    return moved

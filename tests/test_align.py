@@ -92,6 +92,15 @@ def test_motion_depends_on_the_pictures_alone() -> None:
         cv2.setNumThreads(threads)
 
 
+def test_large_planes_are_moved_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = torch.rand(1, 3, 70, 52, generator=torch.Generator().manual_seed(0))
+    motion = torch.randn(1, 2, 18, 13, generator=torch.Generator().manual_seed(1)) * 3
+    whole = [compensate(picture, motion, subsampling) for subsampling in ((1, 1), (2, 2))]
+    monkeypatch.setattr("ns_video.align._AT_ONCE", 300)
+    parts = [compensate(picture, motion, subsampling) for subsampling in ((1, 1), (2, 2))]
+    assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
+
+
 def test_a_search_without_memory_is_tried_again_and_the_frame_passed_through(monkeypatch: pytest.MonkeyPatch) -> None:
     """As other lacks of memory; any other error of OpenCV's is one of ours."""
     frames, _ = panning(4)
