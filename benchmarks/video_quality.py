@@ -132,7 +132,8 @@ def measure(
     """PSNR-Y of the scored frames before and after, and all squared error of their chroma; `how` is the map told."""
     steps, height = told(pair.coded, how), pair.truth.shape[1] * 2 // 3
     by_block = how in ("decoder", "raised")
-    restored = {t: restore_frame(network, pair, steps(t), t, doubt_edges=by_block) for t in scored}
+    own = told_steps(pair.coded) if how == "raised" else None
+    restored = {t: restore_frame(network, pair, steps(t), t, doubt_edges=by_block, told=own) for t in scored}
     before = [psnr(pair.coded.pictures[t, :height], pair.truth[t, :height]) for t in scored]
     after = [psnr(restored[t][:height], pair.truth[t, :height]) for t in scored]
     coded = {t: pair.coded.pictures[t] for t in scored}

@@ -37,18 +37,21 @@ _FINE, _COARSE = 2.3, 4.0
 """Quantiser steps: up to the first hard edges are no matter, from the second on they are in full."""
 
 
-def believe(restored: Tensor, seen: Tensor, side: Tensor, *, doubt_edges: bool) -> Tensor:
+def believe(restored: Tensor, seen: Tensor, side: Tensor, *, doubt_edges: bool, told: Tensor | None = None) -> Tensor:
     """`restored` as far as it is believed, the rest as `seen`: (1, 3, H, W) YCbCr, luma 0 to 1 from black to white.
 
     `doubt_edges`: hard ones, too, and a share of all luma: where H.264 tells each block's step. Told one step for a
     whole frame (or VP9's), which is a cautious one, a network is right more often.
     `side`: (1, S, H', W') planes, no smaller than the frame: first log2(quantiser step in 8-bit units) / 7.
+    `told`: the same as the file tells it, where `side` was raised: hard edges are measured by it, for line art
+    that was coded finely may pass for coded before.
     """
     height, width = seen.shape[-2:]
     octaves = side[:, :1, :height, :width].float() * 7.0
     trust = _trust_in_frame(restored, seen, octaves)
     if doubt_edges:
-        trust = trust * _trust_at_edges(seen, octaves)
+        own = octaves if told is None else told[:, :1, :height, :width].float() * 7.0
+        trust = trust * _trust_at_edges(seen, own)
     trust = trust.to(restored.dtype)
     luma = torch.lerp(seen[:, :1], restored[:, :1], _LUMA_TRUST * trust if doubt_edges else trust)
     chroma = torch.lerp(seen[:, 1:], restored[:, 1:], _CHROMA_TRUST * trust)

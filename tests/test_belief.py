@@ -33,6 +33,16 @@ def test_changes_of_hard_edges_are_half_believed_at_fine_quantisers(step: float,
     assert np.abs(np.diff(found, axis=0)).max() < 0.1  # no new edges
 
 
+def test_hard_edges_are_measured_by_what_the_file_tells() -> None:
+    luma = np.full((77, 101), 20, np.uint8)
+    luma[40:44, 50:90] = 235
+    seen = torch.from_numpy((luma.astype(np.float32) - 16) / 219).expand(1, 3, *luma.shape)
+    raised, own = (torch.full((1, 2, 80, 104), math.log2(step) / 7) for step in (64.0, 6.0))
+    believed = {told is own: believe(seen + 0.005, seen, raised, doubt_edges=True, told=told) for told in (None, own)}
+    found = {key: ((one - seen) / 0.005)[0, 0, 42, 60].item() for key, one in believed.items()}
+    assert found[False] == pytest.approx(LUMA, abs=0.01) and found[True] == pytest.approx(LUMA * 0.4, abs=0.01)
+
+
 def test_changes_of_what_cameras_film_are_believed() -> None:
     y, x = np.mgrid[:64, :96]
     scene = 128 + 14 * np.sin(x / 9) * np.cos(y / 7) + np.random.default_rng(1).normal(0, 5, (64, 96))

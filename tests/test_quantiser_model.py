@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from ns_video.belief import believe
 from ns_video.enhance import EnhancedFrame, EnhanceOptions, Enhancer
+from ns_video.enhance import enhancer as enhancer_module
 from ns_video.frame import Frame, QuantiserMap
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.training_clips import Encoding, code_to_step, encode_decode, read_clip, split_planes
@@ -89,6 +92,30 @@ def test_a_finer_encode_does_not_hide_the_coarser_one_before(truth: np.ndarray, 
     believed = list(believing.run(frames(pictures, steps)))
     assert believing.stats.raised == 0
     assert error(told, truth) < 0.98 * error(believed, truth)
+
+
+def test_hard_edges_of_what_looks_coded_before_are_measured_by_what_the_file_tells(
+    truth: np.ndarray, enhancer: Enhancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures, steps = coded(coded(truth, 38)[0], 16)
+    given = frames(pictures, steps)
+    raised: list[bool] = []
+
+    def noted(restored: torch.Tensor, seen: torch.Tensor, side: torch.Tensor, **how: Any) -> torch.Tensor:
+        own = how["told"]
+        if own is not None:
+            quantiser = given[len(raised)].quantiser
+            assert quantiser is not None
+            height, width = seen.shape[-2:]
+            step = quantiser.step.repeat(quantiser.block, 0).repeat(quantiser.block, 1)[:height, :width]
+            assert np.allclose(2 ** (7 * own[0, 0, :height, :width].numpy()), np.maximum(step, 1.0), rtol=1e-3)
+            assert float((side - own)[:, 0].max()) > 0.1
+        raised.append(own is not None)
+        return believe(restored, seen, side, **how)
+
+    monkeypatch.setattr(enhancer_module, "believe", noted)
+    results = list(enhancer.run(given))
+    assert raised == [result.raised for result in results] and any(raised)
 
 
 def test_what_was_coded_once_is_not_doubted(truth: np.ndarray) -> None:

@@ -20,7 +20,7 @@ import ns_video.color as color
 import ns_video.tile as tile
 from ns_video.belief import believe
 from ns_video.cells import find_pitch, fit, shrink
-from ns_video.conditioning import pitch_plane
+from ns_video.conditioning import pitch_plane, quantiser_planes
 from ns_video.constraint import hold, jpeg_matrices
 from ns_video.device import FAILURES, check_alive, choose_precision, is_out_of_memory, pick_devices, release_memory
 from ns_video.enhance.given import check_pictures, split_side
@@ -283,7 +283,7 @@ class Enhancer:
                 around.pictures(), around.side, around.pitch, precision, self.options.ensemble or 1
             )
             told = around.jpeg or current.frame.quantiser
-            restored, healthy = self._as_told(restored, seen, around.side, told)
+            restored, healthy = self._as_told(restored, seen, around.side, told, raised=around.raised)
             if self.domain == "rgb":
                 restored.clamp_(0, 1)
             target = color.resample(seen, size)
@@ -346,16 +346,27 @@ class Enhancer:
         return out.to(rgb.device).clone()
 
     def _as_told(
-        self, restored: Tensor, seen: Tensor, planes: Tensor | None, told: JpegEvidence | QuantiserMap | None
+        self,
+        restored: Tensor,
+        seen: Tensor,
+        planes: Tensor | None,
+        told: JpegEvidence | QuantiserMap | None,
+        *,
+        raised: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """What the network made of `seen`, as far as what was told of the damage lets it be believed; and a flag on
-        the device that says that both are sound."""
+        the device that says that both are sound. `raised`: `planes` are of coarser steps than `told`."""
         healthy = _health(seen, restored)
-        believed = self._believed(restored, seen, planes, told)
+        believed = self._believed(restored, seen, planes, told, raised)
         return believed, healthy & torch.isfinite(believed.sum())
 
     def _believed(
-        self, restored: Tensor, seen: Tensor, planes: Tensor | None, told: JpegEvidence | QuantiserMap | None
+        self,
+        restored: Tensor,
+        seen: Tensor,
+        planes: Tensor | None,
+        told: JpegEvidence | QuantiserMap | None,
+        raised: bool,
     ) -> Tensor:
         conditioning = self.descriptor.conditioning
         if conditioning == "jpeg" and self.domain == "rgb":
@@ -364,7 +375,8 @@ class Enhancer:
             return restored
         if conditioning == "quantiser" and planes is not None:
             by_block = isinstance(told, QuantiserMap) and told.source == "h264"
-            return believe(restored, seen, planes, doubt_edges=by_block)
+            own = quantiser_planes(None, told, None, *planes.shape[-2:], self.device) if by_block and raised else None
+            return believe(restored, seen, planes, doubt_edges=by_block, told=own)
         if isinstance(told, JpegEvidence) and self.domain == "rgb":
             return hold(restored, seen, told.tables, told.phase, foreign=told.foreign)
         return restored

@@ -18,13 +18,13 @@ _PLACES = ((0.5,), (0.15, 0.85), (0.1, 0.5, 0.9))
 """Where 1, 2 or 3 windows lie along a side, as shares of the room they have."""
 _PX_PER_WINDOW = 420
 """Of a side: 640 × 480 is seen in two windows, which cost 5 % of what `video` does."""
-_CAUTIOUS, _MEDIAN = 1, 2
+_LEAST, _CAUTIOUS, _MEDIAN = 0, 1, 2
 """Indices into QUANTILES."""
-_COARSER, _FADE, _FINE = 1.0, 0.6, 4.5
+_COARSER, _FADE, _FINE = 0.8, 0.6, 4.5
 """Octaves by which a picture must look coarser than its file tells before that is doubted, over which the doubt grows
 to certainty, and the told step above which it is never doubted."""
-_LEAST_OCTAVES = 1.0
-"""Below, a picture counts as not coded: undamaged ones are told 0.1 to 0.7 octaves."""
+_LEAST_OCTAVES = 1.1
+"""Where the least guess is below, a picture counts as not coded: so all clean held-out clips are left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,5 +120,5 @@ def guessed_octaves(network: nn.Module, luma: Tensor) -> float:
     0.0, a step that loses nothing, where it looks as if never coded, and for pictures too small to tell. About two of
     three pictures that look so were made with a larger step than this cautious guess.
     """
-    octaves = _guesses(network, luma)[_CAUTIOUS]
-    return octaves if octaves >= _LEAST_OCTAVES else 0.0
+    guesses = _guesses(network, luma)
+    return guesses[_CAUTIOUS] if guesses[_LEAST] >= _LEAST_OCTAVES else 0.0

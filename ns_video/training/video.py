@@ -376,11 +376,18 @@ def restore_luma(
 
 
 def restore_frame(
-    network: NsRestore, pair: ClipPair, steps: np.ndarray, t: int, *, doubt_edges: bool | None = None
+    network: NsRestore,
+    pair: ClipPair,
+    steps: np.ndarray,
+    t: int,
+    *,
+    doubt_edges: bool | None = None,
+    told: np.ndarray | None = None,
 ) -> np.ndarray:
     """Frame `t` of a coded clip restored, as a frame of a `Clip`, with fp32 arithmetic.
 
-    `doubt_edges`: as a run does it, which doesn't believe each change (`ns_video.belief`); None: all of it.
+    `doubt_edges`: as a run does it, which doesn't believe each change (`ns_video.belief`); None: all of it. `told`: the
+    steps that the file tells, where `steps` were raised.
     """
     frames = len(pair.truth)
     seen = [min(max(t + d, 0), frames - 1) for d in ((-1, 0, 1) if network.config.frames == 3 else (0,))]
@@ -398,10 +405,17 @@ def restore_frame(
     with torch.inference_mode():
         y = network(x.contiguous(memory_format=torch.channels_last), side)
         if doubt_edges is not None:
-            y = believe(y, x[:, middle : middle + 3], side, doubt_edges=doubt_edges)
+            own = None if told is None or told is steps else _octaves_of(told[t], height, width, device)
+            y = believe(y, x[:, middle : middle + 3], side, doubt_edges=doubt_edges, told=own)
         chroma = F.avg_pool2d(y[:, 1:], 2)[0] - 0.5
     planes = (y[0, :1] * LUMA_SPAN + BLACK, *(chroma * CHROMA_SPAN + NEUTRAL).unsqueeze(1))
     return join_planes(*(plane.round().clamp(0, 255).byte().cpu().numpy() for plane in planes))[0]
+
+
+def _octaves_of(codes: np.ndarray, height: int, width: int, device: torch.device) -> Tensor:
+    """(rows, columns) codes → (1, 1, H, W), as the first of `side_planes`."""
+    dense = torch.from_numpy(codes.repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width])[None, None].to(device)
+    return (math.log2(SMALLEST_STEP) + dense.float() / STEP_CODES_PER_OCTAVE).clamp(min=0.0) / 7.0
 
 
 def validate(network: NsRestore, folder: Path, no_map: bool = False) -> dict[str, float]:
