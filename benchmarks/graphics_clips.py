@@ -2,7 +2,7 @@
 
     python benchmarks/graphics_clips.py --pictures ../shared/data/test/art --crf 18 23 28
 
-Clips of 12 frames of 256×192 are drawn, coded by libx264 (medium), restored whole with `--codec ffv1`, and compared: a
+Clips of 12 frames of 256×192 are drawn, coded by libx264 (preset medium, or `--encoder-preset`), restored whole with `--codec ffv1`, and compared: a
 row for each, PSNR-Y over the clip and the gain. OpenCV's fonts and these motions are not those that training clips are
 drawn with (`ns_video.media.screen_clips`); the drawings that pan and lie behind come from `--pictures`.
 """
@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=4, help="pictures that pan and zoom")
     parser.add_argument("--model", default="video")
     parser.add_argument("--crf", nargs="+", type=int, default=[18, 23, 28])
+    parser.add_argument("--encoder-preset", default="medium", help="of x264")
     options = parser.parse_args()
     paths = list_pictures(options.pictures)
     pictures = [read_rgb(path) for path in paths[:: max(1, len(paths) // options.count)][: options.count]]
@@ -123,7 +124,7 @@ def main() -> None:
             cells: list[str] = []
             gains.append([])
             for crf in options.crf:
-                write(coded, frames, "libx264", {"crf": str(crf), "preset": "medium"})
+                write(coded, frames, "libx264", {"crf": str(crf), "preset": options.encoder_preset})
                 ns_video.restore(coded, restored, model=options.model, codec="ffv1", overwrite=True)
                 before = psnr(luma(coded), luma(truth))
                 gains[-1].append(psnr(luma(restored), luma(truth)) - before)

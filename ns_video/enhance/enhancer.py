@@ -374,9 +374,11 @@ class Enhancer:
         if self.descriptor.scale != 1:
             return restored
         if conditioning == "quantiser" and planes is not None:
-            by_block = isinstance(told, QuantiserMap) and told.source == "h264"
-            own = quantiser_planes(None, told, None, *planes.shape[-2:], self.device) if by_block and raised else None
-            return believe(restored, seen, planes, doubt_edges=by_block, told=own)
+            if not isinstance(told, QuantiserMap) or told.source != "h264":
+                return believe(restored, seen, planes, doubt_edges=False)
+            height, width = planes.shape[-2:]
+            own = quantiser_planes(None, told, None, height, width, self.device) if raised else None
+            return believe(restored, seen, planes, doubt_edges=True, told=own)
         if isinstance(told, JpegEvidence) and self.domain == "rgb":
             return hold(restored, seen, told.tables, told.phase, foreign=told.foreign)
         return restored
