@@ -3,9 +3,9 @@
     python benchmarks/graphics_clips.py --pictures ../shared/data/test/art --crf 18 23 28
 
 Clips of 12 frames of 256×192 are drawn, coded by libx264 (preset medium, or `--encoder-preset`), restored whole with
-`--codec ffv1`, and compared: a row for each, PSNR-Y over the clip and the gain. OpenCV's fonts and these motions are not
-those that training clips are drawn with (`ns_video.media.screen_clips`); the drawings that pan and lie behind come from
-`--pictures`.
+`--codec ffv1`, and compared: a row for each, PSNR-Y over the clip and the gain. OpenCV's fonts and these motions are
+not those that training clips are drawn with (`ns_video.media.screen_clips`); the drawings that pan and lie behind come
+from `--pictures`.
 """
 
 from __future__ import annotations
