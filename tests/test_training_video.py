@@ -341,8 +341,8 @@ def test_a_training_goes_on_exactly_where_it_stopped(pool: Path, tmp_path: Path)
 def test_a_training_begins_with_a_shipped_model(pool: Path, tmp_path: Path, optimizer: str) -> None:
     shipped = load_descriptor("video").network.state_dict()
     config = VideoTraining(
-        cache=pool, output=tmp_path / "out", size="deeper", start=Path("video"), aligned=True, steps=1, batch=1, crop=64, rate=1e-5,
-        warm_up=0, optimizer=optimizer,
+        cache=pool, output=tmp_path / "out", size="deeper", start=Path("video"), aligned=True, steps=1, batch=1,
+        crop=64, rate=1e-5, warm_up=0, optimizer=optimizer,
     )  # fmt: skip
     assert len(list(train_video(config, "cpu"))) == 1
     assert load_descriptor(str(model_file(config))).conditioning == "quantiser"
