@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -114,9 +115,10 @@ def enhanced_ahead(
     times: FlowTimes,
     meters: Meters,
     *,
-    before: Frame | None = None,
+    before: Sequence[Frame] = (),
     start_index: int = 0,
     restart_every: int | None = None,
+    most: int | None = None,
     observer: Observer | None = None,
     stall_seconds: float | None = None,
     stop: threading.Event | None = None,
@@ -124,6 +126,8 @@ def enhanced_ahead(
     """The enhance stage in its own thread: Frames become EnhancedFrames, Asides keep their place between them.
 
     `items` belong to that thread from then on, which closes them at its end.
+
+    `most`: how many results are wanted; frames behind those are only looked at.
 
     Asides that come while the stage holds frames back wait for these, but no more than QUEUE_BYTES of them: sound
     behind the last frame would all wait. The oldest ones then leave before frames that they came after.
@@ -155,7 +159,7 @@ def enhanced_ahead(
 
         try:
             running = enhancer.run(frames_only(), before=before, start_index=start_index, restart_every=restart_every)
-            for left, out in enumerate(running):
+            for left, out in enumerate(itertools.islice(running, most)):
                 while asides and asides[0][0] <= left:
                     yield next_aside()
                 source = waiting_frames.popleft()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
@@ -130,11 +130,16 @@ class Stage(Protocol):
         """(width, height) of what comes out for a frame."""
         ...
 
+    @property
+    def reach(self) -> int:
+        """Frames to each side that a result may depend on."""
+        ...
+
     def run(
         self,
         frames: Iterable[Frame],
         *,
-        before: Frame | None = None,
+        before: Sequence[Frame] = (),
         start_index: int = 0,
         restart_every: int | None = None,
     ) -> Generator[EnhancedFrame]:
@@ -158,11 +163,16 @@ class PassThrough:
         """The input's."""
         return frame.width, frame.height
 
+    @property
+    def reach(self) -> int:
+        """No neighbour."""
+        return 0
+
     def run(
         self,
         frames: Iterable[Frame],
         *,
-        before: Frame | None = None,
+        before: Sequence[Frame] = (),
         start_index: int = 0,
         restart_every: int | None = None,
     ) -> Generator[EnhancedFrame]:

@@ -24,12 +24,15 @@ from ns_video.enhance import EnhancedFrame, Enhancer
 from ns_video.enhance import enhancer as enhancer_module
 from ns_video.errors import ModelError
 from ns_video.frame import MOTION_CELL, ColorInfo, Frame, Motion, QuantiserMap
-from ns_video.media.motion import find_motion
+from ns_video.media.motion import compensate_here, find_motion
 from ns_video.media.probe import pixel_format
 from ns_video.media.training_clips import CodedClip, rgb_to_clip, split_planes, step_to_code
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
-from ns_video.training.start import see_differences
-from ns_video.training.video import restore_frame
+from ns_video.training.start import see_differences, see_further
+from ns_video.training.video import (
+    _view,  # pyright: ignore[reportPrivateUsage]
+    restore_frame,
+)
 from ns_video.training.video_clips import ClipPair
 from ns_video.weights import Descriptor, Metadata, load_descriptor, save_model
 
@@ -144,13 +147,32 @@ def test_a_neighbour_is_moved_onto_the_frame(subsampling: tuple[int, int]) -> No
     assert float((after / before).max()) < (1e-4 if x % columns == 0 and y % rows == 0 else 0.4)
 
 
-def aligned(seed: int = 3, gated: bool = True) -> Descriptor:
-    """A network of three frames that changes pictures visibly, most of all by what their neighbours differ by."""
+@pytest.mark.parametrize("subsampling", [(1, 1), (2, 2), (1, 2), (2, 1), (1, 4)])
+@pytest.mark.parametrize(("height", "width"), [(66, 94), (65, 93)])
+def test_opencv_moves_as_torch_does(
+    subsampling: tuple[int, int], height: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(5)
+    smooth = [torch.from_numpy(scenery(height, width, seed) / 255) for seed in range(3)]
+    rows, columns = subsampling
+    chroma = torch.stack(smooth[1:])[:, ::rows, ::columns].repeat_interleave(rows, 1).repeat_interleave(columns, 2)
+    picture = torch.cat((smooth[0][None], chroma[:, :height, :width]))[None]
+    motion = torch.randn(1, 2, -(-height // MOTION_CELL), -(-width // MOTION_CELL), generator=generator) * 6
+    wanted = compensate(picture, motion, subsampling)
+    given = motion[0].permute(1, 2, 0).contiguous().numpy()
+    found = compensate_here(picture, given, subsampling)
+    assert float((found - wanted).abs().max()) < 2e-3 < 0.02 < float((wanted - picture).abs().mean())
+    monkeypatch.setattr("ns_video.media.motion._LARGEST_SIDE", 64)
+    assert torch.equal(compensate_here(picture, given, subsampling), wanted)
+
+
+def aligned(seed: int = 3, gated: bool = True, count: int = 3) -> Descriptor:
+    """A network of some frames that changes pictures visibly, most of all by what their neighbours differ by."""
     torch.manual_seed(seed)
-    network = NsRestore(NsRestoreConfig(channels=8, blocks=(0, 1, 0), frames=3, side=6, gated=gated, aligned=True))
+    network = NsRestore(NsRestoreConfig(channels=8, blocks=(0, 1, 0), frames=count, side=6, gated=gated, aligned=True))
     nn.init.normal_(network.tail.weight, std=0.02)
     return describe(
-        network, halo=network.receptive_radius, conditioning="quantiser", frames=3, domain="ycbcr", aligned=True
+        network, halo=network.receptive_radius, conditioning="quantiser", frames=count, domain="ycbcr", aligned=True
     )
 
 
@@ -176,9 +198,10 @@ def believed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(enhancer_module, "believe", lambda restored, *_, **__: restored)
 
 
-def test_a_run_moves_neighbours_as_a_training_does() -> None:
+@pytest.mark.parametrize("count", [3, 5])
+def test_a_run_moves_neighbours_as_a_training_does(count: int) -> None:
     frames, coded = panning(6)
-    descriptor = aligned()
+    descriptor = aligned(count=count)
     results = list(Enhancer(descriptor, fp32()).run(frames))
     network = cast(NsRestore, descriptor.network)
     pair = ClipPair(coded.pictures, coded)
@@ -191,6 +214,21 @@ def test_a_run_moves_neighbours_as_a_training_does() -> None:
         assert furthest(result, EnhancedFrame(frames[t])) > 0
         other = unmoved[t].frame.planes[0].astype(int) - trained[:height]
         assert np.abs(other).mean() > 3 * np.abs(gap).mean()
+
+
+@pytest.mark.parametrize("top", [0, 8, 32])
+@pytest.mark.parametrize("other", [0, 1, 3, 4])
+def test_a_training_moves_no_more_than_its_crop(top: int, other: int) -> None:
+    _, coded = panning(5, 96, 128)
+    pair = ClipPair(coded.pictures, coded)
+    luma, chroma = _view(pair, 2, other, (slice(0, 96), slice(0, 128)), aligned=True)
+    assert not np.array_equal(luma, split_planes(coded.pictures)[0][other])
+    window = (slice(top, top + 64), slice(top, top + 64))
+    half = (slice(top // 2, top // 2 + 32), slice(top // 2, top // 2 + 32))
+    part = _view(pair, 2, other, window, aligned=True)
+    for seen, wanted in zip(part, (luma[window], chroma[:, *half]), strict=True):
+        gap = np.abs(seen.astype(int) - wanted)
+        assert gap.max() <= 1 and (gap > 0).mean() < 0.01  # what lies in the middle rounds to either side
 
 
 @pytest.mark.parametrize("name", ["yuv420p10le", "gbrp", "yuv444p", "gray", "yuv411p"])
@@ -224,12 +262,13 @@ def test_frames_of_other_formats_are_moved_too(name: str, monkeypatch: pytest.Mo
             assert float(gap.max()) <= 0.2 * float(unmoved[0, 0].abs().mean())
 
 
-def test_on_a_gpu_motion_is_looked_for_ahead_and_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("count", [3, 5])
+def test_on_a_gpu_motion_is_looked_for_ahead_and_nothing_waits(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     frames, _ = panning(9)
-    here = list(Enhancer(aligned(), fp32()).run(frames))
+    here = list(Enhancer(aligned(count=count), fp32()).run(frames))
 
     def run(gpu: PretendedCuda) -> list[EnhancedFrame]:
-        enhancer = Enhancer(aligned(), fp32(device=str(GPU)))
+        enhancer = Enhancer(aligned(count=count), fp32(device=str(GPU)))
         list(enhancer.run(frames))
         gpu.waits.clear()
         return list(enhancer.run(frames))
@@ -237,7 +276,8 @@ def test_on_a_gpu_motion_is_looked_for_ahead_and_nothing_waits(monkeypatch: pyte
     with pretended_cuda(monkeypatch) as gpu:
         there = run(gpu)
         assert not gpu.waits
-    assert max(furthest(a, b) for a, b in zip(here, there, strict=True)) == 0
+    gaps = [furthest(a, b) for a, b in zip(here, there, strict=True)]
+    assert max(gaps) <= 1  # neighbours are moved by OpenCV here, by torch there
 
 
 def test_a_run_that_is_left_ends_its_searches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,11 +299,40 @@ def test_a_run_that_is_left_ends_its_searches(monkeypatch: pytest.MonkeyPatch) -
         pools[0].submit(print)
 
 
-def test_work_that_begins_in_the_middle_gives_the_same() -> None:
+@pytest.mark.parametrize("count", [3, 5])
+def test_work_that_begins_in_the_middle_gives_the_same(count: int) -> None:
     frames, _ = panning(8)
-    whole = list(Enhancer(aligned(), fp32()).run(frames, restart_every=4))
-    rest = list(Enhancer(aligned(), fp32()).run(frames[4:], before=frames[3], start_index=4, restart_every=4))
-    assert max(furthest(a, b) for a, b in zip(whole[4:], rest, strict=True)) == 0
+    reach = Enhancer(aligned(count=count), fp32()).reach
+    assert reach == count // 2
+
+    def run(first: int, behind: int) -> list[EnhancedFrame]:
+        enhancer = Enhancer(aligned(count=count), fp32())
+        before = frames[first - behind : first]
+        return list(enhancer.run(frames[first:], before=before, start_index=first, restart_every=4))
+
+    whole = run(0, 0)
+    assert max(furthest(a, b) for a, b in zip(whole[4:], run(4, reach), strict=True)) == 0
+    assert max(furthest(a, b) for a, b in zip(whole[4:], run(4, reach - 1), strict=True)) > 0
+
+
+def test_five_frames_are_seen_as_far_as_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends and changes of size end what is seen; the nearest that there is stands for what isn't."""
+    frames, _ = panning(4)
+    other, _ = panning(3, 80, 100)
+    seen: list[list[int]] = []
+
+    def noted(around: in_flight.Around) -> list[in_flight.Held]:
+        found = look(around)
+        seen.append([cast(int, held.frame.pts) for held in found])
+        return found
+
+    look = in_flight.Around._seen  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(in_flight.Around, "_seen", noted)
+    shifted = [dataclasses.replace(frame, pts=10 + cast(int, frame.pts)) for frame in other]
+    list(Enhancer(dataclasses.replace(aligned(count=5), aligned=False), fp32()).run([*frames, *shifted]))
+    first = [[0, 0, 0, 1, 2], [0, 0, 1, 2, 3], [0, 1, 2, 3, 3], [1, 2, 3, 3, 3]]
+    second = [[10, 10, 10, 11, 12], [10, 10, 11, 12, 12], [10, 11, 12, 12, 12]]
+    assert seen == first + second
 
 
 def test_a_network_sees_the_same_in_differences() -> None:
@@ -289,3 +358,14 @@ def test_a_file_tells_that_its_network_wants_aligned_neighbours(tmp_path: Path) 
     save_model(single, tmp_path / "b.safetensors", Metadata("ns_restore", "quantiser", "ycbcr"))
     with pytest.raises(ModelError, match="aligns what can't be"):
         load_descriptor(str(tmp_path / "b.safetensors"))
+
+
+def test_a_network_of_three_frames_begins_one_of_five() -> None:
+    config = NsRestoreConfig(channels=8, blocks=(1, 1, 0), frames=3, side=6, gated=True, aligned=True)
+    torch.manual_seed(1)
+    three, five = NsRestore(config).eval(), NsRestore(dataclasses.replace(config, frames=5)).eval()
+    nn.init.normal_(three.tail.weight, std=0.1)
+    five.load_state_dict(three.state_dict() | {"head.weight": see_further(three.head.weight.detach(), 5)})
+    x, side = torch.rand(1, 15, 24, 32), torch.rand(1, 6, 24, 32)
+    with torch.inference_mode():
+        assert torch.allclose(three(x[:, 3:12], side), five(x, side), atol=1e-5)

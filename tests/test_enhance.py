@@ -258,7 +258,7 @@ def test_work_can_begin_in_the_middle_with_the_same_result() -> None:
     frames = clip(3) + [clip(1, seed=9)[0]] * 4 + clip(3, seed=4)
     descriptor = restorer("quantiser", frames=3)
     whole = planes_of(Enhancer(descriptor, fp32()).run(frames, restart_every=5))
-    tail = planes_of(Enhancer(descriptor, fp32()).run(frames[5:], before=frames[4], start_index=5, restart_every=5))
+    tail = planes_of(Enhancer(descriptor, fp32()).run(frames[5:], before=frames[4:5], start_index=5, restart_every=5))
     assert whole[5:] == tail
 
 
@@ -289,7 +289,7 @@ def test_the_turns_of_devices_are_those_of_an_undisturbed_run(monkeypatch: pytes
     frames, shared = clip(8), Enhancer(foreign(lambda x: x), fp32(device="cpu,cpu"))
     list(shared.run(frames, restart_every=5))
     whole, turns = turns, []
-    list(shared.run(frames[5:], before=frames[4], start_index=5, restart_every=5))
+    list(shared.run(frames[5:], before=frames[4:5], start_index=5, restart_every=5))
     assert turns == whole[5:] and len({first for _, first in turns}) == 2
 
 

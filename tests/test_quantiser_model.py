@@ -60,10 +60,11 @@ def unit(picture: np.ndarray) -> torch.Tensor:
 
 
 def test_clean_frames_are_left_or_nearly(truth: np.ndarray, enhancer: Enhancer) -> None:
-    """The very first one was a key frame of the file it was cut from, and shows it."""
+    """The clip is a smaller one of a file that was coded itself: two of six frames, a key frame among them, show it."""
     results = list(enhancer.run(frames(truth, None)))
-    assert error(results, truth) < 255.0**2 / 10**5.5
-    assert results[-1].reason == "undamaged"
+    errors = [error([result], truth[t : t + 1]) for t, result in enumerate(results)]
+    assert [result.reason for result in results].count("undamaged") >= 4 and sum(error > 0 for error in errors) <= 2
+    assert max(errors) < 255.0**2 / 10**4.8 and np.mean(errors) < 255.0**2 / 10**5.4
 
 
 def test_guesses_rise_with_the_damage(truth: np.ndarray) -> None:

@@ -378,13 +378,32 @@ def test_a_training_aligns_neighbours_and_goes_on_from_what_did_not(pool: Path, 
     still = ClipPair(pair.truth, dataclasses.replace(pair.coded, pictures=standing))
     before, after = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("plain", "aligned"))
     assert after.config == dataclasses.replace(before.config, aligned=True)
-    assert np.array_equal(restore_luma(before, still, steps, 1), restore_luma(after, still, steps, 1))
+    gap = restore_luma(before, still, steps, 1).astype(int) - restore_luma(after, still, steps, 1)
+    assert np.abs(gap).max() <= 1 and (gap != 0).mean() < 1e-3  # one sample or two round otherwise
     more = dataclasses.replace(config, start=model_file(config), output=tmp_path / "more")
     assert [update.loss for update in train_video(more, "cpu")] == pytest.approx(losses, rel=1e-3)
     with pytest.raises(UsageError, match="sees its neighbours aligned"):
         list(train_video(dataclasses.replace(more, aligned=False, output=tmp_path / "other"), "cpu"))
     with pytest.raises(UsageError, match="aligned is for 3 frames"):
         dataclasses.replace(config, frames=1)
+
+
+def test_a_training_sees_five_frames_and_goes_on_from_three(pool: Path, tmp_path: Path) -> None:
+    plain = small(pool, tmp_path / "plain", steps=2, rate=1e-2)
+    assert len(list(train_video(plain, "cpu"))) == 2
+    three = small(pool, tmp_path / "three", aligned=True, start=model_file(plain), steps=2, rate=1e-12)
+    five = dataclasses.replace(three, frames=5, output=tmp_path / "five")
+    losses = [[update.loss for update in train_video(config, "cpu")] for config in (three, five)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert load_descriptor(str(model_file(five))).frames == 5
+    after = dataclasses.replace(five, start=model_file(three), output=tmp_path / "after", rate=1e-2)
+    assert len(list(train_video(after, "cpu"))) == 2
+    outer = load_checkpoint(tmp_path / "after" / "checkpoint.pt").head.weight[:, [*range(12), *range(48, 60)]]
+    assert float(outer.detach().abs().mean()) > 0
+    with pytest.raises(UsageError, match="frames 1, 3 or 5"):
+        dataclasses.replace(five, frames=7)
+    with pytest.raises(UsageError, match="3 frames and 5, which must be"):
+        dataclasses.replace(five, aligned=False)
 
 
 def test_a_training_on_clips_revives(pool: Path, tmp_path: Path) -> None:

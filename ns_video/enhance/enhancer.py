@@ -82,6 +82,11 @@ class Enhancer:
         """The model is `identity`: samples are never touched, only resampled or sharpened where that was asked for."""
         return self.descriptor.architecture == "identity"
 
+    @property
+    def reach(self) -> int:
+        """Frames to each side that a result may depend on."""
+        return max(1, self.descriptor.frames // 2)  # one for equal frames
+
     def output_size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) of what comes out for an input of this size."""
         options = self.options
@@ -127,15 +132,15 @@ class Enhancer:
         self,
         frames: Iterable[Frame],
         *,
-        before: Frame | None = None,
+        before: Sequence[Frame] = (),
         start_index: int = 0,
         restart_every: int | None = None,
     ) -> Generator[EnhancedFrame]:
-        """Restores frames in order, one out per one in; reads one frame ahead where the network sees neighbours, and
-        for a GPU some more where it wants them aligned.
+        """Restores frames in order, one out per one in; reads `reach` frames ahead where the network sees neighbours,
+        and for a GPU some more where it wants them aligned.
 
         A result depends only on the frames themselves: on the neighbours in time and, for a run of equal frames, on
-        its first. To go on in the middle of a clip give `before`, the frame ahead of the first one, and the
+        its first. To go on in the middle of a clip give `before`, the `reach` frames ahead of the first one, and the
         `start_index` of the first; where `restart_every` is given, a run of equal frames is begun anew at each
         multiple of it, and so are the turns of the devices, so that work can begin there with the same result.
         """

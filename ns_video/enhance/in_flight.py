@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol, cast
@@ -18,15 +18,15 @@ import ns_video.color as color
 from ns_video.align import compensate
 from ns_video.estimate import JpegEvidence
 from ns_video.frame import Frame, Motion, Plane
-from ns_video.media.motion import find_motion
+from ns_video.media.motion import compensate_here, find_motion
 from ns_video.stage import EnhancedFrame
 from ns_video.upload import upload
 
 _SEARCHES = 8
 """Frames whose motion is looked for ahead of a GPU, each in its thread, where the machine has twice as many cores."""
 
-Motions = tuple[Motion | None, Motion | None]
-"""From a frame to the one before and to the one after; None: nothing moves, or there is none."""
+Motions = tuple[Motion | None, ...]
+"""From a frame to those that are seen with it, itself among them; None: nothing moves, or it is the frame itself."""
 
 
 class Worker(Protocol):
@@ -89,6 +89,8 @@ class Around:
     current: Held
     following: Held | None
     frames: int
+    outer: tuple[Held | None, Held | None] = (None, None)
+    """Two frames before and two after, where the network sees five."""
     looked_at: bool = False
     """What follows is known."""
     reason: str | None = None
@@ -110,22 +112,28 @@ class Around:
         """The same frames as another enhancer holds them."""
         if owner is self.current.owner:
             return self
-        neighbours = [None if held is None else held.on(owner) for held in (self.previous, self.following)]
-        there = Around(neighbours[0], self.current.on(owner), neighbours[1], self.frames, aligned=self.aligned)
+        all_held = (self.outer[0], self.previous, self.following, self.outer[1])
+        first, previous, following, last = (None if held is None else held.on(owner) for held in all_held)
+        outer = (first, last)
+        there = Around(previous, self.current.on(owner), following, self.frames, outer, aligned=self.aligned)
         there._motions = self._motions
         return there
 
+    def _seen(self) -> list[Held]:
+        """What the network sees, in time order; an end repeats itself."""
+        if self.frames == 1:
+            return [self.current]
+        before, after = self.previous or self.current, self.following or self.current
+        if self.frames == 3:
+            return [before, self.current, after]
+        return [self.outer[0] or before, before, self.current, after, self.outer[1] or after]
+
     def pictures(self) -> list[Tensor]:
         """In time order, neighbours moved onto the frame where that is wanted; an end repeats itself."""
-        current = self.current.picture()
-        if self.frames == 1:
-            return [current]
-        neighbours = (self.previous, self.following)
-        before, after = (current if held is None else held.picture() for held in neighbours)
+        pictures = [held.picture() for held in self._seen()]
         if not self.aligned:
-            return [before, current, after]
-        moved = [self._moved(*pair) for pair in zip((before, after), self._found(), strict=True)]
-        return [moved[0], current, moved[1]]
+            return pictures
+        return [self._moved(*pair) for pair in zip(pictures, self._found(), strict=True)]
 
     def search_in(self, pool: ThreadPoolExecutor) -> None:
         """Begins to look for motion, which `pictures` waits for."""
@@ -142,18 +150,22 @@ class Around:
 
     def _search(self) -> Motions:
         luma = self.current.eight_bit_luma()
-        others = [None if held is None else held.eight_bit_luma() for held in (self.previous, self.following)]
-        before, after = (None if other is None else find_motion(luma, other) for other in others)
-        return before, after
+        seen = self._seen()
+        others = {id(held): held for held in seen if held is not self.current}
+        found = {key: find_motion(luma, held.eight_bit_luma()) for key, held in others.items()}
+        return tuple(found.get(id(held)) for held in seen)
 
     def _moved(self, picture: Tensor, motion: Motion | None) -> Tensor:
         if motion is None:
             return picture
         owner, format = self.current.owner, self.current.frame.format
-        vectors = upload(torch.from_numpy(motion).permute(2, 0, 1)[None].contiguous(), owner.device)
         stored_small = owner.domain == "ycbcr" and not format.is_rgb
         shifts = (format.chroma_shift_y, format.chroma_shift_x) if stored_small else (0, 0)
-        return compensate(picture, vectors, (1 << shifts[0], 1 << shifts[1]))
+        subsampling = (1 << shifts[0], 1 << shifts[1])
+        if picture.device.type == "cpu" and picture.dtype == torch.float32:
+            return compensate_here(picture, motion, subsampling)
+        vectors = upload(torch.from_numpy(motion).permute(2, 0, 1)[None].contiguous(), owner.device)
+        return compensate(picture, vectors, subsampling)
 
 
 class Pending:
@@ -207,11 +219,12 @@ class Pending:
 
 
 def windows(
-    owner: Worker, count: int, frames: Iterable[Frame], before: Frame | None, *, aligned: bool = False
+    owner: Worker, count: int, frames: Iterable[Frame], before: Sequence[Frame], *, aligned: bool = False
 ) -> Generator[Around]:
-    """Each frame with its neighbours, one frame late where a network of `count` frames wants the next.
+    """Each frame with its neighbours, one or two frames late where a network of `count` frames wants the next.
 
-    `aligned`: and wants them moved onto it. For a GPU the motion is looked for some frames ahead.
+    `before`: the frames ahead of the first one. `aligned`: the neighbours are wanted moved onto the frame; for a GPU
+    the motion is looked for some frames ahead.
     """
     found = _windows(owner, count, frames, before)
     if not aligned:
@@ -242,21 +255,37 @@ def _searched_ahead(found: Iterable[Around]) -> Generator[Around]:
         pool.shutdown(cancel_futures=True)
 
 
-def _windows(owner: Worker, count: int, frames: Iterable[Frame], before: Frame | None) -> Generator[Around]:
-    previous = None if before is None else Held(before, owner)
-    current: Held | None = None
-    for frame in frames:
-        held = Held(frame, owner)
-        if count == 1:
+def _windows(owner: Worker, count: int, frames: Iterable[Frame], before: Sequence[Frame]) -> Generator[Around]:
+    if count == 1:
+        previous = Held(before[-1], owner) if before else None
+        for frame in frames:
+            held = Held(frame, owner)
             yield Around(_alike(previous, held), held, None, count)
             previous = Held(frame, owner)  # only for comparison: its tensors are not kept
-            continue
-        if current is not None:
-            yield Around(_alike(previous, current), current, _alike(held, current), count)
-            previous = current
-        current = held
-    if current is not None:
-        yield Around(_alike(previous, current), current, None, count)
+        return
+    reach = count // 2
+    behind = deque((Held(frame, owner) for frame in before[-reach:]), reach)
+    ahead = deque[Held]()  # the frame whose turn it is, and those after it
+    for frame in frames:
+        ahead.append(Held(frame, owner))
+        if len(ahead) > reach:
+            yield _around(behind, ahead, count)
+            behind.append(ahead.popleft())
+    while ahead:
+        yield _around(behind, ahead, count)
+        behind.append(ahead.popleft())
+
+
+def _around(behind: Sequence[Held], ahead: Sequence[Held], count: int) -> Around:
+    """Neighbours as far as they and those between can be seen together with the first of `ahead`."""
+    current = ahead[0]
+    previous = _alike(behind[-1] if behind else None, current)
+    following = _alike(ahead[1] if len(ahead) > 1 else None, current)
+    if count == 3:
+        return Around(previous, current, following, count)
+    first = _alike(behind[-2] if previous is not None and len(behind) > 1 else None, current)
+    last = _alike(ahead[2] if following is not None and len(ahead) > 2 else None, current)
+    return Around(previous, current, following, count, (first, last))
 
 
 def _alike(other: Held | None, held: Held) -> Held | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import time
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import fields, replace
@@ -131,43 +133,46 @@ class _Segments:
         """Walk through the clip once, return its last frame; frames of segments that are done are only decoded, and
         shown to the observer with what the segment holds of them."""
         run, entries, length = self._run, self._journal.entries, self._length
-        position = 0  # index of the frame in `ahead`
-        ahead: Frame | None = first
-        before: Frame | None = None
-        unseen = 0  # index of the first frame that the observer has not seen
+        position = 0  # index of the first frame `ahead`
+        ahead = deque([first])  # read, but not walked by
+        before = deque[Frame](maxlen=max(1, run.enhancer.reach))
         encoded: Iterator[Frame] = iter(())
-        while ahead is not None and not run.cancel.is_set():
+        while not run.cancel.is_set():
+            if not ahead:
+                ahead.extend(itertools.islice(decoded, 1))
+            if not ahead:
+                break
             if position // length in entries:
                 if run.observer is not None:
                     if position % length == 0:
                         encoded = self._encoded(position // length)
                     after = next(encoded, None)
-                    if position >= unseen:
-                        run.observer.observe(ahead, None if after is None else self._shown(ahead, after))
-                before, ahead, position = ahead, next(decoded, None), position + 1
+                    run.observer.observe(ahead[0], None if after is None else self._shown(ahead[0], after))
+                before.append(ahead.popleft())
+                position += 1
                 if position % _SHOWN_EVERY == 0:
-                    yield run.progress(position, self._total, before)
+                    yield run.progress(position, self._total, before[-1])
                 continue
             stop = next((n * length for n in sorted(entries) if n * length > position), None)
-            stretch = _Stretch(ahead, position, stop, decoded)
+            stretch = _Stretch(ahead, before, position, stop, decoded)
             stage = enhanced_ahead(
                 stretch.frames(),
                 run.enhancer,
                 run.times,
                 run.meters,
-                before=before,
+                before=tuple(before),
                 start_index=position,
                 restart_every=length,
+                most=None if stop is None else stop - position,
                 observer=run.observer,
                 stall_seconds=self._clip.stall_seconds,
             )
             with closing(stage) as enhanced:
-                yield from self._write(enhanced, position, stop)
-            unseen = 0 if stop is None else stop + 1  # that one was looked at, too
-            position, ahead, before = stretch.position, stretch.ahead, stretch.before
+                yield from self._write(enhanced, position)
+            position = stretch.position
         run.record.frames_out = sum(e.frames for e in entries.values())
         run.counts = sum_counts(entry.counts for entry in entries.values())
-        return before
+        return before[-1] if before else None
 
     def _encoded(self, number: int) -> Iterator[Frame]:
         entry = self._journal.entries[number]
@@ -189,10 +194,8 @@ class _Segments:
             return coded_like(told, before)
         return None
 
-    def _write(
-        self, enhanced: Generator[EnhancedFrame | Aside], position: int, stop: int | None
-    ) -> Generator[Progress]:
-        """Write frames from that at `position`, up to that at `stop`."""
+    def _write(self, enhanced: Generator[EnhancedFrame | Aside], position: int) -> Generator[Progress]:
+        """Write frames, the first of them at `position`."""
         run, journal, length = self._run, self._journal, self._length
         segment: Segment | None = None
         done = sum(e.frames for e in journal.entries.values())
@@ -200,8 +203,6 @@ class _Segments:
             for out in enhanced:
                 if isinstance(out, Aside):
                     continue
-                if stop is not None and position >= stop:
-                    break  # the frame behind the last one was only looked at
                 began = time.perf_counter()
                 if segment is None:
                     wished = run.wished and not journal.entries
@@ -231,23 +232,33 @@ class _Segments:
 
 
 class _Stretch:
-    """A run of frames whose segments are missing, with one more frame behind it to look at."""
+    """A run of frames whose segments are missing, with some more behind it to look at."""
 
-    def __init__(self, first: Frame, position: int, stop: int | None, decoded: Generator[Frame]) -> None:
-        self.ahead: Frame | None = first
-        self.before: Frame | None = None
+    def __init__(
+        self, ahead: deque[Frame], before: deque[Frame], position: int, stop: int | None, decoded: Generator[Frame]
+    ) -> None:
+        """`ahead`: what was read from `decoded` already; `before`: what was walked by, as many as are looked at.
+        Both are kept up to date."""
         self.position = position
+        self._ahead = ahead
+        self._before = before
         self._stop = stop
         self._decoded = decoded
 
     def frames(self) -> Generator[Frame]:
-        """Frames up to and with the one at `stop`; afterwards that one is `ahead`."""
-        while self.ahead is not None:
-            yield self.ahead
-            if self._stop is not None and self.position >= self._stop:
+        """Frames up to that at `stop`, and those to look at from there on, which stay `ahead`."""
+        while self._stop is None or self.position < self._stop:
+            if not self._ahead:
+                self._ahead.extend(itertools.islice(self._decoded, 1))
+            if not self._ahead:
                 return
-            self.before, self.ahead = self.ahead, next(self._decoded, None)
+            frame = self._ahead.popleft()
+            self._before.append(frame)
             self.position += 1
+            yield frame  # may be the last that is asked for
+        reach = self._before.maxlen or 0
+        self._ahead.extend(itertools.islice(self._decoded, max(0, reach - len(self._ahead))))
+        yield from list(self._ahead)[:reach]
 
 
 def _fingerprint(run: Run, plan: VideoPlan, segment_frames: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from ns_video.errors import UsageError, first_of, printable
@@ -66,3 +67,10 @@ def see_differences(head: Tensor) -> Tensor:
     for neighbour in (before, after):
         changed[:, neighbour] = head[:, neighbour] / DIFFERENCE_GAIN
     return changed
+
+
+def see_further(head: Tensor, frames: int) -> Tensor:
+    """First layer of a network of three pictures (YCbCr, unshuffled by 2) → one of more, the outer ones unseen."""
+    pixels = 12
+    outer = head.new_zeros(head.shape[0], (frames // 2 - 1) * pixels, *head.shape[2:])
+    return torch.cat((outer, head[:, : 3 * pixels], outer, head[:, 3 * pixels :]), 1)

@@ -1,4 +1,4 @@
-"""Trains the video models: three decoded frames and their quantiser maps → the middle frame.
+"""Trains the video models: decoded frames, and quantiser maps of the middle ones → the middle frame.
 
 The pool of clips (`ns_video.training.video_clips`) is made first or grows beside the training. Resuming a training
 whose pool is complete goes on exactly where it stopped: a batch depends on the seed, the step and the rank alone.
@@ -25,6 +25,7 @@ from ns_video.align import compensate
 from ns_video.belief import believe
 from ns_video.conditioning import QUANTISER_PLANES
 from ns_video.errors import InputError, ModelError, UsageError
+from ns_video.frame import MOTION_CELL
 from ns_video.media.carried import carried
 from ns_video.media.motion import find_motion
 from ns_video.media.training_clips import (
@@ -52,7 +53,7 @@ from ns_video.training.firing import REVIVING_BATCHES, Firing, revive_silent
 from ns_video.training.optimizer import OPTIMIZERS, Muon
 from ns_video.training.process import Arithmetic, Process, find_process
 from ns_video.training.ranges import MEASURING_BATCHES, measure_ranges
-from ns_video.training.start import grow_from, see_differences
+from ns_video.training.start import grow_from, see_differences, see_further
 from ns_video.training.video_clips import ClipPair, read_pair
 from ns_video.weights import Metadata, save_model
 from ns_video.weights.load import load_weights
@@ -61,6 +62,7 @@ BLACK, LUMA_SPAN, NEUTRAL, CHROMA_SPAN = 16.0, 219.0, 128.0, 224.0
 """BT.601 limited range, 8 bit."""
 _INTRA, _BIDIRECTIONAL = 1, 3  # indices into training_clips.PICTURE_TYPES
 _MIDDLING_CODE = 4 * 28  # QP 28
+_CUBIC_REACH = 8  # luma px that cubic interpolation of chroma, and of vectors, sees beside a sample
 _NORM_FLOOR = 0.4 / LUMA_SPAN  # a frame better than this has nothing left to learn from: rounding alone is 0.29
 
 
@@ -76,7 +78,7 @@ class VideoTraining:
     """Folder of held-out clip pairs."""
     start: Path | None = None
     """Checkpoint whose averaged weights to begin with; or a model, by name or file. Of the same size, or with fewer
-    blocks: the others begin as identity."""
+    blocks: the others begin as identity. Of as many frames, or of 3 for 5: the outer ones begin unseen."""
     size: str = "small"
     frames: int = 3
     aligned: bool = False
@@ -117,10 +119,10 @@ class VideoTraining:
             raise UsageError(f"size '{self.size}' is unknown", remedy=f"sizes are {', '.join(SIZES)}")
         if self.optimizer not in OPTIMIZERS:
             raise UsageError(f"optimizer '{self.optimizer}' is unknown", remedy=f"known are {', '.join(OPTIMIZERS)}")
-        if self.crop % 4 or self.frames not in (1, 3) or self.batch < 1 or self.steps < 1:
-            raise UsageError("crop must be a multiple of 4, frames 1 or 3, batch and steps at least 1")
-        if self.aligned and self.frames == 1:
-            raise UsageError("aligned is for 3 frames")
+        if self.crop % 4 or self.frames not in (1, 3, 5) or self.batch < 1 or self.steps < 1:
+            raise UsageError("crop must be a multiple of 4, frames 1, 3 or 5, batch and steps at least 1")
+        if (self.aligned and self.frames == 1) or (self.frames == 5 and not self.aligned):
+            raise UsageError("aligned is for 3 frames and 5, which must be")
         if self.crop < 4 or self.warm_up < 0 or self.validate_every < 1:
             raise UsageError("crop must be at least 4, warm_up at least 0, validate_every at least 1")
         if not self.save_seconds >= 0:
@@ -275,14 +277,14 @@ def _draw_sample(pool: Pool, config: VideoTraining, rng: np.random.Generator) ->
     if crop > min(height, width):
         raise InputError(f"{path} is {width}x{height}, smaller than a crop of {crop}", remedy="make crop smaller")
     t = int(rng.integers(frames))
-    seen = [min(max(t + d, 0), frames - 1) for d in ((-1, 0, 1) if config.frames == 3 else (0,))]
+    seen = _seen(t, config.frames, frames)
     top, left = int(rng.integers((height - crop) // 4 + 1)) * 4, int(rng.integers((width - crop) // 4 + 1)) * 4
     full = (slice(top, top + crop), slice(left, left + crop))
     half = (slice(top // 2, (top + crop) // 2), slice(left // 2, (left + crop) // 2))
     true_luma, true_cb, true_cr = split_planes(pair.truth)
-    views = [_view(pair, t, i, aligned=config.aligned) for i in seen]
-    y = np.stack([view[0][full] for view in views])
-    c = np.stack([view[1][:, *half] for view in views])
+    views = [_view(pair, t, i, full, aligned=config.aligned) for i in seen]
+    y = np.stack([view[0] for view in views])
+    c = np.stack([view[1] for view in views])
     truth_y = true_luma[t][full][None]
     truth_c = np.stack((true_cb[t][half], true_cr[t][half]))
     order = (t, max(t - 1, 0), min(t + 1, frames - 1))
@@ -304,16 +306,46 @@ def _draw_sample(pool: Pool, config: VideoTraining, rng: np.random.Generator) ->
     return y, c, truth_y, truth_c, q, np.array(kind, np.int64), damage
 
 
-def _view(pair: ClipPair, t: int, other: int, *, aligned: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Decoded frame `other`, (H, W) luma and (2, H/2, W/2) chroma, uint8; moved onto frame `t` where that is wanted."""
+def _seen(t: int, count: int, frames: int) -> list[int]:
+    """The `count` frames around frame `t` of `frames`; an end repeats itself."""
+    return [min(max(t + d, 0), frames - 1) for d in range(-(count // 2), count // 2 + 1)]
+
+
+def _view(
+    pair: ClipPair, t: int, other: int, window: tuple[slice, slice], *, aligned: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """A window (h, w) of decoded frame `other`, which begins at multiples of 4: (h, w) luma and (2, h/2, w/2) chroma,
+    uint8. Moved onto frame `t` where that is wanted."""
     luma, cb, cr = split_planes(pair.coded.pictures)
     motion = find_motion(luma[t], luma[other]) if aligned and other != t else None
     if motion is None:
-        return luma[other], np.stack((cb[other], cr[other]))
-    y, c = (torch.from_numpy(np.array(part)[None]) for part in (luma[other], np.stack((cb[other], cr[other]))))
-    picture = torch.cat((y[None], c.repeat_interleave(2, -2).repeat_interleave(2, -1)), 1).float()
-    moved = compensate(picture, torch.from_numpy(motion).permute(2, 0, 1)[None], (2, 2))[0].round().clamp(0, 255).byte()
-    return moved[0].numpy(), moved[1:, ::2, ::2].numpy()
+        half = tuple(slice(part.start // 2, part.stop // 2) for part in window)
+        return luma[other][window], np.stack((cb[other][half], cr[other][half]))
+    around = _reached(motion, window, luma.shape[1:])
+    half = tuple(slice(part.start // 2, part.stop // 2) for part in around)
+    cells = tuple(slice(part.start // MOTION_CELL, -(-part.stop // MOTION_CELL)) for part in around)
+    y, c = (
+        torch.from_numpy(np.array(part)) for part in (luma[other][around], np.stack((cb[other], cr[other]))[:, *half])
+    )
+    picture = torch.cat((y[None], c.repeat_interleave(2, -2).repeat_interleave(2, -1))).float()
+    vectors = torch.from_numpy(motion[cells]).permute(2, 0, 1)
+    moved = compensate(picture[None], vectors[None], (2, 2))[0].round().clamp(0, 255).byte().numpy()
+    there = tuple(
+        slice(part.start - outer.start, part.stop - outer.start) for part, outer in zip(window, around, strict=True)
+    )
+    moved = moved[:, *there]
+    return moved[0], moved[1:, ::2, ::2]
+
+
+def _reached(motion: np.ndarray, window: tuple[slice, slice], sides: tuple[int, int]) -> tuple[slice, slice]:
+    """The window and what its `motion` (rows, columns, 2), in px, reaches: multiples of MOTION_CELL, or frame ends."""
+    cells = tuple(slice(part.start // MOTION_CELL, -(-part.stop // MOTION_CELL)) for part in window)
+    reach = -(-(math.ceil(float(np.abs(motion[cells]).max())) + _CUBIC_REACH) // MOTION_CELL) * MOTION_CELL
+    rows, columns = (
+        slice(max(part.start - reach, 0), min(part.stop + reach, side))
+        for part, side in zip(window, sides, strict=True)
+    )
+    return rows, columns
 
 
 def forwards(
@@ -390,9 +422,10 @@ def restore_frame(
     steps that the file tells, where `steps` were raised.
     """
     frames = len(pair.truth)
-    seen = [min(max(t + d, 0), frames - 1) for d in ((-1, 0, 1) if network.config.frames == 3 else (0,))]
-    views = [_view(pair, t, i, aligned=network.config.aligned) for i in seen]
-    height, width = views[0][0].shape
+    seen = _seen(t, network.config.frames, frames)
+    height, width = split_planes(pair.coded.pictures)[0].shape[1:]
+    whole = (slice(0, height), slice(0, width))
+    views = [_view(pair, t, i, whole, aligned=network.config.aligned) for i in seen]
     order = (t, max(t - 1, 0), min(t + 1, frames - 1))
     q = np.stack([steps[i].repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width] for i in order])
     device = network.tail.weight.device
@@ -493,23 +526,25 @@ def load_checkpoint(path: Path) -> NsRestore:
     return network.eval()
 
 
-def _weights_of(start: Path, *, aligned: bool) -> dict[str, Tensor]:
-    """Of a checkpoint's averaged network, or of a model; for an aligned network, if it shall be one.
+def _weights_of(start: Path, *, aligned: bool, frames: int) -> dict[str, Tensor]:
+    """Of a checkpoint's averaged network, or of a model; for an aligned network, or more frames, if it shall be one.
 
-    Raises UsageError where it is one, and shall not be.
+    Raises UsageError where it is aligned, and shall not be.
     """
     if start.suffix in (".pt", ".ckpt"):
         network = load_checkpoint(start)
-        was, weights = network.config.aligned, network.state_dict()
+        was, seen, weights = network.config.aligned, network.config.frames, network.state_dict()
     else:
         file = load_weights(str(start))
-        was = bool(json.loads(file.metadata.get("config", "{}")).get("aligned", False))
-        weights = dict(file.tensors)
+        config = json.loads(file.metadata.get("config", "{}"))
+        was, seen, weights = bool(config.get("aligned", False)), config.get("frames", 1), dict(file.tensors)
     if was and not aligned:
         raise UsageError(f"{start} sees its neighbours aligned", remedy="set aligned = true")
     head = weights.get("head.weight")
-    if aligned and not was and head is not None:
-        weights["head.weight"] = see_differences(head)
+    if head is not None and seen == 3:
+        if aligned and not was:
+            head = see_differences(head)
+        weights["head.weight"] = see_further(head, frames) if frames > 3 else head
     return weights
 
 
@@ -586,7 +621,7 @@ def _train(config: VideoTraining, process: Process, resume: bool) -> Generator[V
     if config.start is None:
         centre_head(network, config.head_gain)
     elif not resume:
-        begun = _weights_of(config.start, aligned=config.aligned)
+        begun = _weights_of(config.start, aligned=config.aligned, frames=config.frames)
         own = network.state_dict()
         if any(key not in own or own[key].shape != tensor.shape for key, tensor in begun.items()):
             raise UsageError(f"{config.start} is another network than size '{config.size}' makes or can grow from")

@@ -186,7 +186,7 @@ def _ns_restore(file: WeightsFile) -> _Traits:
     if (
         config.unshuffle not in (1, 2)
         or config.scale not in (1, 2, 3, 4)
-        or config.frames not in (1, 3)
+        or config.frames not in (1, 3, 5)
         or config.planes != 3
         or config.channels < 1
     ):
