@@ -110,6 +110,19 @@ def to_tensor(
     return _mix(picture, torch.linalg.inv(matrix)).clamp_(0, 1)
 
 
+def green_as_luma(planes: Sequence[Tensor], format: PixelFormat, color: ColorInfo) -> Tensor:
+    """(1, 3, H, W) YCbCr whose luma is the green of RGB `planes`, without colour."""
+    green = _normalise(planes[1], _luma_scale(format, color))
+    return torch.stack((green, torch.full_like(green, 0.5), torch.full_like(green, 0.5)))[None]
+
+
+def of_green(change: Tensor) -> Tensor:
+    """Change (1, 3, H, W) of `green_as_luma` → that of the picture, YCbCr, which leaves red and blue as they are."""
+    rgb = torch.zeros_like(change)
+    rgb[:, 1] = change[:, 0]
+    return _mix(rgb, rgb_to_ycbcr_matrix(_BT709))
+
+
 def recompose(
     planes: Sequence[Plane] | Sequence[Tensor],
     format: PixelFormat,

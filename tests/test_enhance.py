@@ -246,6 +246,38 @@ def test_neighbours_are_the_frames_beside() -> None:
         assert np.abs(result.frame.planes[0] - mean).max() <= 0.51
 
 
+@pytest.mark.parametrize("options", [{}, {"strength": 0.5}, {"size": (120, 80)}])
+def test_of_rgb_that_was_coded_green_alone_is_restored(options: dict[str, Any]) -> None:
+    """libx264rgb: what it did to green is what the network sees as luma; red and blue have damage of their own."""
+
+    class Told(Plain):
+        def forward(self, x: Tensor, side: Tensor) -> Tensor:
+            assert side.shape[1] == 6
+            return super().forward(x)
+
+    act = Told(lambda x: torch.cat((0.5 * x[:, :1] + 0.2, 1 - x[:, 1:3]), 1))
+    network = describe(act, conditioning="quantiser", domain="ycbcr")
+    frames: list[Frame] = []
+    for frame in clip(2):
+        planes: Any = (frame.planes[0], frame.planes[0][::-1].copy(), frame.planes[0].T.copy().reshape(66, 90))
+        frames.append(dataclasses.replace(frame, planes=planes, format=RGB24))
+    left = list(Enhancer(network, fp32(**options | {"strength": 0.0})).run(frames))
+    results = list(Enhancer(network, fp32(**options)).run(frames))
+    for frame, before, result in zip(frames, left, results, strict=True):
+        assert not result.passed_through
+        for index in (0, 2):
+            assert np.array_equal(before.frame.planes[index], result.frame.planes[index])
+        if not options:
+            wanted = np.rint(0.5 * frame.planes[1] + 0.2 * 255)
+            assert np.abs(result.frame.planes[1] - wanted).max() <= 1
+        gap = before.frame.planes[1].astype(float) - result.frame.planes[1]
+        assert np.abs(gap).mean() > 5
+    told = [dataclasses.replace(frame, quantiser=None) for frame in frames]
+    whole = next(Enhancer(network, fp32(assumed_step=12.0)).run(told))  # not coded as RGB: who knows as what
+    assert furthest(whole, EnhancedFrame(frames[0])) > 0
+    assert not np.array_equal(whole.frame.planes[0], frames[0].planes[0])
+
+
 def test_a_change_of_size_ends_the_neighbourhood() -> None:
     descriptor = restorer("quantiser", frames=3)
     small, large = clip(2, 48, 64), clip(2, 64, 80, seed=5)

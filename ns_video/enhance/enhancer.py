@@ -283,7 +283,7 @@ class Enhancer:
         healthy: Tensor | None = None
         change: Tensor | None = None
         if compute and self.options.strength > 0:
-            seen = current.picture()
+            seen = current.seen(green=current.is_coded_rgb)
             restored = self._restored(
                 around.pictures(), around.side, around.pitch, precision, self.options.ensemble or 1
             )
@@ -293,6 +293,8 @@ class Enhancer:
                 restored.clamp_(0, 1)
             target = color.resample(seen, size)
             change = color.resample(restored, size).sub_(target)
+            if current.is_coded_rgb:
+                change = color.of_green(change)
             if self.options.strength != 1.0:
                 change.mul_(self.options.strength)
         if self.options.sharpen > 0:

@@ -48,6 +48,7 @@ class Held:
         self.owner = owner
         self._tensors: tuple[Tensor, ...] | None = None
         self._picture: Tensor | None = None
+        self._green: Tensor | None = None
         self._elsewhere: dict[int, Held] = {}
 
     def on(self, owner: Worker) -> Held:
@@ -73,12 +74,25 @@ class Held:
         return self._tensors
 
     def picture(self) -> Tensor:
-        """What the network sees, (1, 3, H, W)."""
+        """The picture in the network's domain, (1, 3, H, W)."""
         if self._picture is None:
             self._picture = color.to_tensor(
                 self.tensors(), self.frame.format, self.frame.color, self.owner.domain, self.owner.device
             )
         return self._picture
+
+    @property
+    def is_coded_rgb(self) -> bool:
+        """A video codec coded red, green and blue, each for itself: what it did to green says nothing of the others."""
+        return self.owner.domain == "ycbcr" and self.frame.format.is_rgb and self.frame.quantiser is not None
+
+    def seen(self, *, green: bool) -> Tensor:
+        """What the network sees: the picture, or its green alone in the place of luma."""
+        if not green:
+            return self.picture()
+        if self._green is None:
+            self._green = color.green_as_luma(self.tensors(), self.frame.format, self.frame.color)
+        return self._green
 
 
 @dataclass(slots=True)
@@ -130,7 +144,7 @@ class Around:
 
     def pictures(self) -> list[Tensor]:
         """In time order, neighbours moved onto the frame where that is wanted; an end repeats itself."""
-        pictures = [held.picture() for held in self._seen()]
+        pictures = [held.seen(green=self.current.is_coded_rgb) for held in self._seen()]
         if not self.aligned:
             return pictures
         return [self._moved(*pair) for pair in zip(pictures, self._found(), strict=True)]

@@ -117,7 +117,7 @@ class SideInformation:
 
     def _luma(self, held: Held) -> Tensor:
         """(H, W), 0 black and 1 white."""
-        picture = held.picture()
+        picture = held.seen(green=held.is_coded_rgb)
         return picture[0, 0] if self.domain == "ycbcr" else color.rgb_to_ycbcr(picture)[0, 0]
 
     @property
