@@ -2,10 +2,10 @@
 
     python benchmarks/graphics_clips.py --pictures ../shared/data/test/art --crf 18 23 28
 
-Clips of 12 frames of 256×192 are drawn, coded by libx264 (preset medium, or `--encoder-preset`), restored whole with
-`--codec ffv1`, and compared: a row for each, PSNR-Y over the clip and the gain. OpenCV's fonts and these motions are
-not those that training clips are drawn with (`ns_video.media.screen_clips`); the drawings that pan and lie behind come
-from `--pictures`.
+Clips of 12 frames of 256×192 are drawn, coded by libx264 (preset medium, or `--encoder-preset`; or by `--encoder`, as
+in `codec_quality.py`), restored whole with `--codec ffv1`, and compared: a row for each, PSNR-Y over the clip and the
+gain. OpenCV's fonts and these motions are not those that training clips are drawn with
+(`ns_video.media.screen_clips`); the drawings that pan and lie behind come from `--pictures`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ import ns_video
 from ns_video.media.pictures import Rgb, list_pictures, read_rgb
 
 HEIGHT, WIDTH, FRAMES = 192, 256, 12
+ENCODERS = {
+    "libx264": {"preset": "medium"},
+    "libx265": {"preset": "fast", "x265-params": "log-level=none"},
+    "libsvtav1": {"preset": "8"},
+    "libvpx-vp9": {"b": "0", "deadline": "realtime", "cpu-used": "5"},
+}
 
 
 def page(seed: int, height: int, width: int, scale: float = 0.4, dark: bool = False) -> Rgb:
@@ -110,8 +116,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=4, help="pictures that pan and zoom")
     parser.add_argument("--model", default="video")
     parser.add_argument("--crf", nargs="+", type=int, default=[18, 23, 28])
-    parser.add_argument("--encoder-preset", default="medium", help="of x264")
+    parser.add_argument("--encoder", choices=tuple(ENCODERS), default="libx264")
+    parser.add_argument("--encoder-preset", help="medium of x264, fast of x265, 8 of SVT-AV1; not of libvpx")
     options = parser.parse_args()
+    settings = dict(ENCODERS[options.encoder])
+    if options.encoder_preset:
+        settings["preset"] = options.encoder_preset
     paths = list_pictures(options.pictures)
     pictures = [read_rgb(path) for path in paths[:: max(1, len(paths) // options.count)][: options.count]]
     drawn = dict(clips(pictures))
@@ -125,7 +135,7 @@ def main() -> None:
             cells: list[str] = []
             gains.append([])
             for crf in options.crf:
-                write(coded, frames, "libx264", {"crf": str(crf), "preset": options.encoder_preset})
+                write(coded, frames, options.encoder, {"crf": str(crf), **settings})
                 ns_video.restore(coded, restored, model=options.model, codec="ffv1", overwrite=True)
                 before = psnr(luma(coded), luma(truth))
                 gains[-1].append(psnr(luma(restored), luma(truth)) - before)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import cv2
@@ -20,6 +21,7 @@ from torch import nn
 
 import ns_video.enhance.in_flight as in_flight
 from ns_video.align import compensate
+from ns_video.conditioning import even_map
 from ns_video.enhance import EnhancedFrame, Enhancer
 from ns_video.enhance import enhancer as enhancer_module
 from ns_video.errors import ModelError
@@ -66,6 +68,12 @@ def test_motion_says_where_the_neighbour_has_it(height: int, width: int, x: floa
     assert np.percentile(np.abs(inner - (x, y)), 80) < 0.5
 
 
+@pytest.mark.parametrize("shape", [(32, 40_000), (40_000, 32), (36, 300_000)])
+def test_pictures_too_wide_to_be_searched_have_no_motion(shape: tuple[int, int]) -> None:
+    one = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+    assert find_motion(one, 255 - one) is None
+
+
 def test_what_stands_still_or_is_too_small_has_no_motion() -> None:
     picture = scenery(160, 160)
     one = seen_at(picture, 0, 0, 64, 64)
@@ -83,6 +91,8 @@ def test_motion_depends_on_the_pictures_alone() -> None:
     picture = scenery(400, 500)
     pairs = [(seen_at(picture, 0, 0, 288, 352), seen_at(picture, step, -step, 288, 352)) for step in range(1, 7)]
     pairs = [(a[:side, : side + 16], b[:side, : side + 16]) for (a, b), side in zip(pairs, (288, 64, 60, 128, 64, 96))]
+    large = scenery(1184, 1304)
+    pairs.append((seen_at(large, 0, 0, 1104, 1224), seen_at(large, 3, -2, 1104, 1224)))  # searched at half the size
     alone = [searched(pair) for pair in pairs]
     threads = cv2.getNumThreads()
     try:
@@ -231,6 +241,18 @@ def test_a_training_moves_no_more_than_its_crop(top: int, other: int) -> None:
         assert gap.max() <= 1 and (gap > 0).mean() < 0.01  # what lies in the middle rounds to either side
 
 
+def test_a_crop_sees_what_moves_in_from_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors are interpolated with those of the cell beside the crop."""
+    _, coded = panning(3, 96, 192)
+    motion = np.zeros((24, 48, 2), np.float32)
+    motion[:, 20:] = 40.0
+    monkeypatch.setattr("ns_video.training.video.find_motion", lambda *_: motion)
+    pair = ClipPair(coded.pictures, coded)
+    whole, _ = _view(pair, 1, 0, (slice(0, 96), slice(0, 192)), aligned=True)
+    part, _ = _view(pair, 1, 0, (slice(16, 80), slice(16, 80)), aligned=True)
+    assert np.abs(part.astype(int) - whole[16:80, 16:80]).max() <= 1
+
+
 @pytest.mark.parametrize("name", ["yuv420p10le", "gbrp", "yuv444p", "gray", "yuv411p"])
 def test_frames_of_other_formats_are_moved_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     format = pixel_format(name)
@@ -278,6 +300,55 @@ def test_on_a_gpu_motion_is_looked_for_ahead_and_nothing_waits(count: int, monke
         assert not gpu.waits
     gaps = [furthest(a, b) for a, b in zip(here, there, strict=True)]
     assert max(gaps) <= 1  # neighbours are moved by OpenCV here, by torch there
+
+
+def test_searches_that_were_ended_are_made_when_they_are_asked_for() -> None:
+    frames, _ = panning(6)
+    owner = cast(in_flight.Worker, SimpleNamespace(device=torch.device("cuda"), domain="ycbcr", undoes_coding=True))
+    found = list(in_flight.windows(owner, 3, frames, (), aligned=True))
+    waiting: Any = Future()
+    assert waiting.cancel()
+    for around in found:
+        there = around._found()
+        around._motions = waiting
+        again = around._found()
+        for one, other in zip(there, again, strict=True):
+            assert (one is None) == (other is None) and (one is None or np.array_equal(one, other))
+
+
+@pytest.mark.parametrize(("held", "read"), [(1 << 40, 10), (3 * 66 * 90, 4), (1, 3)])
+def test_what_is_looked_for_ahead_is_bounded(held: int, read: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is ahead comes out before the source's failure."""
+    monkeypatch.setattr(in_flight, "usable_cores", lambda: 64)
+    monkeypatch.setattr(in_flight, "_AHEAD_BYTES", held)
+    frames, _ = panning(20)
+    given: list[Frame] = []
+
+    def source() -> Iterator[Frame]:
+        for frame in frames:
+            given.append(frame)
+            yield frame
+        raise OSError("the source ended")
+
+    owner = cast(in_flight.Worker, SimpleNamespace(device=torch.device("cuda"), domain="ycbcr", undoes_coding=True))
+    out: list[in_flight.Around] = []
+    with pytest.raises(OSError, match="the source ended"):
+        for around in in_flight.windows(owner, 3, source(), (), aligned=True):
+            out.append(around)
+            if len(out) == 1:
+                assert len(given) == read
+    assert len(out) == 19  # the last one's neighbour never came
+
+
+def test_frames_without_damage_are_not_searched_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, _ = panning(6)
+    fine = [dataclasses.replace(frame, quantiser=even_map(1.0, frame.width, frame.height)) for frame in frames]
+    searches: list[int] = []
+    monkeypatch.setattr(in_flight.Around, "_search", lambda self: searches.append(1) or (None,) * 3)
+    owner = cast(in_flight.Worker, SimpleNamespace(device=torch.device("cuda"), domain="ycbcr", undoes_coding=True))
+    assert len(list(in_flight.windows(owner, 3, fine, (), aligned=True))) == 6 and not searches
+    list(in_flight.windows(owner, 3, frames, (), aligned=True))
+    assert searches
 
 
 def test_a_run_that_is_left_ends_its_searches(monkeypatch: pytest.MonkeyPatch) -> None:

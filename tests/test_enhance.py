@@ -246,6 +246,44 @@ def test_neighbours_are_the_frames_beside() -> None:
         assert np.abs(result.frame.planes[0] - mean).max() <= 0.51
 
 
+@pytest.mark.doubted
+@pytest.mark.parametrize(
+    ("source", "doubts"),
+    [("h264", (True, True)), ("hevc headers", (True, False)), ("vp9", (True, False)), ("mpeg2video", (False, False))],
+)
+def test_who_tells_the_steps_says_what_is_doubted(
+    source: str, doubts: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[bool, bool]] = []
+
+    def noted(restored: Tensor, *_: Any, doubt_edges: bool, doubt_luma: bool, told: Any) -> Tensor:
+        assert told is None
+        found.append((doubt_edges, doubt_luma))
+        return restored
+
+    monkeypatch.setattr(enhancer_module, "believe", noted)
+    frames = [
+        dataclasses.replace(frame, quantiser=dataclasses.replace(frame.quantiser, source=source))  # type: ignore
+        for frame in clip(2)
+    ]
+    list(Enhancer(restorer("quantiser", frames=3), fp32(assumed_step=20.0)).run(frames))
+    assert found == [doubts] * 2
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("conditioning", ["none", "quantiser"])
+def test_what_doesnt_undo_coding_enlarges_all_of_rgb(conditioning: str, scale: int) -> None:
+    frames = [
+        dataclasses.replace(frame, planes=(frame.planes[0],) * 3, format=RGB24)  # type: ignore[arg-type]
+        for frame in clip(2)
+    ]
+    results = list(Enhancer(restorer(conditioning, scale=scale), fp32()).run(frames))
+    plain = list(Enhancer(restorer(conditioning, scale=scale), fp32(strength=0.0)).run(frames))
+    for result, other in zip(results, plain, strict=True):
+        changed = [not np.array_equal(a, b) for a, b in zip(result.frame.planes, other.frame.planes, strict=True)]
+        assert changed == ([False, True, False] if (conditioning, scale) == ("quantiser", 1) else [True] * 3)
+
+
 @pytest.mark.parametrize("options", [{}, {"strength": 0.5}, {"size": (120, 80)}])
 def test_of_rgb_that_was_coded_green_alone_is_restored(options: dict[str, Any]) -> None:
     """libx264rgb: what it did to green is what the network sees as luma; red and blue have damage of their own."""

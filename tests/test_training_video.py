@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import save_file
 
 from ns_video.cli.train import command as train_command
 from ns_video.conditioning import quantiser_planes
@@ -404,6 +405,18 @@ def test_a_training_sees_five_frames_and_goes_on_from_three(pool: Path, tmp_path
         dataclasses.replace(five, frames=7)
     with pytest.raises(UsageError, match="3 frames and 5, which must be"):
         dataclasses.replace(five, aligned=False)
+
+
+def test_what_a_training_can_not_start_from_is_told(pool: Path, tmp_path: Path) -> None:
+    config = small(pool, tmp_path / "out", aligned=True, steps=1)
+    for start, error, why in (("photo", UsageError, "another network"), ("ns-iqa", UsageError, "is no ns_restore")):
+        with pytest.raises(error, match=why):
+            list(train_video(dataclasses.replace(config, start=Path(start)), "cpu"))
+    network = load_descriptor("fast-video").network
+    broken = tmp_path / "broken.safetensors"
+    save_file(network.state_dict(), broken, {"architecture": "ns_restore", "config": "{bad"})
+    with pytest.raises(ModelError, match="config"):
+        list(train_video(dataclasses.replace(config, start=broken), "cpu"))
 
 
 def test_a_training_on_clips_revives(pool: Path, tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ class Enhancer:
         """Frames of a run go to them in turn; all else is done on the first."""
         self.device = self.devices[0]
         self.domain: color.Domain = domain_of(descriptor)
+        self.undoes_coding = descriptor.conditioning == "quantiser" and descriptor.scale == 1
         self.stats = EnhanceStats(device=",".join(str(device) for device in self.devices))
         self._tiled = TiledNetwork(descriptor, self.options, self.device, self.stats)
         if self.does_nothing:
@@ -381,11 +382,15 @@ class Enhancer:
         if self.descriptor.scale != 1:
             return restored
         if conditioning == "quantiser" and planes is not None:
-            if not isinstance(told, QuantiserMap) or told.source != "h264":
+            if not isinstance(told, QuantiserMap):
                 return believe(restored, seen, planes, doubt_edges=False)
             height, width = planes.shape[-2:]
             own = quantiser_planes(None, told, None, height, width, self.device) if raised else None
-            return believe(restored, seen, planes, doubt_edges=True, told=own)
+            doubt_edges = not told.source.startswith(
+                "mpeg"
+            )  # whose steps are as in the training, and told block by block
+            doubt_luma = told.source == "h264"
+            return believe(restored, seen, planes, doubt_edges=doubt_edges, doubt_luma=doubt_luma, told=own)
         if isinstance(told, JpegEvidence) and self.domain == "rgb":
             return hold(restored, seen, told.tables, told.phase, foreign=told.foreign)
         return restored

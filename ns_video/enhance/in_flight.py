@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,12 +17,18 @@ import ns_video.color as color
 from ns_video.align import compensate
 from ns_video.estimate import JpegEvidence
 from ns_video.frame import Frame, Motion, Plane
+from ns_video.machine import usable_cores
 from ns_video.media.motion import compensate_here, find_motion
 from ns_video.stage import EnhancedFrame
 from ns_video.upload import upload
 
 _SEARCHES = 8
 """Frames whose motion is looked for ahead of a GPU, each in its thread, where the machine has twice as many cores."""
+
+UNDAMAGED_STEP = 1.0
+"""Quantiser step (8-bit sample units) that loses no more than rounding does."""
+_AHEAD_BYTES = 256 << 20
+"""Of frames that are ahead of it, but for one: ten of 4K in 10 bits, two of 8K."""
 
 Motions = tuple[Motion | None, ...]
 """From a frame to those that are seen with it, itself among them; None: nothing moves, or it is the frame itself."""
@@ -34,6 +39,8 @@ class Worker(Protocol):
 
     device: torch.device
     domain: color.Domain
+    undoes_coding: bool
+    """Its network is told quantiser steps, and gives pictures of the same size."""
 
     def launch(self, around: Around, precision: str) -> Pending:
         """Computes a frame's planes, once more where memory ended; on CUDA returns before they are there."""
@@ -49,6 +56,7 @@ class Held:
         self._tensors: tuple[Tensor, ...] | None = None
         self._picture: Tensor | None = None
         self._green: Tensor | None = None
+        self._eight_bit: npt.NDArray[np.uint8] | None = None
         self._elsewhere: dict[int, Held] = {}
 
     def on(self, owner: Worker) -> Held:
@@ -63,9 +71,11 @@ class Held:
 
     def eight_bit_luma(self) -> npt.NDArray[np.uint8]:
         """(H, W) to look for motion in; green of RGB."""
-        depth = self.frame.format.bit_depth
-        plane = self.frame.planes[1 if self.frame.format.is_rgb else 0]
-        return (plane >> (depth - 8) if depth > 8 else plane).astype(np.uint8, copy=False)
+        if self._eight_bit is None:
+            depth = self.frame.format.bit_depth
+            plane = self.frame.planes[1 if self.frame.format.is_rgb else 0]
+            self._eight_bit = (plane >> (depth - 8) if depth > 8 else plane).astype(np.uint8, copy=False)
+        return self._eight_bit
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The integer planes on the device."""
@@ -84,7 +94,7 @@ class Held:
     @property
     def is_coded_rgb(self) -> bool:
         """A video codec coded red, green and blue, each for itself: what it did to green says nothing of the others."""
-        return self.owner.domain == "ycbcr" and self.frame.format.is_rgb and self.frame.quantiser is not None
+        return self.owner.undoes_coding and self.frame.format.is_rgb and self.frame.quantiser is not None
 
     def seen(self, *, green: bool) -> Tensor:
         """What the network sees: the picture, or its green alone in the place of luma."""
@@ -158,7 +168,7 @@ class Around:
         motions = self._motions
         if isinstance(motions, Future):
             self._motions = None
-            motions = motions.result()
+            motions = None if motions.cancelled() else motions.result()
         self._motions = motions or self._search()
         return self._motions
 
@@ -176,8 +186,8 @@ class Around:
         stored_small = owner.domain == "ycbcr" and not format.is_rgb
         shifts = (format.chroma_shift_y, format.chroma_shift_x) if stored_small else (0, 0)
         subsampling = (1 << shifts[0], 1 << shifts[1])
-        if picture.device.type == "cpu" and picture.dtype == torch.float32:
-            return compensate_here(picture, motion, subsampling)
+        if picture.device.type != "cuda":  # not every PyTorch has MPS sample like that
+            return upload(compensate_here(picture.cpu(), motion, subsampling), owner.device)
         vectors = upload(torch.from_numpy(motion).permute(2, 0, 1)[None].contiguous(), owner.device)
         return compensate(picture, vectors, subsampling)
 
@@ -251,20 +261,31 @@ def windows(
         yield from _searched_ahead(found)
 
 
-def _searched_ahead(found: Iterable[Around]) -> Generator[Around]:
-    """The same, each as soon as those behind it are being looked at."""
-    threads = max(1, min(_SEARCHES, (os.cpu_count() or 1) // 2))
+def _searched_ahead(found: Generator[Around]) -> Generator[Around]:
+    """The same, each as soon as those behind it are being looked at; where `found` fails, what is ahead comes first."""
+    threads = max(1, min(_SEARCHES, usable_cores() // 2))
     ahead: deque[Around] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="motion")
     try:
-        for around in found:
+        while True:
+            failure: Exception | None = None
+            try:
+                around = next(found, None)
+            except Exception as error:
+                around, failure = None, error
+            if around is None:
+                yield from ahead
+                if failure is not None:
+                    raise failure
+                return
             around.aligned = True
-            around.search_in(pool)
+            quantiser = around.current.frame.quantiser
+            if quantiser is None or float(quantiser.step.max(initial=0.0)) > UNDAMAGED_STEP:
+                around.search_in(pool)
             ahead.append(around)
-            if len(ahead) > threads:
+            size = sum(plane.nbytes for plane in around.current.frame.planes)
+            if len(ahead) > min(threads, max(1, _AHEAD_BYTES // max(1, size))):
                 yield ahead.popleft()
-        while ahead:
-            yield ahead.popleft()
     finally:
         pool.shutdown(cancel_futures=True)
 

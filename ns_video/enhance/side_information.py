@@ -13,7 +13,7 @@ import ns_video.tile as tile
 from ns_video.cells import Kind, as_kind, find_pitch
 from ns_video.conditioning import even_map, jpeg_planes, quantiser_planes, raised_map
 from ns_video.device import beside, dtype_of
-from ns_video.enhance.in_flight import Around, Held
+from ns_video.enhance.in_flight import UNDAMAGED_STEP, Around, Held
 from ns_video.enhance.options import EnhanceOptions
 from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
 from ns_video.frame import MATRICES_BT601, Frame, JpegTables, QuantiserMap
@@ -25,8 +25,6 @@ Side = JpegTables | JpegEvidence | QuantiserMap | None
 
 _LEAST_SIDE = 24
 """JPEGs of fewer px a side are left: all of them is border, where a network knows least."""
-_UNDAMAGED_STEP = 1.0
-"""Quantiser step (8-bit sample units) that loses no more than rounding does."""
 GUESSER = "quantiser"
 """The shipped model that guesses quantiser steps."""
 
@@ -169,6 +167,6 @@ def _shows_coefficients(frame: Frame) -> bool:
 
 def _is_undamaged(side: JpegTables | QuantiserMap) -> bool:
     if isinstance(side, QuantiserMap):
-        return float(side.step.max(initial=0.0)) <= _UNDAMAGED_STEP
+        return float(side.step.max(initial=0.0)) <= UNDAMAGED_STEP
     highest = max(int(side.luma.max(initial=0)), int(side.chroma.max(initial=0)))
-    return highest <= _UNDAMAGED_STEP and side.subsampling == (1, 1)
+    return highest <= UNDAMAGED_STEP and side.subsampling == (1, 1)

@@ -25,17 +25,17 @@ _MULTIPLE_OF = 4
 """Of sides of what is searched: it begins at a quarter of the size, and would take the rest for part of the motion."""
 _HALVED_ABOVE = 1_200_000
 """Pixels above which the search looks at a picture of half the size: four times as fast."""
-_LARGEST_SIDE = 32_766
-"""OpenCV remaps no larger picture."""
+_LARGEST_SIDE = 20_000
+"""Of what OpenCV searches and remaps whatever its shape."""
 
 
 def find_motion(current: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> Motion | None:
-    """Motion from (H, W) uint8 luma to that of a neighbour; None where there is none, or the picture is too small.
+    """Motion from (H, W) uint8 luma to that of a neighbour; None where there is none, or a side is too small or large.
 
     Depends on the two pictures alone. Raises MemoryError.
     """
     height, width = current.shape
-    if min(height, width) < _LEAST_SIDE or np.array_equal(current, other):
+    if min(height, width) < _LEAST_SIDE or max(height, width) > _LARGEST_SIDE or np.array_equal(current, other):
         return None
     try:
         return _search(np.ascontiguousarray(current), np.ascontiguousarray(other))

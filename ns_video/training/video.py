@@ -55,8 +55,7 @@ from ns_video.training.process import Arithmetic, Process, find_process
 from ns_video.training.ranges import MEASURING_BATCHES, measure_ranges
 from ns_video.training.start import grow_from, see_differences, see_further
 from ns_video.training.video_clips import ClipPair, read_pair
-from ns_video.weights import Metadata, save_model
-from ns_video.weights.load import load_weights
+from ns_video.weights import Metadata, load_descriptor, save_model
 
 BLACK, LUMA_SPAN, NEUTRAL, CHROMA_SPAN = 16.0, 219.0, 128.0, 224.0
 """BT.601 limited range, 8 bit."""
@@ -339,7 +338,7 @@ def _view(
 
 def _reached(motion: np.ndarray, window: tuple[slice, slice], sides: tuple[int, int]) -> tuple[slice, slice]:
     """The window and what its `motion` (rows, columns, 2), in px, reaches: multiples of MOTION_CELL, or frame ends."""
-    cells = tuple(slice(part.start // MOTION_CELL, -(-part.stop // MOTION_CELL)) for part in window)
+    cells = tuple(slice(max(part.start // MOTION_CELL - 1, 0), -(-part.stop // MOTION_CELL) + 1) for part in window)
     reach = -(-(math.ceil(float(np.abs(motion[cells]).max())) + _CUBIC_REACH) // MOTION_CELL) * MOTION_CELL
     rows, columns = (
         slice(max(part.start - reach, 0), min(part.stop + reach, side))
@@ -529,20 +528,18 @@ def load_checkpoint(path: Path) -> NsRestore:
 def _weights_of(start: Path, *, aligned: bool, frames: int) -> dict[str, Tensor]:
     """Of a checkpoint's averaged network, or of a model; for an aligned network, or more frames, if it shall be one.
 
-    Raises UsageError where it is aligned, and shall not be.
+    Raises ModelError; UsageError where it is aligned, and shall not be, or is another architecture.
     """
-    if start.suffix in (".pt", ".ckpt"):
-        network = load_checkpoint(start)
-        was, seen, weights = network.config.aligned, network.config.frames, network.state_dict()
-    else:
-        file = load_weights(str(start))
-        config = json.loads(file.metadata.get("config", "{}"))
-        was, seen, weights = bool(config.get("aligned", False)), config.get("frames", 1), dict(file.tensors)
-    if was and not aligned:
+    by_file = start.suffix in (".pt", ".ckpt")
+    network = load_checkpoint(start) if by_file else load_descriptor(str(start)).network
+    if not isinstance(network, NsRestore):
+        raise UsageError(f"{start} is no ns_restore", remedy="start with a model for clips, or leave start out")
+    config, weights = network.config, network.state_dict()
+    if config.aligned and not aligned:
         raise UsageError(f"{start} sees its neighbours aligned", remedy="set aligned = true")
-    head = weights.get("head.weight")
-    if head is not None and seen == 3:
-        if aligned and not was:
+    if (config.planes, config.unshuffle, config.frames) == (3, 2, 3):
+        head = weights["head.weight"]
+        if aligned and not config.aligned:
             head = see_differences(head)
         weights["head.weight"] = see_further(head, frames) if frames > 3 else head
     return weights
