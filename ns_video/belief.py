@@ -7,8 +7,8 @@ clips, of which next to nothing that a camera filmed lies beyond them; `benchmar
 
 Chroma is guessed from luma more boldly than it should be: where colours go with luma as in few pictures (leaves, red
 trees) it loses, and what is gray, or of one colour, is tinted. So it is believed by a share, and not where it is flat.
-Luma is believed by a larger share, where H.264 tells the steps. Hard edges are doubted where any codec tells its own:
-that costs clips that a camera filmed up to 0.1 dB in HEVC, AV1 and VP9, and keeps pages that scroll from losing 1 dB.
+Luma is believed by a larger share, where H.264 tells the steps. Hard edges are doubted where any codec but MPEG-1, 2 and
+4 tells them: in HEVC, AV1 and VP9 the harder ones alone, which costs what a camera filmed next to nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _BLOCK = 8
 _HARD, _HARDEST = 3.0, 6.0
 """Standard deviation of a block or of one beside it / quantiser step, the block's or the frame's, whichever is coarser:
 from the first on the block's change is believed less, from the second on no more than `_LEAST_TRUST` of it."""
+_LIKENESS = 2.0
+"""The H.264 step that stands for another codec's is about half of that: edges are hard from twice those limits on."""
 _LEAST_TRUST = 0.4
 _LUMA_TRUST = 0.8
 """Pictures that pan have finer errors than their steps tell, and sharp ones lost. Chosen on pans over training pictures
@@ -49,19 +51,19 @@ def believe(
     """`restored` as far as it is believed, the rest as `seen`: (1, 3, H, W) YCbCr, luma 0 to 1 from black to white.
 
     `doubt_edges`: hard ones, too, where a file tells the steps. `doubt_luma`: and a share of all luma, where H.264
-    tells them (None: as the edges). Guessed steps, and those that stand for other codecs', are cautious already.
+    tells them (None: as the edges); else the steps stand for another codec's, and harder edges alone are doubted.
     `side`: (1, S, H', W') planes, no smaller than the frame: first log2(quantiser step in 8-bit units) / 7.
     `told`: the same as the file tells it, where `side` was raised: hard edges are measured by it, for line art
     that was coded finely may pass for coded before.
     """
     height, width = seen.shape[-2:]
     octaves = side[:, :1, :height, :width].float() * 7.0
+    doubt_luma = doubt_edges if doubt_luma is None else doubt_luma
     trust = _trust_in_frame(restored, seen, octaves)
     if doubt_edges:
         own = octaves if told is None else told[:, :1, :height, :width].float() * 7.0
-        trust = trust * _trust_at_edges(seen, own)
+        trust = trust * _trust_at_edges(seen, own, 1.0 if doubt_luma else _LIKENESS)
     trust = trust.to(restored.dtype)
-    doubt_luma = doubt_edges if doubt_luma is None else doubt_luma
     luma = torch.lerp(seen[:, :1], restored[:, :1], _LUMA_TRUST * trust if doubt_luma else trust)
     chroma = torch.lerp(seen[:, 1:], restored[:, 1:], _CHROMA_TRUST * trust)
     return torch.cat((luma, torch.where(_flat(seen[:, 1:]), seen[:, 1:], chroma)), 1)
@@ -74,14 +76,15 @@ def _trust_in_frame(restored: Tensor, seen: Tensor, octaves: Tensor) -> Tensor:
     return ((_TOO_LOUD - change / step) / (_TOO_LOUD - _LOUD)).clamp(0.0, 1.0)
 
 
-def _trust_at_edges(seen: Tensor, octaves: Tensor) -> Tensor:
-    """Of each pixel, (1, 1, H, W), `_LEAST_TRUST` to 1."""
+def _trust_at_edges(seen: Tensor, octaves: Tensor, likeness: float) -> Tensor:
+    """Of each pixel, (1, 1, H, W), `_LEAST_TRUST` to 1; `likeness`: what the limits are multiplied by."""
     height, width = seen.shape[-2:]
     luma = seen[:, :1].float() * _LUMA_SPAN
     mean, square, octaves = _block_means(luma), _block_means(luma.square()), _block_means(octaves)
     step = torch.exp2(octaves)
     deviation = (square - mean.square()).clamp_min(0.0).sqrt()
-    hardness = F.max_pool2d(deviation / torch.maximum(step, step.square().mean().sqrt()), 3, stride=1, padding=1)
+    coarser = torch.maximum(step, step.square().mean().sqrt())
+    hardness = F.max_pool2d(deviation / (likeness * coarser), 3, stride=1, padding=1)
     fine, coarse = math.log2(_FINE), math.log2(_COARSE)
     matters = ((octaves - fine) / (coarse - fine)).clamp(0.0, 1.0)
     doubt = ((hardness - _HARD) / (_HARDEST - _HARD)).clamp(0.0, 1.0) * matters

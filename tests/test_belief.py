@@ -33,6 +33,20 @@ def test_changes_of_hard_edges_are_half_believed_at_fine_quantisers(step: float,
     assert np.abs(np.diff(found, axis=0)).max() < 0.1  # no new edges
 
 
+@pytest.mark.parametrize(("height", "least"), [(40, 1.0), (215, 0.4)])
+def test_of_other_codecs_harder_edges_are_doubted(height: int, least: float) -> None:
+    """And no share of luma."""
+    luma = np.full((77, 101), 20, np.uint8)
+    luma[40:44, 50:90] = 20 + height
+    seen = torch.from_numpy((luma.astype(np.float32) - 16) / 219).expand(1, 3, *luma.shape)
+    side = torch.full((1, 2, 80, 104), math.log2(6.0) / 7)
+    found = (believe(seen + 0.002, seen, side, doubt_edges=True, doubt_luma=False) - seen) / 0.002
+    assert found[0, 0, 42, 60].item() == pytest.approx(least, abs=0.01)
+    assert found[0, 0, 5, 5].item() == pytest.approx(1.0, abs=0.001)
+    if height == 40:
+        assert trust(luma, 6.0)[42, 60] < 0.99 * LUMA  # H.264
+
+
 def test_hard_edges_are_measured_by_what_the_file_tells() -> None:
     luma = np.full((77, 101), 20, np.uint8)
     luma[40:44, 50:90] = 235
