@@ -386,9 +386,8 @@ class Enhancer:
                 return believe(restored, seen, planes, doubt_edges=False)
             height, width = planes.shape[-2:]
             own = quantiser_planes(None, told, None, height, width, self.device) if raised else None
-            doubt_edges = not told.source.startswith(
-                "mpeg"
-            )  # whose steps are as in the training, and told block by block
+            # MPEG's are told block by block, as they were in the training, and what that costs wasn't measured.
+            doubt_edges = not told.source.startswith("mpeg")
             doubt_luma = told.source == "h264"
             return believe(restored, seen, planes, doubt_edges=doubt_edges, doubt_luma=doubt_luma, told=own)
         if isinstance(told, JpegEvidence) and self.domain == "rgb":
