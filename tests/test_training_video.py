@@ -342,8 +342,8 @@ def test_a_training_goes_on_exactly_where_it_stopped(pool: Path, tmp_path: Path)
 def test_a_training_begins_with_a_shipped_model(pool: Path, tmp_path: Path, optimizer: str) -> None:
     shipped = load_descriptor("video").network.state_dict()
     config = VideoTraining(
-        cache=pool, output=tmp_path / "out", size="deeper", start=Path("video"), aligned=True, steps=1, batch=1,
-        crop=64, rate=1e-5, warm_up=0, optimizer=optimizer,
+        cache=pool, output=tmp_path / "out", size="deeper", start=Path("video"), aligned=True, frames=5, steps=1,
+        batch=1, crop=64, rate=1e-5, warm_up=0, optimizer=optimizer,
     )  # fmt: skip
     assert len(list(train_video(config, "cpu"))) == 1
     assert load_descriptor(str(model_file(config))).conditioning == "quantiser"
@@ -351,6 +351,9 @@ def test_a_training_begins_with_a_shipped_model(pool: Path, tmp_path: Path, opti
         assert float((tensor - shipped[name]).abs().max()) < 1e-4
     with pytest.raises(UsageError, match="another network"):
         list(train_video(dataclasses.replace(config, size="tiny", output=tmp_path / "other"), "cpu"))
+    with pytest.raises(UsageError, match="sees 5 frames") as refused:
+        list(train_video(dataclasses.replace(config, frames=3, output=tmp_path / "fewer"), "cpu"))
+    assert refused.value.remedy == "set frames = 5"
 
 
 def test_a_deeper_video_network_grows_from_a_model(pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -528,7 +528,7 @@ def load_checkpoint(path: Path) -> NsRestore:
 def _weights_of(start: Path, *, aligned: bool, frames: int) -> dict[str, Tensor]:
     """Of a checkpoint's averaged network, or of a model; for an aligned network, or more frames, if it shall be one.
 
-    Raises ModelError; UsageError where it is aligned, and shall not be, or is another architecture.
+    Raises ModelError; UsageError where it is aligned, and shall not be, sees more frames, or is another architecture.
     """
     by_file = start.suffix in (".pt", ".ckpt")
     network = load_checkpoint(start) if by_file else load_descriptor(str(start)).network
@@ -537,6 +537,8 @@ def _weights_of(start: Path, *, aligned: bool, frames: int) -> dict[str, Tensor]
     config, weights = network.config, network.state_dict()
     if config.aligned and not aligned:
         raise UsageError(f"{start} sees its neighbours aligned", remedy="set aligned = true")
+    if config.frames > frames:
+        raise UsageError(f"{start} sees {config.frames} frames", remedy=f"set frames = {config.frames}")
     if (config.planes, config.unshuffle, config.frames) == (3, 2, 3):
         head = weights["head.weight"]
         if aligned and not config.aligned:
