@@ -554,7 +554,7 @@ def test_weights_that_do_not_fit_are_named(
         ('{"gated": 1}', "unusable 'gated'"),
         ('{"scale": 0}', "is unusable"),
         ('{"frames": 2}', "is unusable"),
-        ('{"frames": 5}', "is unusable"),
+        ('{"frames": 7}', "is unusable"),
         ('{"channels": 0}', "is unusable"),
         ('{"planes": 1}', "is unusable"),
         ("{}", "reads 0 planes of side information, which the conditioning 'jpeg' does not give"),
