@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -37,7 +37,7 @@ from ns_video.media.libav import abandon, muted_log, printable, translate_output
 from ns_video.media.probe import ANIMATIONS, ClipInfo
 from ns_video.media.sample_boxes import complete_movie, writable
 from ns_video.media.stream_tags import move_time_codes, reel_tags, told_tags
-from ns_video.media.text_subtitles import text_converter
+from ns_video.media.text_subtitles import TextConverter, conversion_notes
 from ns_video.media.transport_tables import are_free, only_program, table_pid
 from ns_video.media.video_plan import VideoPlan
 
@@ -46,7 +46,6 @@ _STALE_VIDEO_TAGS = re.compile(
 )
 _FILE_TYPE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands"})  # of the input's own container
 _LEAST_NAMED = Fraction(1, 1000)  # seconds by which a stream is moved, for a note
-# libav's muxer of mp4 compares the ends of cues with other streams' times, in their ticks: where these are finer than
 _LEAST_TEXT_CLOCK = 48_000  # finer than the clocks that the muxer of mp4 makes of coarse ones (10,000 to 20,000)
 _LARGEST_TIMESCALE = 1_000_000  # of a movie header whose 32 bits of duration still hold an hour
 # The header waits for the first packets: written before them, it has no edit lists, and times would move.
@@ -211,7 +210,7 @@ class ClipWriter:
         self._undated: dict[int, tuple[int, int]] = {}
         """Stream → presentation time of its first packet, and how many had no decode time."""
         self._streams: dict[int, Stream] = {}
-        self._convert: dict[int, Callable[[bytes], bytes]] = {}
+        self._convert: dict[int, TextConverter] = {}
         self._cues: dict[int, tuple[Fraction, int]] = {}
         """Stream → seconds at which its latest cue ends, and how many were still shown when the next one began."""
         self._waves: list[int] = []
@@ -349,7 +348,7 @@ class ClipWriter:
         made.time_base = self._text_clock
         made.metadata.update(told_tags(stream.metadata.items()))
         made.disposition = stream.disposition
-        self._convert[stream.index] = text_converter(copy.stream.codec, copy.target_codec)
+        self._convert[stream.index] = TextConverter(copy.stream.codec, copy.target_codec)
         return made
 
     def write_video(self, packet: Packet) -> None:
@@ -364,7 +363,7 @@ class ClipWriter:
     def write_copy(self, item: CopiedPacket) -> bool:
         """Mux one copied packet. Takes the packet over.
 
-        False where nothing is to be written: no such stream, or the empty sample with which mov_text fills gaps.
+        False where nothing is to be written: no such stream, or no words.
         """
         target = self._streams.get(item.stream_index)
         if target is None:
@@ -374,10 +373,10 @@ class ClipWriter:
             return False
         convert = self._convert.get(item.stream_index)
         if convert is not None:
-            text = convert(bytes(packet))
-            if not text.strip():
+            words = convert.words(bytes(packet))
+            if not words:
                 return False
-            made = av.Packet(text)
+            made = av.Packet(convert.payload(words))
             made.pts, made.dts = packet.pts, packet.pts
             made.time_base, made.duration = packet.time_base, packet.duration
             packet = made
@@ -502,6 +501,7 @@ class ClipWriter:
         """What was moved or left out by a writer that is closed, in words."""
         out = left_out_notes(self._hidden.counts, CUT_OFF)
         out += left_out_notes(self.left_out, "before 0 left out: this container has no times")
+        out += conversion_notes(self._convert)
         for index, (_, count) in sorted(self._cues.items()):
             if count:
                 cues = "a cue ends" if count == 1 else f"{count} cues end"
