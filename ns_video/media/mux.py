@@ -37,7 +37,7 @@ from ns_video.media.libav import abandon, muted_log, printable, translate_output
 from ns_video.media.probe import ANIMATIONS, ClipInfo
 from ns_video.media.sample_boxes import complete_movie, writable
 from ns_video.media.stream_tags import move_time_codes, reel_tags, told_tags
-from ns_video.media.text_subtitles import TextConverter, conversion_notes
+from ns_video.media.text_subtitles import Cue, TextConverter, conversion_notes
 from ns_video.media.transport_tables import are_free, only_program, table_pid
 from ns_video.media.video_plan import VideoPlan
 
@@ -211,6 +211,9 @@ class ClipWriter:
         """Stream → presentation time of its first packet, and how many had no decode time."""
         self._streams: dict[int, Stream] = {}
         self._convert: dict[int, TextConverter] = {}
+        self._held: dict[int, Cue] = {}
+        """Stream → its latest cue, until something that begins later is written: cues of MP4 are shown one at a time,
+        so those that begin together are one."""
         self._cues: dict[int, tuple[Fraction, int]] = {}
         """Stream → seconds at which its latest cue ends, and how many were still shown when the next one began."""
         self._waves: list[int] = []
@@ -365,32 +368,55 @@ class ClipWriter:
 
         False where nothing is to be written: no such stream, or no words.
         """
-        target = self._streams.get(item.stream_index)
-        if target is None:
+        packet, index = item.packet, item.stream_index
+        if index not in self._streams or self._hidden.hides(packet):
             return False
-        packet = item.packet
-        if self._hidden.hides(packet):
+        convert = self._convert.get(index)
+        if convert is None:
+            return self._write_beside(packet, index)
+        words = convert.words(bytes(packet))
+        if not words:
             return False
-        convert = self._convert.get(item.stream_index)
-        if convert is not None:
-            words = convert.words(bytes(packet))
-            if not words:
-                return False
-            made = av.Packet(convert.payload(words))
-            made.pts, made.dts = packet.pts, packet.pts
-            made.time_base, made.duration = packet.time_base, packet.duration
-            packet = made
-            self._note_overlap(packet, item.stream_index)
+        if packet.pts is None:
+            return self._refuse(None, index)
+        cue = Cue(words, packet.pts, packet.duration or 0, packet.time_base)
+        if not convert.one_at_a_time:
+            return self._write_cue(cue, index)
+        held = self._held.get(index)
+        if held is not None and held.join(cue):
+            convert.joined += 1
+            return True
+        if held is not None:
+            self._write_cue(held, index)
+        self._held[index] = cue
+        return True
+
+    def _release(self, before: Fraction | None = None) -> None:
+        """Write the cues that were held for others to join them: those that begin before so many seconds, or all."""
+        while due := [index for index, cue in self._held.items() if before is None or cue.begins < before]:
+            first = min(due, key=lambda index: self._held[index].begins)
+            self._write_cue(self._held.pop(first), first)
+
+    def _write_cue(self, cue: Cue, index: int) -> bool:
+        packet = av.Packet(self._convert[index].payload(cue.words))
+        packet.pts = packet.dts = cue.pts
+        packet.time_base, packet.duration = cue.time_base, cue.duration
+        self._note_overlap(packet, index)
+        return self._write_beside(packet, index)
+
+    def _write_beside(self, packet: Packet, index: int) -> bool:
+        """Mux a packet of any stream but the restored one. False where it is left out."""
+        target = self._streams[index]
         if packet.dts is None and packet.pts is not None:
-            packet.dts = self._decode_time(packet.pts, item.stream_index, is_video=target.type == "video")
+            packet.dts = self._decode_time(packet.pts, index, is_video=target.type == "video")
         if self._starts_at_zero and packet.dts is not None and packet.dts < 0:
-            self.left_out[item.stream_index] = self.left_out.get(item.stream_index, 0) + 1
+            self.left_out[index] = self.left_out.get(index, 0) + 1
             return False
-        self._from_zero(packet, item.stream_index)
-        self._tell_duration(packet, item.stream_index, target)
-        self._in_order(packet, item.stream_index, target)
+        self._from_zero(packet, index)
+        self._tell_duration(packet, index, target)
+        self._in_order(packet, index, target)
         if self._holder.counts_sound and target.type == "audio":
-            self._count(packet, item.stream_index, target)
+            self._count(packet, index, target)
         stamp = None if packet.dts is None else float(packet.dts * packet.time_base)
         packet.stream = target
         try:
@@ -398,10 +424,13 @@ class ClipWriter:
         except OutputError as error:
             if not isinstance(error.__cause__, av.error.ArgumentError):
                 raise
-            self.refused += 1
-            self._trouble(stamp, f"stream {item.stream_index}: the container refuses a packet; it is left out")
-            return False
+            return self._refuse(stamp, index)
         return True
+
+    def _refuse(self, seconds: float | None, index: int) -> bool:
+        self.refused += 1
+        self._trouble(seconds, f"stream {index}: the container refuses a packet; it is left out")
+        return False
 
     def _note_overlap(self, cue: Packet, index: int) -> None:
         if cue.pts is None or not self._holder.is_mov:
@@ -443,8 +472,17 @@ class ClipWriter:
         self.early = {index: start - told.get(numbers[index], 0) for index, start in late.items()}
 
     def _tell_duration(self, packet: Packet, index: int, target: Any) -> None:
-        """libav's muxer of MP4 ends sound with the last packet: where it begins, if it doesn't say how long it lasts
-        (NUT). It is taken to last as long as the one before."""
+        """Where the container would tell none: a cue that is shown for less than a tick is shown for one.
+
+        libav's muxer of MP4 ends sound with the last packet: where it begins, if it doesn't say how long it lasts
+        (NUT). It is taken to last as long as the one before.
+        """
+        if (
+            target.type == "subtitle"
+            and packet.duration
+            and not _ticks(packet.duration * packet.time_base, target.time_base)
+        ):
+            packet.duration = math.ceil(target.time_base / packet.time_base)
         if packet.duration or packet.dts is None or not self._holder.is_mov or target.type != "audio":
             return
         seconds, context = packet.dts * packet.time_base, target.codec_context
@@ -527,6 +565,7 @@ class ClipWriter:
         stamp = packet.dts if packet.dts is not None else packet.pts
         if stamp is not None:
             seconds = stamp * packet.time_base
+            self._release(seconds)
             self._first = seconds if self._first is None else min(self._first, seconds)
         try:
             with muted_log():
@@ -538,6 +577,7 @@ class ClipWriter:
         """Write the trailer. Raises OutputError."""
         if self._closed:
             return
+        self._release()
         self._closed = True
         try:
             self._container.close()

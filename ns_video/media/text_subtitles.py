@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
 
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "text", "mov_text", "webvtt", "ass", "ssa"})
 FILLS_GAP = b"\0\0"
@@ -11,6 +13,29 @@ FILLS_GAP = b"\0\0"
 _LONGEST = 0xFFFF  # bytes of mov_text, whose length is a number of 16 bits (3GPP TS 26.245, 5.17)
 _CHARACTER = 4  # bytes of one in UTF-8, at most
 _OF_ASS = {b"\\N": b"\n", b"\\n": b"\n", b"\\h": "\u00a0".encode()}  # line breaks, and a space that doesn't break
+
+
+@dataclass(slots=True)
+class Cue:
+    """What is said for a while."""
+
+    words: bytes
+    pts: int
+    duration: int
+    time_base: Fraction
+
+    @property
+    def begins(self) -> Fraction:
+        """Seconds."""
+        return self.pts * self.time_base
+
+    def join(self, other: Cue) -> bool:
+        """Say what another cue says, too, as long as either lasts. False where it doesn't begin with this one."""
+        if (other.pts, other.time_base) != (self.pts, self.time_base):
+            return False
+        self.words += b"\n" + other.words
+        self.duration = max(self.duration, other.duration)
+        return True
 
 
 class TextConverter:
@@ -22,6 +47,8 @@ class TextConverter:
         """The target shows one cue at a time."""
         self.wordless = 0
         """Cues so far in which no words were left."""
+        self.joined = 0
+        """Cues so far that became part of another one."""
         self.shortened = 0
         """Cues so far that were too long."""
         self._source = source
@@ -69,6 +96,10 @@ def conversion_notes(converters: Mapping[int, TextConverter]) -> list[str]:
         if n := converter.wordless:
             cues = "a cue" if n == 1 else f"{n} cues"
             out.append(f"stream {index}: {cues} left out: without markup no words remain")
+        if n := converter.joined:
+            one = "a cue is part of the one that begins with it, and ends with it"
+            said = one if n == 1 else f"{n} cues are part of those that begin with them, and end with them"
+            out.append(f"stream {index}: {said}: this container shows one at a time")
         if n := converter.shortened:
             cues = "a cue was" if n == 1 else f"{n} cues were"
             out.append(f"stream {index}: {cues} cut: this container holds {_LONGEST} bytes of words at a time")
