@@ -6,7 +6,7 @@ import errno
 import math
 import re
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -239,33 +239,39 @@ class ClipWriter:
         self._file = Path(target.removeprefix("file:")) if in_file else None
         """The output, where it can be gone back to."""
         self._container = self._opened(settings, plan, info, waves=any(copy.as_wave for copy in copies))
-        try:
-            self._add_streams(plan, source, info, copies, covers, already_encoded=already_encoded)
-            self._container.metadata.update(_kept_metadata(info))
-            self._move_time_codes(settings.start, plan, info)
-            chapters = cut_chapters(source.chapters(), settings.start, settings.end)
-            if chapters and plan.container.first_chapter_at_zero:
-                chapters[0] = {**chapters[0], "start": 0}  # it begins there anyway, but would keep its length
-            if chapters and plan.container.holds_chapters:
-                self._container.set_chapters(chapters)
-            self._container.start_encoding()
-        except (av.FFmpegError, OSError, ValueError) as error:
-            abandon(self._container)
-            raise _header_failure(error, settings, plan) from error
+        with ExitStack() as failed:
+            failed.callback(self.abandon)
+            try:
+                self._add_streams(plan, source, info, copies, covers, already_encoded=already_encoded)
+                self._container.metadata.update(_kept_metadata(info))
+                self._move_time_codes(settings.start, plan, info)
+                chapters = cut_chapters(source.chapters(), settings.start, settings.end)
+                if chapters and plan.container.first_chapter_at_zero:
+                    chapters[0] = {**chapters[0], "start": 0}  # it begins there anyway, but would keep its length
+                if chapters and plan.container.holds_chapters:
+                    self._container.set_chapters(chapters)
+                self._container.start_encoding()
+            except (av.FFmpegError, OSError, ValueError) as error:
+                raise _header_failure(error, settings, plan) from error
+            failed.pop_all()
 
     def _opened(self, settings: OutputSettings, plan: VideoPlan, info: ClipInfo, *, waves: bool) -> OutputContainer:
         target, container_format = settings.target, plan.container_format
         shifted, streamed = not self._holds_negative_times, _is_streamed(target)
         options = _container_options(plan, info, streamed=streamed, shifted=shifted)
         options.update(self._program)
-        try:
-            if waves or (plan.sample_aspect_ratio not in (0, 1) and container_format in COMPLETED):
-                target = self._completed(target, container_format, plan.sample_aspect_ratio)
-            return av.open(
-                target, "w", format=container_format, container_options=options, metadata_errors="surrogateescape"
-            )
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise translate_output(error, self.shown, "open", resumes=settings.resumes) from error
+        with ExitStack() as failed:
+            failed.callback(self._abandon_beneath)
+            try:
+                if waves or (plan.sample_aspect_ratio not in (0, 1) and container_format in COMPLETED):
+                    target = self._completed(target, container_format, plan.sample_aspect_ratio)
+                container = av.open(
+                    target, "w", format=container_format, container_options=options, metadata_errors="surrogateescape"
+                )
+            except (av.FFmpegError, OSError, ValueError) as error:
+                raise translate_output(error, self.shown, "open", resumes=settings.resumes) from error
+            failed.pop_all()
+        return container
 
     def _completed(self, target: Any, container_format: str, ratio: Fraction) -> Any:
         """What libav is to write to, so that the header tells the sample aspect ratio and all sound. Raises OSError."""
@@ -580,9 +586,11 @@ class ClipWriter:
         self._release()
         self._closed = True
         try:
-            self._container.close()
-            if self._beneath is not None:
-                self._beneath.close()
+            try:
+                self._container.close()
+            finally:
+                if self._beneath is not None:
+                    self._beneath.close()
             if self._incomplete is not None:
                 complete_file(*self._incomplete, self._waves)
             if self._file is not None and self._holder.is_mov and (self._off or any(self._boxes.values())):
@@ -598,9 +606,12 @@ class ClipWriter:
         if not self._closed:
             self._closed = True
             abandon(self._container)
-            if self._beneath is not None:
-                with suppress(OSError):
-                    self._beneath.close()
+            self._abandon_beneath()
+
+    def _abandon_beneath(self) -> None:
+        if self._beneath is not None:
+            with suppress(OSError):
+                self._beneath.close()
 
 
 __all__ = ["MOST_REORDERED", "ClipWriter", "OutputSettings"]
