@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -362,18 +362,21 @@ def _measure_encode(
     frames: Sequence[Frame], video: VideoInfo, path: Path, wanted: EncodeOptions, seconds: float
 ) -> StageSpeed:
     plan = plan_video("nut", video, frames[0], (frames[0].width, frames[0].height), wanted)
-    segment = SegmentFile(path, plan)
-    encoder = FrameEncoder(segment.stream, plan)
     stamps = [frame.pts for frame in frames[:2] if frame.pts is not None]  # of a large one there is one alone
     step = stamps[1] - stamps[0] if len(stamps) == 2 else frames[0].duration or 1
-    watch, count = _Watch(), 0
-    for frame in itertools.cycle(frames):
-        segment.write(encoder.encode(_at(frame, count * step)))
-        count += 1
-        if watch.seconds() > seconds:
-            break
-    segment.write(encoder.flush())
-    segment.close()
+    segment = SegmentFile(path, plan)
+    try:
+        encoder = FrameEncoder(segment.stream, plan)
+        watch, count = _Watch(), 0
+        for frame in itertools.cycle(frames):
+            segment.write(encoder.encode(_at(frame, count * step)))
+            count += 1
+            if watch.seconds() > seconds:
+                break
+        segment.write(encoder.flush())
+        segment.close()
+    finally:
+        segment.abandon()
     path.unlink()
     return watch.speed(count, frames[0])
 
@@ -396,7 +399,11 @@ def _measure_whole(
     encoder: FrameEncoder | None = None
     first: Frame | None = None
     watch = _Watch()
-    with open_clip(clip, _decode_options()) as reader, closing(carry_quantisers(reader.frames())) as source:
+    with (
+        ExitStack() as files,
+        open_clip(clip, _decode_options()) as reader,
+        closing(carry_quantisers(reader.frames())) as source,
+    ):
         given = (_damaged(frame, enhancer) for frame in _until(source, watch, options.seconds))
         decoded = decoded_ahead(given, times, meters, None)
         with closing(enhanced_ahead(decoded, enhancer, times, meters)) as enhanced:
@@ -408,6 +415,7 @@ def _measure_whole(
                 if segment is None or encoder is None:
                     plan = plan_video("nut", reader.info.video, frame, (frame.width, frame.height), wanted)
                     segment = SegmentFile(path, plan)
+                    files.callback(segment.abandon)
                     encoder = FrameEncoder(segment.stream, plan)
                     first = frame
                     to_first = watch.seconds()

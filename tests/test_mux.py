@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -175,12 +177,48 @@ def test_packets_shorter_than_matroskas_clock_keep_their_times(plain_clip: Path,
     assert all(b > a for a, b in pairwise(now)) and ns_video.verify(source, target) == []
 
 
-@pytest.mark.parametrize(("codec", "suffix"), [("subrip", "mp4"), ("ass", "mkv")])
-def test_cues_that_begin_together_are_no_damage(codec: str, suffix: str, plain_clip: Path, tmp_path: Path) -> None:
-    source = spoken(tmp_path / "in.mkv", [(40, 300), (40, 200), (40, 120), (41, 90)], plain_clip, codec)
-    record = restore(source, tmp_path / f"out.{suffix}", model="identity")
+def test_cues_that_begin_together_are_no_damage(plain_clip: Path, tmp_path: Path) -> None:
+    source = spoken(tmp_path / "in.mkv", [(40, 300), (40, 200), (40, 120), (41, 90)], plain_clip, "ass")
+    record = restore(source, tmp_path / "out.mkv", model="identity")
     assert record.exit_code == 0 and not record.damage
-    assert packet_times(tmp_path / f"out.{suffix}", "subtitle") == pytest.approx([0.04, 0.04, 0.04, 0.041], abs=1e-4)
+    assert packet_times(tmp_path / "out.mkv", "subtitle") == pytest.approx([0.04, 0.04, 0.04, 0.041], abs=1e-4)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_cues_that_begin_together_are_one_where_one_is_shown_at_a_time(
+    suffix: str, plain_clip: Path, tmp_path: Path
+) -> None:
+    source = spoken(tmp_path / "in.mkv", [(40, 80), (40, 200), (40, 120), (240, 300), (240, 320)], plain_clip)
+    target, again = tmp_path / f"out.{suffix}", tmp_path / "again.mkv"
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0 and not record.damage
+    said = "stream 1: 3 cues are part of those that begin with them, and end with them"
+    assert f"{said}: this container shows one at a time" in record.warnings
+    assert [data[2:] for _, _, data in cues(target) if len(data) > 2] == [b"cue 1\ncue 2\ncue 3", b"cue 4\ncue 5"]
+    assert ns_video.verify(source, target) == []
+    assert restore(target, again, model="identity").exit_code == 0 and ns_video.verify(target, again) == []
+    assert cues(again) == [(40, 160, b"cue 1\ncue 2\ncue 3"), (240, 80, b"cue 4\ncue 5")]
+
+
+def test_cues_that_begin_together_are_one_in_a_pipe(plain_clip: Path, tmp_path: Path) -> None:
+    source = spoken(tmp_path / "in.mkv", [(40, 200), (40, 300), (240, 380), (400, 420)], plain_clip)
+    args = ("restore", source, "-", "--format", "mp4", "--model", "identity")
+    run = subprocess.run([sys.executable, "-m", "ns_video", *args], capture_output=True, check=True)
+    target = tmp_path / "out.mp4"
+    target.write_bytes(run.stdout)
+    assert packet_times(target, "subtitle") == pytest.approx([0.04, 0.24, 0.4])
+    assert ns_video.verify(source, target) == []
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "webm"])
+def test_cues_shorter_than_a_tick_are_shown_for_one(suffix: str, plain_clip: Path, tmp_path: Path) -> None:
+    """As ffmpeg writes cues that begin together into MP4. Without a duration Matroska's readers would make one up."""
+    written, source, target = tmp_path / "written.mkv", tmp_path / "in.mp4", tmp_path / f"out.{suffix}"
+    spoken(written, [(40, 200), (40, 300)], plain_clip)
+    ffmpeg("-i", written, "-map", "0", "-c:v", "copy", "-c:s", "mov_text", source)
+    assert (40_000, 1, b"\0\5cue 1") in cues(source)
+    assert restore(source, target, model="identity").exit_code == 0 and ns_video.verify(source, target) == []
+    assert cues(target) == [(40, 1, b"cue 1"), (40, 260, b"cue 2")]
 
 
 def test_times_that_run_backwards_are_damage(plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,10 +54,10 @@ class AspectWriter:
 
     def close(self) -> None:
         """What is held, and the file."""
-        if self._held:
-            self._pass_on(bytes(self._held))
-        self._held = None
-        self._file.close()
+        held, self._held = self._held, None
+        with self._file:
+            if held:
+                self._pass_on(bytes(held))
 
 
 def complete_file(path: Path, container_format: str, ratio: Fraction, waves: Collection[int] = ()) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Generator, Iterable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from itertools import repeat
 
@@ -38,7 +40,7 @@ def compare_streams(
     for copy, match in _matched(copies, counted, found):
         if match is not None:
             added.pop(match.index, None)
-        about, expected = copy.stream, counted.get(copy.stream.index)
+        about, expected = copy.stream, _expected(copy, counted)
         name = _name(about)
         beside = about.type in ("subtitle", "data")
         if match is None:
@@ -88,6 +90,22 @@ def compare_streams(
         if found.tallies[s.index].packets
     ]
     return out
+
+
+def _expected(copy: CopyPlan, counted: Mapping[int, PacketTally]) -> PacketTally | None:
+    """What was counted of a stream, cues that begin together as the one that they are in mov_text."""
+    tally = counted.get(copy.stream.index)
+    if tally is None or copy.target_codec != "mov_text":
+        return tally
+    times, durations = array("d"), array("d")
+    for begins, lasts in zip(tally.times, tally.durations):
+        if times and begins == times[-1]:
+            durations[-1] = max(durations[-1], lasts)
+        else:
+            times.append(begins)
+            durations.append(lasts)
+    joined = len(tally.times) - len(times)
+    return replace(tally, packets=tally.packets - joined, times=times, durations=durations)
 
 
 def _compare_attached(was: tuple[PacketTally, StreamInfo], now: tuple[PacketTally, StreamInfo]) -> list[Difference]:
@@ -171,7 +189,7 @@ def compare_copied_times(promise: Promise, found: FileFacts) -> list[Difference]
         return out
     moved = found.video_times[0] - promise.times[0]
     for copy, match in _matched(promise.copies, promise.tallies, found):
-        expected = promise.tallies.get(copy.stream.index)
+        expected = _expected(copy, promise.tallies)
         if match is None or match.is_cover or expected is None:
             continue
         if found.container.decode_times_only and match.type != "audio":

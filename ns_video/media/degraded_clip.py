@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
@@ -153,9 +154,10 @@ def _written(reader: ClipReader, pictures: _Pictures, first: Frame, ends: _Ends)
     settings = OutputSettings(file_url(output), ends.shown, None, end)
     in_header = needs_container_hdr(plan)
     covers = read_covers(ends.source, copies)
-    writer = ClipWriter(settings, plan, reader.container, reader.info, copies, covers, already_encoded=in_header)
-    try:
-        encoder = FrameEncoder(_stream_beside(plan) if in_header else writer.video, plan)
+    with ExitStack() as files:
+        writer = ClipWriter(settings, plan, reader.container, reader.info, copies, covers, already_encoded=in_header)
+        files.callback(writer.abandon)
+        encoder = FrameEncoder(files.enter_context(_stream_beside(plan)) if in_header else writer.video, plan)
         for item in _timed(reader.items([c.stream.index for c in copies if c.kept]), plan):
             if isinstance(item, Frame):
                 made.write(writer, encoder.encode(pictures.damaged(item, len(made.ticks))))
@@ -164,8 +166,6 @@ def _written(reader: ClipReader, pictures: _Pictures, first: Frame, ends: _Ends)
                 made.copy(writer, item)
         made.write(writer, encoder.flush())
         writer.close()
-    finally:
-        writer.abandon()
     notes = _notes(reader, plan, copies, writer, cut)
     damaged = bool(reader.damage or writer.troubles)
     explained = _check(output, made.promise(reader, first, copies, writer, end), damaged=damaged)
@@ -228,9 +228,11 @@ def _check(output: Path, promise: Promise, *, damaged: bool) -> list[str]:
     return [d.what for d in explained]
 
 
-def _stream_beside(plan: VideoPlan) -> av.VideoStream:
+@contextmanager
+def _stream_beside(plan: VideoPlan) -> Generator[av.VideoStream]:
     """An encoder whose packets go into the stream of another container, which tells the HDR metadata."""
-    return add_video_stream(av.open(io.BytesIO(), "w", format="nut"), plan)
+    with av.open(io.BytesIO(), "w", format="nut") as container:
+        yield add_video_stream(container, plan)
 
 
 def _timed(items: Iterable[Frame | CopiedPacket], plan: VideoPlan) -> Iterator[Frame | CopiedPacket]:

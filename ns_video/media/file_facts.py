@@ -20,11 +20,13 @@ from ns_video.errors import VerificationError
 from ns_video.media.animation_header import delays_of_png
 from ns_video.media.containers import Container, of_file
 from ns_video.media.copied_clock import CopiedClock, CopiedPacket
+from ns_video.media.copy_plan import CopyPlan
 from ns_video.media.cut import HiddenPackets
 from ns_video.media.libav import open_input, printable
 from ns_video.media.movie_header import movie_seconds
 from ns_video.media.mux import MOST_REORDERED, ClipWriter
 from ns_video.media.probe import ClipInfo, clip_info, codec_name
+from ns_video.media.text_subtitles import FILLS_GAP, TextConverter
 from ns_video.media.wrapped_clock import WrappedClock
 
 _DVD_HEAD = 3  # bytes
@@ -62,7 +64,7 @@ class PacketTally:
             self.first = seconds if self.first is None else min(self.first, seconds)
             self.last = seconds if self.last is None else max(self.last, seconds)
         size = memoryview(data).nbytes
-        counts = not (size == 2 and bytes(data) == b"\0\0")
+        counts = not (size == len(FILLS_GAP) and bytes(data) == FILLS_GAP)
         if counts and seconds is not None:
             self.times.append(float(seconds))
             if duration is not None:
@@ -130,20 +132,30 @@ class FileFacts:
     chapters: list[Chapter]
     cut_off: Counter[int]
     """Stream → packets that were not looked at, for an edit list hides them."""
+    words: dict[int, TextConverter]
+    """Stream → what would convert its cues; those without words were not looked at."""
     movie_seconds: Fraction | None
     """For how long the header of MP4 or MOV says that it is shown."""
 
 
-def read_facts(path: str | Path, *, into: Container | None = None, clock_jumps: Sequence[float] = ()) -> FileFacts:
+def read_facts(
+    path: str | Path,
+    *,
+    into: Container | None = None,
+    copies: Iterable[CopyPlan] = (),
+    clock_jumps: Sequence[float] = (),
+) -> FileFacts:
     """Read every packet of a file. Raises InputError where it can't be opened.
 
     `into`: without the packets of streams beside the video that aren't copied into such a container: from before 0,
-    which AVI doesn't hold, or hidden by an edit list. `clock_jumps`: what the reader of the video added to its times;
+    which AVI doesn't hold, or hidden by an edit list. `copies`: without the cues in which no words are left once they
+    are converted. `clock_jumps`: what the reader of the video added to its times;
     those of other streams are moved on alike.
     """
     from_zero = into is not None and into.decode_times_only
     hidden = None if into is None else HiddenPackets(into)
     clock = CopiedClock(clock_jumps)
+    words = {c.stream.index: TextConverter(c.stream.codec, c.target_codec) for c in copies if c.target_codec}
     with open_input(path) as container:
         info = clip_info(container)
         holder, wrapped = of_file(path, info), WrappedClock(info.format)
@@ -162,6 +174,8 @@ def read_facts(path: str | Path, *, into: Container | None = None, clock_jumps: 
                 wrapped.move(packet)
                 index, is_video = packet.stream_index, packet.stream_index == stream.index
                 if hidden is not None and hidden.hides(packet):
+                    continue
+                if index in words and not words[index].words(bytes(packet)):
                     continue
                 begin = _may_begin(packet)
                 if begin is not None:
@@ -186,7 +200,8 @@ def read_facts(path: str | Path, *, into: Container | None = None, clock_jumps: 
     times = _exact_times(Path(path), info, len(ticks)) or Times(array("q", np.sort(ticks).tobytes()), tick)
     cut_off = Counter[int]() if hidden is None else hidden.counts
     seconds = movie_seconds(Path(path)) if holder.is_mov else None
-    return FileFacts(info, holder, times, tick, last[1] * tick, is_last, tallies, begins, chapters, cut_off, seconds)
+    shown = last[1] * tick
+    return FileFacts(info, holder, times, tick, shown, is_last, tallies, begins, chapters, cut_off, words, seconds)
 
 
 def _exact_times(path: Path, info: ClipInfo, frames: int) -> Times | None:

@@ -32,8 +32,7 @@ _DEMUXERS = (
     "aac,ac3,aiff,amr,apng,asf,ass,au,av1,avi,avs2,avs3,caf,dirac,dnxhd,dts,dv,eac3,evc,flac,flv,gif,gxf,h261,h263,h264,"
     "hevc,ico,ipmovie,ivf,jpeg_pipe,m4v,matroska,webm,mjpeg,mjpeg_2000,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,"
     "mpegtsraw,mpegvideo,mpjpeg,mxf,nsv,nut,obu,ogg,png_pipe,bmp_pipe,tiff_pipe,webp_pipe,gif_pipe,pva,qoi_pipe,rawvideo,"
-    "real,rm,rl2,roq,sbg,smjpeg,smk,srt,swf,thp,tta,tty,vc1,vc1test,vob,voc,vvc,wav,webvtt,wtv,yuv4mpegpipe,"
-    "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2"
+    "real,rm,rl2,roq,sbg,smjpeg,smk,srt,swf,thp,tta,tty,vc1,vc1test,vob,voc,vvc,wav,webvtt,wtv,yuv4mpegpipe"
 )
 _CARRIERS: dict[str, tuple[str, ...]] = {
     "ftp": ("tcp",),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import math
 import re
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -37,7 +37,7 @@ from ns_video.media.libav import abandon, muted_log, printable, translate_output
 from ns_video.media.probe import ANIMATIONS, ClipInfo
 from ns_video.media.sample_boxes import complete_movie, writable
 from ns_video.media.stream_tags import move_time_codes, reel_tags, told_tags
-from ns_video.media.text_subtitles import text_converter
+from ns_video.media.text_subtitles import Cue, TextConverter, conversion_notes
 from ns_video.media.transport_tables import are_free, only_program, table_pid
 from ns_video.media.video_plan import VideoPlan
 
@@ -46,7 +46,6 @@ _STALE_VIDEO_TAGS = re.compile(
 )
 _FILE_TYPE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands"})  # of the input's own container
 _LEAST_NAMED = Fraction(1, 1000)  # seconds by which a stream is moved, for a note
-# libav's muxer of mp4 compares the ends of cues with other streams' times, in their ticks: where these are finer than
 _LEAST_TEXT_CLOCK = 48_000  # finer than the clocks that the muxer of mp4 makes of coarse ones (10,000 to 20,000)
 _LARGEST_TIMESCALE = 1_000_000  # of a movie header whose 32 bits of duration still hold an hour
 # The header waits for the first packets: written before them, it has no edit lists, and times would move.
@@ -211,7 +210,10 @@ class ClipWriter:
         self._undated: dict[int, tuple[int, int]] = {}
         """Stream → presentation time of its first packet, and how many had no decode time."""
         self._streams: dict[int, Stream] = {}
-        self._convert: dict[int, Callable[[bytes], bytes]] = {}
+        self._convert: dict[int, TextConverter] = {}
+        self._held: dict[int, Cue] = {}
+        """Stream → its latest cue, until something that begins later is written: cues of MP4 are shown one at a time,
+        so those that begin together are one."""
         self._cues: dict[int, tuple[Fraction, int]] = {}
         """Stream → seconds at which its latest cue ends, and how many were still shown when the next one began."""
         self._waves: list[int] = []
@@ -237,33 +239,39 @@ class ClipWriter:
         self._file = Path(target.removeprefix("file:")) if in_file else None
         """The output, where it can be gone back to."""
         self._container = self._opened(settings, plan, info, waves=any(copy.as_wave for copy in copies))
-        try:
-            self._add_streams(plan, source, info, copies, covers, already_encoded=already_encoded)
-            self._container.metadata.update(_kept_metadata(info))
-            self._move_time_codes(settings.start, plan, info)
-            chapters = cut_chapters(source.chapters(), settings.start, settings.end)
-            if chapters and plan.container.first_chapter_at_zero:
-                chapters[0] = {**chapters[0], "start": 0}  # it begins there anyway, but would keep its length
-            if chapters and plan.container.holds_chapters:
-                self._container.set_chapters(chapters)
-            self._container.start_encoding()
-        except (av.FFmpegError, OSError, ValueError) as error:
-            abandon(self._container)
-            raise _header_failure(error, settings, plan) from error
+        with ExitStack() as failed:
+            failed.callback(self.abandon)
+            try:
+                self._add_streams(plan, source, info, copies, covers, already_encoded=already_encoded)
+                self._container.metadata.update(_kept_metadata(info))
+                self._move_time_codes(settings.start, plan, info)
+                chapters = cut_chapters(source.chapters(), settings.start, settings.end)
+                if chapters and plan.container.first_chapter_at_zero:
+                    chapters[0] = {**chapters[0], "start": 0}  # it begins there anyway, but would keep its length
+                if chapters and plan.container.holds_chapters:
+                    self._container.set_chapters(chapters)
+                self._container.start_encoding()
+            except (av.FFmpegError, OSError, ValueError) as error:
+                raise _header_failure(error, settings, plan) from error
+            failed.pop_all()
 
     def _opened(self, settings: OutputSettings, plan: VideoPlan, info: ClipInfo, *, waves: bool) -> OutputContainer:
         target, container_format = settings.target, plan.container_format
         shifted, streamed = not self._holds_negative_times, _is_streamed(target)
         options = _container_options(plan, info, streamed=streamed, shifted=shifted)
         options.update(self._program)
-        try:
-            if waves or (plan.sample_aspect_ratio not in (0, 1) and container_format in COMPLETED):
-                target = self._completed(target, container_format, plan.sample_aspect_ratio)
-            return av.open(
-                target, "w", format=container_format, container_options=options, metadata_errors="surrogateescape"
-            )
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise translate_output(error, self.shown, "open", resumes=settings.resumes) from error
+        with ExitStack() as failed:
+            failed.callback(self._abandon_beneath)
+            try:
+                if waves or (plan.sample_aspect_ratio not in (0, 1) and container_format in COMPLETED):
+                    target = self._completed(target, container_format, plan.sample_aspect_ratio)
+                container = av.open(
+                    target, "w", format=container_format, container_options=options, metadata_errors="surrogateescape"
+                )
+            except (av.FFmpegError, OSError, ValueError) as error:
+                raise translate_output(error, self.shown, "open", resumes=settings.resumes) from error
+            failed.pop_all()
+        return container
 
     def _completed(self, target: Any, container_format: str, ratio: Fraction) -> Any:
         """What libav is to write to, so that the header tells the sample aspect ratio and all sound. Raises OSError."""
@@ -349,7 +357,7 @@ class ClipWriter:
         made.time_base = self._text_clock
         made.metadata.update(told_tags(stream.metadata.items()))
         made.disposition = stream.disposition
-        self._convert[stream.index] = text_converter(copy.stream.codec, copy.target_codec)
+        self._convert[stream.index] = TextConverter(copy.stream.codec, copy.target_codec)
         return made
 
     def write_video(self, packet: Packet) -> None:
@@ -364,34 +372,57 @@ class ClipWriter:
     def write_copy(self, item: CopiedPacket) -> bool:
         """Mux one copied packet. Takes the packet over.
 
-        False where nothing is to be written: no such stream, or the empty sample with which mov_text fills gaps.
+        False where nothing is to be written: no such stream, or no words.
         """
-        target = self._streams.get(item.stream_index)
-        if target is None:
+        packet, index = item.packet, item.stream_index
+        if index not in self._streams or self._hidden.hides(packet):
             return False
-        packet = item.packet
-        if self._hidden.hides(packet):
+        convert = self._convert.get(index)
+        if convert is None:
+            return self._write_beside(packet, index)
+        words = convert.words(bytes(packet))
+        if not words:
             return False
-        convert = self._convert.get(item.stream_index)
-        if convert is not None:
-            text = convert(bytes(packet))
-            if not text.strip():
-                return False
-            made = av.Packet(text)
-            made.pts, made.dts = packet.pts, packet.pts
-            made.time_base, made.duration = packet.time_base, packet.duration
-            packet = made
-            self._note_overlap(packet, item.stream_index)
+        if packet.pts is None:
+            return self._refuse(None, index)
+        cue = Cue(words, packet.pts, packet.duration or 0, packet.time_base)
+        if not convert.one_at_a_time:
+            return self._write_cue(cue, index)
+        held = self._held.get(index)
+        if held is not None and held.join(cue):
+            convert.joined += 1
+            return True
+        if held is not None:
+            self._write_cue(held, index)
+        self._held[index] = cue
+        return True
+
+    def _release(self, before: Fraction | None = None) -> None:
+        """Write the cues that were held for others to join them: those that begin before so many seconds, or all."""
+        while due := [index for index, cue in self._held.items() if before is None or cue.begins < before]:
+            first = min(due, key=lambda index: self._held[index].begins)
+            self._write_cue(self._held.pop(first), first)
+
+    def _write_cue(self, cue: Cue, index: int) -> bool:
+        packet = av.Packet(self._convert[index].payload(cue.words))
+        packet.pts = packet.dts = cue.pts
+        packet.time_base, packet.duration = cue.time_base, cue.duration
+        self._note_overlap(packet, index)
+        return self._write_beside(packet, index)
+
+    def _write_beside(self, packet: Packet, index: int) -> bool:
+        """Mux a packet of any stream but the restored one. False where it is left out."""
+        target = self._streams[index]
         if packet.dts is None and packet.pts is not None:
-            packet.dts = self._decode_time(packet.pts, item.stream_index, is_video=target.type == "video")
+            packet.dts = self._decode_time(packet.pts, index, is_video=target.type == "video")
         if self._starts_at_zero and packet.dts is not None and packet.dts < 0:
-            self.left_out[item.stream_index] = self.left_out.get(item.stream_index, 0) + 1
+            self.left_out[index] = self.left_out.get(index, 0) + 1
             return False
-        self._from_zero(packet, item.stream_index)
-        self._tell_duration(packet, item.stream_index, target)
-        self._in_order(packet, item.stream_index, target)
+        self._from_zero(packet, index)
+        self._tell_duration(packet, index, target)
+        self._in_order(packet, index, target)
         if self._holder.counts_sound and target.type == "audio":
-            self._count(packet, item.stream_index, target)
+            self._count(packet, index, target)
         stamp = None if packet.dts is None else float(packet.dts * packet.time_base)
         packet.stream = target
         try:
@@ -399,10 +430,13 @@ class ClipWriter:
         except OutputError as error:
             if not isinstance(error.__cause__, av.error.ArgumentError):
                 raise
-            self.refused += 1
-            self._trouble(stamp, f"stream {item.stream_index}: the container refuses a packet; it is left out")
-            return False
+            return self._refuse(stamp, index)
         return True
+
+    def _refuse(self, seconds: float | None, index: int) -> bool:
+        self.refused += 1
+        self._trouble(seconds, f"stream {index}: the container refuses a packet; it is left out")
+        return False
 
     def _note_overlap(self, cue: Packet, index: int) -> None:
         if cue.pts is None or not self._holder.is_mov:
@@ -444,8 +478,17 @@ class ClipWriter:
         self.early = {index: start - told.get(numbers[index], 0) for index, start in late.items()}
 
     def _tell_duration(self, packet: Packet, index: int, target: Any) -> None:
-        """libav's muxer of MP4 ends sound with the last packet: where it begins, if it doesn't say how long it lasts
-        (NUT). It is taken to last as long as the one before."""
+        """Where the container would tell none: a cue that is shown for less than a tick is shown for one.
+
+        libav's muxer of MP4 ends sound with the last packet: where it begins, if it doesn't say how long it lasts
+        (NUT). It is taken to last as long as the one before.
+        """
+        if (
+            target.type == "subtitle"
+            and packet.duration
+            and not _ticks(packet.duration * packet.time_base, target.time_base)
+        ):
+            packet.duration = math.ceil(target.time_base / packet.time_base)
         if packet.duration or packet.dts is None or not self._holder.is_mov or target.type != "audio":
             return
         seconds, context = packet.dts * packet.time_base, target.codec_context
@@ -502,6 +545,7 @@ class ClipWriter:
         """What was moved or left out by a writer that is closed, in words."""
         out = left_out_notes(self._hidden.counts, CUT_OFF)
         out += left_out_notes(self.left_out, "before 0 left out: this container has no times")
+        out += conversion_notes(self._convert)
         for index, (_, count) in sorted(self._cues.items()):
             if count:
                 cues = "a cue ends" if count == 1 else f"{count} cues end"
@@ -527,6 +571,7 @@ class ClipWriter:
         stamp = packet.dts if packet.dts is not None else packet.pts
         if stamp is not None:
             seconds = stamp * packet.time_base
+            self._release(seconds)
             self._first = seconds if self._first is None else min(self._first, seconds)
         try:
             with muted_log():
@@ -538,11 +583,14 @@ class ClipWriter:
         """Write the trailer. Raises OutputError."""
         if self._closed:
             return
+        self._release()
         self._closed = True
         try:
-            self._container.close()
-            if self._beneath is not None:
-                self._beneath.close()
+            try:
+                self._container.close()
+            finally:
+                if self._beneath is not None:
+                    self._beneath.close()
             if self._incomplete is not None:
                 complete_file(*self._incomplete, self._waves)
             if self._file is not None and self._holder.is_mov and (self._off or any(self._boxes.values())):
@@ -558,9 +606,12 @@ class ClipWriter:
         if not self._closed:
             self._closed = True
             abandon(self._container)
-            if self._beneath is not None:
-                with suppress(OSError):
-                    self._beneath.close()
+            self._abandon_beneath()
+
+    def _abandon_beneath(self) -> None:
+        if self._beneath is not None:
+            with suppress(OSError):
+                self._beneath.close()
 
 
 __all__ = ["MOST_REORDERED", "ClipWriter", "OutputSettings"]

@@ -6,7 +6,7 @@ import functools
 import io
 from array import array
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,10 @@ class SegmentFile:
             )
         except (av.FFmpegError, OSError) as error:
             raise translate_output(error, str(path), "encode", resumes=True) from error
-        self.stream = add_video_stream(self._container, plan)
+        with ExitStack() as failed:
+            failed.callback(self.abandon)
+            self.stream = add_video_stream(self._container, plan)
+            failed.pop_all()
         self.presentation: array[int] = array("q")
         """Times of the packets in decode order, in ticks of the plan's time base."""
         self.durations: array[int] = array("q")
@@ -91,10 +94,11 @@ class SegmentFile:
             raise translate_output(error, str(self.path), "encode", resumes=True) from error
 
     def close(self) -> None:
-        """Write the trailer and flush to disk; what is not whole raises OutputError."""
+        """Write the trailer; what is not whole raises OutputError."""
         try:
             self._container.close()
         except (av.FFmpegError, OSError) as error:
+            self.abandon()  # still open, where packets that waited for the header could not be written
             raise translate_output(error, str(self.path), "encode", resumes=True) from error
 
     def abandon(self) -> None:

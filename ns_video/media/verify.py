@@ -30,6 +30,7 @@ from ns_video.media.sample_boxes import named, told_by_frame
 from ns_video.media.still import read_still
 from ns_video.media.still_info import HOLDS, Holding, StillInfo, exif_directory, fitted
 from ns_video.media.still_writer import TIFF_STRUCTURE
+from ns_video.media.text_subtitles import conversion_notes
 
 _TOLD_APART = {274, 282, 283, 296, 700}  # orientation, resolution and its unit, XMP
 _DAMAGED = "the output is damaged: "
@@ -86,7 +87,7 @@ def verify_files(
     found = read_facts(output)
     with open_input(source) as container:
         copies = plan_copies(container, info, found.container)
-    facts = read_facts(source, into=found.container, clock_jumps=jumps)
+    facts = read_facts(source, into=found.container, copies=copies, clock_jumps=jumps)
     begins = [facts.begins[c.stream.index] for c in copies if c.kept and c.stream.index in facts.begins]
     early = -min(begins, default=Fraction(0))
     moved = Fraction(0) if found.container.holds_negative_times and early < PRIMING_SECONDS else early
@@ -135,6 +136,7 @@ def verify_files(
         notes += unwritten_riders(found.info.video.codec, rode, rides)
         notes += left_out(promise, found)
         notes += left_out_notes({c.stream.index: facts.cut_off[c.stream.index] for c in copies if c.kept}, CUT_OFF)
+        notes += conversion_notes(facts.words)
     differences += compare_tags(info, copies, found)
     return [d for d in differences if not (damaged and d.by_damage)]
 
