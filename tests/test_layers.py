@@ -36,7 +36,7 @@ FLOORS = {
         1,
     ),
     **dict.fromkeys(("media", "weights", "estimate"), 2),
-    **dict.fromkeys(("device", "enhance", "score", "flow"), 3),
+    **dict.fromkeys(("device", "enhance", "score", "recommend", "flow"), 3),
     **dict.fromkeys(("pipeline", "report", "training", "bench"), 4),
     "cli": 5,
     **dict.fromkeys(("__init__", "__main__"), 6),

@@ -1,4 +1,4 @@
-"""`ns-video models`: what is installed, its card, its checksums. Reads cards only; torch is not imported."""
+"""`ns-video models`: what is installed, its card, its checksums, what suits a picture. Only the last imports torch."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ns_video.errors import UnknownModelError, printable
 
 if TYPE_CHECKING:
     from ns_video.cards import Card, Figures
+    from ns_video.recommend import Recommendation
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
@@ -140,3 +141,54 @@ def verify(context: click.Context, as_json: bool) -> None:
             click.echo(f"{card.name}: {'ok' if good else why}")
     if wrong:
         context.exit(1)
+
+
+@command.command("recommend")
+@click.argument("picture", type=click.Path(path_type=Path))
+@click.option("--classifier", type=click.Path(path_type=Path), help="Weights of an NS-C network, to ask it too.")
+@click.option("--labels", type=click.Path(path_type=Path), help="The classifier's labels file, a class a line.")
+@_json_option
+def recommend(picture: Path, classifier: Path | None, labels: Path | None, as_json: bool) -> None:
+    """Say which model suits PICTURE, and why."""
+    if (classifier is None) != (labels is None):
+        raise click.UsageError("--classifier and --labels go together")
+    from ns_video.media.still import read_still
+    from ns_video.recommend import classes_of
+    from ns_video.recommend import recommend as look_at
+
+    frame, _ = read_still(picture)
+    found = look_at(frame)
+    classes = [] if classifier is None or labels is None else classes_of(frame, classifier, labels)
+    if as_json:
+        emit(
+            {
+                "model": found.model,
+                "drawn_db": round(found.drawn_db, 3),
+                "jpeg": found.jpeg is not None,
+                "jpeg_quality": None if found.jpeg is None else found.jpeg.quality,
+                "mosaic_px": found.mosaic_px,
+                "shrunk_px": found.shrunk_px,
+                "classes": [{"label": label, "probability": round(share, 4)} for label, share in classes],
+            }
+        )
+        return
+    click.echo("\n".join([found.model, *(f"  {line}" for line in _reasons(found))]))
+    if classes:
+        click.echo("\n" + columns([("class", "probability"), *((name, f"{share:.1%}") for name, share in classes)]))
+
+
+def _reasons(found: Recommendation) -> list[str]:
+    looks = f"looks {'drawn' if found.drawn_db > 0 else 'photographed'}"
+    better, other = ("anime", "photo") if found.drawn_db > 0 else ("photo", "anime")
+    reasons = [f"{looks}: {better} is expected to gain {abs(found.drawn_db):.1f} dB more than {other}"]
+    if found.mosaic_px:
+        reasons.append(f"is made of blocks of {found.mosaic_px} px, which mosaic restores unless it was drawn so")
+    if found.shrunk_px:
+        reasons.append(f"was shrunk by {found.shrunk_px} and enlarged again, which deblur restores")
+    if found.jpeg is None:
+        reasons.append("shows no loss by JPEG: photo and anime leave it as it is")
+    elif found.jpeg.quality is not None:
+        reasons.append(f"was a JPEG of about quality {found.jpeg.quality}")
+    else:
+        reasons.append("was a JPEG")
+    return reasons

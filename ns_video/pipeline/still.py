@@ -7,6 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from ns_video.errors import DamageError, Interrupted
+from ns_video.frame import Frame
 from ns_video.journal import write_whole
 from ns_video.media.still import read_still
 from ns_video.media.still_writer import encode_still, still_kind
@@ -25,8 +26,9 @@ def restore_still(run: Run) -> Generator[Progress]:
         raise DamageError(info.damage[0].what, stage="decode", remedy="leave out --strict to go on past damage")
     run.record.damage += info.damage
     run.record.warnings += info.notes
-    run.output_size(frame)
     began = time.perf_counter()
+    _suit(run, frame)
+    run.output_size(frame)
     out = next(iter(run.enhancer.run([frame])))
     if run.observer is not None:
         run.observer.observe(frame, out.frame)
@@ -44,3 +46,18 @@ def restore_still(run: Run) -> Generator[Progress]:
     with run.recorded():
         write_whole(run.target_path, data, stage="encode", replaces=run.options.overwrite)
     yield Progress("restore", 1, 1, time.perf_counter() - run.began)
+
+
+def _suit(run: Run, frame: Frame) -> None:
+    """Take the preset's model for drawings where the picture looks drawn, and say what no preset finds by itself."""
+    if run.options.model:
+        return
+    from ns_video.recommend import blocks_of, looks_drawn  # and torch with it
+
+    drawn = run.preset_model("drawn still")
+    if drawn != run.record.model.name and looks_drawn(frame) > 0:
+        run.enhancer = run.load_enhancer(drawn)
+    if run.conditioning != "mosaic" and (side := blocks_of(frame)) is not None:
+        run.record.warnings.append(
+            f"the picture is made of blocks of {side} px; unless it was drawn so, --preset mosaic restores it"
+        )

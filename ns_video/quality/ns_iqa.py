@@ -87,6 +87,20 @@ def crop_corners(rgb: Tensor, most: int) -> list[tuple[int, int]]:
     return [usable[round(i * (len(usable) - 1) / max(1, most - 1))] for i in range(most)]
 
 
+def _large_enough(rgb: Tensor) -> Tensor:
+    """(1, 3, H, W), continued by its border where it is too small for `picture_statistics`."""
+    height, width = rgb.shape[-2:]
+    if min(height, width) >= LEAST_SIDE:
+        return rgb
+    return F.pad(rgb, (0, max(0, LEAST_SIDE - width), 0, max(0, LEAST_SIDE - height)), mode="replicate")
+
+
+def native_views(rgb: Tensor, most: int) -> list[Tensor]:
+    """Up to `most` crops of (1, 3, H, W) at the places of `crop_corners`, each (1, 3, 64 to 256, 64 to 256)."""
+    rgb = _large_enough(rgb)
+    return [rgb[..., top : top + CROP, left : left + CROP] for top, left in crop_corners(rgb, most)]
+
+
 @dataclass(frozen=True, slots=True)
 class JudgesConfig:
     """How the views are weighed; set by the training on pictures held out from it."""
@@ -114,12 +128,8 @@ class NsIqaJudges(nn.Module):
 
         Deterministic. A picture under 64 px on a side is first continued by its border.
         """
-        height, width = rgb.shape[-2:]
-        if min(height, width) < LEAST_SIDE:
-            pad = (0, max(0, LEAST_SIDE - width), 0, max(0, LEAST_SIDE - height))
-            rgb = F.pad(rgb, pad, mode="replicate")
-        views = [rgb[..., top : top + CROP, left : left + CROP] for top, left in crop_corners(rgb, crops)]
-        score = float(torch.stack([self(view)[0] for view in views]).mean())
+        rgb = _large_enough(rgb)
+        score = float(torch.stack([self(view)[0] for view in native_views(rgb, crops)]).mean())
         seen = float(self.whole(picture_statistics(resized_view(rgb))))
         score += (seen - score) * self.config.whole_share
         return min(100.0, max(0.0, score))

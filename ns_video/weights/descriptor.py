@@ -11,7 +11,7 @@ from ns_video.cards import Card
 from ns_video.networks.int8 import Ranges
 
 PRECISIONS = frozenset({"fp32", "fp16", "bf16"})
-JUDGES = frozenset({"ns_iqa", "ns_iqa_statistics", "ns_quantiser", "ns_c"})
+JUDGES = frozenset({"ns_iqa", "ns_iqa_statistics", "ns_content", "ns_quantiser", "ns_c"})
 """Architectures whose result is no picture."""
 
 
@@ -22,8 +22,8 @@ class Descriptor:
     name: str
     """The shipped name, or the file's name without its suffix."""
     architecture: str
-    """"identity", "ns_restore", "nsie", "ns_iqa", "ns_iqa_statistics", "ns_quantiser", "ns_c", a study's, or
-    spandrel's id."""
+    """"identity", "ns_restore", "nsie", "ns_iqa", "ns_iqa_statistics", "ns_content", "ns_quantiser", "ns_c", a
+    study's, or spandrel's id."""
     network: nn.Module
     """In eval mode, float32, on the CPU, without gradients. Pictures in [0, 1] in, pictures out (not clamped)."""
     scale: int

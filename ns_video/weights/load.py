@@ -25,6 +25,7 @@ from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
 from ns_video.networks.ns_quantiser import MULTIPLE_OF, QUANTILES, NsQuantiser, NsQuantiserConfig
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig, ResidualBlock
 from ns_video.networks.nsie import Nsie, NsieConfig, fold_batchnorm
+from ns_video.quality.ns_content import NsContent
 from ns_video.quality.ns_iqa import JudgesConfig, NsIqaJudges
 from ns_video.weights.descriptor import PRECISIONS, Descriptor
 from ns_video.weights.reach import measure_radius
@@ -266,6 +267,10 @@ def _ns_iqa_statistics(file: WeightsFile) -> _Traits:
     return _Traits(judges, "ns_iqa_statistics", out_channels=1)
 
 
+def _ns_content(file: WeightsFile) -> _Traits:
+    return _Traits(_built(file, NsContent), "ns_content", out_channels=1)
+
+
 def _ns_quantiser(file: WeightsFile) -> _Traits:
     config = _config(file, NsQuantiserConfig())
     network = _built(file, lambda: NsQuantiser(config))
@@ -343,6 +348,7 @@ def _traits(file: WeightsFile) -> _Traits:
         "nsie": _nsie,
         "ns_iqa": _ns_iqa,
         "ns_iqa_statistics": _ns_iqa_statistics,
+        "ns_content": _ns_content,
         "ns_quantiser": _ns_quantiser,
         "ns_c": _ns_c,
         **{name: partial(_study, name) for name in STUDY_NETWORKS},
