@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import threading
-from bisect import insort
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -58,7 +57,7 @@ from ns_video.media.probe import ClipInfo, clip_info, matrix_of, pixel_format
 from ns_video.media.promised_end import bytes_missing, promised_end
 from ns_video.media.steady_picture import SteadyPicture
 from ns_video.media.wrapped_clock import WrappedClock
-from ns_video.record import DAMAGE_KEPT, Damage, in_time
+from ns_video.record import Damage, list_damage
 
 MAX_PIXELS = 1 << 28  # 268 megapixels: sixteen times 4K, far under what a 65535 x 65535 header claims
 _INTERLEAVED_SECONDS = 5  # by which sound may lie in a file behind the picture that it belongs to
@@ -265,8 +264,7 @@ class ClipReader:
         where = pts_seconds if pts_seconds is not None else self._seconds(self._last_pts)
         if self.options.strict:
             raise DamageError(what, stage="decode", pts_seconds=where, remedy="leave out --strict to go on past damage")
-        if len(self.damage) < DAMAGE_KEPT:
-            insort(self.damage, Damage(where, what), key=in_time)
+        list_damage(self.damage, Damage(where, what))
 
     def _seconds(self, pts: int | None) -> float | None:
         return None if pts is None else float(pts * self.info.video.time_base)

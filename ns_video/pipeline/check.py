@@ -63,7 +63,7 @@ def _self_check(run: Run, path: Path, video: Restored, promise: Promise) -> None
     except InputError as error:
         differences = [Difference(f"it can't be read back: {error.message}")]
     run.record.verified = run.options.verify
-    damaged, wished = bool(run.record.damage), bool(video.plan.wished)
+    damaged, wished = any(place.is_of_input for place in run.record.damage), bool(video.plan.wished)
     explained = [d for d in differences if (d.by_damage and damaged) or (d.by_wish and wished)]
     run.record.warnings += [d.what for d in explained]
     differences = [d for d in differences if d not in explained]
