@@ -25,7 +25,7 @@ from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ns_video.errors import DamageError, InputError
+from ns_video.errors import DamageError, InputError, TooLargeError
 from ns_video.frame import UNSPECIFIED, ColorInfo, Frame, JpegTables, QuantiserMap
 from ns_video.machine import can_map, is_exhausted
 from ns_video.media.coded_headers import CODECS as HEADER_CODECS
@@ -72,6 +72,16 @@ _NAMING_PROFILES = frozenset({"apng", "png"})
 (`SideData.metadata`): the process ends. The file's is read by `animation_header`."""
 _SKIPPED_TOLD = 100  # frames of which one is told on the way to `start_seconds`
 _PROFILE_LOST = "the ICC profile of the pictures is left out"
+
+
+def check_pixels(width: int, height: int, most: int) -> None:
+    """Raises TooLargeError where a header claims more than `most` pixels."""
+    if width * height > most:
+        raise TooLargeError(
+            f"the header claims {width}x{height} pixels, more than --max-pixels allows",
+            stage="open",
+            remedy=f"--max-pixels {width * height}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +247,7 @@ class ClipReader:
                 stage="open",
                 remedy="convert it with ffmpeg",
             )
-        if video.width * video.height > self.options.max_pixels:
-            raise InputError(
-                f"the header claims {video.width}x{video.height} pixels, more than --max-pixels allows",
-                stage="open",
-                remedy=f"--max-pixels {video.width * video.height}",
-            )
+        check_pixels(video.width, video.height, self.options.max_pixels)
         context.options = {
             "max_pixels": str(self.options.max_pixels),
             **({"export_side_data": "venc_params"} if self.options.quantisers else {}),

@@ -79,7 +79,7 @@ def _self_check(run: Run, path: Path, video: Restored, promise: Promise) -> None
 
 def _check_animation(run: Run, path: Path, promise: Promise) -> list[Difference]:
     expected = promise.times
-    animation = open_animation(path, DecodeOptions())
+    animation = open_animation(path, DecodeOptions(max_pixels=run.options.max_pixels))
     made: Sequence[Fraction]
     if animation is None:  # nothing ever changes: its encoder makes a still of it
         facts = read_facts(path)
