@@ -78,7 +78,8 @@ class RunRecord:
     frames_identical: int = 0
     """Frames equal to the one before, whose result was used again."""
     frames_undamaged: int = 0
-    """Frames left alone because their quantisers say that nothing was lost."""
+    """Frames left alone: by their quantisers or pixels nothing was lost, nothing tells what was, or they are too small
+    to tell."""
     frames_guessed: int = 0
     """Frames whose quantiser was guessed from the picture; those that looked undamaged are counted above too."""
     frames_raised: int = 0
