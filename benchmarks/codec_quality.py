@@ -20,10 +20,10 @@ import torch
 from ns_video.enhance import EnhanceOptions, Enhancer
 from ns_video.media import coded_headers
 from ns_video.media.carried import carry_quantisers
+from ns_video.media.clip_files import list_clips
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.training_clips import Clip, read_clip
 from ns_video.training.evaluate import psnr
-from ns_video.training.video_clips import CLIP_SUFFIXES
 from ns_video.weights import load_descriptor
 
 _QUIET = {"x265-params": "log-level=none"}
@@ -81,8 +81,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    paths = sorted(path for path in options.clips.iterdir() if path.suffix in CLIP_SUFFIXES)
-    clips = [read_clip(path, 0, options.frames) for path in paths]
+    clips = [read_clip(path, 0, options.frames) for path in list_clips(options.clips)]
     descriptor = load_descriptor(options.model)
     print("| codec | quality | mean gain | worst clip |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:

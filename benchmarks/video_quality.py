@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from ns_video.device import INT8, PRECISIONS, dtype_of
+from ns_video.media.clip_files import list_clips
 from ns_video.media.training_clips import (
     BLOCK,
     Clip,
@@ -44,7 +45,7 @@ from ns_video.networks.ns_quantiser import coded_before, guessed_octaves
 from ns_video.networks.ns_restore import NsRestore
 from ns_video.training.evaluate import psnr
 from ns_video.training.video import BLACK, LUMA_SPAN, load_checkpoint, restore_frame, told_steps
-from ns_video.training.video_clips import CLIP_SUFFIXES, ClipPair
+from ns_video.training.video_clips import ClipPair
 from ns_video.weights import load_descriptor
 
 CRFS = (18, 22, 28, 33, 38, 42)
@@ -173,8 +174,7 @@ def main() -> None:
     if options.clean:
         options.crf = [0]
     networks = {name: load_network(name, options.precision) for name in options.model}
-    paths = sorted(path for path in options.clips.iterdir() if path.suffix in CLIP_SUFFIXES)
-    clips = {path.stem: read_clip(path, 0, options.frames) for path in paths}
+    clips = {path.stem: read_clip(path, 0, options.frames) for path in list_clips(options.clips)}
     rows: list[Row] = []
     if not options.json:
         print("| model | CRF | clip | before | after | gain | σ before | σ after | worst frame | chroma |")

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ns_video.errors import DeviceError
-from ns_video.machine import check_device_name, read_text, usable_cores
+from ns_video.machine import check_device_name, control_groups, read_text, usable_cores
 from ns_video.networks.int8 import Int8Conv
 
 logger = logging.getLogger("ns_video")
@@ -467,23 +467,12 @@ def _windows_memory() -> tuple[int, int]:
 def _group_limits() -> list[tuple[int, int]]:
     """(limit, in use without file cache) bytes of every limited control group above this process, v2 and v1."""
     found: list[tuple[int, int]] = []
-    for line in read_text(Path("/proc/self/cgroup")).splitlines():
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controllers == "":
-            root, limit_name, use_name = Path("/sys/fs/cgroup"), "memory.max", "memory.current"
-        elif "memory" in controllers.split(","):
-            root = Path("/sys/fs/cgroup/memory")
-            limit_name, use_name = "memory.limit_in_bytes", "memory.usage_in_bytes"
-        else:
-            continue
-        folder = root / path.lstrip("/")
-        for group in (folder, *folder.parents):
-            limit, use = _read_words(group / limit_name), _read_words(group / use_name)
-            if limit and limit[0].isdigit() and int(limit[0]) < 1 << 60:
-                used = int(use[0]) if use and use[0].isdigit() else 0
-                found.append((int(limit[0]), max(0, used - _file_cache(group / "memory.stat"))))
-            if group == root:
-                break
+    for group, version in control_groups("memory"):
+        names = ("max", "current") if version == 2 else ("limit_in_bytes", "usage_in_bytes")
+        limit, use = (_read_words(group / f"memory.{name}") for name in names)
+        if limit and limit[0].isdigit() and int(limit[0]) < 1 << 60:
+            used = int(use[0]) if use and use[0].isdigit() else 0
+            found.append((int(limit[0]), max(0, used - _file_cache(group / "memory.stat"))))
     return found
 
 

@@ -4,7 +4,8 @@ NsVideoError                 exit 1
 ├── UsageError               exit 2   wrong option, preset, size, input == output, output exists
 │   └── OutputBusyError      exit 2   another run is writing this output
 ├── InputError               exit 1   the input can't be opened or holds nothing to restore
-│   └── DamageError          exit 1   the input is damaged and --strict was given
+│   ├── DamageError          exit 1   the input is damaged and --strict was given
+│   └── TooLargeError        exit 1   the input has more pixels than --max-pixels
 ├── OutputError              exit 1   the output can't be written
 │   └── DownstreamClosed     exit 141 the reader of our pipe went away (a quiet end)
 ├── ModelError               exit 1   a model is unknown, unsafe, damaged or of unknown architecture
@@ -34,6 +35,7 @@ __all__ = [
     "OutputError",
     "ResumeError",
     "StallError",
+    "TooLargeError",
     "UnknownDeviceError",
     "UnknownModelError",
     "UsageError",
@@ -103,6 +105,10 @@ class InputError(NsVideoError):
 
 class DamageError(InputError):
     """The input is damaged and the caller asked to stop at the first damage."""
+
+
+class TooLargeError(InputError):
+    """The input has more pixels than --max-pixels."""
 
 
 class OutputError(NsVideoError):

@@ -19,7 +19,7 @@ from ns_video.collage import foreign_blocks
 from ns_video.frame import JpegTables
 from ns_video.jpeg_tables import ANNEX_K_CHROMA, ANNEX_K_LUMA, JFIF_YCBCR, dct_matrix, ijg_percent, scaled_table
 
-__all__ = ["JpegEvidence", "estimate_jpeg", "find_jpeg", "reconcile", "share_on_steps"]
+__all__ = ["JpegEvidence", "find_jpeg", "reconcile", "share_on_steps"]
 
 Samples = npt.NDArray[np.float32]
 
@@ -320,12 +320,6 @@ def find_jpeg(picture: npt.NDArray[np.uint8]) -> JpegEvidence | None:
         return JpegEvidence(tables, phase, None, believed, foreign_blocks(picture, tables.luma, phase))
     tables = JpegTables(scaled_table(ANNEX_K_LUMA, percent), scaled_table(ANNEX_K_CHROMA, percent), subsampling)
     return JpegEvidence(tables, phase, quality, believed, foreign_blocks(picture, tables.luma, phase))
-
-
-def estimate_jpeg(picture: npt.NDArray[np.uint8]) -> JpegTables | None:
-    """The tables of the JPEG in a picture's past, see `find_jpeg`; None for a clean picture."""
-    found = find_jpeg(picture)
-    return None if found is None else found.tables
 
 
 def reconcile(header: JpegEvidence | None, found: JpegEvidence | None) -> JpegEvidence | None:

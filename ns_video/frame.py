@@ -115,9 +115,10 @@ class QuantiserMap:
 class Frame:
     """One decoded picture with all that is needed to write it back.
 
-    `planes` are C-contiguous numpy arrays in the pixel format's plane order, (H, W) each, uint8 for
-    8-bit formats and native-endian uint16 above; packed RGB arrives as planar. `carrier` is the libav frame
-    it came from; it is opaque to everyone but `ns_video.media`, and keeps side data that rides on the frame.
+    `planes` are numpy arrays in the pixel format's plane order, (H, W) each, uint8 for 8-bit formats and native-endian
+    uint16 above; samples of a row lie side by side, rows may lie apart (libav pads them); packed RGB arrives as planar.
+    `carrier` is the libav frame it came from; it is opaque to everyone but `ns_video.media`, and keeps side data that
+    rides on the frame.
     """
 
     planes: tuple[Plane, ...]

@@ -33,12 +33,36 @@ def read_text(path: Path) -> str:
 
 
 def usable_cores() -> int:
-    """Processor cores this process may use: its affinity, within the control group's quota."""
+    """Processor cores this process may use: its affinity, within the quotas of its control groups."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    quota = read_text(Path("/sys/fs/cgroup/cpu.max")).split()
-    if len(quota) == 2 and quota[0].isdigit() and int(quota[1]) > 0:
-        cores = min(cores, max(1, round(int(quota[0]) / int(quota[1]))))
-    return max(1, cores)
+    return max(1, min([cores, *map(round, _core_quotas())]))
+
+
+def control_groups(controller: str) -> Generator[tuple[Path, int]]:
+    """Folders of the control groups that bound this process, its own first, each with its version: 2, or 1 where that
+    one holds `controller` ("cpu", "memory")."""
+    for line in read_text(Path("/proc/self/cgroup")).splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers == "":
+            root, version = Path("/sys/fs/cgroup"), 2
+        elif controller in controllers.split(","):
+            root, version = Path("/sys/fs/cgroup", controller), 1
+        else:
+            continue
+        folder = root / path.lstrip("/")
+        for group in (folder, *folder.parents):
+            yield group, version
+            if group == root:
+                break
+
+
+def _core_quotas() -> Generator[float]:
+    """How many cores' time each control group may take that has a quota."""
+    for group, version in control_groups("cpu"):
+        names = ("cpu.max",) if version == 2 else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        words = " ".join(read_text(group / name) for name in names).split()
+        if len(words) == 2 and all(word.isdigit() for word in words) and int(words[1]) > 0:
+            yield int(words[0]) / int(words[1])
 
 
 def check_device_name(name: str) -> None:

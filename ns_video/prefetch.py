@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -12,6 +13,8 @@ from typing import TypeVar
 from ns_video.errors import StallError
 
 Item = TypeVar("Item")
+
+logger = logging.getLogger("ns_video")
 
 _JOIN_SECONDS = 30.0  # a libav call that decodes or encodes one frame ends far sooner
 _TURN_SECONDS = 0.1
@@ -56,7 +59,8 @@ def prefetch(
     The order is kept. An item larger than the budget passes alone, so that nothing can deadlock. The
     worker's exception is re-raised at the consumer, after the items made before it, with the worker's traceback.
     A consumer that stops early (close, exception, garbage collection) ends the worker, closes the upstream
-    generator in the worker's thread and joins it. Prefetches nest: what a worker consumes is its own to close.
+    generator in the worker's thread and joins it; one that goes on for half a minute more is left to itself, and said
+    to be. Prefetches nest: what a worker consumes is its own to close.
 
     `items` may be a function that makes them: what it is given puts an item into the queue at once, from inside of the
     making of another.
@@ -147,15 +151,20 @@ def prefetch(
             state["stop"] = True
             queue.clear()
             condition.notify_all()
-        _join(worker, stop_seconds if stalled or (stop is not None and stop.is_set()) else _JOIN_SECONDS)
+        may_stand_still = stalled or (stop is not None and stop.is_set())
+        seconds = stop_seconds if may_stand_still else _JOIN_SECONDS
+        if not _join(worker, seconds):
+            level = logging.DEBUG if may_stand_still else logging.WARNING
+            logger.log(level, "thread %s goes on after %.0f s, and is left to itself", name, seconds)
 
 
-def _join(worker: threading.Thread, seconds: float) -> None:
-    """Wait for the worker's end, no longer than `seconds`."""
+def _join(worker: threading.Thread, seconds: float) -> bool:
+    """Wait for the worker's end, no longer than `seconds`; False where it goes on."""
     for _ in range(round(seconds / _TURN_SECONDS)):
         worker.join(_TURN_SECONDS)
         if not worker.is_alive():
-            return
+            return True
+    return False
 
 
 def close(items: object) -> None:

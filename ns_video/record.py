@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from bisect import insort
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ PASSED_THROUGH = "passed through unrestored"
 NOTHING_RESTORED = "nothing was restored"
 """Begins the note of a run that left every frame as it was."""
 DAMAGE_KEPT = 500
-"""Places of damage that are listed one by one; the rest is only counted."""
+"""Places of damage that are listed one by one, and frames that were passed through; the rest is only counted."""
 
 
 @dataclass(slots=True)
@@ -77,7 +78,8 @@ class RunRecord:
     frames_identical: int = 0
     """Frames equal to the one before, whose result was used again."""
     frames_undamaged: int = 0
-    """Frames left alone because their quantisers say that nothing was lost."""
+    """Frames left alone: by their quantisers or pixels nothing was lost, nothing tells what was, or they are too small
+    to tell."""
     frames_guessed: int = 0
     """Frames whose quantiser was guessed from the picture; those that looked undamaged are counted above too."""
     frames_raised: int = 0
@@ -109,3 +111,14 @@ class RunRecord:
 def in_time(place: Damage) -> float:
     """By what places of damage are sorted: those of an unknown time come last."""
     return math.inf if place.pts_seconds is None else place.pts_seconds
+
+
+def list_damage(places: list[Damage], place: Damage) -> bool:
+    """Put a place among `places`, in the order of time; False where DAMAGE_KEPT of its kind are there already.
+
+    Whoever found it counts it, listed or not.
+    """
+    if sum(other.is_of_input == place.is_of_input for other in places) >= DAMAGE_KEPT:
+        return False
+    insort(places, place, key=in_time)
+    return True

@@ -1,4 +1,4 @@
-"""What an enhance stage gives and counts, and the stage that does nothing. Floor 1: no torch; identity is quick."""
+"""What an enhance stage gives and counts, and the stage that does nothing. Floor 0: no torch; identity is quick."""
 
 from __future__ import annotations
 

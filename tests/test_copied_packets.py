@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
 from conftest import ffmpeg
 from material import Recipe, write_clip
 
+from ns_video.enhance import Enhancer
 from ns_video.errors import DamageError
 from ns_video.media.containers import of_muxer
 from ns_video.media.copied_clock import CopiedPacket
@@ -18,7 +20,7 @@ from ns_video.media.copy_plan import plan_copies
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.libav import open_input
 from ns_video.media.probe import clip_info
-from ns_video.pipeline import assemble, restore
+from ns_video.pipeline import restore
 
 _SOUND_PID = 0x101  # of libav's muxer, where sound is stream 1
 
@@ -70,10 +72,30 @@ def test_sound_that_is_marked_corrupt_is_damage_in_one_walk(marked_sound_clip: P
 def test_damage_of_copied_streams_is_listed_up_to_a_limit(
     marked_sound_clip: Path, sound_times: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assemble, "DAMAGE_KEPT", 4)
+    monkeypatch.setattr("ns_video.record.DAMAGE_KEPT", 4)
     record = restore(marked_sound_clip, tmp_path / "out.mkv", model="identity")
     assert [d.pts_seconds for d in record.damage] == sound_times[:4]
     assert f"{len(sound_times)} places of damage in copied streams" in record.warnings
+
+
+def test_frames_passed_through_leave_room_for_damage(
+    marked_sound_clip: Path,
+    sound_times: list[float],
+    small_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each kind has its limit."""
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(Enhancer, "_restored", fail)
+    monkeypatch.setattr("ns_video.record.DAMAGE_KEPT", 4)
+    record = restore(marked_sound_clip, tmp_path / "out.mkv", model=str(small_model), device="cpu")
+    assert [d.pts_seconds for d in record.damage if d.is_of_input] == sound_times[:4]
+    assert record.frames_passed_through == record.frames_in > 4
+    assert len(record.damage) == 8
 
 
 def test_damage_of_a_copied_stream_fails_a_strict_run(marked_sound_clip: Path, tmp_path: Path) -> None:

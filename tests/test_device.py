@@ -217,7 +217,8 @@ def test_a_control_groups_limit_counts(tmp_path: Path, monkeypatch: pytest.Monke
         "/sys/fs/cgroup/box/memory.stat": "anon 300000000\ninactive_file 500000000\nactive_file 100000000\n",
         "/proc/meminfo": "MemTotal: 99999999 kB\nMemAvailable: 88888888 kB\n",
     }
-    monkeypatch.setattr(device_module, "read_text", lambda path: files.get(str(path), ""))
+    for module in ("device", "machine"):
+        monkeypatch.setattr(f"ns_video.{module}.read_text", lambda path: files.get(str(path), ""))
     assert available_memory(CPU) == 700_000_000
     assert total_memory(CPU) == 1_000_000_000
 

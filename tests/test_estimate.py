@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ns_video.estimate import JpegEvidence, estimate_jpeg, find_jpeg, reconcile, share_on_steps
+from ns_video.estimate import JpegEvidence, find_jpeg, reconcile, share_on_steps
 from ns_video.frame import JpegTables
 from ns_video.jpeg_tables import dct_matrix, ijg_tables
 from ns_video.media.degrade import degrade_still, parse_spec
@@ -88,16 +88,16 @@ def test_png_of_a_jpeg_tells_its_quality(picture: Rgb, quality: int) -> None:
 
 def test_clean_pictures_are_called_clean() -> None:
     for seed in range(4):
-        assert estimate_jpeg(photograph(seed)) is None
-        assert estimate_jpeg(drawing(seed)) is None
-    assert estimate_jpeg(np.full((64, 64, 3), 99, np.uint8)) is None
-    assert estimate_jpeg(np.random.default_rng(0).integers(0, 256, (128, 128, 3)).astype(np.uint8)) is None
-    assert estimate_jpeg(np.zeros((20, 500, 3), np.uint8)) is None  # too small to say
+        assert find_jpeg(photograph(seed)) is None
+        assert find_jpeg(drawing(seed)) is None
+    assert find_jpeg(np.full((64, 64, 3), 99, np.uint8)) is None
+    assert find_jpeg(np.random.default_rng(0).integers(0, 256, (128, 128, 3)).astype(np.uint8)) is None
+    assert find_jpeg(np.zeros((20, 500, 3), np.uint8)) is None  # too small to say
 
 
 def test_gray_samples_work_too() -> None:
     luma = saved(photograph(2), "jpeg:q=30")[..., 1]
-    assert estimate_jpeg(photograph(2)[..., 1]) is None
+    assert find_jpeg(photograph(2)[..., 1]) is None
     gray = np.repeat(photograph(2)[..., 1:2], 3, -1)
     assert (found := find_jpeg(saved(gray, "jpeg:q=30")[..., 0])) is not None and found.quality == 30
     assert luma.ndim == 2

@@ -16,10 +16,12 @@ from ns_video.cli import emit
 from ns_video.enhance import EnhanceOptions, Enhancer
 from ns_video.errors import InputError, UsageError
 from ns_video.media.bench_clip import picture
+from ns_video.media.clip_files import list_clips
 from ns_video.media.degrade import parse_spec
 from ns_video.media.pictures import list_pictures, read_rgb
 from ns_video.networks.deblur_study import StudyConfig, build_study_network
-from ns_video.training.evaluate import list_clips, mean_score, score_clip, score_picture, still_restorer
+from ns_video.training.evaluate import mean_score, score_clip, score_picture, still_restorer
+from ns_video.training.video_clips import ClipSources, find_sources
 from ns_video.weights import Metadata, load_descriptor, save_model
 
 
@@ -141,6 +143,7 @@ def test_hidden_files_and_folders_are_no_material(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     assert list_pictures(tmp_path) == [tmp_path / "a.png"]
     assert list_clips(tmp_path) == [tmp_path / "a.mkv"]
+    assert find_sources([tmp_path], [tmp_path]) == ClipSources((tmp_path / "a.mkv",), (tmp_path / "a.png",))
 
 
 def test_options_of_the_other_kind_of_material_are_refused(tmp_path: Path) -> None:

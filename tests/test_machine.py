@@ -97,6 +97,40 @@ def test_freed_memory_is_kept() -> None:
     assert faults < 4000  # 30 × 3907 pages, were they fresh each time
 
 
+_GROUPS = {
+    "the root's": ({"cpu.max": "300000 100000\n"}, "0::/\n", 3),
+    "its own": ({"box/cpu.max": "150000 100000\n"}, "0::/box\n", 2),
+    "one above it": (
+        {"slice/cpu.max": "200000 100000\n", "slice/box/cpu.max": "max 100000\n"},
+        "0::/slice/box\n",
+        2,
+    ),
+    "the least": ({"slice/cpu.max": "200000 100000\n", "slice/box/cpu.max": "50000 100000\n"}, "0::/slice/box\n", 1),
+    "of version 1": (
+        {"cpu/box/cpu.cfs_quota_us": "400000\n", "cpu/box/cpu.cfs_period_us": "100000\n"},
+        "4:memory:/other\n3:cpu,cpuacct:/box\n0::/\n",
+        4,
+    ),
+    "none of version 1": (
+        {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"},
+        "3:cpu,cpuacct:/\n",
+        64,
+    ),
+    "no group": ({}, "", 64),
+    "nonsense": ({"cpu.max": "100000 0\n", "box/cpu.max": "100000\n"}, "0::/box\nx\n", 64),
+}
+
+
+@pytest.mark.parametrize(("files", "groups", "cores"), _GROUPS.values(), ids=_GROUPS.keys())
+def test_cores_are_those_of_the_narrowest_control_group(
+    files: dict[str, str], groups: str, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = {f"/sys/fs/cgroup/{name}": text for name, text in files.items()} | {"/proc/self/cgroup": groups}
+    monkeypatch.setattr("ns_video.machine.read_text", lambda path: tree.get(str(path), ""))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
+    assert usable_cores() == cores
+
+
 def test_the_machine_is_seen() -> None:
     assert usable_cores() >= 1 and 1 <= codec_threads() <= 16
     assert peak_memory() > 1 << 20

@@ -36,15 +36,16 @@ def test_every_import_is_declared_and_every_declaration_is_used() -> None:
     for path in (ROOT / "ns_video").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                used |= {a.name.partition(".")[0] for a in node.names}
+                used |= {a.name for a in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
-                used.add(node.module.partition(".")[0])
-    foreign = {u for u in used if u not in sys.stdlib_module_names and u != "ns_video"}
+                used.add(node.module)
+    foreign = {u.partition(".")[0] for u in used} - sys.stdlib_module_names - {"ns_video"}
     project = PROJECT["project"]
     required = {MODULES.get(n, n) for n in names(project["dependencies"])}
-    optional = {MODULES.get(n, n) for r in project["optional-dependencies"].values() for n in names(r)}
-    assert required <= foreign
-    assert foreign <= required | optional | {"markupsafe"}  # comes with jinja2
+    for_training = names(project["optional-dependencies"]["train"])
+    assert required <= foreign <= required | for_training
+    assert for_training <= {part for name in used for part in name.split(".")}  # torch.utils.tensorboard
+    assert for_training <= names(project["optional-dependencies"]["test"])
 
 
 def test_the_version_is_one() -> None:

@@ -11,7 +11,7 @@ import pytest
 from ns_video.errors import UsageError
 from ns_video.pipeline import restore
 from ns_video.places import check_places
-from ns_video.report import json_path, write_clip_report, write_csv
+from ns_video.report import build_clip, json_path, write_csv, write_report
 
 
 @pytest.mark.parametrize("spelling", ["sub/../out.mkv", "./out.mkv", "linked/out.mkv", "link.json"])
@@ -49,7 +49,9 @@ def test_what_only_mentions_a_reports_words_is_no_report(text: str, tmp_path: Pa
 
 def test_reports_of_earlier_runs_may_be_replaced(plain_clip: Path, tmp_path: Path) -> None:
     page, table = tmp_path / "a.html", tmp_path / "a.csv"
-    write_csv(write_clip_report(plain_clip, page), table)
+    built = build_clip(plain_clip)
+    write_report(built, page)
+    write_csv(built, table)
     check_places([page, json_path(page), table], [plain_clip])
 
 

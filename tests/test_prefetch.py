@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import signal
 import subprocess
 import sys
@@ -298,6 +299,30 @@ def test_stop_ends_a_wait_for_a_source_that_says_nothing() -> None:
     assert not ended.is_set()  # its source still says nothing
     release.set()
     assert until(lambda: not threads("t-silent"))
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_worker_that_goes_on_is_named_unless_it_may(
+    stops: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One whose source may say nothing for ever is let go without a word."""
+    monkeypatch.setattr("ns_video.prefetch._JOIN_SECONDS", 0.1)
+    release, stop = threading.Event(), threading.Event()
+
+    def silent() -> Generator[int]:
+        yield 1
+        release.wait(WAIT)
+
+    ahead = prefetch(silent(), 10, size_of=one, name="t-goes-on", stop=stop, stop_seconds=0.1)
+    assert next(ahead) == 1
+    if stops:
+        stop.set()
+    with caplog.at_level(logging.WARNING, "ns_video"):
+        ahead.close()
+    assert [record.levelname for record in caplog.records] == ([] if stops else ["WARNING"])
+    assert stops or "t-goes-on" in caplog.text
+    release.set()
+    assert until(lambda: not threads("t-goes-on"))
 
 
 def test_items_are_let_go_once_they_are_taken() -> None:

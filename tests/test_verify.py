@@ -21,9 +21,11 @@ from PIL import Image, ImageCms
 
 import ns_video
 from ns_video.color import to_tensor
+from ns_video.enhance import Enhancer
 from ns_video.errors import UsageError, VerificationError
 from ns_video.frame import ColorInfo, Frame
 from ns_video.media import encode, mux
+from ns_video.media.copied_clock import CopiedPacket
 from ns_video.media.decode import open_clip
 from ns_video.media.verify import verify_files
 from ns_video.pipeline import restore
@@ -333,6 +335,28 @@ def test_an_output_that_fails_the_check_is_kept_aside_and_the_old_one_is_untouch
     assert "failed-check" in str(caught.value)
     assert target.read_bytes() == b"precious"
     assert [p.name for p in tmp_path.iterdir() if "failed-check" in p.name]
+
+
+def test_frames_that_could_not_be_restored_excuse_no_fault_of_the_output(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cue that is late is explained by a damaged input, which this isn't."""
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("out of order")
+
+    def write_late(self: mux.ClipWriter, item: CopiedPacket) -> bool:
+        item.packet.pts += 70
+        item.packet.dts = item.packet.pts
+        return whole(self, item)
+
+    whole = mux.ClipWriter.write_copy
+    source, target = write_clip(tmp_path / "in.mkv", Recipe(subtitles=[("subrip", "eng")])), tmp_path / "out.mkv"
+    monkeypatch.setattr(Enhancer, "_restored", fail)
+    monkeypatch.setattr(mux.ClipWriter, "write_copy", write_late)
+    with pytest.raises(VerificationError, match=r"stream 1 .*off beside the video"):
+        restore(source, target, model=str(small_model), device="cpu", codec="ffv1")
+    assert not target.exists()
 
 
 def test_a_run_sees_what_its_muxer_forgets_of_the_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

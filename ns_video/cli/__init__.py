@@ -106,7 +106,7 @@ def group(ctx: click.Context, verbose: bool, quiet: bool, debug: bool) -> None:
         logging.captureWarnings(True)
     else:
         logging.basicConfig(stream=sys.stderr, level=_level(verbose, quiet), format="%(levelname)s: %(message)s")
-    for foreign in ("libav", "PIL", "matplotlib"):
+    for foreign in ("libav", "PIL"):
         logging.getLogger(foreign).setLevel(logging.CRITICAL)
 
 

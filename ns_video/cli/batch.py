@@ -32,6 +32,7 @@ from ns_video.errors import (
     printable,
 )
 from ns_video.journal import Journal, source_fingerprint, work_folder
+from ns_video.media.clip_files import CLIP_SUFFIXES
 from ns_video.places import check_places
 from ns_video.preset import load_preset
 
@@ -40,40 +41,8 @@ if TYPE_CHECKING:
     from ns_video.record import RunRecord
 
 _STILL_FORMATS = {"png": ".png", "jpeg": ".jpg", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
-_CLIP_SUFFIXES = frozenset(
-    {
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".mpg",
-        ".mpeg",
-        ".vob",
-        ".flv",
-        ".wmv",
-        ".asf",
-        ".mxf",
-        ".3gp",
-        ".ogv",
-        ".gif",
-        ".apng",
-        ".nut",
-        ".y4m",
-        ".264",
-        ".h264",
-        ".265",
-        ".h265",
-        ".hevc",
-        ".ivf",
-    }
-)
 _STILL_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"])
-_SUFFIXES = _CLIP_SUFFIXES | _STILL_SUFFIXES
+_SUFFIXES = _STILL_SUFFIXES.union(CLIP_SUFFIXES)
 _OURS = ".ns-video-"  # how the names of what a run works with begin
 _MOST_NAMES = 10  # of what is left out
 _MOST_TRIED = 4  # names at which the output of a file is looked for

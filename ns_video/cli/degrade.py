@@ -33,11 +33,20 @@ def _describe(ctx: click.Context, _parameter: click.Parameter, spec: str) -> str
 )
 @click.option("--seed", default=0, show_default=True, help="Same input, SPEC and seed: same damage.")
 @click.option("--frames", type=click.IntRange(min=0), default=0, help="Stop after this many frames of a clip.")
+@click.option("--max-pixels", type=click.IntRange(min=1), default=None, help="Largest picture that is opened.")
 @click.option("--overwrite", "-y", is_flag=True, help="Replace OUTPUT if it is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.pass_context
 def command(
-    ctx: click.Context, source: Path, output: Path, spec: str, seed: int, frames: int, overwrite: bool, as_json: bool
+    ctx: click.Context,
+    source: Path,
+    output: Path,
+    spec: str,
+    seed: int,
+    frames: int,
+    max_pixels: int | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Damage INPUT (a picture or a clip) as SPEC says and write OUTPUT.
 
@@ -45,6 +54,7 @@ def command(
     in jpeg, with exactly those tables; a clip to .mkv or .mp4 with the codec that the SPEC ends in, else lossless.
     All but the pictures is kept (a clip's sound, a photo's EXIF), as far as OUTPUT holds it.
     """
+    from ns_video.media.decode import MAX_PIXELS
     from ns_video.media.degrade import parse_spec
     from ns_video.media.degraded_clip import degrade_clip
     from ns_video.media.degraded_still import degrade_file
@@ -52,7 +62,7 @@ def command(
     from ns_video.media.still_writer import still_suffix
 
     quiet = bool(ctx.obj and ctx.obj["quiet"])
-    degradation = parse_spec(spec)
+    degradation, most = parse_spec(spec), max_pixels or MAX_PIXELS
     if str(output) == "-":
         raise UsageError("damaged material is written into a file, not a pipe", remedy="name a file for OUTPUT")
     if output.exists():
@@ -63,7 +73,7 @@ def command(
     if still_format(source) is None:
         if still_suffix(str(output)) is not None:
             raise UsageError(f"{printable(source)} is no still; {printable(output)} is", remedy="write .mkv or .mp4")
-        outcome = degrade_clip(source, output, degradation, seed, frames)
+        outcome = degrade_clip(source, output, degradation, seed, frames, max_pixels=most)
         notes = outcome.notes
         result: dict[str, object] = {
             "output": str(output),
@@ -73,7 +83,7 @@ def command(
             "bytes": outcome.payload_bytes,
         }
     else:
-        still = degrade_file(source, output, degradation, seed)
+        still = degrade_file(source, output, degradation, seed, max_pixels=most)
         notes = still.notes
         result = {
             "output": str(output),

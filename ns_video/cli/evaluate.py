@@ -176,7 +176,8 @@ def _evaluate_clips(
     as_json: bool,
 ) -> int:
     """The exit code: 3 where frames could not be restored."""
-    from ns_video.training.evaluate import list_clips, mean_clip_score, score_clip
+    from ns_video.media.clip_files import list_clips
+    from ns_video.training.evaluate import mean_clip_score, score_clip
 
     paths = list_clips(folder)
     scores = [

@@ -31,6 +31,7 @@ from ns_video.cli.local_file import LocalFile, NamedPath
     metavar="S",
     help="Exit 1 when the mean ns-iqa of the clip is below S (0-100).",
 )
+@click.option("--max-pixels", type=click.IntRange(min=1), default=None, help="Largest picture that is opened.")
 @click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, cuda:N or mps.")
 @click.pass_context
 def command(
@@ -42,6 +43,7 @@ def command(
     overwrite: bool,
     as_json: bool,
     fail_below: float | None,
+    max_pixels: int | None,
     device: str,
 ) -> int:
     """Quality report of CLIP (a clip or a still), alone or against a reference.
@@ -50,6 +52,7 @@ def command(
     """
     from ns_video.cli import emit, say
     from ns_video.errors import UsageError
+    from ns_video.media.decode import MAX_PIXELS
     from ns_video.places import check_places
     from ns_video.report import build_clip, json_path, to_json, write_csv, write_report
 
@@ -62,7 +65,7 @@ def command(
     made = [*([] if output is None else [output, json_path(output)]), *([] if csv_path is None else [csv_path])]
     check_places(made, [clip for clip in (clip, reference) if clip is not None], overwrite=overwrite)
     settings: dict[str, Any] = ctx.obj or {}
-    built = build_clip(clip, reference, device=_device(device))
+    built = build_clip(clip, reference, device=_device(device), max_pixels=max_pixels or MAX_PIXELS)
     if output is not None:
         write_report(built, output)
     if csv_path is not None:

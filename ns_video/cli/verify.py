@@ -19,17 +19,19 @@ from ns_video.cli.local_file import LocalFile
     show_default=True,
     help="Decode OUTPUT, or only its first frame and read its packets; INPUT is decoded all the same.",
 )
+@click.option("--max-pixels", type=click.IntRange(min=1), default=None, help="Largest picture that is opened.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_context
-def command(ctx: click.Context, input: Path, output: Path, full: bool, as_json: bool) -> int:
+def command(ctx: click.Context, input: Path, output: Path, full: bool, max_pixels: int | None, as_json: bool) -> int:
     """Check frames, times, streams and tags of OUTPUT against INPUT; exit 1 names each difference.
 
     What OUTPUT's container can't hold is no difference; it is named, too.
     """
+    from ns_video.media.decode import MAX_PIXELS
     from ns_video.pipeline import verify
 
     notes: list[str] = []
-    differences = verify(input, output, full=full, notes=notes)
+    differences = verify(input, output, full=full, notes=notes, max_pixels=max_pixels or MAX_PIXELS)
     if as_json:
         whats = [d.what for d in differences]
         click.echo(json.dumps({"same": not differences, "differences": whats, "notes": notes}))

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ns_video.errors import DamageError, InputError
 from ns_video.media.animation_header import read_animation_info, webp_chunks
-from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
+from ns_video.media.decode import MAX_PIXELS, ClipReader, DecodeOptions, check_pixels, open_clip
 from ns_video.media.libav import check_input_file, printable
 from ns_video.record import Damage
 
@@ -59,8 +59,7 @@ def open_animation(path: Path, options: DecodeOptions) -> ClipReader | None:
     damage: Damage | None = None
     try:
         with Image.open(path) as image, av.open(buffer, "w", format="nut") as container:
-            if image.width * image.height > options.max_pixels:
-                raise InputError(f"the header claims {image.width}x{image.height} pixels", stage="open")
+            check_pixels(image.width, image.height, options.max_pixels)
             stream = container.add_stream("ffv1", rate=_rate(_durations(path)), width=image.width, height=image.height)
             assert isinstance(stream, VideoStream)
             stream.codec_context.pix_fmt = "bgra"
@@ -98,12 +97,14 @@ def open_animation(path: Path, options: DecodeOptions) -> ClipReader | None:
     return reader
 
 
-def open_clip_or_animation(path: str | Path, *, compared: bool = False) -> tuple[ClipReader, bool]:
+def open_clip_or_animation(
+    path: str | Path, *, compared: bool = False, max_pixels: int = MAX_PIXELS
+) -> tuple[ClipReader, bool]:
     """A reader, and whether it is of an animated WebP, or of the still that is made of one that never changes.
 
-    `compared`: as in DecodeOptions.
+    `compared` and `max_pixels`: as in DecodeOptions.
     """
-    options = DecodeOptions(deinterlace="off", compared=compared)
+    options = DecodeOptions(deinterlace="off", max_pixels=max_pixels, compared=compared)
     animation = open_animation(Path(path), options)
     reader = animation or open_clip(path, options)
     return reader, animation is not None or reader.info.format == "webp_pipe"

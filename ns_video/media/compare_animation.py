@@ -56,13 +56,15 @@ def _unmatched(wanted: Sequence[Fraction], found: Iterable[Fraction]) -> tuple[l
     return missing + list(range(place, len(wanted))), strange
 
 
-def compare_missing(source: str | Path, expected: Sequence[Fraction], found: Sequence[Fraction]) -> list[Difference]:
+def compare_missing(
+    source: str | Path, expected: Sequence[Fraction], found: Sequence[Fraction], *, max_pixels: int
+) -> list[Difference]:
     """Whether each frame that an animation doesn't have looks like the one that is shown instead."""
     missing = set(_unmatched([t - expected[0] for t in expected], found)[0])
     if not missing:
         return []
     lost: list[Fraction] = []
-    reader, _ = open_clip_or_animation(source)
+    reader, _ = open_clip_or_animation(source, max_pixels=max_pixels)
     with reader:
         instead: Frame | None = None
         for number, frame in enumerate(reader.frames()):

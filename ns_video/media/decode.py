@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import threading
-from bisect import insort
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ns_video.errors import DamageError, InputError
+from ns_video.errors import DamageError, InputError, TooLargeError
 from ns_video.frame import UNSPECIFIED, ColorInfo, Frame, JpegTables, QuantiserMap
 from ns_video.machine import can_map, is_exhausted
 from ns_video.media.coded_headers import CODECS as HEADER_CODECS
@@ -58,7 +57,7 @@ from ns_video.media.probe import ClipInfo, clip_info, matrix_of, pixel_format
 from ns_video.media.promised_end import bytes_missing, promised_end
 from ns_video.media.steady_picture import SteadyPicture
 from ns_video.media.wrapped_clock import WrappedClock
-from ns_video.record import DAMAGE_KEPT, Damage, in_time
+from ns_video.record import Damage, list_damage
 
 MAX_PIXELS = 1 << 28  # 268 megapixels: sixteen times 4K, far under what a 65535 x 65535 header claims
 _INTERLEAVED_SECONDS = 5  # by which sound may lie in a file behind the picture that it belongs to
@@ -73,6 +72,16 @@ _NAMING_PROFILES = frozenset({"apng", "png"})
 (`SideData.metadata`): the process ends. The file's is read by `animation_header`."""
 _SKIPPED_TOLD = 100  # frames of which one is told on the way to `start_seconds`
 _PROFILE_LOST = "the ICC profile of the pictures is left out"
+
+
+def check_pixels(width: int, height: int, most: int) -> None:
+    """Raises TooLargeError where a header claims more than `most` pixels."""
+    if width * height > most:
+        raise TooLargeError(
+            f"the header claims {width}x{height} pixels, more than --max-pixels allows",
+            stage="open",
+            remedy=f"--max-pixels {width * height}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,12 +247,7 @@ class ClipReader:
                 stage="open",
                 remedy="convert it with ffmpeg",
             )
-        if video.width * video.height > self.options.max_pixels:
-            raise InputError(
-                f"the header claims {video.width}x{video.height} pixels, more than --max-pixels allows",
-                stage="open",
-                remedy=f"--max-pixels {video.width * video.height}",
-            )
+        check_pixels(video.width, video.height, self.options.max_pixels)
         context.options = {
             "max_pixels": str(self.options.max_pixels),
             **({"export_side_data": "venc_params"} if self.options.quantisers else {}),
@@ -265,8 +269,7 @@ class ClipReader:
         where = pts_seconds if pts_seconds is not None else self._seconds(self._last_pts)
         if self.options.strict:
             raise DamageError(what, stage="decode", pts_seconds=where, remedy="leave out --strict to go on past damage")
-        if len(self.damage) < DAMAGE_KEPT:
-            insort(self.damage, Damage(where, what), key=in_time)
+        list_damage(self.damage, Damage(where, what))
 
     def _seconds(self, pts: int | None) -> float | None:
         return None if pts is None else float(pts * self.info.video.time_base)

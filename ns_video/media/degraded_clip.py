@@ -35,7 +35,7 @@ from ns_video.media.copied_clock import CopiedPacket
 from ns_video.media.copied_packets import read_covers
 from ns_video.media.copy_plan import CopyPlan, plan_copies
 from ns_video.media.cut import Cut, cut_chapters
-from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
+from ns_video.media.decode import MAX_PIXELS, ClipReader, DecodeOptions, open_clip
 from ns_video.media.degrade import Degradation, coding, degrade_picture
 from ns_video.media.encode import FrameEncoder, add_video_stream
 from ns_video.media.encoder_options import EncodeOptions
@@ -59,7 +59,6 @@ _MPEG2_RATES = tuple(
 )
 """frame_rate_code of ISO/IEC 13818-2, table 6-4."""
 _LOSSLESS = "ffv1"
-_PLAIN = DecodeOptions(deinterlace="off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,13 @@ class ClipOutcome:
 
 
 def degrade_clip(
-    source: Path, output: Path, degradation: Degradation, seed: int = 0, max_frames: int = 0
+    source: Path,
+    output: Path,
+    degradation: Degradation,
+    seed: int = 0,
+    max_frames: int = 0,
+    *,
+    max_pixels: int = MAX_PIXELS,
 ) -> ClipOutcome:
     """Damages the pictures of a clip into a new file (Matroska or whatever the suffix says), all else is kept.
 
@@ -103,10 +108,11 @@ def degrade_clip(
         raise OutputError(f"{printable(output.parent)}: no such folder", stage="open") from error
     except OSError as error:
         raise OutputError(f"{printable(output)}: {error.strerror or error}", stage="open") from error
+    plain = DecodeOptions(deinterlace="off", max_pixels=max_pixels)
     try:
-        first, end, begins = _first_and_end(source, max_frames)
-        ends = _Ends(source, temporary, str(output), end)
-        with open_clip(source, replace(_PLAIN, end_seconds=None if end is None else float(end - begins))) as reader:
+        first, end, begins = _first_and_end(source, max_frames, plain)
+        ends = _Ends(source, temporary, str(output), end, plain)
+        with open_clip(source, replace(plain, end_seconds=None if end is None else float(end - begins))) as reader:
             outcome = _written(reader, _Pictures(degradation, seed), first, ends)
         temporary.replace(place)
     except av.FFmpegError as error:
@@ -119,10 +125,10 @@ def degrade_clip(
     return outcome
 
 
-def _first_and_end(source: Path, max_frames: int) -> tuple[Frame, Fraction | None, Fraction]:
+def _first_and_end(source: Path, max_frames: int, plain: DecodeOptions) -> tuple[Frame, Fraction | None, Fraction]:
     """The first frame; the time at which the one behind the last is shown, None where all are wanted; where the clip
     begins."""
-    with open_clip(source, _PLAIN) as reader:
+    with open_clip(source, plain) as reader:
         frames = reader.frames()
         first = next(frames, None)
         if first is None:
@@ -141,6 +147,8 @@ class _Ends:
     """The output's name in messages."""
     seconds: Fraction | None
     """Where the source is cut; None: nowhere."""
+    plain: DecodeOptions
+    """How either is read."""
 
 
 def _written(reader: ClipReader, pictures: _Pictures, first: Frame, ends: _Ends) -> ClipOutcome:
@@ -168,7 +176,7 @@ def _written(reader: ClipReader, pictures: _Pictures, first: Frame, ends: _Ends)
         writer.close()
     notes = _notes(reader, plan, copies, writer, cut)
     damaged = bool(reader.damage or writer.troubles)
-    explained = _check(output, made.promise(reader, first, copies, writer, end), damaged=damaged)
+    explained = _check(ends, made.promise(reader, first, copies, writer, end), damaged=damaged)
     return ClipOutcome(len(made.ticks), plan.codec, made.payload, (*notes, *explained))
 
 
@@ -216,11 +224,11 @@ class _Made:
         )
 
 
-def _check(output: Path, promise: Promise, *, damaged: bool) -> list[str]:
+def _check(ends: _Ends, promise: Promise, *, damaged: bool) -> list[str]:
     """What differs for a reason, in words: the damage of the source, or the SPEC's encoder. Raises VerificationError
     for what has none."""
-    found = read_facts(output)
-    with open_clip(output, _PLAIN) as reader:
+    found = read_facts(ends.output)
+    with open_clip(ends.output, ends.plain) as reader:
         differences = compare(promise, found, look_of(next(reader.frames()), found.info))
     explained = [d for d in differences if d.by_wish or (d.by_damage and damaged)]
     if wrong := [d.what for d in differences if d not in explained]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ns_video.errors import InputError, OutputError, UsageError, printable
 from ns_video.journal import write_whole
+from ns_video.media.decode import MAX_PIXELS
 from ns_video.media.degrade import Degradation, degrade_still
 from ns_video.media.pictures import encode_png, rgb_of
 from ns_video.media.still import read_still
@@ -25,7 +26,9 @@ class DegradedFile:
     """What it doesn't hold."""
 
 
-def degrade_file(source: Path, output: Path, degradation: Degradation, seed: int = 0) -> DegradedFile:
+def degrade_file(
+    source: Path, output: Path, degradation: Degradation, seed: int = 0, *, max_pixels: int = MAX_PIXELS
+) -> DegradedFile:
     """Damages a picture into a PNG or, where the last step is `jpeg`, a JPEG of exactly those tables.
 
     8-bit RGB, not turned; EXIF, profile and the like stay. Raises InputError, UsageError for another OUTPUT.
@@ -35,7 +38,7 @@ def degrade_file(source: Path, output: Path, degradation: Degradation, seed: int
         raise OutputError(f"{printable(output)} is a folder", stage="open", remedy="name a file")
     if kind not in ("PNG", "JPEG"):
         raise UsageError(f"{printable(output)} is neither .png nor .jpg")
-    frame, info = read_still(source)
+    frame, info = read_still(source, max_pixels=max_pixels)
     if info.damage:
         raise InputError(f"{printable(source)}: {info.damage[0].what}")
     notes = list(info.notes)

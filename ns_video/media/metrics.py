@@ -33,7 +33,7 @@ from ns_video.frame import (
     is_full_range,
 )
 from ns_video.media.animation import open_animation
-from ns_video.media.decode import ClipReader, DecodeOptions, open_clip
+from ns_video.media.decode import MAX_PIXELS, ClipReader, DecodeOptions, open_clip
 from ns_video.media.libav import open_input
 from ns_video.media.planes import plane_views
 from ns_video.media.probe import choose_video
@@ -404,12 +404,15 @@ class Comparison:
     offset is found from the first seconds and undone; a frame without partner is counted and left out of everything.
     """
 
-    def __init__(self, clip: Path, reference: Path) -> None:
-        self._paths = (clip, reference)
-        self._found, self._tolerance = _find_offset(clip, reference)
+    def __init__(self, clip: Path, reference: Path, *, max_pixels: int = MAX_PIXELS) -> None:
+        self._paths, self._max_pixels = (clip, reference), max_pixels
+        self._found, self._tolerance = _find_offset(clip, reference, max_pixels)
         self.offset_seconds = self._found.seconds
         self.alignment: Alignment | None = None
         self.clip_reader: ClipReader | None = None
+
+    def _opened(self, path: Path) -> ClipReader:
+        return frames_as_coded(path, max_pixels=self._max_pixels)
 
     def pairs(self) -> Iterator[Pair]:
         """All pairs in order."""
@@ -418,7 +421,7 @@ class Comparison:
     def walk(self) -> Generator[Pair | Unpaired]:
         """All frames of the clip in order."""
         with ExitStack() as stack:
-            clip, reference = (stack.enter_context(frames_as_coded(path)) for path in self._paths)
+            clip, reference = (stack.enter_context(self._opened(path)) for path in self._paths)
             self.clip_reader = clip
             meter = FullReferenceMeter(clip.info.video.rate)
             counts = [0, 0, 0]
@@ -511,12 +514,9 @@ def _later(seconds: float) -> str:
     return f"{abs(seconds):.3f} s {'later' if seconds > 0 else 'earlier'}"
 
 
-_AS_CODED = DecodeOptions(deinterlace="off")
-
-
-def _first_thumbnails(path: Path) -> tuple[list[tuple[float, Cells]], float | None]:
+def _first_thumbnails(path: Path, max_pixels: int) -> tuple[list[tuple[float, Cells]], float | None]:
     """(time, thumbnail) of the first frames, and where the clip ends as far as its header tells."""
-    with frames_as_coded(path) as reader:
+    with frames_as_coded(path, max_pixels=max_pixels) as reader:
         frames = reader.frames()
         found = [(frame.pts_seconds or 0.0, thumbnail(frame).luma) for _, frame in zip(range(_LOOKED_AT), frames)]
         frames.close()
@@ -524,9 +524,11 @@ def _first_thumbnails(path: Path) -> tuple[list[tuple[float, Cells]], float | No
         return found, found[0][0] + length if found and length is not None else None
 
 
-def _find_offset(clip_path: Path, reference_path: Path) -> tuple[FoundOffset, float]:
+def _find_offset(clip_path: Path, reference_path: Path, max_pixels: int) -> tuple[FoundOffset, float]:
     """The offset, and the tolerance in seconds that it was found with."""
-    (clip, end), (reference, reference_end) = _first_thumbnails(clip_path), _first_thumbnails(reference_path)
+    (clip, end), (reference, reference_end) = (
+        _first_thumbnails(path, max_pixels) for path in (clip_path, reference_path)
+    )
     steps = [float(np.median(np.diff([seconds for seconds, _ in side]))) for side in (clip, reference) if len(side) > 1]
     tolerance = min([TOLERANCE_SECONDS, *(_OFFSET_TOLERANCE * step for step in steps if step > 0)])
     found = find_offset(clip, reference, tolerance=tolerance)
@@ -575,6 +577,7 @@ def audio_offsets(path: Path) -> tuple[AudioOffset, ...]:
     )
 
 
-def frames_as_coded(path: Path) -> ClipReader:
+def frames_as_coded(path: Path, *, max_pixels: int = MAX_PIXELS) -> ClipReader:
     """A reader of a clip's frames as decoded, not deinterlaced; a context manager. Raises InputError."""
-    return open_animation(path, _AS_CODED) or open_clip(path, _AS_CODED)
+    options = DecodeOptions(deinterlace="off", max_pixels=max_pixels)
+    return open_animation(path, options) or open_clip(path, options)

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ns_video.errors import InputError, OutputError, printable
+from ns_video.errors import InputError, OutputError, TooLargeError, printable
 from ns_video.frame import Frame, JpegTables
 from ns_video.journal import write_whole
+from ns_video.media.decode import MAX_PIXELS
 from ns_video.media.still import read_still
 from ns_video.media.still_samples import to_eight_bits
 
@@ -48,11 +49,14 @@ def read_rgb(path: Path) -> Rgb:
     """One picture as RGB, not turned; gray is repeated, alpha dropped, 16 bit rounded to 8.
 
     Raises:
-        InputError: the file can't be read, is no picture, damaged or of samples that aren't supported; it is named.
+        InputError: the file can't be read, is no picture, too large, damaged or of samples that aren't supported; it is
+            named.
     """
     name = printable(path)
     try:
         frame, info = read_still(path)
+    except TooLargeError as error:  # those who call have no --max-pixels
+        raise InputError(f"{name} has more than {MAX_PIXELS} pixels", stage=error.stage) from error
     except InputError as error:
         if name in error.message:
             raise

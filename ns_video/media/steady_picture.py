@@ -8,7 +8,7 @@ from fractions import Fraction
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 
-from ns_video.errors import InputError
+from ns_video.errors import TooLargeError
 from ns_video.frame import (
     RANGE_FULL,
     RANGE_LIMITED,
@@ -91,7 +91,7 @@ class SteadyPicture:
     def take(self, picture: VideoFrame, color: ColorInfo, seconds: float) -> tuple[VideoFrame, ColorInfo]:
         """The picture, and how its samples are to be read; `color` is what it tells of them itself.
 
-        Raises InputError for one that is too large.
+        Raises TooLargeError.
         """
         look = _Look(picture.width, picture.height, planar_name(picture.format.name), color)
         self._see_fields(bool(picture.interlaced_frame), seconds)
@@ -133,7 +133,11 @@ class SteadyPicture:
 
     def _change(self, look: _Look, first: _Look, seconds: float) -> None:
         if look.width * look.height > self._max_pixels:
-            raise InputError(f"a frame of {look.width}x{look.height} pixels is too large", stage="decode")
+            raise TooLargeError(
+                f"a frame of {look.width}x{look.height} pixels is more than --max-pixels allows",
+                stage="decode",
+                remedy=f"--max-pixels {look.width * look.height}",
+            )
         before, self._last = self._last or first, look
         done, self._conversion = self._conversion, look.conversion_to(first)
         geometries = [(of.width, of.height, of.name) for of in (look, before, first)]

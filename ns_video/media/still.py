@@ -13,7 +13,7 @@ from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 from ns_video.errors import InputError, first_of
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, ColorInfo, Frame, JpegTables, PixelFormat
 from ns_video.media import jpeg_segments, png_chunks
-from ns_video.media.decode import MAX_PIXELS
+from ns_video.media.decode import MAX_PIXELS, check_pixels
 from ns_video.media.jpeg_headers import tables_of
 from ns_video.media.libav import check_input_file, printable
 from ns_video.media.still_info import BAD_EXIF, EXIF, StillInfo
@@ -62,12 +62,7 @@ def _read_still(path: Path, max_pixels: int) -> tuple[Frame, StillInfo]:
         what = f"{printable(path)} is not a picture that can be read: {said(error)}"
         raise InputError(what, stage="open") from error
     with image:
-        if image.width * image.height > max_pixels:
-            raise InputError(
-                f"the header claims {image.width}x{image.height} pixels, more than --max-pixels allows",
-                stage="open",
-                remedy=f"--max-pixels {image.width * image.height}",
-            )
+        check_pixels(image.width, image.height, max_pixels)
         kind = image.format or "?"
         exif, orientation = _exif_of(image, notes)
         icc = bytes(image.info.get("icc_profile") or b"")

@@ -21,6 +21,7 @@ from ns_video.media.compare_tags import compare_tags
 from ns_video.media.containers import PRIMING_SECONDS, of_muxer
 from ns_video.media.copy_plan import plan_copies
 from ns_video.media.cut import CUT_OFF, left_out_notes
+from ns_video.media.decode import MAX_PIXELS
 from ns_video.media.file_facts import Times, read_facts
 from ns_video.media.left_out import dropped_chapters, joined_services, left_out, left_out_beside, lost_space
 from ns_video.media.libav import open_input
@@ -39,13 +40,18 @@ _WHOLE_FRAMES = frozenset({"mpeg1video", "mpeg2video"})  # whose encoders round 
 
 
 def verify_files(
-    source: str | Path, output: str | Path, *, full: bool = True, notes: list[str] | None = None
+    source: str | Path,
+    output: str | Path,
+    *,
+    full: bool = True,
+    notes: list[str] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> list[Difference]:
     """Check a finished OUTPUT against its INPUT: frames, times, streams, tags. Decodes both where `full`.
 
-    `notes` gets what OUTPUT's container can't hold of it.
+    `notes` gets what OUTPUT's container can't hold of it. Raises TooLargeError for pictures of more than `max_pixels`.
     """
-    reader, _ = open_clip_or_animation(source)
+    reader, _ = open_clip_or_animation(source, max_pixels=max_pixels)
     with reader:
         ticks: array[int] = array("q")
         first, shown = None, Fraction(0)
@@ -61,7 +67,7 @@ def verify_files(
         info, damaged, jumps = reader.info, reader.damage_count > 0, list(reader.clock_jumps)
     assert first is not None
     expected = Times(ticks, first.time_base)
-    reader, is_animation = open_clip_or_animation(output, compared=True)
+    reader, is_animation = open_clip_or_animation(output, compared=True, max_pixels=max_pixels)
     with reader:
         made: list[Fraction] = []
         found_first = None
@@ -81,7 +87,7 @@ def verify_files(
         differences += compare_beside(info, reader.info, of_muxer("webp"))
         if notes is not None:
             notes += left_out_beside(info, reader.info, of_muxer("webp"))
-        return differences + compare_missing(source, expected, made)
+        return differences + compare_missing(source, expected, made, max_pixels=max_pixels)
     if full and len(made) != len(expected):
         differences.append(Difference(f"{len(expected)} frames decode from the input, {len(made)} from the output"))
     found = read_facts(output)
@@ -141,12 +147,14 @@ def verify_files(
     return [d for d in differences if not (damaged and d.by_damage)]
 
 
-def verify_stills(source: Path, output: Path, *, notes: list[str] | None = None) -> list[Difference]:
+def verify_stills(
+    source: Path, output: Path, *, notes: list[str] | None = None, max_pixels: int = MAX_PIXELS
+) -> list[Difference]:
     """Check a picture against the one it was made from: size, channels, bits and what rides along, as its format holds.
 
-    `notes` gets what it can't hold.
+    `notes` gets what it can't hold. Raises TooLargeError for pictures of more than `max_pixels`.
     """
-    (frame, info), (made, found) = read_still(source), read_still(output)
+    (frame, info), (made, found) = (read_still(path, max_pixels=max_pixels) for path in (source, output))
     kind, out = "JPEG" if found.source_format == "MPO" else found.source_format, list[Difference]()
     (width, height), (made_width, made_height) = (_shown_size(f) for f in (frame, made))
     if (width, height) != (made_width, made_height):

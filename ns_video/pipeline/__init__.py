@@ -11,6 +11,7 @@ from typing import Any
 
 from ns_video.errors import InputError, NsVideoError, UsageError
 from ns_video.machine import check_address_space, exhaustion_named, short_collections
+from ns_video.media.decode import MAX_PIXELS
 from ns_video.media.libav import printable
 from ns_video.media.probe import still_format
 from ns_video.media.promise import Difference
@@ -84,11 +85,13 @@ def verify(
     *,
     full: bool = True,
     notes: list[str] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> list[Difference]:
     """Check a finished OUTPUT against its INPUT; an empty list where frames, times, streams and tags agree.
 
-    `notes` gets what OUTPUT can't hold.
+    `notes` gets what OUTPUT can't hold. `max_pixels`: as of the run that made it.
     """
-    if still_format(Path(path_text(input))) is not None:
-        return verify_stills(Path(path_text(input)), Path(path_text(output)), notes=notes)
-    return verify_files(path_text(input), path_text(output), full=full, notes=notes)
+    source, made = path_text(input), path_text(output)
+    if still_format(Path(source)) is not None:
+        return verify_stills(Path(source), Path(made), notes=notes, max_pixels=max_pixels)
+    return verify_files(source, made, full=full, notes=notes, max_pixels=max_pixels)

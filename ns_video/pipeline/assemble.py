@@ -20,7 +20,7 @@ from ns_video.media.segment_file import decode_times, segment_packets
 from ns_video.media.video_plan import VideoPlan
 from ns_video.pipeline.clip import Clip
 from ns_video.pipeline.place import free_name, temporary_of
-from ns_video.record import DAMAGE_KEPT, Damage
+from ns_video.record import Damage, list_damage
 
 __all__ = ["expected_times", "leave_partial", "mux"]
 
@@ -44,18 +44,18 @@ def mux(
     counted: dict[int, PacketTally] = {}
 
     told = {place.what for place in run.record.damage}
-    damaged = 0
+    damaged = unlisted = 0
 
     def on_damage(what: str, seconds: float) -> None:
-        nonlocal damaged
+        nonlocal damaged, unlisted
         if what in told:  # by the video's reader, which met it on its own way through the file
             return
         what = f"a copied stream is damaged: {what}"
         if run.options.strict:
             raise DamageError(what, stage="mux", pts_seconds=seconds, remedy="leave out --strict to go on past damage")
         damaged += 1
-        if len(run.record.damage) < DAMAGE_KEPT:
-            run.record.damage.append(Damage(seconds, what))
+        if not list_damage(run.record.damage, Damage(seconds, what)):
+            unlisted += 1
 
     start = clip.start
     last = clip.end if end is None else end + (start or 0)
@@ -73,7 +73,7 @@ def mux(
         writer.close()
         clip.note_written(writer)
         run.record.warnings += cut.notes
-        if damaged and len(run.record.damage) >= DAMAGE_KEPT:
+        if unlisted:
             run.record.warnings.append(f"{damaged} places of damage in copied streams")
     finally:
         writer.abandon()

@@ -63,7 +63,7 @@ def _self_check(run: Run, path: Path, video: Restored, promise: Promise) -> None
     except InputError as error:
         differences = [Difference(f"it can't be read back: {error.message}")]
     run.record.verified = run.options.verify
-    damaged, wished = bool(run.record.damage), bool(video.plan.wished)
+    damaged, wished = any(place.is_of_input for place in run.record.damage), bool(video.plan.wished)
     explained = [d for d in differences if (d.by_damage and damaged) or (d.by_wish and wished)]
     run.record.warnings += [d.what for d in explained]
     differences = [d for d in differences if d not in explained]
@@ -79,7 +79,7 @@ def _self_check(run: Run, path: Path, video: Restored, promise: Promise) -> None
 
 def _check_animation(run: Run, path: Path, promise: Promise) -> list[Difference]:
     expected = promise.times
-    animation = open_animation(path, DecodeOptions())
+    animation = open_animation(path, DecodeOptions(max_pixels=run.options.max_pixels))
     made: Sequence[Fraction]
     if animation is None:  # nothing ever changes: its encoder makes a still of it
         facts = read_facts(path)

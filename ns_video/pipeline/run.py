@@ -22,7 +22,7 @@ from ns_video.media.libav import is_url, printable
 from ns_video.pipeline.ends import between_stills, check_beside, check_ends, goes_direct
 from ns_video.pipeline.options import RestoreOptions
 from ns_video.preset import Content, Preset, load_preset
-from ns_video.record import NOTHING_RESTORED, PASSED_THROUGH, Damage, ModelInfo, RunRecord, in_time
+from ns_video.record import NOTHING_RESTORED, PASSED_THROUGH, Damage, ModelInfo, RunRecord, in_time, list_damage
 from ns_video.stage import EnhancedFrame, FrameCounts, PassThrough, Stage
 from ns_video.version import __version__
 
@@ -201,8 +201,7 @@ class Run:
         if out.passed_through:
             self.record.frames_passed_through += 1
             reason = out.reason or "it could not be restored"
-            if len(self.record.damage) < 1000:
-                self.record.damage.append(Damage(out.frame.pts_seconds, f"a frame {PASSED_THROUGH}: {reason}"))
+            list_damage(self.record.damage, Damage(out.frame.pts_seconds, f"a frame {PASSED_THROUGH}: {reason}"))
 
     def account(self) -> None:
         """Raises VerificationError where the encoder wasn't given every frame that the decoder gave, once."""

@@ -16,12 +16,10 @@ EDGE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class EdgeComparison:
-    """Shares of the pixels, in percent."""
+    """Where two pictures have edges."""
 
-    edges_first: float
-    edges_second: float
     kept: float
-    """Of the first picture's edges, how many lie within 1 px of one of the second's."""
+    """Percent of the first picture's edges that lie within 1 px of one of the second's."""
     lost: npt.NDArray[np.bool_]
     """(H, W): edge in the first, none near in the second."""
     gained: npt.NDArray[np.bool_]
@@ -49,8 +47,6 @@ def compare_edges(first: Rgb, second: Rgb) -> EdgeComparison:
     lost, gained = one & ~_grown(other), other & ~_grown(one)
     count = int(one.sum())
     return EdgeComparison(
-        edges_first=float(one.mean()) * 100.0,
-        edges_second=float(other.mean()) * 100.0,
         kept=100.0 if count == 0 else 100.0 * (1.0 - int(lost.sum()) / count),
         lost=lost,
         gained=gained,

@@ -33,7 +33,6 @@ class ColorStatistics:
     """Means and deviations on the scale 0–255."""
 
     mean_rgb: tuple[float, float, float]
-    deviation_rgb: tuple[float, float, float]
     luma_mean: float
     contrast: float
     """Standard deviation of luma."""
@@ -99,7 +98,6 @@ def color_statistics(rgb: Rgb) -> ColorStatistics:
     center = float(np.hypot(opponent[0].mean(), opponent[1].mean()))
     return ColorStatistics(
         mean_rgb=(float(red.mean()), float(green.mean()), float(blue.mean())),
-        deviation_rgb=(float(red.std()), float(green.std()), float(blue.std())),
         luma_mean=float(luma.mean()),
         contrast=float(luma.std()),
         saturation_mean=float(((highest - lowest) / np.maximum(highest, 1.0)).mean()) * 100.0,

@@ -7,7 +7,6 @@ from ns_video.report.document import to_json
 from ns_video.report.write import (
     json_path,
     json_text,
-    write_clip_report,
     write_csv,
     write_index,
     write_report,
@@ -21,7 +20,6 @@ __all__ = [
     "json_path",
     "json_text",
     "to_json",
-    "write_clip_report",
     "write_csv",
     "write_index",
     "write_report",

@@ -14,6 +14,7 @@ import torch
 from ns_video.device import one_thread
 from ns_video.errors import InputError
 from ns_video.frame import Frame
+from ns_video.media.decode import MAX_PIXELS
 from ns_video.media.metrics import (
     Alignment,
     AudioOffset,
@@ -207,20 +208,28 @@ def _moved_audio(
 
 
 @one_thread()
-def build_clip(clip: Path, reference: Path | None = None, *, device: str = "cpu", limit: int | None = None) -> Built:
+def build_clip(
+    clip: Path,
+    reference: Path | None = None,
+    *,
+    device: str = "cpu",
+    limit: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Built:
     """The report of a clip or still, against a reference where there is one.
 
-    Memory is bounded: frames flow by, and the sampler's frames stay. Raises InputError.
+    Memory is bounded: frames flow by, and the sampler's frames stay. Raises InputError, TooLargeError for pictures of
+    more than `max_pixels`.
     """
     began = time.perf_counter()
     is_still = still_format(clip) is not None
     sampler = Sampler() if limit is None else Sampler(limit)
     if is_still:
-        material = _still(clip, reference, sampler)
+        material = _still(clip, reference, sampler, max_pixels)
     elif reference is not None:
-        material = _compared(clip, reference, sampler)
+        material = _compared(clip, reference, sampler, max_pixels)
     else:
-        material = _alone(clip, sampler)
+        material = _alone(clip, sampler, max_pixels)
     scorer = Scorer(device)
     scored = score_samples(sampler.samples, scorer, both=False)
     entries = {item.sample.index: _entry(item) for item in scored}
@@ -283,8 +292,8 @@ def _rows(info: ClipInfo) -> tuple[StreamRow, ...]:
     )
 
 
-def _alone(clip: Path, sampler: Sampler) -> _Material:
-    with frames_as_coded(clip) as reader:
+def _alone(clip: Path, sampler: Sampler, max_pixels: int) -> _Material:
+    with frames_as_coded(clip, max_pixels=max_pixels) as reader:
         for frame in reader.frames():
             sampler.observe(frame)
         return _Material(streams=_rows(reader.info), damage=tuple(reader.damage), warnings=tuple(reader.warnings))
@@ -330,10 +339,10 @@ def _thinned(found: Sequence[_Compared], stride: int, sampler: Sampler) -> list[
     return [entry for entry in found if entry.index % stride == 0 or sampler.keeps(entry.index)]
 
 
-def _compared(clip: Path, reference: Path, sampler: Sampler) -> _Material:
+def _compared(clip: Path, reference: Path, sampler: Sampler, max_pixels: int) -> _Material:
     if still_format(reference) is not None:
         raise InputError(f"the reference {reference.name} is a picture, {clip.name} is a clip", stage="compare")
-    comparison = Comparison(clip, reference)
+    comparison = Comparison(clip, reference, max_pixels=max_pixels)
     found: list[_Compared] = []
     means, stride = FullMeansMeter(), 1
     likenesses = _Likenesses()
@@ -365,17 +374,17 @@ def _compared(clip: Path, reference: Path, sampler: Sampler) -> _Material:
     )
 
 
-def _still(clip: Path, reference: Path | None, sampler: Sampler) -> _Material:
+def _still(clip: Path, reference: Path | None, sampler: Sampler, max_pixels: int) -> _Material:
     kind = still_format(clip) or "picture"
     rows = (StreamRow(0, "picture", kind, "scored"),)
-    frame, about = read_still(clip)
+    frame, about = read_still(clip, max_pixels=max_pixels)
     damage, notes = tuple(about.damage), tuple(about.notes)
     if reference is None:
         sampler.observe(frame)
         return _Material(streams=rows, damage=damage, warnings=notes)
     if still_format(reference) is None:
         raise InputError(f"{clip.name} is a picture, the reference {reference.name} is not", stage="compare")
-    given = read_still(reference)[0]
+    given = read_still(reference, max_pixels=max_pixels)[0]
     left, other = left_out(given, frame), coded_like(given, frame)
     values = FullReferenceMeter(Fraction(25)).measure(frame, other)
     sampler.observe(frame, _shown_like(other, frame))

@@ -10,7 +10,7 @@ from typing import Any, cast
 from ns_video.errors import InputError
 from ns_video.journal import write_whole
 from ns_video.record import Damage, RunRecord
-from ns_video.report.build import Built, build_clip, build_run
+from ns_video.report.build import Built, build_run
 from ns_video.report.document import to_csv, to_json
 from ns_video.report.html import Listed, render, render_index
 from ns_video.score import Sampler
@@ -53,13 +53,6 @@ def write_run_report(
     OutputError where a file can't be written.
     """
     return write_report(build_run(record, sampler, source=source, output=output, device=device), path)
-
-
-def write_clip_report(clip: Path, html: Path, reference: Path | None = None, *, device: str = "cpu") -> Built:
-    """Report on a clip or still that exists, against `reference` where given. Raises InputError, OutputError."""
-    built = build_clip(clip, reference, device=device)
-    write_report(built, html)
-    return built
 
 
 def write_csv(built: Built, path: Path) -> None:

@@ -406,19 +406,6 @@ def _plain(wanted: Any, value: Any, place: str) -> Any:
     return value
 
 
-def parse_config(text: str, source: str = "(text)") -> TrainingConfig:
-    """A configuration from TOML text.
-
-    Raises:
-        UsageError: it is no TOML, or a key or value is wrong.
-    """
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{source} is no TOML: {error}") from error
-    return _build(TrainingConfig, table, source)
-
-
 def read_table(path: Path) -> dict[str, Any]:
     """The tables in a TOML file.
 

@@ -213,23 +213,6 @@ class ClipScore:
         return self.psnr_y_after - self.psnr_y_before
 
 
-CLIP_SUFFIXES = (".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m", ".ts", ".m4v")
-
-
-def list_clips(folder: Path) -> list[Path]:
-    """The clips directly in `folder`, by name, but for hidden ones.
-
-    Raises:
-        InputError: no such folder, or no clip in it.
-    """
-    there = sorted(folder.iterdir()) if folder.is_dir() else []
-    seen = [path for path in there if not path.name.startswith(".") and path.is_file()]
-    found = [path for path in seen if path.suffix.lower() in CLIP_SUFFIXES]
-    if not found:
-        raise InputError(f"{folder} holds no clip", remedy=f"known are {' '.join(CLIP_SUFFIXES)}")
-    return found
-
-
 def _luma_scores(frame: Frame, truth: Frame) -> tuple[float, float | None]:
     """PSNR and SSIM of Y. Raises UsageError for another size."""
     if frame.planes[0].shape != truth.planes[0].shape:

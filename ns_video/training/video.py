@@ -290,7 +290,11 @@ def _draw_sample(pool: Pool, config: VideoTraining, rng: np.random.Generator) ->
     kind = int(pair.coded.types[t])
     if config.no_map or rng.random() < config.blind_share:
         kind = 0
-        rough = 112.0 if config.no_map else float(steps[t].mean() + rng.normal(0, 0.3) * STEP_CODES_PER_OCTAVE)
+        rough = (
+            float(_MIDDLING_CODE)
+            if config.no_map
+            else float(steps[t].mean() + rng.normal(0, 0.3) * STEP_CODES_PER_OCTAVE)
+        )
         q = np.full((3, crop, crop), round(min(max(rough, 0.0), UNKNOWN_STEP - 1)), np.uint8)
     else:
         rows, columns = np.arange(top, top + crop) // BLOCK, np.arange(left, left + crop) // BLOCK
@@ -462,7 +466,7 @@ def validate(network: NsRestore, folder: Path, no_map: bool = False) -> dict[str
     for path in sorted(folder.glob("*.npy")):
         pair = read_pair(path)
         height = pair.truth.shape[1] * 2 // 3
-        steps = np.full_like(told_steps(pair.coded), 112) if no_map else told_steps(pair.coded)
+        steps = np.full_like(told_steps(pair.coded), _MIDDLING_CODE) if no_map else told_steps(pair.coded)
         gains: list[float] = []
         for t in np.linspace(1, len(pair.truth) - 2, 3).round().astype(int):
             restored = restore_frame(network, pair, steps, int(t))

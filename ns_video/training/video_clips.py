@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ns_video.errors import InputError
 from ns_video.journal import write_whole
+from ns_video.media.clip_files import find_clips
 from ns_video.media.pictures import list_pictures, read_rgb
 from ns_video.media.screen_clips import add_caption, screen_pictures
 from ns_video.media.training_clips import (
@@ -40,7 +41,6 @@ from ns_video.media.training_clips import (
     warp_mask,
 )
 
-CLIP_SUFFIXES = (".mkv", ".mp4", ".mov", ".webm")
 VALIDATION_CRFS = (18, 22, 28, 33, 38, 42)
 _HEADER = 4  # int32: frames, height, width, reserved
 
@@ -91,11 +91,7 @@ def find_sources(
     Raises:
         InputError: a folder isn't there, or what clips are to be made from was not found.
     """
-    clips: list[Path] = []
-    for folder in clip_folders:
-        if not folder.is_dir():
-            raise InputError(f"{folder} is not a folder")
-        clips += sorted(path for path in folder.iterdir() if path.suffix.lower() in CLIP_SUFFIXES)
+    clips = [path for folder in clip_folders for path in find_clips(folder)]
     pictures = [path for folder in picture_folders for path in list_pictures(folder)]
     if not clips and not pictures:
         raise InputError("no clip and no picture to train on")
