@@ -26,6 +26,24 @@ def test_a_whole_clip_is_not_called_damaged(
             assert reader.damage == [] and reader.damage_count == 0
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "webm"])
+def test_a_short_matroska_that_was_cut_is_called_so(suffix: str, tmp_path: Path) -> None:
+    """While it is opened, libav comes to the cut, and says no more of it."""
+    clip, cut = tmp_path / f"whole.{suffix}", tmp_path / f"cut.{suffix}"
+    codec = ("-c:v", "libx264") if suffix == "mkv" else ("-c:v", "libvpx-vp9", "-cpu-used", "8")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=320x240:r=30:d=0.4", *codec, clip)
+    data = clip.read_bytes()
+    for share in (0.35, 0.5, 0.67, 0.9, 0.999):
+        cut.write_bytes(data[: int(len(data) * share)])
+        with open_clip(cut) as reader:
+            assert 0 < len(list(reader.frames())) <= 12
+            assert sum(bool(re.search("was cut|ended prematurely", place.what)) for place in reader.damage) == 1
+    live = tmp_path / f"live.{suffix}"
+    ffmpeg("-i", clip, "-c", "copy", "-live", "1", live)  # of no known size
+    with open_clip(live) as reader:
+        assert len(list(reader.frames())) == 12 and not reader.damage
+
+
 @pytest.mark.parametrize("sound", [True, False])
 def test_a_late_start_in_matroska_is_not_called_damaged(sound: bool, tmp_path: Path) -> None:
     """Its durations count from 0; those of a track are in a tag that other programs don't write."""

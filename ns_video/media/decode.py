@@ -654,6 +654,8 @@ class ClipReader:
             self._damaged("the video was cut in the middle of a frame", self.end_seconds)
             return
         missing = bytes_missing(self._source)
+        if missing and self.damage and "ended prematurely" in self.damage[-1].what:
+            return  # libav said so
         if missing:
             self._damaged(f"the file was cut: {missing} bytes are missing at its end", self.end_seconds)
             return

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+EBML = b"\x1a\x45\xdf\xa3"
+"""How Matroska and WebM files begin."""
 _SEGMENT, _SEEK_HEAD, _SEEK, _SEEK_POSITION = 0x18538067, 0x114D9B74, 0x4DBB, 0x53AC
 _VOID, _TRACKS, _TRACK, _TRACK_TYPE, _VIDEO = 0xEC, 0x1654AE6B, 0xAE, 0x83, 0xE0
 _PIXEL_WIDTH, _PIXEL_HEIGHT, _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT, _CRC = (
@@ -52,6 +54,12 @@ def _children(data: bytes, start: int, end: int) -> list[_Element]:
         out.append(_Element(identifier, start, body, stop))
         start = stop
     return out
+
+
+def segment_end(head: bytes) -> int | None:
+    """Where the segment of the file that begins with `head` says that it ends; None where it doesn't, as of a stream."""
+    segment = next((e for e in _children(head, 0, len(head)) if e.identifier == _SEGMENT), None)
+    return None if segment is None or segment.end == len(head) else segment.end  # of an unknown size: as far as we see
 
 
 def _written(identifier: int, body: bytes) -> bytes:

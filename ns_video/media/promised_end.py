@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import IO
 
 from ns_video.media.containers import of_demuxer
+from ns_video.media.matroska_header import EBML, segment_end
 from ns_video.media.movie_header import movie_seconds
 from ns_video.media.probe import ClipInfo
 
+_HEAD = 4096
+"""Bytes that are enough for the header before Matroska's segment."""
 _FROM_ZERO = frozenset({"matroska,webm", "nut"})  # where libav's durations count from 0, elsewhere from the start
 
 
@@ -41,12 +44,17 @@ def _movie_end(info: ClipInfo) -> float | None:
 
 
 def bytes_missing(source: str | Path | IO[bytes]) -> int:
-    """Bytes that the first chunk of a RIFF file (AVI) promises beyond the file's end; libav guesses around the cut."""
+    """Bytes that the first chunk of a RIFF file (AVI) promises beyond the file's end; libav guesses around the cut.
+
+    Likewise of Matroska's segment: of a short file libav comes to the cut while it opens it, and says no more of it.
+    """
     if not isinstance(source, (str, Path)) or not Path(source).is_file():
         return 0
     with Path(source).open("rb") as file:
-        head = file.read(8)
+        head = file.read(_HEAD)
         size = file.seek(0, 2)
+    if head[:4] == EBML:
+        return max(0, (segment_end(head) or 0) - size)
     promised = int.from_bytes(head[4:8], "little")
     if head[:4] != b"RIFF" or promised in (0, 0xFFFFFFFF):
         return 0
