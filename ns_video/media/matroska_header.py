@@ -57,7 +57,7 @@ def _children(data: bytes, start: int, end: int) -> list[_Element]:
 
 
 def segment_end(head: bytes) -> int | None:
-    """Where the segment of the file that begins with `head` says that it ends; None where it doesn't, as of a stream."""
+    """Where the segment of the file that begins with `head` says that it ends; None where it doesn't."""
     segment = next((e for e in _children(head, 0, len(head)) if e.identifier == _SEGMENT), None)
     return None if segment is None or segment.end == len(head) else segment.end  # of an unknown size: as far as we see
 
