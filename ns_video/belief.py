@@ -6,7 +6,8 @@ the step (letters, drawn lines), of which the codec keeps more than the step tel
 clips, of which next to nothing that a camera filmed lies beyond them; `benchmarks/graphics_clips.py` draws others.
 
 Chroma is guessed from luma more boldly than it should be: where colours go with luma as in few pictures (leaves, red
-trees) it loses, and what is gray, or of one colour, is tinted. So it is believed by a share, and not where it is flat.
+trees) it loses, and what is gray, or of one colour, is tinted. So it is believed by a share. Where a plane has one value
+all around nothing is changed: of empty pages and black bars nothing was lost (measured: no held-out clip loses by it).
 Luma is believed by a larger share, where H.264 tells the steps. Hard edges are doubted where any codec but MPEG-1, 2
 and 4 tells them: in HEVC, AV1 and VP9 the harder ones alone, which costs what a camera filmed next to nothing.
 """
@@ -66,7 +67,7 @@ def believe(
     trust = trust.to(restored.dtype)
     luma = torch.lerp(seen[:, :1], restored[:, :1], _LUMA_TRUST * trust if doubt_luma else trust)
     chroma = torch.lerp(seen[:, 1:], restored[:, 1:], _CHROMA_TRUST * trust)
-    return torch.cat((luma, torch.where(_flat(seen[:, 1:]), seen[:, 1:], chroma)), 1)
+    return torch.where(_flat(seen), seen, torch.cat((luma, chroma), 1))
 
 
 def _trust_in_frame(restored: Tensor, seen: Tensor, octaves: Tensor) -> Tensor:
@@ -92,11 +93,11 @@ def _trust_at_edges(seen: Tensor, octaves: Tensor, likeness: float) -> Tensor:
     return trust[..., :height, :width]
 
 
-def _flat(chroma: Tensor) -> Tensor:
-    """(1, 2, H, W) → the same, bool: whether the plane has one value in the pixel's block and in those beside it."""
-    height, width = chroma.shape[-2:]
-    most, least = (F.max_pool2d(plane, _BLOCK, ceil_mode=True) for plane in (chroma, -chroma))
-    most, least = (F.max_pool2d(plane, 3, stride=1, padding=1) for plane in (most, least))
+def _flat(seen: Tensor) -> Tensor:
+    """(1, C, H, W) → the same, bool: whether the plane has one value in the pixel's block and in those beside it."""
+    height, width = seen.shape[-2:]
+    most, least = (F.max_pool2d(planes, _BLOCK, ceil_mode=True) for planes in (seen, -seen))
+    most, least = (F.max_pool2d(planes, 3, stride=1, padding=1) for planes in (most, least))
     flat = (most + least == 0).repeat_interleave(_BLOCK, -2).repeat_interleave(_BLOCK, -1)
     return flat[..., :height, :width]
 

@@ -14,6 +14,11 @@ LUMA = 0.8
 """The share of luma's change that is believed where H.264 tells the steps and nothing speaks against it."""
 
 
+def page() -> np.ndarray:
+    """(77, 101) of nearly one value: where it is exactly one, nothing is changed."""
+    return (20 + np.indices((77, 101)).sum(0) % 2).astype(np.uint8)
+
+
 def trust(luma: np.ndarray, step: float) -> np.ndarray:
     """(H, W) of how much of a small change is believed, of a frame (8-bit luma) that is told one quantiser step."""
     seen = torch.from_numpy((luma.astype(np.float32) - 16) / 219).expand(1, 3, *luma.shape)
@@ -24,7 +29,7 @@ def trust(luma: np.ndarray, step: float) -> np.ndarray:
 
 @pytest.mark.parametrize(("step", "least"), [(1.5, 1.0), (6.0, 0.4), (12.0, 0.4), (64.0, 1.0)])
 def test_changes_of_hard_edges_are_half_believed_at_fine_quantisers(step: float, least: float) -> None:
-    luma = np.full((77, 101), 20, np.uint8)
+    luma = page()
     luma[40:44, 50:90] = 235  # the stroke of a letter
     found = trust(luma, step)
     assert found.shape == luma.shape
@@ -36,7 +41,7 @@ def test_changes_of_hard_edges_are_half_believed_at_fine_quantisers(step: float,
 @pytest.mark.parametrize(("height", "least"), [(40, 1.0), (215, 0.4)])
 def test_of_other_codecs_harder_edges_are_doubted(height: int, least: float) -> None:
     """And no share of luma."""
-    luma = np.full((77, 101), 20, np.uint8)
+    luma = page()
     luma[40:44, 50:90] = 20 + height
     seen = torch.from_numpy((luma.astype(np.float32) - 16) / 219).expand(1, 3, *luma.shape)
     side = torch.full((1, 2, 80, 104), math.log2(6.0) / 7)
@@ -48,7 +53,7 @@ def test_of_other_codecs_harder_edges_are_doubted(height: int, least: float) -> 
 
 
 def test_hard_edges_are_measured_by_what_the_file_tells() -> None:
-    luma = np.full((77, 101), 20, np.uint8)
+    luma = page()
     luma[40:44, 50:90] = 235
     seen = torch.from_numpy((luma.astype(np.float32) - 16) / 219).expand(1, 3, *luma.shape)
     raised, own = (torch.full((1, 2, 80, 104), math.log2(step) / 7) for step in (64.0, 6.0))
@@ -67,22 +72,23 @@ def test_changes_of_what_cameras_film_are_believed() -> None:
 
 @pytest.mark.parametrize(("change", "share"), [(0.1, 1.0), (0.1625, 0.5), (0.25, 0.0)])
 def test_a_frame_changed_by_more_than_its_quantiser_is_believed_less(change: float, share: float) -> None:
-    step, seen = 8.0, torch.full((1, 3, 32, 40), 0.5)
+    step, seen = 8.0, 0.5 + 0.001 * torch.rand(1, 3, 32, 40)
     restored = seen + change * step / 219
     side = torch.full((1, 1, 32, 40), math.log2(step) / 7)
-    assert torch.allclose(
-        ((believe(restored, seen, side, doubt_edges=False) - seen) / (restored - seen))[:, 0],
-        torch.tensor(share),
-        atol=1e-3,
-    )
+    believed = (believe(restored, seen, side, doubt_edges=False) - seen) / (restored - seen)
+    assert torch.allclose(believed[:, 0], torch.tensor(share), atol=1e-3)
 
 
-def test_chroma_is_believed_by_a_share_and_not_where_it_is_flat() -> None:
+def test_chroma_is_believed_by_a_share_and_nothing_where_it_is_flat() -> None:
     seen = torch.rand(1, 3, 60, 77)
     seen[:, 1:, :32, :40] = 0.5
     seen[:, 2, 32:, 40:] = 0.7
+    seen[:, 0, 32:, :40] = 1.0  # an empty page
     side = torch.full((1, 1, 64, 80), math.log2(40.0) / 7)
-    found = (believe(seen + 0.01, seen, side, doubt_edges=False) - seen) / 0.01
-    assert found[:, 0].min() > 0.99
-    assert found[:, 1:, :24, :32].abs().max() == 0 == found[:, 2, 40:, 48:].abs().max()
-    assert found[:, 1, 32:].sub(0.7).abs().max() < 0.01 > found[:, 2, :24, 48:].sub(0.7).abs().max()
+    for doubt_edges in (False, True):
+        found = (believe(seen + 0.01, seen, side, doubt_edges=doubt_edges) - seen) / 0.01
+        luma = LUMA if doubt_edges else 1.0
+        assert found[:, 0, :24].sub(luma).abs().max() < 0.01 > found[:, 0, 32:, 48:].sub(luma).abs().max()
+        assert found[:, 1:, :24, :32].abs().max() == 0 == found[:, 2, 40:, 48:].abs().max()
+        assert found[:, 0, 40:, :32].abs().max() == 0
+        assert found[:, 1, 32:].sub(0.7).abs().max() < 0.01 > found[:, 2, :24, 48:].sub(0.7).abs().max()
