@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import Command
 
 from ns_video.errors import UsageError
 from ns_video.media.pictures import read_rgb, write_png
@@ -105,3 +106,9 @@ def test_the_shipped_recipe_is_sound(tmp_path: Path) -> None:
     recipe = Path(__file__).parent.parent / "pipelines" / "training" / "ns_iqa.toml"
     config = read_iqa_config(recipe, tmp_path)
     assert config.contents == 2000 and all(Path(folder).parent == tmp_path / "train" for folder in config.folders)
+
+
+@pytest.mark.parametrize(("name", "script"), [("ns_iqa", "train_iqa.py"), ("content", "train_content.py")])
+def test_train_names_what_takes_the_recipe_of_a_judge(name: str, script: str, ns_video: Command) -> None:
+    outcome = ns_video("train", Path(__file__).parent.parent / "pipelines" / "training" / f"{name}.toml")
+    assert outcome.code == 2 and f"benchmarks/{script}" in outcome.err

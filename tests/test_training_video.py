@@ -503,6 +503,7 @@ def test_the_command_makes_each_part_of_the_pool_and_trains(tmp_path: Path) -> N
     assert result.exit_code == 0, result.output
     assert [path.name for path in sorted((tmp_path / "pool").iterdir())] == ["clip-1-00000.npy", "clip-2-00000.npy"]
     assert (tmp_path / "out" / "video.safetensors").is_file()
+    assert [json.loads(row)["update"] for row in result.stdout.splitlines()] == ["step", "finished"]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 import ns_video.weights.pickles as pickles
 from ns_video.cards import Card, DataRow, Training, find_card
-from ns_video.errors import ModelError
+from ns_video.errors import ModelError, UnknownModelError
 from ns_video.networks.deblur_study import STUDY_NETWORKS, StudyConfig, build_study_network
 from ns_video.networks.ns_c import NsC, NsCConfig
 from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
@@ -413,6 +413,13 @@ def test_loading_draws_no_random_numbers(tiny: Path, tmp_path: Path) -> None:
 
 
 # --- names, cards, checksums ----------------------------------------------------------------------------------------
+
+
+def test_weights_without_a_card_are_told(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NS_VIDEO_MODELS", str(tiny.parent))
+    with pytest.raises(UnknownModelError, match="has no card tiny") as refused:
+        load_descriptor("tiny")
+    assert refused.value.remedy == "give its path" and load_descriptor(tiny).architecture == "ns_restore"
 
 
 @pytest.fixture
@@ -893,7 +900,7 @@ def bombs(folder: Path) -> None:
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from ns_video.errors import ModelError
+from ns_video.errors import ModelError, UnknownModelError
 from ns_video.weights import load_descriptor
 try:
     load_descriptor("none.pth")

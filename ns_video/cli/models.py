@@ -43,8 +43,8 @@ def list_(as_json: bool) -> None:
         for card in cards:
             emit(_record(card))
     elif cards:
-        rows = [("name", "task", "parameters", "scale", "title")]
-        rows += [(card.name, card.task, f"{card.parameters:,}", f"×{card.scale}", card.title) for card in cards]
+        rows = [("name", "parameters", "scale", "title")]
+        rows += [(card.name, f"{card.parameters:,}", f"×{card.scale}", card.title) for card in cards]
         click.echo(columns(rows))
     else:
         click.echo("No model is installed.", err=True)

@@ -78,7 +78,7 @@ def restore_options(function: Any) -> Any:
     options = [
         click.option("--preset", default="auto", show_default=True, help="One of pipelines/*.toml."),
         click.option("--model", default=None, help="A shipped model or a file of weights; identity does nothing."),
-        click.option("--strength", type=float, default=None, help="0 = input, 1 = fully restored."),
+        click.option("--strength", type=float, default=None, help="0 = input, 1 = fully restored.  [default: 1]"),
         click.option(
             "--ensemble",
             type=click.Choice([str(views) for views in ENSEMBLES]),
@@ -94,7 +94,7 @@ def restore_options(function: Any) -> Any:
             show_default=True,
             help="contain: within --size, pixels keep their aspect; stretch: of --size, pixels are square.",
         ),
-        click.option("--sharpen", type=float, default=None, help="Sharpening after the network, 0 to 1."),
+        click.option("--sharpen", type=float, default=None, help="Sharpening after the network, 0 to 1.  [default: 0]"),
         click.option(
             "--device", default="auto", show_default=True, help="cpu, cuda (all GPUs), cuda:N, cuda:0,cuda:1, mps."
         ),
@@ -105,14 +105,25 @@ def restore_options(function: Any) -> Any:
             show_default=True,
             help="auto: bf16, or fp16 on GPUs, where native; with --preset fast int8 on CPUs with AVX512-VNNI.",
         ),
-        click.option("--tile", default="auto", callback=_number_or_auto, help="Tile side in px."),
-        click.option("--overlap", default="auto", callback=_number_or_auto, help="Total overlap in px."),
-        click.option("--blend", type=click.Choice(BLENDS), default="auto", show_default=True),
+        click.option("--tile", default="auto", callback=_number_or_auto, help="Tile side in px.  [default: auto]"),
+        click.option(
+            "--overlap", default="auto", callback=_number_or_auto, help="Total overlap in px.  [default: auto]"
+        ),
+        click.option(
+            "--blend", type=click.Choice(BLENDS), default="auto", show_default=True, help="How tiles are joined."
+        ),
         click.option("--codec", default=None, help="Encoder of the output video."),
-        click.option("--crf", type=float, default=None, help="Quality of the output video's encoder."),
+        click.option("--crf", type=float, default=None, help="Quality of the output video, on its encoder's scale."),
         click.option("--still-quality", type=float, default=None, help="Of a still as JPEG or lossy WebP, 1 to 100."),
         click.option("--pix-fmt", default=None, help="Pixel format of the output video."),
-        click.option("--encoder-option", "encoder_options", multiple=True, callback=_pairs, metavar="K=V"),
+        click.option(
+            "--encoder-option",
+            "encoder_options",
+            multiple=True,
+            callback=_pairs,
+            metavar="K=V",
+            help="Of the encoder; may be given again.",
+        ),
         click.option(
             "--format",
             "format",
@@ -120,7 +131,14 @@ def restore_options(function: Any) -> Any:
             help="Container of the output; of a still: png, jpeg, webp, tiff or bmp.",
         ),
         click.option("--input-format", default=None, help="Container of the input, for raw pipes."),
-        click.option("--input-option", "input_options", multiple=True, callback=_pairs, metavar="K=V"),
+        click.option(
+            "--input-option",
+            "input_options",
+            multiple=True,
+            callback=_pairs,
+            metavar="K=V",
+            help="Of the demuxer, for raw pipes.",
+        ),
         click.option(
             "--start",
             callback=_seconds,
@@ -140,9 +158,15 @@ def restore_options(function: Any) -> Any:
         click.option("--overwrite", "-y", is_flag=True, help="Replace an existing OUTPUT."),
         click.option("--strict", is_flag=True, help="The first damage in the input fails the run."),
         click.option("--allow-protocol", "allow_protocols", multiple=True, help="Let INPUT be a URL of this protocol."),
-        click.option("--max-pixels", type=int, default=None, help="Largest picture that is opened."),
         click.option(
-            "--verify", type=click.Choice(["structure", "full", "none"]), default="structure", show_default=True
+            "--max-pixels", type=int, default=None, help="Largest picture that is opened.  [default: 268 million]"
+        ),
+        click.option(
+            "--verify",
+            type=click.Choice(["structure", "full", "none"]),
+            default="structure",
+            show_default=True,
+            help="The check of OUTPUT; full: its pictures are decoded, too.",
         ),
         click.option("--every-frame", is_flag=True, help="Restore identical and undamaged frames too."),
         click.option(
@@ -151,7 +175,9 @@ def restore_options(function: Any) -> Any:
             help="Quantiser step (H.264: 0.625 * 2^(QP/6)) of clips that don't tell theirs; 0 leaves them as they are. "
             " [default: guessed from each picture]",
         ),
-        click.option("--threads", type=int, default=0, help="Threads of each codec; 0 divides the machine."),
+        click.option(
+            "--threads", type=int, default=0, help="Threads of each codec; 0 divides the machine.  [default: 0]"
+        ),
         click.option(
             "--progress", type=click.Choice(["auto", "bar", "json", "none"]), default="auto", show_default=True
         ),

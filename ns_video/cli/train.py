@@ -42,6 +42,7 @@ def command(ctx: click.Context, config: Path, resume: bool, device: str, threads
     import torch
     from tqdm import tqdm
 
+    from ns_video.errors import UsageError
     from ns_video.machine import keep_freed_memory
     from ns_video.training.config import read_config, read_table
     from ns_video.training.trainer import FinishedUpdate, StepUpdate, Trainer, ValidationUpdate
@@ -51,6 +52,9 @@ def command(ctx: click.Context, config: Path, resume: bool, device: str, threads
         torch.set_num_threads(threads)
     table = read_table(config)
     quiet = bool(ctx.obj and ctx.obj["quiet"])
+    if "folders" in table:
+        script = "train_content.py" if "drawn" in table else "train_iqa.py"
+        raise UsageError(f"{config} is the recipe of a judge", remedy=f"python benchmarks/{script} {config} OUTPUT")
     if "task" in table or "cache" in table:
         _train_clips(config, device, resume, as_json, quiet)
         return
@@ -124,7 +128,7 @@ def _train_clips(path: Path, device: str, resume: bool, as_json: bool, quiet: bo
             bar.update(update.step - bar.n)
             bar.set_postfix_str(_clip_text(update))
             if as_json:
-                emit(dataclasses.asdict(update))
+                emit({"update": "step", **dataclasses.asdict(update)})
             elif update.validation is not None and not quiet:
                 bar.write(_groups_text(update))
     if process.leads:

@@ -27,6 +27,7 @@ from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig, ResidualBlo
 from ns_video.networks.nsie import Nsie, NsieConfig, fold_batchnorm
 from ns_video.quality.ns_content import NsContent
 from ns_video.quality.ns_iqa import JudgesConfig, NsIqaJudges
+from ns_video.resources import model_folders
 from ns_video.weights.descriptor import PRECISIONS, Descriptor
 from ns_video.weights.reach import measure_radius
 from ns_video.weights.read import WeightsFile, read_weights
@@ -401,6 +402,12 @@ def _describe(name: str, file: WeightsFile, for_training: bool) -> Descriptor:
     )
 
 
+def _without_card(name: str) -> Path | None:
+    """Weights of that name in a folder of models."""
+    places = (folder / f"{name}.safetensors" for folder in model_folders())
+    return next((place for place in places if place.is_file()), None)
+
+
 def _find_file(name: str) -> tuple[Path, Card | None]:
     if not name:
         raise UnknownModelError("the model's name is empty", remedy="a shell's variable may not be set")
@@ -412,6 +419,8 @@ def _find_file(name: str) -> tuple[Path, Card | None]:
         return card.weights, card
     if path.exists():
         return path, None
+    if (weights := _without_card(name)) is not None:
+        raise UnknownModelError(f"{weights} has no card {name}.toml beside it", remedy="give its path")
     names = ", ".join([IDENTITY, *(known.name for known in list_cards())])
     raise UnknownModelError(f"there is no model '{name:.80}'", remedy=f"installed are {names}; or give a file's path")
 
