@@ -94,6 +94,18 @@ def test_headers_of_other_codecs_tell_fine_from_coarse(
     assert 0.3 < steps[0] < 12 and 2.5 * steps[0] < steps[1] < 120
 
 
+def test_vp9_with_alpha_tells_what_it_does_without(tmp_path: Path) -> None:
+    """libvpx, which decodes the alpha, exports nothing; its headers say as much."""
+    film = ("-f", "lavfi", "-i", "testsrc2=s=160x120:r=25:d=0.5", "-c:v", "libvpx-vp9", "-crf", "40", "-b:v", "0")
+    steps: list[list[float]] = []
+    for format in ("yuva420p", "yuv420p"):
+        ffmpeg(*film, "-cpu-used", "6", "-auto-alt-ref", "0", "-pix_fmt", format, tmp_path / f"{format}.webm")
+        maps = [frame.quantiser for frame in frames(tmp_path / f"{format}.webm", quantisers=True)]
+        assert len(maps) in (12, 13)
+        steps.append([float(found.step.mean()) for found in maps if found is not None])
+    assert len(steps[0]) == len(maps) and steps[0] == pytest.approx(steps[1])
+
+
 def test_damaged_headers_are_no_error(tmp_path: Path) -> None:
     data = bytearray(moving_clip(tmp_path / "a.mkv", "libx265", **{"x265-params": "log-level=none"}).read_bytes())
     rng = np.random.default_rng(0)

@@ -1,5 +1,5 @@
-"""What libav's decoders or PyAV keep to themselves, read from coded headers: the quantisers of HEVC, AV1 and VP8
-packets, the chroma position of H.264 and HEVC streams; and that of other frames.
+"""What libav's decoders or PyAV keep to themselves, read from coded headers: the quantisers of HEVC, AV1, VP8
+and (with alpha) VP9 packets, the chroma position of H.264 and HEVC streams; and that of other frames.
 
 libav's `trace_headers` filter parses a packet's headers and prints every field to its log; the lines are caught there.
 So are those of `showinfo`, which prints what a frame says of itself.
@@ -22,7 +22,7 @@ from ns_video.frame import QuantiserMap
 from ns_video.media.libav import traced_log
 
 CODECS = frozenset({"hevc", "av1", "vp8"})
-"""Codecs that are read here."""
+"""Codecs that are read here whatever decodes them."""
 
 LIKENESS = {"hevc": 0.4, "av1": 0.35, "vp8": 0.8, "vp9": 0.45}
 """A step of these codecs does as much damage as an H.264 step of this many times its size: larger transforms, better

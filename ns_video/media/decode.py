@@ -192,9 +192,8 @@ class ClipReader:
         self._lost_start = LostStart(self.info.format, codec)
         self._order = FrameOrder(self.info.video.time_base)
         self._deinterlacer = Deinterlacer(self.options.deinterlace, self.info.video.time_base, self.warnings)
-        self._headers = (
-            HeaderQuantisers(self._stream, codec) if self.options.quantisers and codec in HEADER_CODECS else None
-        )
+        by_headers = codec in HEADER_CODECS or self._decoder.name == "libvpx-vp9"  # which exports nothing
+        self._headers = HeaderQuantisers(self._stream, codec) if self.options.quantisers and by_headers else None
         self._jpegs = JpegHeaders() if self.options.jpeg_tables and codec in JPEG_CODECS else None
 
     def __enter__(self) -> ClipReader:
