@@ -207,8 +207,8 @@ class _Contents:
         self._order = np.random.default_rng(config.seed).permutation(len(self._paths))
 
     def variants(self, index: int) -> tuple[list[Variant], bool, Generator]:
-        """Variants of a content, whether it is held out (as is every other content of its picture), and its random
-        numbers. No variants: the picture is too small for a crop."""
+        """Variants of a content, whether it is held out (as is every other content of its picture; of
+        clips it alone), and its random numbers. No variants: the picture is too small for a crop."""
         config, rng = self._config, np.random.default_rng((self._config.seed, index))
         clip_share = config.clip_share if self._maker is not None else 0.0
         if self._maker is not None and rng.random() < clip_share:
