@@ -14,15 +14,33 @@ from ns_video.media.coded_headers import LIKENESS, vp9_steps
 PICTURE_TYPES = {0: "?", 1: "I", 2: "P", 3: "B", 4: "P", 5: "I", 6: "P", 7: "B"}
 
 
+_FLUSHED = frozenset({"mpeg1video", "mpeg2video", "mpeg4"})
+"""Codecs of whose last frame, which their decoders give out once there are no more packets, libav exports nothing."""
+
+
 class ExportedQuantisers:
     """Reads libav's VIDEO_ENC_PARAMS into QuantiserMaps."""
 
     def __init__(self, codec: str, bit_depth: int) -> None:
         self._codec = codec
         self._depth = bit_depth
+        self._usual: np.float32 | None = None
+        """Mean step of the latest frame that others are predicted from."""
 
     def read(self, frame: VideoFrame) -> QuantiserMap | None:
-        """The frame's map in blocks of 16 x 16; None where its decoder exported none."""
+        """The frame's map in blocks of 16 x 16; None where its decoder exported none.
+
+        Of the last frame of MPEG-1, -2 and -4 one step for all of it: that of the frame it was predicted from.
+        """
+        found, kind = self._exported(frame), PICTURE_TYPES.get(int(frame.pict_type), "?")
+        if found is not None and kind != "B":
+            self._usual = found.step.mean()
+        if found is None and self._usual is not None and self._codec in _FLUSHED:
+            side = max(frame.width, frame.height)
+            return QuantiserMap(np.full((1, 1), self._usual, np.float32), side, kind, self._codec)
+        return found
+
+    def _exported(self, frame: VideoFrame) -> QuantiserMap | None:
         side_data: list[Any] = list(frame.side_data)
         params: Any = next((d for d in side_data if isinstance(d, VideoEncParams)), None)
         if params is None:
