@@ -7,7 +7,7 @@ clips, of which next to nothing that a camera filmed lies beyond them; `benchmar
 
 Chroma is guessed from luma more boldly than it should be: where colours go with luma as in few pictures (leaves, red
 trees) it loses, and what is gray, or of one colour, is tinted. So it is believed by a share. Where a plane has one
-value all around nothing is changed: of empty pages and black bars nothing was lost, and no held-out clip gains there.
+value all around nothing is changed: of empty pages and black bars nothing was lost.
 Luma is believed by a larger share, where H.264 tells the steps. Hard edges are doubted where any codec but MPEG-1, 2
 and 4 tells them: in HEVC, AV1 and VP9 the harder ones alone, which costs what a camera filmed next to nothing.
 """

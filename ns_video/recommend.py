@@ -57,7 +57,8 @@ def blocks_of(frame: Frame) -> int | None:
 
 def recommend(frame: Frame) -> Recommendation:
     """The shipped model for a still of `read_still`. Raises ModelError where the model `content` can't be loaded."""
-    drawn, luma = looks_drawn(frame), _seen(frame)[0].mean(0)
+    seen = _seen(frame)
+    drawn, luma = _judge().advantage(seen), seen[0].mean(0)
     mosaic, shrunk = find_pitch(luma, "mosaic"), find_pitch(luma, "shrunk")
     told = None if frame.jpeg is None else JpegEvidence(frame.jpeg)
     jpeg = reconcile(told, find_jpeg(rgb_of(frame)))

@@ -127,6 +127,8 @@ def test_recommend_says_what_a_still_is(tmp_path: Path, ns_video: Command) -> No
         text = ns_video("models", "recommend", path).out
         assert text.startswith(f"{model}\n") and ("no loss by JPEG" in text) == (not jpeg)
     assert ns_video("models", "recommend", tmp_path / "none.png").code == 1
+    for most, code in ((448 * 320 - 1, 1), (448 * 320, 0)):
+        assert ns_video("models", "recommend", tmp_path / "clean.png", "--max-pixels", str(most)).code == code
 
 
 def test_a_classifier_is_asked_too(tmp_path: Path, ns_video: Command) -> None:
@@ -168,6 +170,8 @@ def test_a_judge_learns_which_network_gains_more(recipe: Path) -> None:
     material = make_material(config)
     assert material.statistics.shape == (18, 136) and material.held_out.sum() == 6
     assert torch.equal(material.gains, make_material(config).gains)
+    fine = make_material(dataclasses.replace(config, quality=(80, 90), validation_share=1.0, regions=3))
+    assert fine.held_out.sum() == 4 and fine.gains.abs().mean() < material.gains.abs().mean()
     outcome = train_judge(material, config)
     better = material.gains[:, 1] - material.gains[:, 0]
     judged = outcome.judge(material.statistics).detach()
@@ -181,12 +185,13 @@ def test_a_judge_learns_which_network_gains_more(recipe: Path) -> None:
 
 
 def test_wrong_settings_are_refused(recipe: Path) -> None:
-    (recipe.parent / "empty").mkdir()
+    (recipe.parent / "lonely").mkdir()
+    write_png(recipe.parent / "lonely" / "one.png", drawing())
     for change in ("steps = 0", "quality = [90, 20]", "validation_share = 2.0", "regions = 0", "sides = 3"):
         key = change.split(" ")[0]
         lines = [line for line in recipe.read_text().splitlines() if not line.startswith(key)]
         (recipe.parent / "wrong.toml").write_text("\n".join([*lines, change]))
         with pytest.raises(UsageError):
             read_content_config(recipe.parent / "wrong.toml", recipe.parent)
-    with pytest.raises(InputError, match="holds no picture"):
-        make_material(ContentConfig(folders=(str(recipe.parent / "empty"),)))
+    with pytest.raises(InputError, match="fewer than two"):
+        make_material(ContentConfig(folders=(str(recipe.parent / "lonely"),)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ns_video.cli import columns, emit, say
+from ns_video.cli.local_file import LocalFile, NamedPath
 from ns_video.errors import UnknownModelError, printable
 
 if TYPE_CHECKING:
@@ -144,19 +145,23 @@ def verify(context: click.Context, as_json: bool) -> None:
 
 
 @command.command("recommend")
-@click.argument("picture", type=click.Path(path_type=Path))
-@click.option("--classifier", type=click.Path(path_type=Path), help="Weights of an NS-C network, to ask it too.")
-@click.option("--labels", type=click.Path(path_type=Path), help="The classifier's labels file, a class a line.")
+@click.argument("picture", type=LocalFile())
+@click.option("--classifier", type=NamedPath(), help="Weights of an NS-C network, to ask it too.")
+@click.option("--labels", type=LocalFile(), help="The classifier's labels file, a class a line.")
+@click.option("--max-pixels", type=click.IntRange(min=1), default=None, help="Largest picture that is opened.")
 @_json_option
-def recommend(picture: Path, classifier: Path | None, labels: Path | None, as_json: bool) -> None:
+def recommend(
+    picture: Path, classifier: Path | None, labels: Path | None, max_pixels: int | None, as_json: bool
+) -> None:
     """Say which model suits PICTURE, and why."""
     if (classifier is None) != (labels is None):
         raise click.UsageError("--classifier and --labels go together")
+    from ns_video.media.decode import MAX_PIXELS
     from ns_video.media.still import read_still
     from ns_video.recommend import classes_of
     from ns_video.recommend import recommend as look_at
 
-    frame, _ = read_still(picture)
+    frame, _ = read_still(picture, max_pixels=max_pixels or MAX_PIXELS)
     found = look_at(frame)
     classes = [] if classifier is None or labels is None else classes_of(frame, classifier, labels)
     if as_json:
@@ -178,15 +183,17 @@ def recommend(picture: Path, classifier: Path | None, labels: Path | None, as_js
 
 
 def _reasons(found: Recommendation) -> list[str]:
+    from ns_video.recommend import DRAWN, PHOTOGRAPHED
+
     looks = f"looks {'drawn' if found.drawn_db > 0 else 'photographed'}"
-    better, other = ("anime", "photo") if found.drawn_db > 0 else ("photo", "anime")
+    better, other = (DRAWN, PHOTOGRAPHED) if found.drawn_db > 0 else (PHOTOGRAPHED, DRAWN)
     reasons = [f"{looks}: {better} is expected to gain {abs(found.drawn_db):.1f} dB more than {other}"]
     if found.mosaic_px:
         reasons.append(f"is made of blocks of {found.mosaic_px} px, which mosaic restores unless it was drawn so")
     if found.shrunk_px:
         reasons.append(f"was shrunk by {found.shrunk_px} and enlarged again, which deblur restores")
     if found.jpeg is None:
-        reasons.append("shows no loss by JPEG: photo and anime leave it as it is")
+        reasons.append(f"shows no loss by JPEG: {PHOTOGRAPHED} and {DRAWN} leave it as it is")
     elif found.jpeg.quality is not None:
         reasons.append(f"was a JPEG of about quality {found.jpeg.quality}")
     else:

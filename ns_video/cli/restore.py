@@ -105,9 +105,9 @@ def restore_options(function: Any) -> Any:
             show_default=True,
             help="auto: bf16, or fp16 on GPUs, where native; with --preset fast int8 on CPUs with AVX512-VNNI.",
         ),
-        click.option("--tile", default="auto", callback=_number_or_auto, help="Tile side in px.  [default: auto]"),
+        click.option("--tile", default="auto", show_default=True, callback=_number_or_auto, help="Tile side in px."),
         click.option(
-            "--overlap", default="auto", callback=_number_or_auto, help="Total overlap in px.  [default: auto]"
+            "--overlap", default="auto", show_default=True, callback=_number_or_auto, help="Total overlap in px."
         ),
         click.option(
             "--blend", type=click.Choice(BLENDS), default="auto", show_default=True, help="How tiles are joined."
@@ -176,7 +176,7 @@ def restore_options(function: Any) -> Any:
             " [default: guessed from each picture]",
         ),
         click.option(
-            "--threads", type=int, default=0, help="Threads of each codec; 0 divides the machine.  [default: 0]"
+            "--threads", type=int, default=0, show_default=True, help="Threads of each codec; 0 divides the machine."
         ),
         click.option(
             "--progress", type=click.Choice(["auto", "bar", "json", "none"]), default="auto", show_default=True

@@ -653,7 +653,7 @@ class ClipReader:
             self._damaged("the video was cut in the middle of a frame", self.end_seconds)
             return
         missing = bytes_missing(self._source)
-        if missing and self.damage and "ended prematurely" in self.damage[-1].what:
+        if missing and any("ended prematurely" in place.what for place in self.damage):
             return  # libav said so
         if missing:
             self._damaged(f"the file was cut: {missing} bytes are missing at its end", self.end_seconds)

@@ -21,7 +21,7 @@ from ns_video.quality.ns_content import NsContent
 from ns_video.quality.ns_iqa import CROP, GRID
 from ns_video.quality.picture_statistics import LEAST_SIDE, picture_statistics
 from ns_video.training.config import check_seed, check_unit, read_flat
-from ns_video.training.evaluate import Restorer, still_restorer
+from ns_video.training.evaluate import Restorer, psnr, still_restorer, to_tensor
 from ns_video.weights import Metadata, load_descriptor, save_model
 
 log = logging.getLogger("ns_video")
@@ -70,8 +70,6 @@ class Material:
     """(N, 136)."""
     gains: Tensor
     """(N, 2) dB of RGB PSNR by the network of photographs and by that of line art."""
-    folder: Tensor
-    """(N,) its number."""
     held_out: Tensor
     """(N,) bool."""
 
@@ -91,10 +89,6 @@ class Outcome:
     """By who knows both results."""
 
 
-def _psnr(first: Rgb, second: Rgb) -> float:
-    return 10.0 * float(np.log10(255.0**2 / max(1e-3, float(np.square(first.astype(np.float32) - second).mean()))))
-
-
 def _region(picture: Rgb, rng: Generator) -> Rgb:
     """Up to CROP px of each side, on the codec's grid, maybe mirrored."""
     height, width = (min(CROP, side // GRID * GRID) for side in picture.shape[:2])
@@ -107,28 +101,27 @@ def _region(picture: Rgb, rng: Generator) -> Rgb:
 def make_material(config: ContentConfig) -> Material:
     """Damages `regions` of each folder and restores them with both networks. Raises InputError, ModelError."""
     both = [_restorer(name) for name in (config.photographed, config.drawn)]
-    statistics, gains, folders, held_out = list[Tensor](), list[list[float]](), list[int](), list[bool]()
+    statistics, gains, held_out = list[Tensor](), list[list[float]](), list[bool]()
     for number, folder in enumerate(config.folders):
         paths = [path for path in list_pictures(Path(folder)) if min(read_rgb(path).shape[:2]) >= LEAST_SIDE]
-        if not paths:
-            raise InputError(f"{folder} holds no picture of {LEAST_SIDE} px a side")
+        if len(paths) < 2:
+            raise InputError(f"{folder} holds fewer than two pictures of {LEAST_SIDE} px a side, one to be held out")
         order = np.random.default_rng((config.seed, number)).permutation(len(paths))
-        kept = max(1, round(len(paths) * config.validation_share))
+        kept = min(max(1, round(len(paths) * config.validation_share)), len(paths) - 1)
         for index in range(config.regions):
             turn, rng = index % len(paths), np.random.default_rng((config.seed, number, index))
             region = _region(read_rgb(paths[int(order[turn])]), rng)
             lowest, highest = config.quality
-            quality = int(rng.integers(lowest, (min(highest, _COARSE) if rng.random() < 0.5 else highest) + 1))
+            coarse = max(lowest, min(highest, _COARSE))
+            quality = int(rng.integers(lowest, (coarse if rng.random() < 0.5 else highest) + 1))
             subsampling = "420" if rng.random() < 0.7 else "444"
             saved = degrade_still(region, parse_spec(f"jpeg:q={quality},subsampling={subsampling}"))
-            before = _psnr(saved.rgb, region)
-            gains.append([_psnr(restore(saved.rgb, saved.jpeg), region) - before for restore in both])
-            rgb = torch.from_numpy(saved.rgb.copy()).permute(2, 0, 1)[None].float() / 255.0
-            statistics.append(picture_statistics(rgb)[0])
-            folders.append(number)
+            before = psnr(saved.rgb, region)
+            gains.append([psnr(restore(saved.rgb, saved.jpeg), region) - before for restore in both])
+            statistics.append(picture_statistics(to_tensor(saved.rgb))[0])
             held_out.append(turn < kept)
         log.info("material: %s", folder)
-    return Material(torch.stack(statistics), torch.tensor(gains), torch.tensor(folders), torch.tensor(held_out))
+    return Material(torch.stack(statistics), torch.tensor(gains), torch.tensor(held_out))
 
 
 def _restorer(name: str) -> Restorer:
