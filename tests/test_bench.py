@@ -219,6 +219,12 @@ def test_what_the_picture_benchmark_has_no_use_for_is_refused(
     assert "has no meaning with --pictures" in capfd.readouterr().err
 
 
+def test_the_bench_command_looks_for_all_models_first(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["bench", "--model", "fast-photo", "--model", "nope", "--seconds", "0.2"]) != 0
+    told = capfd.readouterr().err
+    assert "nope" in told and "making a clip" not in told
+
+
 def test_an_unknown_precision_is_a_usage_error(tmp_path: Path) -> None:
     images = ["--images", str(tmp_path), "--degrade", "none"]
     assert run_command(["evaluate", "--model", "photo", *images, "--precision", "foo"]) == 2

@@ -338,6 +338,21 @@ def test_the_index_replaces_only_an_index(ns_video: Command, noisy: object, tmp_
     assert ns_video(*IDENTITY, source, out, "--report").code == 0
 
 
+def test_records_lie_beside_the_outputs(ns_video: Command, noisy: object, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    (source / "sub").mkdir(parents=True)
+    Image.fromarray(noisy).save(source / "sub" / "a.png")
+    assert ns_video(*IDENTITY, source, out).code == 0
+    done = ns_video(*IDENTITY, source, out, "--record")
+    assert done.code == 0 and "finished without a record: 1 " in done.err
+    done = ns_video(*IDENTITY, source, out, "--record", "--json", "--overwrite")
+    assert json.loads((out / "sub" / "a.png.record.json").read_text()) == json.loads(done.out)
+    (out / "sub" / "a.png.record.json").write_text("notes of mine")
+    (source / "sub" / "a.png").touch()
+    done = ns_video(*IDENTITY, source, out, "--record")
+    assert done.code == 1 and "a.png.record.json exists and is no record" in done.err
+
+
 def test_finished_files_without_a_report_are_counted(ns_video: Command, noisy: object, tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()

@@ -508,3 +508,7 @@ def test_stills_and_clips_are_told_by_content(
     done = ns_video("degrade", tmp_path / "clip.jpg", tmp_path / "clip.png", "--spec", "noise:sigma=5")
     assert done.code == 2 and "clip.jpg is no still; " in done.err and "write .mkv or .mp4" in done.err
     assert not (tmp_path / "clip.png").exists()
+    (tmp_path / "a.png").unlink(missing_ok=True)
+    done = ns_video("degrade", tmp_path / "noext", tmp_path / "a.png", "--spec", "noise:sigma=5", "--frames", "2")
+    assert done.code == 2 and "noext is a still; --frames is for clips" in done.err
+    assert not (tmp_path / "a.png").exists()

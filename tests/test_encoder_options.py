@@ -8,6 +8,7 @@ import av
 import pytest
 from planned import plan
 
+from ns_video.errors import UsageError
 from ns_video.media import encoder_choice
 from ns_video.pipeline import restore
 
@@ -24,6 +25,15 @@ def test_every_encoder_heeds_the_crf(codec: str, container: str, plain_clip: Pat
         assert not any("crf" in text for text in record.warnings)
         sizes.append(target.stat().st_size)
     assert sizes == sorted(sizes, reverse=True) and sizes[0] > sizes[2]
+
+
+@pytest.mark.parametrize(
+    ("codec", "highest"), [("libx264", 51), ("libx265", 51), ("libvpx-vp9", 63), ("libsvtav1", 63), ("mpeg4", 31)]
+)
+def test_a_crf_beyond_the_scale_of_the_encoder_is_refused(codec: str, highest: int, plain_clip: Path) -> None:
+    assert plan(plain_clip, "matroska", codec=codec, crf=highest)[0].codec == codec
+    with pytest.raises(UsageError, match=rf"of {codec}, which ends at {highest}"):
+        plan(plain_clip, "matroska", codec=codec, crf=highest + 1)
 
 
 @pytest.mark.parametrize(

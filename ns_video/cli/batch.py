@@ -198,16 +198,29 @@ def _is_reported(target: Path) -> bool:
     return all(path.is_file() for path in _report_of(target))
 
 
+def _record_of(target: Path) -> Path:
+    """Where the run record of a file goes."""
+    return target.with_name(target.name + ".record.json")
+
+
 @click.command()
 @click.argument("input_dir", type=NamedPath())
 @click.argument("output_dir", type=NamedPath())
 @restore_options
 @click.option("--still-format", type=click.Choice(sorted(_STILL_FORMATS)), default="png", show_default=True)
 @click.option("--report", is_flag=True, help="A quality report beside each output, and an index page.")
+@click.option("--record", is_flag=True, help="A run record beside each output, NAME.record.json.")
 @click.option("--json", "as_json", is_flag=True, help="A run record per file as NDJSON on stdout.")
 @click.pass_context
 def command(
-    ctx: click.Context, input_dir: Path, output_dir: Path, still_format: str, report: bool, as_json: bool, **values: Any
+    ctx: click.Context,
+    input_dir: Path,
+    output_dir: Path,
+    still_format: str,
+    report: bool,
+    record: bool,
+    as_json: bool,
+    **values: Any,
 ) -> int:
     """Restore every clip and still of INPUT_DIR into OUTPUT_DIR: same names and tree, finished files skipped.
 
@@ -240,7 +253,7 @@ def command(
     if report:
         output_dir.mkdir(parents=True, exist_ok=True)
         check_places([index], [], overwrite=options.overwrite)
-    failed = skipped = unreported = damaged = busy = 0
+    failed = skipped = unreported = unrecorded = damaged = busy = 0
     doubtful: list[Path] = []
     finished = Finished(output_dir)
     unnoted: OSError | None = None
@@ -284,14 +297,17 @@ def command(
                         skipped += state is State.FINISHED
                         doubtful += [target] * (state is State.DOUBTFUL)
                         unreported += report and not _is_reported(target)
+                        unrecorded += record and not _record_of(target).is_file()
                         continue
-                    if report:
-                        check_places(_report_of(target), [])
+                    check_places(
+                        _report_of(target) if report else [], [], record=_record_of(target) if record else None
+                    )
                 settings = dataclasses.replace(
                     meant_for(str(source), options),
                     resume=True,
                     overwrite=options.overwrite or is_there,
                     report=_page(target) if report else None,
+                    record=_record_of(target) if record else None,
                 )
                 run = partial(
                     run_one,
@@ -302,9 +318,9 @@ def command(
                     cancel=cancel,
                     again=_AGAIN,
                 )
-                record: RunRecord | None = None
+                done: RunRecord | None = None
                 try:
-                    record = run(settings)
+                    done = run(settings)
                 except ResumeError as error:
                     if not (settings.overwrite or _is_dropped(source, target)):
                         error.remedy = (
@@ -312,7 +328,7 @@ def command(
                             "or every file with `ns-video batch --overwrite`"
                         )
                         raise
-                record = record or run(dataclasses.replace(settings, resume=False))
+                done = done or run(dataclasses.replace(settings, resume=False))
             except Interrupted as error:
                 error.remedy = f"{_AGAIN} to go on"
                 raise
@@ -332,13 +348,13 @@ def command(
                     finished.note(target, seen)
                 except OSError as error:  # it is whole all the same
                     unnoted = unnoted or error
-            damaged += record.exit_code == 3
+            damaged += done.exit_code == 3
             if as_json:
-                tell_row(record.to_json())
+                tell_row(done.to_json())
             elif not quiet:
-                tell(record, str(values["progress"]))
+                tell(done, str(values["progress"]))
             else:
-                tell_blemishes(record, str(values["progress"]))
+                tell_blemishes(done, str(values["progress"]))
     if report:
         from ns_video.report import write_index
 
@@ -350,8 +366,9 @@ def command(
         if reports:
             write_index(index, reports)
     if not quiet:
-        if unreported:
-            hint(f"finished without a report: {unreported} (--overwrite restores again, with one)", as_json=rows)
+        for missing, what in (unreported, "report"), (unrecorded, "record"):
+            if missing:
+                hint(f"finished without a {what}: {missing} (--overwrite restores again, with one)", as_json=rows)
         if doubtful:
             named = _named(doubtful, output_dir)
             hint(f"their inputs are newer or others, and they may not be ours (--overwrite): {named}", as_json=rows)

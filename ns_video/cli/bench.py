@@ -83,6 +83,7 @@ def command(
     from ns_video.device import pick_devices
     from ns_video.media.bench_clip import RATE, make_clip
     from ns_video.preset import load_preset
+    from ns_video.weights import load_descriptor
 
     if "" in models:
         raise UsageError("model is empty", remedy="a shell's variable may not be set")
@@ -98,6 +99,8 @@ def command(
         speed=chosen.speed,
         integers=chosen.integers,
     )
+    for model in options.models:
+        load_descriptor(model)  # one that isn't there fails at once, not after what the others take
     quiet = bool((ctx.obj or {}).get("quiet"))
     if pictures:
         rows = _pictures(options, quiet)

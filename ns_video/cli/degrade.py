@@ -83,6 +83,8 @@ def command(
             "bytes": outcome.payload_bytes,
         }
     else:
+        if frames:
+            raise UsageError(f"{printable(source)} is a still; --frames is for clips")
         still = degrade_file(source, output, degradation, seed, max_pixels=most)
         notes = still.notes
         result = {

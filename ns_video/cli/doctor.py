@@ -36,7 +36,7 @@ def command(as_json: bool) -> None:
         missing = [name for name, there in table.items() if not there]
         if missing:
             lines.append(("  not built in", ", ".join(missing)))
-    lines.append(("hardware video", ", ".join(media.hardware) or "none"))
+    lines.append(("hardware video, built in", ", ".join(media.hardware) or "none"))
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
         click.echo(f"{name.ljust(width)}  {text}")

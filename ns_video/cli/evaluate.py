@@ -71,8 +71,9 @@ def command(
     """Degrade the pictures or clips of a folder, restore them, print PSNR and SSIM before and after.
 
     PSNR is over R, G and B of the whole picture, PSNR-Y over BT.601 luma, SSIM over luma; for clips PSNR-Y and SSIM
-    are means over the frames. A model that enlarges is compared with bicubic enlargement, without a border of its
-    scale. The exit code is 3 where frames of clips could not be restored; they count as they were.
+    are means over the frames. Equal pictures count as 100 dB. A model that enlarges is compared with bicubic
+    enlargement, without a border of its scale. The exit code is 3 where frames of clips could not be restored; they
+    count as they were.
     """
     from ns_video.enhance import EnhanceOptions, Enhancer
     from ns_video.media.degrade import parse_spec

@@ -25,6 +25,8 @@ BY_QSCALE = frozenset(
     {"mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "wmv1", "wmv2", "mjpeg", "flv", "h263", "h263p"}
 )
 _COARSEST = 31  # quantiser of these
+_HIGHEST_CRF = {"libvpx-vp9": 63, "libvpx": 63, "libsvtav1": 63, **dict.fromkeys(BY_QSCALE, _COARSEST)}
+_HIGHEST_OTHER_CRF = 51  # of x264, x265 and hardware
 _HIGHEST_AV1_CRF = 63
 _NVENC_CQ = 19
 WHOLE_PICTURES = ("gifflags", "0")  # GIF's encoder writes no parts of pictures
@@ -60,6 +62,13 @@ class EncoderChoice:
     def crf(self) -> float:
         """The user's, or the encoder's default; 0 where it has none."""
         return self.wanted.crf if self.wanted.crf is not None else DEFAULT_CRF.get(self.codec, 0)
+
+
+def highest_crf(codec: str) -> int:
+    """The coarsest --crf of an encoder."""
+    if hardware_api(codec) and codec.startswith("av1"):
+        return _HIGHEST_AV1_CRF
+    return _HIGHEST_CRF.get(codec, _HIGHEST_OTHER_CRF)
 
 
 def options_of(choice: EncoderChoice) -> dict[str, str]:

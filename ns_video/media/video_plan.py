@@ -10,6 +10,7 @@ from av.codec.codec import Codec
 from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
 
+from ns_video.errors import UsageError
 from ns_video.frame import (
     MATRIX_BT601_625,
     MATRIX_RGB,
@@ -41,6 +42,7 @@ from ns_video.media.encoder_options import (
     WHOLE_PICTURES,
     EncodeOptions,
     EncoderChoice,
+    highest_crf,
     options_of,
 )
 from ns_video.media.first_frame import BOTTOM_FIELD_FIRST, HdrMetadata, field_order, first_frame_metadata
@@ -172,8 +174,11 @@ def plan_video(
     if codec == "png" and wanted.codec is None and not fmt.is_rgb:
         kept = "keeps ProRes" if source.codec == "prores" else "writes ProRes 4444"
         notes.append(f"written as PNG video for the alpha channel; --codec prores_ks {kept}, nearly without loss")
-    if wanted.crf is not None and not (codec in DEFAULT_CRF or codec in BY_QSCALE or hardware_api(codec)):
-        notes.append(f"{codec} takes no --crf; --encoder-option sets what it takes")
+    if wanted.crf is not None:
+        if not (codec in DEFAULT_CRF or codec in BY_QSCALE or hardware_api(codec)):
+            notes.append(f"{codec} takes no --crf; --encoder-option sets what it takes")
+        elif wanted.crf > highest_crf(codec):
+            raise UsageError(f"--crf {wanted.crf:g} is beyond the scale of {codec}, which ends at {highest_crf(codec)}")
     out = format_to_write(pix_fmt)
     color = color_as(first.color, fmt, out, "" if hardware_api(codec) else Codec(codec, "w").canonical_name)
     if not (out.chroma_shift_x and out.chroma_shift_y):
