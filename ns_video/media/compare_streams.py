@@ -74,6 +74,8 @@ def compare_streams(
                 continue  # gaps between cues are written as empty samples
             if about.codec == "hdmv_pgs_subtitle" and 0 < tally.packets < expected.packets:
                 continue  # MPEG-TS cuts a picture into packets that other containers keep whole
+            if about.type == "audio" and _holds_the_same(tally, expected):
+                continue  # libav's parser cuts damaged sound (MP2, MP3) in other places when it reads it again
             counts = f"{expected.packets} packets went in, {tally.packets} are in the output"
             out.append(Difference(f"{name}: {counts}", beside or abs(expected.packets - tally.packets) <= refused))
         elif (
@@ -90,6 +92,11 @@ def compare_streams(
         if found.tallies[s.index].packets
     ]
     return out
+
+
+def _holds_the_same(one: PacketTally, other: PacketTally) -> bool:
+    """Whether packets hold the same bytes, however they are cut."""
+    return one.nbytes == other.nbytes and one.digest.digest() == other.digest.digest()
 
 
 def _expected(copy: CopyPlan, counted: Mapping[int, PacketTally]) -> PacketTally | None:
