@@ -48,6 +48,12 @@ def said(path: Path) -> list[str]:
         ("subrip", ["<b></b>", " ", "one"], ["one"], "2 cues"),
         ("subrip", ["<b></b>"], [], "a cue"),
         ("ass", ["one", r"{\an8\fad(1,1)}", "two"], ["one", "two"], "a cue"),
+        (
+            "ass",
+            [r"{\p1}m 0 0 l 99 0 99 9{\p0}", r"{\pos(5,5)\pbo0}one {\p4\c&H0&}m 0 0 l 9 9{\i1}m 1 1{\p0}two"],
+            ["one two"],
+            "a cue",
+        ),
     ],
 )
 def test_cues_without_words_are_left_out_and_named(

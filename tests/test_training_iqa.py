@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Command
+from material import Recipe, write_clip
 
 from ns_video.errors import UsageError
 from ns_video.media.pictures import read_rgb, write_png
@@ -51,6 +52,19 @@ def test_a_coded_clip_gets_worse_from_variant_to_variant(recipe: Path) -> None:
         truth, *coded = (variant.picture for variant in clip_variants(maker, index, np.random.default_rng(index)))
         errors = [float(np.square(picture.astype(float) - truth).mean()) for picture in coded]
         assert len(coded) in (7, 9) and errors[0] < errors[3] < errors[6]
+
+
+def test_clips_of_a_few_frames_are_material_too(recipe: Path) -> None:
+    short = recipe.parent / "data" / "short"
+    short.mkdir()
+    write_clip(short / "a.mkv", Recipe(size=(352, 288), times=(0, 40, 80)))
+    recipe.write_text(recipe.read_text().replace('clips = ["waves"]', 'clips = ["short"]'))
+    maker = clip_maker(read_iqa_config(recipe, recipe.parent / "data"))
+    assert maker is not None
+    lengths = {len(maker.truth(index, (12, 256, 256))) for index in range(6)}
+    assert 3 in lengths  # and twelve of the camera's
+    for index in range(6):
+        assert len(clip_variants(maker, index, np.random.default_rng(index))) in (8, 10)
 
 
 def test_what_blind_filters_made_is_told_from_what_a_network_restored(recipe: Path) -> None:

@@ -69,7 +69,7 @@ class TextConverter:
         if self._source == "mov_text":
             return data[2 : 2 + int.from_bytes(data[:2], "big")]
         if self._source in ("ass", "ssa"):
-            text = re.sub(rb"\{[^}]*\}", b"", data.split(b",", 8)[-1])
+            text = _spoken(data.split(b",", 8)[-1])
             return re.sub(rb"\\[Nnh]", lambda found: _OF_ASS[found[0]], text)
         return data
 
@@ -81,6 +81,18 @@ class TextConverter:
             self.shortened += 1
             words = words[: _character_before(words, _LONGEST)]
         return len(words).to_bytes(2, "big") + words
+
+
+def _spoken(text: bytes) -> bytes:
+    """What is left of ASS without its overrides, and without the drawings that `\\p1` begins and `\\p0` ends."""
+    said, draws = b"", False
+    for part in re.split(rb"(\{[^}]*\})", text):
+        if part.startswith(b"{") and part.endswith(b"}"):
+            scales = re.findall(rb"\\p(\d+)", part)
+            draws = int(scales[-1]) > 0 if scales else draws
+        elif not draws:
+            said += part
+    return said
 
 
 def _character_before(text: bytes, place: int) -> int:

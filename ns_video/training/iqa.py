@@ -175,7 +175,7 @@ def clip_variants(maker: ClipMaker, index: int, rng: Generator) -> list[Variant]
     where the codec tells its quantisers."""
     height, width = _CLIP_SIZES[int(rng.integers(len(_CLIP_SIZES)))]
     clip = maker.truth(index, (_CLIP_FRAMES, height, width))
-    t = int(rng.integers(_CLIP_FRAMES // 2, len(clip)))
+    t = int(rng.integers(min(_CLIP_FRAMES, len(clip)) // 2, len(clip)))
     codec = str(rng.choice(("libx264", "libx264", "libx265", "mpeg2video")))
     to_restore = set(rng.choice(_CLIP_STEPS, _RESTORED_STEPS, replace=False)) if codec != "libx265" else set[int]()
     made, restored = [Variant(clip_to_rgb(clip, t))], list[Variant]()
