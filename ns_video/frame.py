@@ -136,6 +136,8 @@ class Frame:
     """Width of a pixel / its height, before the picture is turned."""
     quantiser: QuantiserMap | None = None
     jpeg: JpegTables | None = None
+    was_ycbcr: bool = False
+    """It was coded as YCbCr, and what read it made RGB of that: a still's quantisers are of luma."""
     carrier: Any = field(default=None, compare=False, repr=False)
 
     @property

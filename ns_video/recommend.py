@@ -16,13 +16,13 @@ from ns_video.cells import find_pitch
 from ns_video.color import to_tensor
 from ns_video.errors import ModelError, UsageError
 from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
-from ns_video.frame import Frame, Plane
+from ns_video.frame import Frame, Plane, QuantiserMap
 from ns_video.media.pictures import rgb_of
 from ns_video.quality.ns_content import NsContent
 from ns_video.weights import load_descriptor
 
-DRAWN, PHOTOGRAPHED = "anime", "photo"
-"""Whose gains `content` compares."""
+DRAWN, PHOTOGRAPHED, CODED = "anime", "photo", "video"
+"""What the first two gain is what `content` compares."""
 _MOST_SIDE = 4096
 """px; of a larger picture its middle is looked at."""
 
@@ -34,6 +34,8 @@ class Recommendation:
     model: str
     drawn_db: float
     """dB that `anime` is expected to gain more than `photo`; below 0 where the picture looks photographed."""
+    coded: QuantiserMap | None
+    """What a file of a video codec (lossy WebP, AVIF) tells of its quantisers."""
     jpeg: JpegEvidence | None
     """What its file, or its pixels, tell of a JPEG; None: it shows no loss by JPEG."""
     mosaic_px: int | None
@@ -62,8 +64,9 @@ def recommend(frame: Frame) -> Recommendation:
     mosaic, shrunk = find_pitch(luma, "mosaic"), find_pitch(luma, "shrunk")
     told = None if frame.jpeg is None else JpegEvidence(frame.jpeg)
     jpeg = reconcile(told, find_jpeg(rgb_of(frame)))
-    model = "mosaic" if mosaic else "deblur" if shrunk else DRAWN if drawn > 0 else PHOTOGRAPHED
-    return Recommendation(model, drawn, jpeg, mosaic, shrunk)
+    by_look = CODED if frame.quantiser is not None else DRAWN if drawn > 0 else PHOTOGRAPHED
+    model = "mosaic" if mosaic else "deblur" if shrunk else by_look
+    return Recommendation(model, drawn, frame.quantiser, jpeg, mosaic, shrunk)
 
 
 def classes_of(frame: Frame, classifier: str | Path, labels: Path) -> list[tuple[str, float]]:

@@ -23,7 +23,7 @@ from ns_video.errors import ModelError
 from ns_video.frame import ColorInfo, Frame
 from ns_video.jpeg_tables import ijg_tables
 from ns_video.media.degrade import blur_down, mosaic
-from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg
+from ns_video.media.pictures import Rgb, decode_picture, encode_jpeg
 from ns_video.networks.ns_restore import NsRestore, NsRestoreConfig
 from ns_video.weights import Descriptor, Metadata, load_descriptor, save_model
 
@@ -76,7 +76,7 @@ def test_the_pitch_of_a_mosaic_is_found(make: Callable[[int], Rgb], pitch: int) 
     blocks = mosaic(make(2)[:251, :243], pitch)
     assert find_pitch(luma(blocks), "mosaic") == pitch
     for quality in (90, 70) if make is drawing else (90,):
-        assert find_pitch(luma(decode_jpeg(encode_jpeg(blocks, ijg_tables(quality)))), "mosaic") == pitch
+        assert find_pitch(luma(decode_picture(encode_jpeg(blocks, ijg_tables(quality)))), "mosaic") == pitch
     assert find_pitch(luma(blocks), "shrunk") is None
 
 
@@ -86,7 +86,7 @@ def test_pictures_without_cells_have_no_pitch(make: Callable[[int], Rgb]) -> Non
     others = {
         "clean": clean,
         "soft": cv2.GaussianBlur(clean, (7, 7), 0),
-        "jpeg": decode_jpeg(encode_jpeg(clean, ijg_tables(20))),
+        "jpeg": decode_picture(encode_jpeg(clean, ijg_tables(20))),
         "enlarged": cv2.resize(clean[:128, :128], (256, 256), interpolation=cv2.INTER_CUBIC),
         "flat": np.full_like(clean, 90),
         "tiny": clean[:6, :6],

@@ -21,7 +21,7 @@ from ns_video.enhance import Enhancer, load_enhancer
 from ns_video.estimate import JpegEvidence
 from ns_video.frame import ColorInfo, Frame, JpegTables
 from ns_video.jpeg_tables import ijg_tables
-from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg
+from ns_video.media.pictures import Rgb, decode_picture, encode_jpeg
 from ns_video.networks.ns_restore import NsRestore
 
 LUMA = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
@@ -36,7 +36,7 @@ def error(a: Tensor, b: Tensor) -> float:
 
 
 def saved(rgb: Rgb, tables: JpegTables) -> Rgb:
-    return decode_jpeg(encode_jpeg(rgb, tables))
+    return decode_picture(encode_jpeg(rgb, tables))
 
 
 @pytest.mark.parametrize("make", [photograph, drawing])

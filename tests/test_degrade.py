@@ -32,7 +32,7 @@ from ns_video.media.degrade import (
     parse_spec,
 )
 from ns_video.media.degraded_clip import degrade_clip
-from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg, read_rgb
+from ns_video.media.pictures import Rgb, decode_picture, encode_jpeg, read_rgb
 
 PIXEL_SPECS = (
     "jpeg:q=10", "jpeg:q=30,subsampling=444", "mosaic:p=4", "blur-down", "noise:sigma=25", "iso-noise",
@@ -460,7 +460,7 @@ def test_arbitrary_tables_survive_in_the_file(picture: Rgb) -> None:
     with Image.open(io.BytesIO(encode_jpeg(picture, tables))) as image:
         assert image.quantization[0] == tables.luma.ravel().tolist()  # type: ignore[attr-defined]
         assert image.layer[0][1:3] == (2, 1)  # type: ignore[attr-defined]  sampling factors of Y
-    assert decode_jpeg(encode_jpeg(picture, tables)).shape == picture.shape
+    assert decode_picture(encode_jpeg(picture, tables)).shape == picture.shape
 
 
 @pytest.mark.parametrize(("name", "spec"), [("out.png", "noise:sigma=5"), ("out.jpg", "noise:sigma=5+jpeg:q=50")])

@@ -12,7 +12,7 @@ from ns_video.estimate import JpegEvidence, find_jpeg, reconcile, share_on_steps
 from ns_video.frame import JpegTables
 from ns_video.jpeg_tables import dct_matrix, ijg_tables
 from ns_video.media.degrade import degrade_still, parse_spec
-from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg
+from ns_video.media.pictures import Rgb, decode_picture, encode_jpeg
 
 
 def photograph(seed: int, side: int = 256) -> Rgb:
@@ -143,7 +143,7 @@ def test_nothing_known_is_nothing_to_restore() -> None:
 
 def test_tables_of_another_encoder_are_found_by_frequency() -> None:
     flat = JpegTables(np.full((8, 8), 24, np.uint16), np.full((8, 8), 24, np.uint16), (1, 1))
-    found = find_jpeg(decode_jpeg(encode_jpeg(photograph(5), flat)))
+    found = find_jpeg(decode_picture(encode_jpeg(photograph(5), flat)))
     assert found is not None and found.quality is None
     assert np.median(found.tables.luma) == 24
 
@@ -167,7 +167,7 @@ def test_a_frame_of_a_video_with_a_dead_zone_is_no_jpeg(qp: int) -> None:
 
 def test_the_share_on_steps_is_chance_off_the_grid(picture: Rgb) -> None:
     tables = ijg_tables(60)
-    saved = decode_jpeg(encode_jpeg(picture, tables))
+    saved = decode_picture(encode_jpeg(picture, tables))
     assert share_on_steps(saved, tables.luma, (0, 0)) > 0.9
     assert 0.3 < share_on_steps(saved, tables.luma, (4, 3)) < 0.5
     assert np.isnan(share_on_steps(saved, np.ones((8, 8), np.uint16), (0, 0)))

@@ -50,9 +50,9 @@ def command(
 ) -> None:
     """Damage INPUT (a picture or a clip) as SPEC says and write OUTPUT.
 
-    A SPEC is name:key=value,... and several are joined with +. A picture goes to PNG, or to .jpg where the SPEC ends
-    in jpeg, with exactly those tables; a clip to .mkv or .mp4 with the codec that the SPEC ends in, else lossless.
-    All but the pictures is kept (a clip's sound, a photo's EXIF), as far as OUTPUT holds it.
+    A SPEC is name:key=value,... and several are joined with +. A picture goes to PNG, or to .jpg, .webp or .avif where
+    the SPEC ends in jpeg (with exactly those tables), webp or avif; a clip to .mkv or .mp4 with the codec that the SPEC
+    ends in, else lossless. All but the pictures is kept (a clip's sound, a photo's EXIF), as far as OUTPUT holds it.
     """
     from ns_video.media.decode import MAX_PIXELS
     from ns_video.media.degrade import parse_spec

@@ -169,6 +169,7 @@ def recommend(
             {
                 "model": found.model,
                 "drawn_db": round(found.drawn_db, 3),
+                "coded_step": None if found.coded is None else round(float(found.coded.step.mean()), 2),
                 "jpeg": found.jpeg is not None,
                 "jpeg_quality": None if found.jpeg is None else found.jpeg.quality,
                 "mosaic_px": found.mosaic_px,
@@ -183,7 +184,7 @@ def recommend(
 
 
 def _reasons(found: Recommendation) -> list[str]:
-    from ns_video.recommend import DRAWN, PHOTOGRAPHED
+    from ns_video.recommend import CODED, DRAWN, PHOTOGRAPHED
 
     looks = f"looks {'drawn' if found.drawn_db > 0 else 'photographed'}"
     better, other = (DRAWN, PHOTOGRAPHED) if found.drawn_db > 0 else (PHOTOGRAPHED, DRAWN)
@@ -192,6 +193,8 @@ def _reasons(found: Recommendation) -> list[str]:
         reasons.append(f"is made of blocks of {found.mosaic_px} px, which mosaic restores unless it was drawn so")
     if found.shrunk_px:
         reasons.append(f"was shrunk by {found.shrunk_px} and enlarged again, which deblur restores")
+    if found.coded is not None:
+        reasons.append(f"was coded by a video codec (lossy WebP or AVIF), which {CODED} restores")
     if found.jpeg is None:
         reasons.append(f"shows no loss by JPEG: {PHOTOGRAPHED} and {DRAWN} leave it as it is")
     elif found.jpeg.quality is not None:

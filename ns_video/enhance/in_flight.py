@@ -94,7 +94,8 @@ class Held:
     @property
     def is_coded_rgb(self) -> bool:
         """A video codec coded red, green and blue, each for itself: what it did to green says nothing of the others."""
-        return self.owner.undoes_coding and self.frame.format.is_rgb and self.frame.quantiser is not None
+        frame = self.frame
+        return self.owner.undoes_coding and frame.format.is_rgb and frame.quantiser is not None and not frame.was_ycbcr
 
     def seen(self, *, green: bool) -> Tensor:
         """What the network sees: the picture, or its green alone in the place of luma."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -29,6 +30,9 @@ LIKENESS = {"hevc": 0.4, "av1": 0.35, "vp8": 0.8, "vp9": 0.45}
 filters. Chosen on held-out training clips; docs/models.md has what the test clips gain."""
 
 _FIELD = re.compile(r"\b(init_qp_minus26|slice_qp_delta|base_q_idx|base_qindex)\b.*=\s*(-?\d+)\s*$")
+_SEGMENT_FIELD = re.compile(
+    r"\b(segmentation_enable|segment_feature_mode|segment_qp|segment_probs)\b(?:\[(\d)\])?.*=\s*(-?\d+)\s*$"
+)
 _CHROMA_CODECS = frozenset({"h264", "hevc"})
 _CHROMA_FIELD = re.compile(r"\bchroma_sample_loc_type_top_field\b.*=\s*([0-5])\s*$")
 _CHROMA_OF_FRAME = re.compile(r"\bcl:(\w+)")
@@ -74,6 +78,42 @@ def frame_chroma_location(frame: Any) -> int:
     return _CHROMA_PLACES.index(found[0][1]) if found else 0
 
 
+@dataclass(slots=True)
+class _Segments:
+    """VP8's four kinds of macroblocks, each with a quantiser index of its own (RFC 6386, 9.3)."""
+
+    is_on: bool = False
+    is_absolute: bool = False
+    """Their indices stand for themselves; else they are added to the frame's."""
+    indices: list[int] = field(default_factory=lambda: [0] * 4)
+    odds: list[int] = field(default_factory=lambda: [255] * 3)
+    """Of 256: that a macroblock is of the first two; of these two the first; of the other two the third."""
+
+    def see(self, name: str, place: int, value: int) -> None:
+        """Take a field of the frame's header."""
+        if name == "segmentation_enable":
+            self.is_on = value == 1
+        elif name == "segment_feature_mode":
+            self.is_absolute = value == 1
+        elif name == "segment_qp":
+            self.indices[place] = value
+        else:
+            self.odds[place] = value
+
+    def step(self, index: int) -> float:
+        """The frame's step, 8-bit sample units: the mean of its macroblocks', as often as its header says each is."""
+        if not self.is_on:
+            return _vp8_step(index)
+        first, one, three = (odds / 256 for odds in self.odds)
+        shares = (first * one, first * (1 - one), (1 - first) * three, (1 - first) * (1 - three))
+        steps = [_vp8_step(i if self.is_absolute else index + i) for i in self.indices]
+        return float(np.dot(shares, steps))
+
+
+def _vp8_step(index: float) -> float:
+    return float(np.interp(index, _VP8_INDEX, _VP8_STEP)) / 4
+
+
 class HeaderQuantisers:
     """Remembers the step of each packet of one stream until its frame is decoded."""
 
@@ -82,6 +122,7 @@ class HeaderQuantisers:
         self._initial = 26
         self._last: float | None = None
         self._steps: dict[int, float] = {}
+        self._segments = _Segments()
         self._filter: Any = None
         with traced_log() as lines:
             try:
@@ -124,6 +165,8 @@ class HeaderQuantisers:
         for _, _, text in lines:
             match = _FIELD.search(text)
             if match is None:
+                if (segment := _SEGMENT_FIELD.search(text)) is not None:
+                    self._segments.see(segment[1], int(segment[2] or 0), int(segment[3]))
                 continue
             name, value = match[1], int(match[2])
             if name == "init_qp_minus26":
@@ -133,5 +176,5 @@ class HeaderQuantisers:
             elif name == "base_q_idx":
                 steps = [float(vp9_steps(value))]
             else:
-                steps = [float(np.interp(value, _VP8_INDEX, _VP8_STEP)) / 4]
+                steps = [self._segments.step(value)]
         return float(np.mean(steps)) if steps else None

@@ -3,7 +3,7 @@
 A SPEC is `name:key=value,...`, several joined with `+` and applied from left to right:
 
     jpeg:q=10  jpeg:q=30,subsampling=444  mosaic:p=4  blur-down  noise:sigma=25  downscale:x=2
-    h264:crf=37  hevc:crf=37  mpeg2:q=12  noise:sigma=5+jpeg:q=30
+    h264:crf=37  hevc:crf=37  mpeg2:q=12  noise:sigma=5+jpeg:q=30  webp:q=30  avif:q=50
 
 `jpeg` keeps 4:2:0 at every quality unless told otherwise; `subsampling=ladder` is NS-IC's rule (4:2:0 up to q 30,
 4:2:2 up to q 60, 4:4:4 above). `mosaic:q=80` is NS-IC's pixelation ladder, another name for p = (100 - q) // 10 + 1.
@@ -25,10 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ns_video.errors import InputError, UsageError
-from ns_video.frame import JpegTables
+from ns_video.frame import JpegTables, QuantiserMap
 from ns_video.jpeg_tables import SUBSAMPLINGS, ijg_tables
 from ns_video.media.encode import in_order
-from ns_video.media.pictures import Rgb, decode_jpeg, encode_jpeg
+from ns_video.media.pictures import Rgb, decode_picture, encode_jpeg, encode_picture
+from ns_video.media.still_steps import quantiser_in
 
 Generator = np.random.Generator
 Value = float | str
@@ -98,11 +99,14 @@ class Degradation:
 
 @dataclass(frozen=True, slots=True)
 class DegradedStill:
-    """A damaged picture. `jpeg` and `encoded` are the file's tables and bytes where the last step was `jpeg`."""
+    """A damaged picture. Where the last step was `jpeg`, `webp` or `avif`, `encoded` are the file's bytes and `kind` is
+    Pillow's name of its format; `jpeg` and `quantiser` are what it tells of its damage."""
 
     rgb: Rgb
     jpeg: JpegTables | None = None
     encoded: bytes | None = None
+    kind: str = ""
+    quantiser: QuantiserMap | None = None
 
 
 # ---------------------------------------------------------------- single pictures
@@ -181,7 +185,29 @@ def _jpeg(rgb: Rgb, step: Step, random: Generator) -> DegradedStill:
         name = "420" if quality <= 30 else "422" if quality <= 60 else "444"
     tables = ijg_tables(quality, SUBSAMPLINGS[name])
     data = encode_jpeg(rgb, tables)
-    return DegradedStill(decode_jpeg(data), tables, data)
+    return DegradedStill(decode_picture(data), tables, data, "JPEG")
+
+
+def _webp(rgb: Rgb, step: Step, random: Generator) -> DegradedStill:
+    del random
+    return _as_file(rgb, "WEBP", quality=int(step.number("q")), method=4)
+
+
+def _avif(rgb: Rgb, step: Step, random: Generator) -> DegradedStill:
+    del random
+    options = {"subsampling": {"420": "4:2:0", "422": "4:2:2", "444": "4:4:4"}[step.word("subsampling")]}
+    return _as_file(rgb, "AVIF", quality=int(step.number("q")), speed=6, max_threads=1, **options)
+
+
+def _as_file(rgb: Rgb, kind: str, **options: Any) -> DegradedStill:
+    """Through a lossy file of Pillow's format `kind`. Raises InputError for what it doesn't hold."""
+    try:
+        data = encode_picture(rgb, kind, **options)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"a picture of {rgb.shape[1]}x{rgb.shape[0]} can't be coded as {kind}: {error}", stage="degrade"
+        ) from error
+    return DegradedStill(decode_picture(data), None, data, kind, quantiser_in(data, kind))
 
 
 def _mosaic(rgb: Rgb, step: Step, random: Generator) -> DegradedStill:
@@ -305,6 +331,8 @@ def _mixed(rgb: Rgb, step: Step, random: Generator) -> DegradedStill:
 
 _PIXEL_STEPS: dict[str, Callable[[Rgb, Step, Generator], DegradedStill]] = {
     "jpeg": _jpeg,
+    "webp": _webp,
+    "avif": _avif,
     "mosaic": _mosaic,
     "blur-down": _blur_down,
     "downscale": _downscale,
@@ -326,6 +354,11 @@ _PARAMETERS: dict[str, tuple[Parameter, ...]] = {
     "jpeg": (
         Parameter("q", 10.0, 1, 100, whole=True),
         Parameter("subsampling", "420", choices=("420", "422", "444", "ladder")),
+    ),
+    "webp": (Parameter("q", 30.0, 0, 100, whole=True),),
+    "avif": (
+        Parameter("q", 50.0, 0, 100, whole=True),
+        Parameter("subsampling", "420", choices=("420", "422", "444")),
     ),
     "mosaic": (Parameter("p", 4.0, 1, 64, whole=True), Parameter("q", None, 0, 100, whole=True)),
     "blur-down": (Parameter("x", 3.0, 2, 8, whole=True),),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -101,7 +102,14 @@ def encode_jpeg(rgb: Rgb, tables: JpegTables) -> bytes:
     return stream.getvalue()
 
 
-def decode_jpeg(data: bytes) -> Rgb:
-    """The pixels of a JPEG, chroma enlarged as libjpeg does by default ("fancy upsampling")."""
+def encode_picture(rgb: Rgb, kind: str, **options: Any) -> bytes:
+    """A file of Pillow's format `kind`, with its options."""
+    stream = io.BytesIO()
+    Image.fromarray(rgb).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def decode_picture(data: bytes) -> Rgb:
+    """The pixels of a file; of a JPEG, chroma is enlarged as libjpeg does by default ("fancy upsampling")."""
     with Image.open(io.BytesIO(data)) as image:
         return np.ascontiguousarray(np.asarray(image.convert("RGB"), dtype=np.uint8))

@@ -27,6 +27,7 @@ from ns_video.media.still_samples import (
     open_picture,
     said,
 )
+from ns_video.media.still_steps import quantiser_of_still
 from ns_video.media.still_writer import TIFF_STRUCTURE, TIFF_XMP
 from ns_video.record import Damage
 
@@ -105,6 +106,7 @@ def _read_still(path: Path, max_pixels: int) -> tuple[Frame, StillInfo]:
     planes = tuple(np.ascontiguousarray(samples[..., i]) for i in range(samples.shape[2]))
     name = {1: "gray", 3: "gbrp", 4: "gbrap"}[len(planes)] + ("16le" if wide else "")
     fmt = PixelFormat(name, 16 if wide else 8, len(planes) > 1, len(planes), 0, 0, len(planes) == 4)
+    quantiser = None if damage else quantiser_of_still(path, kind)
     color = ColorInfo(matrix=MATRIX_RGB if fmt.is_rgb else 5, range=RANGE_FULL)
     frame = Frame(
         planes=planes,
@@ -116,7 +118,9 @@ def _read_still(path: Path, max_pixels: int) -> tuple[Frame, StillInfo]:
         time_base=Fraction(1),
         picture_type="I",
         rotation=(0, 180, 270, 90)[(orientation - 1) // 2],
+        quantiser=quantiser,
         jpeg=tables,
+        was_ycbcr=quantiser is not None,
     )
     return frame, info
 

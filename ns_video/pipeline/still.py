@@ -49,8 +49,14 @@ def restore_still(run: Run) -> Generator[Progress]:
 
 
 def _suit(run: Run, frame: Frame) -> None:
-    """Take the preset's model for drawings where the picture looks drawn, and say what no preset finds by itself."""
+    """Take the preset's model for stills of video codecs, or for drawings where the picture looks drawn, and say what
+    no preset finds by itself."""
     if run.options.model:
+        if run.conditioning == "jpeg" and frame.quantiser is not None:
+            run.record.warnings.append("a video codec coded the picture: --model video restores what that lost")
+        return
+    if frame.quantiser is not None and (coded := run.preset_model("coded still")) != run.record.model.name:
+        run.enhancer = run.load_enhancer(coded)
         return
     from ns_video.recommend import blocks_of, looks_drawn  # and torch with it
 

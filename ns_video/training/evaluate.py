@@ -20,7 +20,7 @@ from torch import Tensor
 from ns_video.enhance import Enhancer
 from ns_video.errors import InputError, UsageError
 from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
-from ns_video.frame import Frame, JpegTables
+from ns_video.frame import Frame, JpegTables, QuantiserMap
 from ns_video.media.carried import carry_quantisers
 from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.degrade import Degradation, degrade_still
@@ -91,23 +91,21 @@ def enlarge(rgb: Rgb, scale: int) -> Rgb:
     return to_rgb(F.interpolate(to_tensor(rgb), scale_factor=scale, mode="bicubic", antialias=True))
 
 
-Restorer = Callable[[Rgb, JpegTables | None], Rgb]
+Restorer = Callable[[Rgb, JpegTables | QuantiserMap | None], Rgb]
 """The degraded picture and what its file says of it → the restored picture."""
 
 
 def still_restorer(enhancer: Enhancer, blind: bool = False) -> Restorer:
     """How `restore` treats a still: the file's tables, checked against the pixels where the model reads them.
 
-    `blind` hides the file's tables: only what the pixels tell is used.
-
-    Raises:
-        UsageError: the model restores clips.
+    `blind` hides what the file says: only what the pixels tell is used, and quantisers they don't.
     """
     descriptor = enhancer.descriptor
-    if descriptor.frames != 1 or descriptor.conditioning == "quantiser":
-        raise UsageError(f"model {descriptor.name} restores clips", remedy="give --clips")
 
-    def restore(rgb: Rgb, tables: JpegTables | None) -> Rgb:
+    def restore(rgb: Rgb, told: JpegTables | QuantiserMap | None) -> Rgb:
+        tables = told if isinstance(told, JpegTables) else None
+        if descriptor.conditioning == "quantiser":
+            return to_rgb(enhancer(to_tensor(rgb), told if isinstance(told, QuantiserMap) and not blind else None))
         if descriptor.conditioning != "jpeg":
             return to_rgb(enhancer(to_tensor(rgb)))
         known = reconcile(None if blind or tables is None else JpegEvidence(tables), find_jpeg(rgb))
@@ -129,12 +127,12 @@ def score_picture(
             nothing is left within the border.
     """
     if degradation is None:
-        degraded, tables = reference, None
+        degraded, told = reference, None
     else:
         outcome = degrade_still(reference, degradation, seed)
-        degraded, tables = outcome.rgb, outcome.jpeg
+        degraded, told = outcome.rgb, outcome.jpeg or outcome.quantiser
     began = time.perf_counter()
-    restored = restore(degraded, tables)
+    restored = restore(degraded, told)
     seconds = time.perf_counter() - began
     height, width = restored.shape[:2]
     if abs(height - reference.shape[0]) >= max(scale, 2) or abs(width - reference.shape[1]) >= max(scale, 2):

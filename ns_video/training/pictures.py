@@ -25,7 +25,7 @@ from ns_video.frame import JpegTables
 from ns_video.journal import write_whole
 from ns_video.jpeg_tables import SUBSAMPLINGS, ijg_tables
 from ns_video.media.degrade import Degradation, degrade_still, parse_spec
-from ns_video.media.pictures import decode_jpeg, encode_jpeg, list_pictures, read_rgb
+from ns_video.media.pictures import decode_picture, encode_jpeg, list_pictures, read_rgb
 from ns_video.training.config import LOW_QUALITY, Damage, Data, TrainingConfig, cell_pitch
 
 Rgb = npt.NDArray[np.uint8]
@@ -183,7 +183,7 @@ def _jpeg_sample(pictures: PictureSet, config: TrainingConfig, random: Random) -
     quality = int(random.integers(low, high + 1))
     reference = pictures.draw(random, crop + _MARGIN, quality > _FINE, config.data.augment)
     tables = draw_tables(random, damage, quality)
-    degraded = decode_jpeg(encode_jpeg(reference, tables))
+    degraded = decode_picture(encode_jpeg(reference, tables))
     if random.random() < damage.off_grid:
         top, left = (int(v) for v in random.integers(0, _MARGIN + 1, 2))
     else:
@@ -192,7 +192,7 @@ def _jpeg_sample(pictures: PictureSet, config: TrainingConfig, random: Random) -
     reference = reference[top : top + crop, left : left + crop]
     if random.random() < damage.saved_twice:
         again = ijg_tables(int(random.integers(88, 98)), tables.subsampling)
-        degraded = decode_jpeg(encode_jpeg(degraded, again))
+        degraded = decode_picture(encode_jpeg(degraded, again))
     return Sample(degraded, reference, tables)
 
 
