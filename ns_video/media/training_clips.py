@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ns_video.errors import InputError, OutputError
+from ns_video.media.encode import in_order
 from ns_video.media.exported_quantisers import exported_steps
 
 Clip = npt.NDArray[np.uint8]
@@ -266,11 +267,12 @@ def encode_decode(clip: Clip, encoding: Encoding, frames_per_second: int = 25) -
                 raise OutputError(f"{encoding.codec} is no video codec")
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.codec_context.thread_count = 1
+            packets: list[av.Packet] = []
             for index in range(frames):
                 frame = av.VideoFrame.from_ndarray(clip[index], format="yuv420p")
                 frame.pts = index
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
+                packets += stream.encode(frame)
+            container.mux(in_order([*packets, *stream.encode(None)]))
     except (av.error.FFmpegError, ValueError) as error:
         raise OutputError(f"{encoding.codec} {encoding.options} failed: {error}") from error
     decoded = _decode(buffer)
