@@ -22,6 +22,7 @@ from ns_video.frame import MATRIX_RGB, UNSPECIFIED, ColorInfo, PixelFormat
 from ns_video.media.animation_header import AnimationInfo, read_animation_info
 from ns_video.media.jpeg_segments import EOI, walk
 from ns_video.media.libav import open_input, printable, traced_log
+from ns_video.media.png_chunks import SIGNATURE
 from ns_video.media.sample_boxes import sample_boxes
 from ns_video.media.wrapped_clock import CLOCK_HZ, is_misjudged
 
@@ -293,7 +294,7 @@ _SERVICE_TAG = re.compile(r"^ {6}(service_(?:name|provider)) *: (.+)$", re.M)
 _UNTOLD_SERVICE = (("service_name", "Service01"), ("service_provider", "FFmpeg"))
 
 _STILL_MAGIC: tuple[tuple[bytes, str], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (SIGNATURE, "PNG"),
     (b"II*\x00", "TIFF"),
     (b"MM\x00*", "TIFF"),
     (b"II+\x00", "TIFF"),
