@@ -1,4 +1,4 @@
-"""Short 4:2:0 clips for training: read, move a still, encode and decode with what the decoder knows. Floor 2.
+"""Short 4:2:0 clips for training and SPECs: read, move a still, encode and decode with what the decoder knows. Floor 2.
 
 A clip is a stack of I420 pictures: (T, H * 3 / 2, W) uint8, limited range, Y above Cb (left half of the lower
 rows, row by row) above Cr, as libav's and OpenCV's `yuv420p` arrays are. H and W are multiples of 4.

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.random import Generator
 from torch import Tensor
 
-from ns_video.enhance import EnhanceOptions, Enhancer
+from ns_video.enhance import load_enhancer
 from ns_video.errors import UsageError
 from ns_video.media.degrade import degrade_still, parse_spec
 from ns_video.media.iqa_material import DAMAGES, gaussian_blur, over_denoised, over_sharpened, shrunk
@@ -153,7 +153,7 @@ def treated_variants(region: Rgb, rng: Generator) -> Iterator[Variant]:
 
 @functools.cache
 def _restorer(name: str) -> Restorer:
-    return still_restorer(Enhancer(load_descriptor(name), EnhanceOptions()))
+    return still_restorer(load_enhancer(name))
 
 
 @functools.cache
