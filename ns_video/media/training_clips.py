@@ -20,11 +20,10 @@ import numpy.typing as npt
 from ns_video.errors import InputError, OutputError
 from ns_video.media.encode import in_order
 from ns_video.media.exported_quantisers import exported_steps
+from ns_video.media.pictures import Rgb
 
 Clip = npt.NDArray[np.uint8]
 """(T, H * 3 / 2, W) uint8, limited range."""
-Rgb = npt.NDArray[np.uint8]
-"""(H, W, 3) uint8."""
 
 STEP_CODES_PER_OCTAVE = 24
 SMALLEST_STEP = 0.625
