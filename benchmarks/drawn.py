@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ns_video.enhance import EnhanceOptions, Enhancer
+from ns_video.enhance import load_enhancer
 from ns_video.media.degrade import degrade_still, parse_spec
 from ns_video.media.pictures import list_pictures, read_rgb
 from ns_video.quality.ns_content import NsContent
@@ -36,7 +36,7 @@ def main() -> None:
     judge = load_descriptor(options.judge).network
     if not isinstance(judge, NsContent):
         raise SystemExit(f"{options.judge} is no ns_content")
-    both = [still_restorer(Enhancer(load_descriptor(name), EnhanceOptions())) for name in (PHOTOGRAPHED, DRAWN)]
+    both = [still_restorer(load_enhancer(name)) for name in (PHOTOGRAPHED, DRAWN)]
     print(
         "| folder | damage | look drawn | photo | anime | chosen | the better of both |\n|---|---|---|---|---|---|---|"
     )

@@ -22,6 +22,7 @@ from ns_video import constraint
 from ns_video.enhance import Enhancer, load_enhancer
 from ns_video.media.degrade import degrade_still, parse_spec
 from ns_video.media.pictures import Rgb
+from ns_video.training.evaluate import psnr, to_rgb, to_tensor
 
 _SIDE = 256
 
@@ -61,15 +62,7 @@ def graphics() -> dict[str, Rgb]:
 def restored(enhancer: Enhancer, picture: Rgb, quality: int) -> tuple[Rgb, Rgb]:
     """(the JPEG, what `restore` makes of it)."""
     damaged = degrade_still(picture, parse_spec(f"jpeg:q={quality}"))
-    tensor = torch.from_numpy(damaged.rgb.copy()).permute(2, 0, 1)[None].float() / 255
-    result = enhancer(tensor, damaged.jpeg)
-    return damaged.rgb, result[0].permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy()
-
-
-def psnr(a: Rgb, b: Rgb) -> float:
-    """RGB PSNR in dB, 100 at most."""
-    error = float(np.mean((a.astype(np.float64) - b) ** 2))
-    return 100.0 if error == 0 else min(100.0, 10 * float(np.log10(255**2 / error)))
+    return damaged.rgb, to_rgb(enhancer(to_tensor(damaged.rgb), damaged.jpeg))
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 import ns_video
 from ns_video.media.pictures import Rgb, list_pictures, read_rgb
+from ns_video.training.evaluate import psnr
 
 HEIGHT, WIDTH, FRAMES = 192, 256, 12
 ENCODERS = {
@@ -102,11 +103,6 @@ def luma(path: Path) -> np.ndarray:
     """(T, H, W) of a clip."""
     with av.open(str(path)) as clip:
         return np.stack([frame.to_ndarray()[:HEIGHT].astype(np.float64) for frame in clip.decode(video=0)])
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """dB, 100 at most."""
-    return min(100.0, float(10 * np.log10(255**2 / max(1e-9, np.mean((a - b) ** 2)))))
 
 
 def main() -> None:

@@ -19,13 +19,14 @@ import cv2
 import numpy as np
 import torch
 
-from ns_video.enhance import EnhanceOptions, Enhancer
+from ns_video.enhance import load_enhancer
 from ns_video.media.degrade import degrade_frames, degrade_still, parse_spec
 from ns_video.media.pictures import Rgb, list_pictures, read_rgb
 from ns_video.quality.correlation import rank_correlation
 from ns_video.quality.ns_iqa import NsIqaJudges, score_of_ssim
 from ns_video.quality.ssim import ssim
-from ns_video.training.evaluate import still_restorer
+from ns_video.training.evaluate import still_restorer, to_tensor
+from ns_video.training.losses import luma
 from ns_video.weights import load_descriptor
 
 LADDERS: dict[str, list[str]] = {
@@ -59,17 +60,9 @@ _CLIP_FRAMES = (8, 20, 32)
 _RESTORED_QUALITIES = (10, 30, 60, 85)
 
 
-def tensor(rgb: Rgb) -> torch.Tensor:
-    return torch.tensor(rgb).permute(2, 0, 1)[None].float() / 255.0
-
-
-def luma(rgb: Rgb) -> torch.Tensor:
-    return (tensor(rgb) * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
-
-
 def likeness(damaged: Rgb, truth: Rgb) -> float:
     with torch.inference_mode():
-        return float(ssim(luma(damaged), luma(truth)))
+        return float(ssim(luma(to_tensor(damaged)), luma(to_tensor(truth))))
 
 
 def damaged(rgb: Rgb, spec: str) -> Rgb:
@@ -108,7 +101,7 @@ def clip_ladders(paths: Iterable[Path]) -> Iterator[tuple[str, int, list[Rgb], R
 
 def print_restored(pictures: list[Rgb], score: Callable[[Rgb], float], model: str) -> None:
     """The table of JPEGs, 4:2:0, before and after a model of ours."""
-    restore = still_restorer(Enhancer(load_descriptor(model), EnhanceOptions()))
+    restore = still_restorer(load_enhancer(model))
     print(f"\n| restored by {model} | higher than before | mean change | change of the target, from SSIM |")
     print("|---|---|---|---|")
     for quality in _RESTORED_QUALITIES:
@@ -136,7 +129,7 @@ def main() -> None:
     assert isinstance(judges, NsIqaJudges)
 
     def score(rgb: Rgb) -> float:
-        return judges.score(tensor(rgb))
+        return judges.score(to_tensor(rgb))
 
     pictures = [read_rgb(path) for folder in options.images for path in list_pictures(folder)[: options.limit]]
     clips = sorted(options.clips.glob("*.mkv")) if options.clips else []

@@ -21,12 +21,12 @@ from ns_video.jpeg_tables import ANNEX_K_LUMA, JFIF_YCBCR, dct_matrix, ijg_perce
 Samples = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-_BIN, _REACH = 0.25, 256.0
+BIN, REACH = 0.25, 256.0
 """Width of the bins in which the comb is tabulated, and where it ends; units of orthonormal coefficients of 8 bits."""
-_BINS = int(_REACH / _BIN)
+BINS = int(REACH / BIN)
 _ZERO_SIGMAS, _SIGMA = 4.5, 0.42
 """Standard deviations up to which a coefficient is taken for zero; the one that rounding to 8-bit RGB leaves."""
-_OUTLIER = 0.04  # share of a JPEG's coefficients that may lie anywhere
+OUTLIER = 0.04  # share of a JPEG's coefficients that may lie anywhere
 _TEETH = 4.5
 """Multiples of a step that are looked at: where the step that was found is a little wrong, higher ones are no more on
 it."""
@@ -61,17 +61,41 @@ def _block_dct() -> Samples:
     return np.kron(matrix, matrix).T.copy()
 
 
-def _comb(steps: Samples, sigmas: npt.NDArray[np.float64]) -> Samples:
-    """(64, _BINS) log likelihood ratio of a coefficient's magnitude for a JPEG; 0 where it says nothing."""
-    centre = (np.arange(_BINS) + 0.5) * _BIN
-    step, sigma = steps[:, None], sigmas[:, None]
-    width = np.sqrt(sigma**2 + _BIN**2 / 12)
-    index = np.rint(centre / step)
+def bin_centres() -> npt.NDArray[np.floating]:
+    """(BINS,) magnitudes in the middle of the bins."""
+    return (np.arange(BINS) + 0.5) * BIN
+
+
+def bins_of(coefficients: Samples) -> npt.NDArray[np.int32]:
+    """(blocks, 64): where (blocks, 64) coefficients lie in a flat table of (64, BINS)."""
+    index = np.minimum(np.abs(coefficients) / BIN, BINS - 1).astype(np.int32)
+    index += np.arange(64, dtype=np.int32) * BINS
+    return index
+
+
+def tooth(distance: npt.NDArray[np.floating], sigma: float | npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Density, at a distance from a step, of coefficients in bins that an error of `sigma` moved away from it."""
+    width = np.sqrt(sigma**2 + BIN**2 / 12)
+    return np.exp(-0.5 * (distance / width) ** 2) / (width * np.sqrt(2 * np.pi))
+
+
+def on_steps(
+    magnitude: npt.NDArray[np.floating], step: npt.NDArray[np.floating], sigma: float | npt.NDArray[np.floating]
+) -> npt.NDArray[np.floating]:
+    """Log likelihood ratio of magnitudes for multiples of a step; all three are broadcast."""
+    index = np.rint(magnitude / step)
     density = np.zeros_like(index)
-    for turn in (-1, 0, 1):  # the tooth at zero explains nothing that isn't zero
-        tooth = np.exp(-0.5 * ((centre - (index + turn) * step) / width) ** 2) / (width * np.sqrt(2 * np.pi))
-        density += np.where(index + turn > 0, tooth, 0.0)
-    ratio = np.log(_OUTLIER + (1 - _OUTLIER) * step * density)
+    for turn in (-1, 0, 1):  # neighbouring teeth matter where the step is small
+        # the tooth at zero explains nothing that isn't zero
+        density += np.where(index + turn > 0, tooth(magnitude - (index + turn) * step, sigma), 0.0)
+    return np.log(OUTLIER + (1 - OUTLIER) * step * density)
+
+
+def _comb(steps: Samples, sigmas: npt.NDArray[np.float64]) -> Samples:
+    """(64, BINS) log likelihood ratio of a coefficient's magnitude for a JPEG; 0 where it says nothing."""
+    centre = bin_centres()
+    step, sigma = steps[:, None], sigmas[:, None]
+    ratio = on_steps(centre, step, sigma)
     silent = (centre < _ZERO_SIGMAS * sigma) | (centre > _TEETH * step) | (step < _LEAST_SIGMAS * sigma)
     ratio[silent] = 0
     ratio[0], ratio[:, -1] = 0, 0
@@ -80,9 +104,7 @@ def _comb(steps: Samples, sigmas: npt.NDArray[np.float64]) -> Samples:
 
 def _nats(coefficients: Samples, comb: Samples) -> Samples:
     """(blocks,) log likelihood ratio of (blocks, 64) coefficients."""
-    index = np.minimum(np.abs(coefficients) / _BIN, _BINS - 1).astype(np.int32)
-    index += np.arange(64, dtype=np.int32) * _BINS
-    return comb.ravel()[index].sum(1)
+    return comb.ravel()[bins_of(coefficients)].sum(1)
 
 
 def _fitting_comb(coefficients: Samples, steps: Samples) -> tuple[Samples, float]:

@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from ns_video.collage import foreign_blocks
+from ns_video.collage import BIN, BINS, OUTLIER, REACH, bin_centres, bins_of, foreign_blocks, on_steps, tooth
 from ns_video.frame import JpegTables
 from ns_video.jpeg_tables import ANNEX_K_CHROMA, ANNEX_K_LUMA, JFIF_YCBCR, dct_matrix, ijg_percent, scaled_table
 
@@ -29,15 +29,11 @@ _PHASE_BLOCKS = 2048
 """Blocks that decide where the grid lies."""
 _LEAST_UNCLIPPED = 64
 """Blocks with clipped samples, whose coefficients moved, are left out where at least this many others remain."""
-_BIN = 0.25  # histogram bins, in coefficient units (orthonormal DCT of 8-bit samples)
-_REACH = 256.0  # larger coefficients are rare and say little more
-_BINS = int(_REACH / _BIN)
 _STEPS = 200  # steps 1.._STEPS are tried; IJG luma reaches 121 at q 50, 255 only below q 24 in the highest rows
 _ZERO = 1.3
 """Coefficients below this are taken for zero: rounding to 8-bit RGB moves one by 0.35 (1 sigma)."""
 _SIGMAS = (0.42, 1.0, 2.0)
 """Widths of the comb's peaks: rounding alone; saved again at about q 95; at about q 85."""
-_OUTLIER = 0.04  # share of coefficients that clipping and edits put anywhere
 _HIGHEST_QUALITY = 98  # above, the steps are 1 or 2: no more than rounding
 _LEAST_EVIDENCE = 60.0
 """Log likelihood ratio (nats) over the whole picture; and per coefficient that isn't zero: """
@@ -76,20 +72,10 @@ class JpegEvidence:
 
 @cache
 def _comb() -> npt.NDArray[np.float32]:
-    """(len(_SIGMAS), _BINS, _STEPS) log likelihood ratio of a coefficient in a bin for each step."""
-    centre = (np.arange(_BINS) + 0.5) * _BIN
+    """(len(_SIGMAS), BINS, _STEPS) log likelihood ratio of a coefficient in a bin for each step."""
+    centre = bin_centres()
     step = np.arange(1, _STEPS + 1, dtype=np.float64)
-    index = np.rint(centre[:, None] / step)
-    rest = centre[:, None] - index * step
-    tables: list[npt.NDArray[np.float64]] = []
-    for sigma in _SIGMAS:
-        width = np.sqrt(sigma**2 + _BIN**2 / 12)
-        density = np.zeros_like(rest)
-        for turn in (-1, 0, 1):  # neighbouring teeth matter where the step is small
-            tooth = np.exp(-0.5 * ((rest + turn * step) / width) ** 2) / (width * np.sqrt(2 * np.pi))
-            density += np.where(index - turn > 0, tooth, 0.0)  # the tooth at zero explains nothing that isn't zero
-        tables.append(np.log(_OUTLIER + (1 - _OUTLIER) * step * density))
-    comb = np.stack(tables)
+    comb = np.stack([on_steps(centre[:, None], step, sigma) for sigma in _SIGMAS])
     comb[:, centre < _ZERO] = 0
     return comb.astype(np.float32)
 
@@ -98,26 +84,25 @@ def _log_ratio(
     centre: npt.NDArray[np.floating], teeth: npt.NDArray[np.floating], step: float
 ) -> npt.NDArray[np.floating]:
     """Log likelihood ratio of coefficients at `centre` for a comb of evenly weighted teeth."""
-    width = np.sqrt(_DEAD_ZONE_SIGMA**2 + _BIN**2 / 12)
-    tooth = np.exp(-0.5 * ((centre[:, None] - teeth) / width) ** 2) / (width * np.sqrt(2 * np.pi))
-    ratio = np.log(_OUTLIER + (1 - _OUTLIER) * step * tooth.sum(1))
+    density = tooth(centre[:, None] - teeth, _DEAD_ZONE_SIGMA).sum(1)
+    ratio = np.log(OUTLIER + (1 - OUTLIER) * step * density)
     ratio[centre < _ZERO] = 0
     return ratio
 
 
 @cache
 def _dead_zone_combs() -> npt.NDArray[np.float32]:
-    """(_BINS, hypotheses): what H.263 and MPEG do to a residual, one flat step and a reconstruction beside the middle.
+    """(BINS, hypotheses): what H.263 and MPEG do to a residual, one flat step and a reconstruction beside the middle.
 
     Coefficients lie at (L + 1/2) step, or 1 less (H.263 section 6.2.1, even quantisers), L from 1; in limited range
     seen as full range too.
     """
-    centre = (np.arange(_BINS) + 0.5) * _BIN
+    centre = bin_centres()
     combs: list[npt.NDArray[np.floating]] = []
     for scale in (1.0, 255 / 219):
         for step in range(4, _DEAD_ZONE_STEPS + 1):
             for less in (0.0, 1.0):
-                teeth = ((np.arange(1, int(_REACH / step) + 2) + 0.5) * step - less) * scale
+                teeth = ((np.arange(1, int(REACH / step) + 2) + 0.5) * step - less) * scale
                 combs.append(_log_ratio(centre, teeth, step * scale))
     return np.stack(combs, 1).astype(np.float32)
 
@@ -157,10 +142,8 @@ def _coefficients(
 
 
 def _histograms(coefficients: Samples) -> Samples:
-    """(64, _BINS) counts of each frequency's magnitudes; DC left out."""
-    index = np.minimum(np.abs(coefficients) / _BIN, _BINS - 1).astype(np.int32)
-    index += np.arange(64, dtype=np.int32)[None, :] * _BINS
-    counts = np.bincount(index.ravel(), minlength=64 * _BINS).reshape(64, _BINS).astype(np.float32)
+    """(64, BINS) counts of each frequency's magnitudes; DC left out."""
+    counts = np.bincount(bins_of(coefficients).ravel(), minlength=64 * BINS).reshape(64, BINS).astype(np.float32)
     counts[:, -1] = 0
     counts[0] = 0
     return counts
@@ -203,7 +186,7 @@ def _fit(coefficients: Samples) -> tuple[float, int, Samples, float, float]:
     """Best IJG luma quality: (nats, quality, (64, _STEPS) evidence at the best width, coefficients counted), and the
     nats of the best comb with a dead zone."""
     histograms = _histograms(coefficients)
-    count = float(histograms[:, int(_ZERO / _BIN) :].sum())
+    count = float(histograms[:, int(_ZERO / BIN) :].sum())
     best: tuple[float, int, Samples] | None = None
     for comb in _comb():
         evidence: Samples = histograms @ comb

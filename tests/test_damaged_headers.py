@@ -18,7 +18,7 @@ from PIL import Image
 from test_animation_header import write_animation, write_rich
 from torture.clips import mutated
 
-from ns_video.media import animation_header, movie_header
+from ns_video.media import movie_header, png_chunks
 from ns_video.media.animation import seconds_of
 from ns_video.media.animation_header import (
     AnimationInfo,
@@ -46,7 +46,7 @@ def test_a_frame_that_is_cut_behind_an_animation_ends_it(tmp_path: Path) -> None
 
 def test_chunks_and_boxes_of_nothing_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gigabytes of them, each of which takes no time alone."""
-    monkeypatch.setattr(animation_header, "_MOST_CHUNKS", 100)
+    monkeypatch.setattr(png_chunks, "MOST_CHUNKS", 100)
     monkeypatch.setattr(movie_header, "_MOST_BOXES", 100)
     path = tmp_path / "empty"
     for head in (b"RIFF\xff\xff\xff\xffWEBPVP8X\x0a\0\0\0\2" + bytes(9), b"\x89PNG\r\n\x1a\n"):
@@ -54,7 +54,7 @@ def test_chunks_and_boxes_of_nothing_end(tmp_path: Path, monkeypatch: pytest.Mon
             file.write(head)
             file.truncate(1 << 36)
         assert read_animation_info(path) == AnimationInfo(None) and not is_animated_png(path)
-        assert seconds_of(path) == 0 and delays_of_png(path) == []
+        assert seconds_of(path) == 0 and delays_of_png(path) == [] and riding_in_png(path)[0] == ()
     path.write_bytes(b"\0\0\0\x08free" * 1000)
     with path.open("rb") as file:
         assert len(list(boxes_between(file, 0, 8000))) == 100

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ns_video.errors import ModelError
 from ns_video.networks.deblur_study import RECEPTIVE_RADIUS, STUDY_NETWORKS, DnCnn, StudyConfig, build_study_network
 from ns_video.networks.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
+from ns_video.networks.imagenet import MEAN, STD
 from ns_video.networks.ns_c import NsC, NsCConfig, parse_labels, read_labels
-from ns_video.networks.ns_iqa import MEAN, STD, NsIqa, NsIqaConfig
+from ns_video.networks.ns_iqa import NsIqa, NsIqaConfig
 from ns_video.networks.ns_restore import SIZES, NsRestore, NsRestoreConfig
 from ns_video.networks.nsie import Nsie, NsieConfig, fold_batchnorm
 

@@ -13,6 +13,7 @@ from PIL import Image
 from ns_video.errors import InputError
 from ns_video.media.decode import open_clip
 from ns_video.media.libav import file_url, is_url, open_input, printable
+from ns_video.media.png_chunks import put_in
 from ns_video.media.probe import ClipInfo, clip_info, pixel_format, still_format
 from ns_video.pipeline import restore
 
@@ -90,6 +91,18 @@ def test_stills_are_told_from_clips_by_content(plain_clip: Path, tmp_path: Path)
         path = tmp_path / "x"
         path.write_bytes(data + bytes(64) if data else data)
         assert still_format(path) == wanted
+
+
+def test_an_animated_png_is_known_by_its_chunks(tmp_path: Path) -> None:
+    """Not by their names in a text, and however long a text comes before them."""
+    first, *others = (Image.fromarray(picture(index, 64, 48)) for index in range(3))
+    path = tmp_path / "x.png"
+    first.save(path, save_all=True, append_images=others)
+    path.write_bytes(put_in(path.read_bytes(), [(b"tEXt", b"Comment\0" + b"x" * 70000)]))
+    assert still_format(path) is None
+    first.save(path)
+    path.write_bytes(put_in(path.read_bytes(), [(b"tEXt", b"Comment\0acTL")]))
+    assert still_format(path) == "PNG"
 
 
 def test_raw_motion_jpeg_is_a_clip_and_a_photo_with_more_behind_it_is_none(tmp_path: Path) -> None:

@@ -26,7 +26,6 @@ _MOST_BYTES, _MOST_PARTS = 16 << 20, 200  # of a part or all before the last, an
 _PNG_XMP = png_chunks.XMP.encode() + b"\0"
 _PNG_READ = (b"acTL", b"iCCP", b"eXIf", b"pHYs", *png_chunks.TEXTS)
 _CONTROL_BYTES, _DELAY, _UNTOLD_RATE = 26, 20, 100  # of fcTL: its length, the place of its delay, what 0 stands for
-_MOST_CHUNKS = 1 << 20  # that are walked over in a file: more than the pictures of any animation
 _PER_METRE = 1  # unit of pHYs; the other one says how width and height of a pixel relate
 _EXIF_PREFIX, _ORIENTATION = b"Exif\0\0", 274
 _GIF_PICTURE, _GIF_EXTENSION = b"\x2c", b"\x21"
@@ -84,7 +83,7 @@ def is_animated_png(path: Path) -> bool:
     """Whether a PNG moves: libav's demuxers see it only where that is said in the first 2 KiB."""
     with suppress(OSError), path.open("rb") as file:
         if file.read(len(png_chunks.SIGNATURE)) == png_chunks.SIGNATURE:
-            return next((kind for kind, _, _ in _png_chunks(file) if kind in (b"acTL", b"IDAT")), b"") == b"acTL"
+            return next((kind for kind, _, _ in png_chunks.walk(file) if kind in (b"acTL", b"IDAT")), b"") == b"acTL"
     return False
 
 
@@ -93,7 +92,7 @@ def delays_of_png(path: Path) -> list[Fraction]:
     found: list[Fraction] = []
     with suppress(OSError), path.open("rb") as file:
         if file.read(len(png_chunks.SIGNATURE)) == png_chunks.SIGNATURE:
-            for kind, at, size in _png_chunks(file):
+            for kind, at, size in png_chunks.walk(file):
                 if kind == b"fcTL" and size == _CONTROL_BYTES:
                     file.seek(at + 8 + _DELAY)
                     if len(delay := file.read(4)) == 4:
@@ -132,7 +131,7 @@ def _sub_blocks(file: BinaryIO) -> Generator[bytes]:
 def _read_png(file: BinaryIO) -> AnimationInfo:
     plays: int | None = None
     parts: list[Part] = []
-    for kind, at, size in _png_chunks(file):
+    for kind, at, size in png_chunks.walk(file):
         if kind not in _PNG_READ or size > _MOST_BYTES or (kind != b"acTL" and _is_full(parts)):
             continue
         file.seek(at + 8)
@@ -154,18 +153,6 @@ def _read_png(file: BinaryIO) -> AnimationInfo:
     return AnimationInfo(plays, tuple(parts))
 
 
-def _png_chunks(file: BinaryIO) -> Generator[tuple[bytes, int, int]]:
-    """Type, place and size of the body of each chunk."""
-    at = len(png_chunks.SIGNATURE)
-    for _ in range(_MOST_CHUNKS):
-        file.seek(at)
-        if len(head := file.read(8)) < 8 or head[4:] == b"IEND":
-            return
-        size = int.from_bytes(head[:4], "big")
-        yield head[4:], at, size
-        at += size + 12
-
-
 def _is_full(parts: Sequence[Part]) -> bool:
     return len(parts) >= _MOST_PARTS or sum(len(part.data) for part in parts) > _MOST_BYTES
 
@@ -184,7 +171,7 @@ def _read_webp(file: BinaryIO) -> AnimationInfo:
 def webp_chunks(file: BinaryIO) -> Generator[tuple[bytes, int]]:
     """Type and size of each chunk's body, at which the file then is; the last one may be cut."""
     at = 12
-    for _ in range(_MOST_CHUNKS):
+    for _ in range(png_chunks.MOST_CHUNKS):
         file.seek(at)
         if len(head := file.read(8)) < 8:
             return
@@ -237,7 +224,7 @@ def _add_to_png(file: BinaryIO, parts: Sequence[Part]) -> None:
         elif part.kind == TEXT:
             chunks.append((part.data[:4], part.data[4:]))
         elif part.kind == RESOLUTION:
-            place = next((at for kind, at, size in _png_chunks(file) if kind == b"pHYs" and size == 9), None)
+            place = next((at for kind, at, size in png_chunks.walk(file) if kind == b"pHYs" and size == 9), None)
             if place is None:
                 chunks.append((b"pHYs", part.data))
                 continue

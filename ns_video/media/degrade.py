@@ -12,11 +12,9 @@ A SPEC is `name:key=value,...`, several joined with `+` and applied from left to
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import av
@@ -27,9 +25,9 @@ import numpy.typing as npt
 from ns_video.errors import InputError, UsageError
 from ns_video.frame import JpegTables, QuantiserMap
 from ns_video.jpeg_tables import SUBSAMPLINGS, ijg_tables
-from ns_video.media.encode import in_order
 from ns_video.media.pictures import Rgb, decode_picture, encode_jpeg, encode_picture
 from ns_video.media.still_steps import quantiser_in
+from ns_video.media.training_clips import Encoding, encode_decode
 
 Generator = np.random.Generator
 Value = float | str
@@ -467,29 +465,23 @@ def degrade_still(rgb: Rgb, degradation: Degradation, seed: int = 0) -> Degraded
     result = DegradedStill(rgb)
     for index, step in enumerate(degradation.steps):
         if step.is_codec:
-            (picture,) = _through_codec([result.rgb], step, Fraction(25))
+            (picture,) = _through_codec([result.rgb], step)
             result = DegradedStill(picture)
         else:
             result = _PIXEL_STEPS[step.name](result.rgb, step, _generator(seed, 0, index))
     return result
 
 
-def degrade_frames(
-    frames: Iterable[Rgb], degradation: Degradation, seed: int = 0, rate: Fraction = Fraction(25)
-) -> Iterator[Rgb]:
-    """Damages the frames of a clip, (H, W, 3) uint8 of one size each, in order.
-
-    Lazy; a codec step keeps its compressed stream in memory, not the frames.
-    """
-    current: Iterable[Rgb] = frames
+def degrade_frames(frames: Sequence[Rgb], degradation: Degradation, seed: int = 0) -> list[Rgb]:
+    """Damages the frames of a short clip, (H, W, 3) uint8 of one size."""
+    damaged = list(frames)
     for index, step in enumerate(degradation.steps):
-        current = _through_codec(current, step, rate) if step.is_codec else _each_frame(current, step, seed, index)
-    return iter(current)
-
-
-def _each_frame(frames: Iterable[Rgb], step: Step, seed: int, index: int) -> Iterator[Rgb]:
-    for number, frame in enumerate(frames):
-        yield _PIXEL_STEPS[step.name](frame, step, _generator(seed, number, index)).rgb
+        if step.is_codec:
+            damaged = _through_codec(damaged, step)
+        else:
+            damage = _PIXEL_STEPS[step.name]
+            damaged = [damage(rgb, step, _generator(seed, number, index)).rgb for number, rgb in enumerate(damaged)]
+    return damaged
 
 
 def degrade_picture(rgb: Rgb, steps: Iterable[Step], seed: int, number: int) -> Rgb:
@@ -540,39 +532,16 @@ def coding(step: Step) -> tuple[str, dict[str, str]]:
     return codec.encoder, {**codec.options(step), "g": str(int(step.number("gop")))}
 
 
-def _configure(stream: Any, step: Step, width: int, height: int, pixel_format: str) -> None:
-    stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
-    stream.codec_context.gop_size = int(step.number("gop"))
-    stream.codec_context.thread_count = 1
-    stream.options = _CODECS[step.name].options(step)
-
-
-def _through_codec(frames: Iterable[Rgb], step: Step, rate: Fraction) -> Iterator[Rgb]:
-    """Encodes (4:2:0, inter frames) into memory and decodes again. Odd sides are padded by repetition and cut back."""
-    buffer, began = io.BytesIO(), False
-    height = width = 0
-    with av.open(buffer, "w", format="matroska") as container:
-        stream: Any = None
-        for rgb in frames:
-            if stream is None:
-                height, width = rgb.shape[:2]
-                if min(height + height % 2, width + width % 2) < _CODECS[step.name].least:
-                    raise _too_small(rgb, step.name)
-                stream = container.add_stream(_CODECS[step.name].encoder, rate=rate)
-                _configure(stream, step, width + width % 2, height + height % 2, "yuv420p")
-            if rgb.shape[:2] != (height, width):
-                raise InputError("the frames of a clip must have one size", stage="degrade")
-            padded = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-            frame = av.VideoFrame.from_ndarray(padded, format="rgb24")
-            packets = stream.encode(frame.reformat(format="yuv420p", dst_colorspace="itu709"))
-            began |= bool(packets)
-            container.mux(packets)
-        if stream is None:
-            return
-        packets = stream.encode(None)
-        container.mux(packets if began else in_order(packets))
-    buffer.seek(0)
-    with av.open(buffer, "r") as container:
-        for decoded in container.decode(video=0):
-            rgb = decoded.reformat(format="rgb24", src_colorspace="itu709").to_ndarray()
-            yield _uint8(rgb[:height, :width])
+def _through_codec(frames: Sequence[Rgb], step: Step) -> list[Rgb]:
+    """Encodes (4:2:0, inter frames) and decodes again. Odd sides are padded by repetition and cut back."""
+    height, width = frames[0].shape[:2]
+    if min(height + height % 2, width + width % 2) < _CODECS[step.name].least:
+        raise _too_small(frames[0], step.name)
+    clip: list[Rgb] = []
+    for rgb in frames:
+        padded = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(padded, format="rgb24")
+        clip.append(_uint8(frame.reformat(format="yuv420p", dst_colorspace="itu709").to_ndarray()))
+    coded = encode_decode(np.stack(clip), Encoding(*coding(step)))
+    decoded = (av.VideoFrame.from_ndarray(picture, format="yuv420p") for picture in coded.pictures)
+    return [_uint8(f.reformat(format="rgb24", src_colorspace="itu709").to_ndarray()[:height, :width]) for f in decoded]

@@ -5,9 +5,7 @@ Every function takes and gives (H, W, 3) uint8 RGB of the same size. `severity` 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import av
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.random import Generator
 
 from ns_video.media.pictures import Rgb
+from ns_video.media.training_clips import Encoding, clip_to_rgb, encode_decode
 
 Damage = Callable[[Rgb, float, Generator], Rgb]
 
@@ -48,29 +47,17 @@ def inter_frame(rgb: Rgb, severity: float, rng: Generator, codec: str = "libx264
     """The picture as the last of five frames of a slow pan, coded by x264 at CRF 15–50 (or MPEG-2 at q 2–31)."""
     height, width = rgb.shape[:2]
     even = rgb[: height // 2 * 2, : width // 2 * 2]
-    buffer = io.BytesIO()
     step = rng.uniform(-3, 3, 2)
-    with av.open(buffer, "w", format="nut") as container:
-        stream: Any = container.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = even.shape[1], even.shape[0], "yuv420p"
-        stream.codec_context.thread_count = 1
-        if codec == "libx264":
-            preset = str(rng.choice(["ultrafast", "veryfast", "fast"]))
-            stream.options = {"crf": f"{15 + 35 * severity:.1f}", "preset": preset, "x264-params": "log-level=none"}
-        else:
-            quantiser = round(2 + 29 * severity)
-            stream.options = {"qmin": str(quantiser), "qmax": str(quantiser), "flags": "+qscale"}
-            stream.codec_context.qmin = stream.codec_context.qmax = quantiser
-        for number in range(_X264_FRAMES):
-            left = _X264_FRAMES - 1 - number
-            moved = even if left == 0 else _moved(even, step[0] * left, step[1] * left)
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(moved), format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    buffer.seek(0)
-    with av.open(buffer, "r") as container:
-        last = list(container.decode(video=0))[-1].to_ndarray(format="rgb24")
+    if codec == "libx264":
+        preset = str(rng.choice(["ultrafast", "veryfast", "fast"]))
+        options = {"crf": f"{15 + 35 * severity:.1f}", "preset": preset, "x264-params": "log-level=none"}
+    else:
+        quantiser = str(round(2 + 29 * severity))
+        options = {"qmin": quantiser, "qmax": quantiser, "flags": "+qscale"}
+    moved = [_moved(even, step[0] * left, step[1] * left) for left in range(_X264_FRAMES - 1, 0, -1)]
+    pictures = [av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24") for picture in (*moved, even)]
+    clip = np.stack([np.asarray(picture.to_ndarray(format="yuv420p"), np.uint8) for picture in pictures])
+    last = clip_to_rgb(encode_decode(clip, Encoding(codec, options)).pictures, -1)
     result = rgb.copy()
     result[: even.shape[0], : even.shape[1]] = last
     return result

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +27,23 @@ TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _READ = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"eXIf"})
 _SHAPE, _SHAPE_BYTES = b"pHYs", 9
 _LARGEST = 1 << 26  # body of a text
+MOST_CHUNKS = 1 << 20  # that are walked over in a file: more than the pictures of any animation
 GRAY, GRAY_ALPHA = 0, 4  # kinds of colour (table 12)
 _RGB, _RGB_ALPHA = 2, 6
+
+
+def walk(file: BinaryIO) -> Generator[tuple[bytes, int, int]]:
+    """Each chunk's kind, place, and the size of its body, at which the file then is; the last one is IEND, if any."""
+    at = len(SIGNATURE)
+    for _ in range(MOST_CHUNKS):
+        file.seek(at)
+        if len(head := file.read(8)) < 8:
+            return
+        kind, size = head[4:], int.from_bytes(head[:4])
+        yield kind, at, size
+        if kind == b"IEND":
+            return
+        at += size + 12
 
 
 def riding(path: Path) -> tuple[tuple[Chunk, ...], tuple[str, ...], int]:
@@ -40,22 +56,17 @@ def riding(path: Path) -> tuple[tuple[Chunk, ...], tuple[str, ...], int]:
     lost: list[str] = []
     seen_samples, behind = False, 0
     with path.open("rb") as file:
-        file.seek(len(SIGNATURE))
-        while len(head := file.read(8)) == 8:
-            length, kind = int.from_bytes(head[:4]), head[4:]
+        for kind, at, length in walk(file):
             seen_samples |= kind == b"IDAT"
             is_short = length == (_SHAPE_BYTES if kind == _SHAPE else COLOR.get(kind)) and not seen_samples
             if is_short or (kind in TEXTS and length <= _LARGEST):
                 body, check = file.read(length), file.read(4)
                 if int.from_bytes(check) == zlib.crc32(kind + body) and _is_carried(kind, body, carried):
                     carried.append((kind, body))
-            else:
-                file.seek(length + 4, os.SEEK_CUR)
-                if kind not in _READ and kind not in COLOR and kind != _SHAPE:
-                    lost.append(printable(kind.decode("ascii", "replace")))
+            elif kind not in _READ and kind not in COLOR and kind != _SHAPE:
+                lost.append(printable(kind.decode("ascii", "replace")))
             if kind == b"IEND":
-                behind = max(0, os.fstat(file.fileno()).st_size - file.tell())
-                break
+                behind = max(0, os.fstat(file.fileno()).st_size - (at + length + 12))
     return tuple(carried), tuple(dict.fromkeys(lost)), behind
 
 

@@ -19,9 +19,10 @@ from av.video.stream import VideoStream
 
 from ns_video.errors import InputError, NsVideoError, UsageError
 from ns_video.frame import MATRIX_RGB, UNSPECIFIED, ColorInfo, PixelFormat
-from ns_video.media.animation_header import AnimationInfo, read_animation_info
+from ns_video.media.animation_header import AnimationInfo, is_animated_png, read_animation_info
 from ns_video.media.jpeg_segments import EOI, walk
 from ns_video.media.libav import open_input, printable, traced_log
+from ns_video.media.png_chunks import SIGNATURE
 from ns_video.media.sample_boxes import sample_boxes
 from ns_video.media.wrapped_clock import CLOCK_HZ, is_misjudged
 
@@ -293,7 +294,7 @@ _SERVICE_TAG = re.compile(r"^ {6}(service_(?:name|provider)) *: (.+)$", re.M)
 _UNTOLD_SERVICE = (("service_name", "Service01"), ("service_provider", "FFmpeg"))
 
 _STILL_MAGIC: tuple[tuple[bytes, str], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (SIGNATURE, "PNG"),
     (b"II*\x00", "TIFF"),
     (b"MM\x00*", "TIFF"),
     (b"II+\x00", "TIFF"),
@@ -349,9 +350,7 @@ def still_format(path: Path) -> str | None:
         return "AVIF" if features.check("avif") else None  # libav's picture of it is a clip of one frame
     for magic, name in _STILL_MAGIC:
         if head.startswith(magic):
-            if name == "PNG" and b"acTL" in head.partition(b"IDAT")[0]:
-                return None  # an animated PNG
-            return name
+            return None if name == "PNG" and is_animated_png(path) else name
     return None
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ns_video.media.training_clips import Rgb, shrink
+from ns_video.media.pictures import Rgb
+from ns_video.media.training_clips import shrink
 
 Draw = Callable[[], Rgb]
 """Gives a still to make things of."""

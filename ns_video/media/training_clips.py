@@ -1,4 +1,4 @@
-"""Short 4:2:0 clips for training: read, move a still, encode and decode with what the decoder knows. Floor 2.
+"""Short 4:2:0 clips for training and SPECs: read, move a still, encode and decode with what the decoder knows. Floor 2.
 
 A clip is a stack of I420 pictures: (T, H * 3 / 2, W) uint8, limited range, Y above Cb (left half of the lower
 rows, row by row) above Cr, as libav's and OpenCV's `yuv420p` arrays are. H and W are multiples of 4.
@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ns_video.errors import InputError, OutputError
+from ns_video.media.encode import in_order
+from ns_video.media.exported_quantisers import exported_steps
+from ns_video.media.pictures import Rgb
 
 Clip = npt.NDArray[np.uint8]
 """(T, H * 3 / 2, W) uint8, limited range."""
-Rgb = npt.NDArray[np.uint8]
-"""(H, W, 3) uint8."""
 
 STEP_CODES_PER_OCTAVE = 24
 SMALLEST_STEP = 0.625
@@ -33,9 +34,6 @@ UNKNOWN_STEP = 255
 """The code of a block whose step the decoder doesn't tell."""
 PICTURE_TYPES = "?IPB"
 """Index = what `CodedClip.types` holds."""
-
-_H264 = 1  # AVVideoEncParamsType
-_MPEG2 = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class CodedClip:
     """(T,) index into PICTURE_TYPES."""
 
 
-def step_to_code(step: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+def step_to_code(step: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
     """Luma quantiser step (8-bit sample units) → code; steps below 0.625 count as 0.625."""
     code = STEP_CODES_PER_OCTAVE * np.log2(np.maximum(step, SMALLEST_STEP) / SMALLEST_STEP)
     return np.clip(np.rint(code), 0, UNKNOWN_STEP - 1).astype(np.uint8)
@@ -268,41 +266,38 @@ def encode_decode(clip: Clip, encoding: Encoding, frames_per_second: int = 25) -
                 raise OutputError(f"{encoding.codec} is no video codec")
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.codec_context.thread_count = 1
+            packets: list[av.Packet] = []
             for index in range(frames):
                 frame = av.VideoFrame.from_ndarray(clip[index], format="yuv420p")
                 frame.pts = index
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
+                packets += stream.encode(frame)
+            container.mux(in_order([*packets, *stream.encode(None)]))
     except (av.error.FFmpegError, ValueError) as error:
         raise OutputError(f"{encoding.codec} {encoding.options} failed: {error}") from error
-    decoded = decode_clip(buffer)
+    decoded = _decode(buffer)
     if len(decoded.pictures) != frames:
         raise OutputError(f"{encoding.codec} {encoding.options} gave {len(decoded.pictures)} of {frames} frames back")
     return decoded
 
 
-def decode_clip(source: Path | io.BytesIO, count: int | None = None) -> CodedClip:
-    """All frames (or the first `count`) of an 8-bit 4:2:0 stream, with the quantiser of each macroblock.
+def _decode(data: io.BytesIO) -> CodedClip:
+    """All frames of an 8-bit 4:2:0 stream, with the quantiser of each macroblock.
 
     Raises:
-        InputError: the source can't be decoded.
+        InputError: the stream can't be decoded.
     """
-    if isinstance(source, io.BytesIO):
-        source.seek(0)
+    data.seek(0)
     pictures: list[Clip] = []
     steps: list[npt.NDArray[np.uint8]] = []
     types: list[int] = []
     try:
-        with av.open(source if isinstance(source, io.BytesIO) else str(source), "r") as container:
+        with av.open(data, "r") as container:
             stream = container.streams.video[0]
             stream.codec_context.options = {"export_side_data": "venc_params"}
             stream.codec_context.thread_count = 1
             for frame in container.decode(stream):
-                if count is not None and len(pictures) >= count:
-                    break
                 pictures.append(_bytes(frame, "yuv420p"))
-                shape = (-(-frame.height // BLOCK), -(-frame.width // BLOCK))
-                steps.append(_step_codes(frame, shape))
+                steps.append(_step_codes(frame))
                 types.append(int(frame.pict_type) if 0 < int(frame.pict_type) < len(PICTURE_TYPES) else 0)
     except (av.error.FFmpegError, OSError, IndexError) as error:
         raise InputError(f"the clip can't be decoded: {error}") from error
@@ -311,15 +306,9 @@ def decode_clip(source: Path | io.BytesIO, count: int | None = None) -> CodedCli
     return CodedClip(np.stack(pictures), np.stack(steps), np.array(types, np.uint8))
 
 
-def _step_codes(frame: av.VideoFrame, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Codes of a decoded frame's macroblocks. libav exports QP for H.264 and the step itself for MPEG-1, 2 and 4.
-
-    (For MPEG-2 that is quantiser_scale, the step of a coefficient whose matrix entry is 16; for MPEG-4 2 * quant.)
-    """
-    data = frame.side_data.get("VIDEO_ENC_PARAMS")
-    if data is None or int(data.codec_type) not in (_H264, _MPEG2) or data.nb_blocks != shape[0] * shape[1]:
-        return np.full(shape, UNKNOWN_STEP, np.uint8)
-    values = data.qp_map().astype(np.float64)
-    if int(data.codec_type) == _H264:
-        values = SMALLEST_STEP * np.exp2(np.maximum(values, 0.0) / 6.0)
-    return step_to_code(values)
+def _step_codes(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+    """Codes of a decoded frame's macroblocks."""
+    steps = exported_steps(frame, 8)
+    if steps is None:
+        return np.full((-(-frame.height // BLOCK), -(-frame.width // BLOCK)), UNKNOWN_STEP, np.uint8)
+    return step_to_code(steps)

@@ -6,17 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import efficientnet_b0
 
 from ns_video.errors import ModelError
+from ns_video.networks.imagenet import small
 
-SIDE = 256
-"""Pictures are resized to SIDE × SIDE."""
-MEAN = (0.485, 0.456, 0.406)
-"""ImageNet's, of RGB in [0, 1]."""
-STD = (0.229, 0.224, 0.225)
 ENCODINGS = ("utf-8", "big5", "gbk", "cp950", "latin-1")
 """In which a labels file may be written, tried in this order. The last one takes any bytes."""
 MAX_LABELS_BYTES = 1 << 20
@@ -30,7 +25,7 @@ class NsCConfig:
 
 
 class NsC(nn.Module):
-    """forward(x): (N, 3, 256, 256) normalised by MEAN and STD → (N, classes) logits.
+    """forward(x): (N, 3, 256, 256) normalised as ImageNet → (N, classes) logits.
 
     Keys are EfficientNet-B0's own (arXiv 1905.11946, torchvision).
     """
@@ -48,11 +43,7 @@ class NsC(nn.Module):
 
     def probabilities(self, rgb: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] of any size → (N, classes), each row summing to 1."""
-        mean, std = (torch.tensor(values, device=rgb.device).view(1, 3, 1, 1) for values in (MEAN, STD))
-        small = rgb.float()
-        if small.shape[-2:] != (SIDE, SIDE):
-            small = F.interpolate(small, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
-        return torch.softmax(self((small - mean) / std), 1)
+        return torch.softmax(self(small(rgb)), 1)
 
 
 def parse_labels(data: bytes) -> tuple[str, ...]:

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-SIDE = 256
-"""Pictures are resized to SIDE × SIDE."""
-MEAN = (0.485, 0.456, 0.406)
-"""ImageNet's, of RGB in [0, 1]."""
-STD = (0.229, 0.224, 0.225)
+from ns_video.networks.imagenet import small
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +34,7 @@ def _separable(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
 
 
 class NsIqa(nn.Module):
-    """forward(x): (N, 3, 256, 256) normalised by MEAN and STD → (N, 1), about 0 to 100, higher is better."""
+    """forward(x): (N, 3, 256, 256) normalised as ImageNet → (N, 1), about 0 to 100, higher is better."""
 
     def __init__(self, config: NsIqaConfig) -> None:
         super().__init__()
@@ -63,12 +57,5 @@ class NsIqa(nn.Module):
         return self.classifier(self.features(x).mean((2, 3)))
 
     def score(self, rgb: Tensor) -> Tensor:
-        """(N, 3, H, W) RGB in [0, 1] of any size → (N,) scores.
-
-        Resized with antialiasing, as Pillow's bilinear does.
-        """
-        mean, std = (torch.tensor(values, device=rgb.device).view(1, 3, 1, 1) for values in (MEAN, STD))
-        small = rgb.float()
-        if small.shape[-2:] != (SIDE, SIDE):
-            small = F.interpolate(small, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
-        return self((small - mean) / std)[:, 0]
+        """(N, 3, H, W) RGB in [0, 1] of any size → (N,) scores."""
+        return self(small(rgb))[:, 0]

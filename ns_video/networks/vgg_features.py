@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torchvision.models import vgg19
 
 from ns_video.errors import ModelError
+from ns_video.networks.imagenet import normalised
 
 LAYERS: tuple[tuple[int, float], ...] = ((2, 0.1), (7, 0.1), (16, 1.0), (25, 1.0), (34, 1.0))
 """Convolutions 1_2, 2_2, 3_4, 4_4 and 5_4 before their ReLU, and their weights (Real-ESRGAN's)."""
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
 
 
 class VggFeatures(nn.Module):
@@ -29,7 +29,7 @@ class VggFeatures(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         wanted = {index for index, _ in LAYERS}
         found: list[Tensor] = []
-        x = (x - x.new_tensor(_MEAN).view(1, 3, 1, 1)) / x.new_tensor(_DEVIATION).view(1, 3, 1, 1)
+        x = normalised(x)
         for index, layer in enumerate(self.layers):
             x = layer(x)
             if index in wanted:

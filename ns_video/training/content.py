@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.random import Generator
 from torch import Tensor
 
-from ns_video.enhance import EnhanceOptions, Enhancer
+from ns_video.enhance import load_enhancer
 from ns_video.errors import InputError, UsageError
 from ns_video.media.degrade import degrade_still, parse_spec
 from ns_video.media.pictures import Rgb, list_pictures, read_rgb
@@ -21,8 +21,8 @@ from ns_video.quality.ns_content import NsContent
 from ns_video.quality.ns_iqa import CROP, GRID
 from ns_video.quality.picture_statistics import LEAST_SIDE, picture_statistics
 from ns_video.training.config import check_seed, check_unit, read_flat
-from ns_video.training.evaluate import Restorer, psnr, still_restorer, to_tensor
-from ns_video.weights import Metadata, load_descriptor, save_model
+from ns_video.training.evaluate import psnr, still_restorer, to_tensor
+from ns_video.weights import Metadata, save_model
 
 log = logging.getLogger("ns_video")
 
@@ -100,7 +100,7 @@ def _region(picture: Rgb, rng: Generator) -> Rgb:
 
 def make_material(config: ContentConfig) -> Material:
     """Damages `regions` of each folder and restores them with both networks. Raises InputError, ModelError."""
-    both = [_restorer(name) for name in (config.photographed, config.drawn)]
+    both = [still_restorer(load_enhancer(name)) for name in (config.photographed, config.drawn)]
     statistics, gains, held_out = list[Tensor](), list[list[float]](), list[bool]()
     for number, folder in enumerate(config.folders):
         paths = [path for path in list_pictures(Path(folder)) if min(read_rgb(path).shape[:2]) >= LEAST_SIDE]
@@ -122,10 +122,6 @@ def make_material(config: ContentConfig) -> Material:
             held_out.append(turn < kept)
         log.info("material: %s", folder)
     return Material(torch.stack(statistics), torch.tensor(gains), torch.tensor(held_out))
-
-
-def _restorer(name: str) -> Restorer:
-    return still_restorer(Enhancer(load_descriptor(name), EnhanceOptions()))
 
 
 def train_judge(material: Material, config: ContentConfig) -> Outcome:

@@ -26,9 +26,8 @@ from ns_video.media.decode import DecodeOptions, open_clip
 from ns_video.media.degrade import Degradation, degrade_still
 from ns_video.media.degraded_clip import degrade_clip
 from ns_video.media.metrics import coded_like, luma_of
+from ns_video.media.pictures import Rgb
 from ns_video.training.losses import ssim_index
-
-Rgb = npt.NDArray[np.uint8]
 
 PSNR_CEILING = 100.0
 """dB reported for equal pictures, whose PSNR is infinite."""

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.random import Generator
 from torch import Tensor
 
-from ns_video.enhance import EnhanceOptions, Enhancer
+from ns_video.enhance import load_enhancer
 from ns_video.errors import UsageError
 from ns_video.media.degrade import degrade_still, parse_spec
 from ns_video.media.iqa_material import DAMAGES, gaussian_blur, over_denoised, over_sharpened, shrunk
@@ -32,6 +32,7 @@ from ns_video.quality.ssim import ssim_maps
 from ns_video.training.config import check_unit, read_flat
 from ns_video.training.evaluate import Restorer, still_restorer
 from ns_video.training.losses import luma
+from ns_video.training.optimizer import cosine_fall
 from ns_video.training.video import restore_luma, told_steps
 from ns_video.training.video_clips import ClipMaker, ClipPair, find_sources
 from ns_video.weights import Metadata, load_descriptor, save_model
@@ -152,7 +153,7 @@ def treated_variants(region: Rgb, rng: Generator) -> Iterator[Variant]:
 
 @functools.cache
 def _restorer(name: str) -> Restorer:
-    return still_restorer(Enhancer(load_descriptor(name), EnhanceOptions()))
+    return still_restorer(load_enhancer(name))
 
 
 @functools.cache
@@ -326,7 +327,7 @@ def _order_loss(judged: Tensor, target: Tensor, content: Tensor) -> Tensor:
 
 def _rate(share: float) -> float:
     """Cosine from 1 to 0.02 with a short warm-up; `share` of the training done, 0–1."""
-    return min(1.0, share / 0.03 + 0.05) * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(1.0, share)))))
+    return min(1.0, share / 0.03 + 0.05) * (0.02 + 0.98 * cosine_fall(share))
 
 
 def train_head(view: View, config: IqaConfig) -> StatisticsHead:

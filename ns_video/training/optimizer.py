@@ -1,7 +1,8 @@
-"""Muon for convolutions, Adam for what is no matrix: one optimizer, as both trainers use it."""
+"""Muon for convolutions, Adam for what is no matrix: one optimizer, as both trainers use it; how a rate falls."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -95,6 +96,11 @@ class Muon(torch.optim.Optimizer):
         step = int(state["step"])
         scale = (square / (1 - two**step)).sqrt_().add_(float(group["eps"]))
         parameter.addcdiv_(mean, scale, value=-float(group["lr"]) / (1 - one**step))
+
+
+def cosine_fall(share: float) -> float:
+    """What a learning rate is multiplied by: half a cosine from 1 at the start of a training to 0 at its end (1)."""
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
 def make_optimizer(network: nn.Module, name: str, rate: float) -> torch.optim.Optimizer:

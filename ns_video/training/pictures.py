@@ -25,10 +25,9 @@ from ns_video.frame import JpegTables
 from ns_video.journal import write_whole
 from ns_video.jpeg_tables import SUBSAMPLINGS, ijg_tables
 from ns_video.media.degrade import Degradation, degrade_still, parse_spec
-from ns_video.media.pictures import decode_picture, encode_jpeg, list_pictures, read_rgb
+from ns_video.media.pictures import Rgb, decode_picture, encode_jpeg, list_pictures, read_rgb
 from ns_video.training.config import LOW_QUALITY, Damage, Data, TrainingConfig, cell_pitch
 
-Rgb = npt.NDArray[np.uint8]
 Random = np.random.Generator
 
 _MARGIN = 16

@@ -8,7 +8,6 @@ the truth would harm good pictures.
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from ns_video.media.training_clips import BLOCK, UNKNOWN_STEP, alter_luma, code_
 from ns_video.networks.ns_quantiser import MULTIPLE_OF, QUANTILES, NsQuantiser, NsQuantiserConfig
 from ns_video.training.checkpoint import CHECKPOINT, WholeSteps, check_output, take_up, write_checkpoint
 from ns_video.training.config import check_seed, check_unit, read_flat
+from ns_video.training.optimizer import cosine_fall
 from ns_video.training.process import Arithmetic, Process, find_process
 from ns_video.training.video import Pool, identity
 from ns_video.weights import Metadata, save_model
@@ -201,7 +201,7 @@ def _train(config: QuantiserTraining, process: Process, resume: bool) -> Generat
             with steps:
                 rate = config.rate * min(1.0, (done + 1) / config.warm_up)
                 for group in optimizer.param_groups:
-                    group["lr"] = rate * (0.5 + 0.5 * math.cos(math.pi * done / config.steps)) + 1e-6
+                    group["lr"] = rate * cosine_fall(done / config.steps) + 1e-6
                 rng = np.random.default_rng((config.seed, config.samples, done, process.rank))
                 chosen = torch.from_numpy(rng.integers(len(windows), size=config.batch))
                 luma = windows[chosen].to(process.device).float().unsqueeze(1)

@@ -53,7 +53,7 @@ from ns_video.training.log import (
     ValidationUpdate,
 )
 from ns_video.training.losses import Terms, ssim_index
-from ns_video.training.optimizer import make_optimizer
+from ns_video.training.optimizer import cosine_fall, make_optimizer
 from ns_video.training.pictures import Batch, PictureSet, batches, draw_batch
 from ns_video.training.process import Arithmetic, find_process
 from ns_video.training.ranges import MEASURING_BATCHES, measure_ranges
@@ -159,8 +159,7 @@ def learning_rate(config: TrainingConfig, step: int, halvings: int = 0) -> float
         return schedule.rate * (step + 1) / schedule.warm_up
     if schedule.kind == "cosine":
         phase = (step - schedule.warm_up) / max(1, schedule.steps - schedule.warm_up)
-        wave = 0.5 * (1 + math.cos(math.pi * min(1.0, phase)))
-        return schedule.least_rate + (schedule.rate - schedule.least_rate) * wave
+        return schedule.least_rate + (schedule.rate - schedule.least_rate) * cosine_fall(phase)
     cut = schedule.factor**halvings if schedule.kind == "plateau" else 1.0
     return max(schedule.least_rate, schedule.rate * cut)
 

@@ -50,7 +50,7 @@ from ns_video.training.checkpoint import (
 from ns_video.training.config import check_seed, check_unit, read_flat
 from ns_video.training.evaluate import psnr
 from ns_video.training.firing import REVIVING_BATCHES, Firing, revive_silent
-from ns_video.training.optimizer import OPTIMIZERS, Muon
+from ns_video.training.optimizer import OPTIMIZERS, Muon, cosine_fall
 from ns_video.training.process import Arithmetic, Process, find_process
 from ns_video.training.ranges import MEASURING_BATCHES, measure_ranges
 from ns_video.training.start import grow_from, see_differences, see_further
@@ -584,7 +584,7 @@ def learning_rate(config: VideoTraining, step: int) -> float:
     if step < config.warm_up:
         return config.rate * (step + 1) / config.warm_up
     phase = (step - config.warm_up) / max(1, config.steps - config.warm_up)
-    return config.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, phase))))
+    return config.rate * (0.01 + 0.99 * cosine_fall(phase))
 
 
 def _make_optimizer(network: NsRestore, config: VideoTraining) -> torch.optim.Optimizer:

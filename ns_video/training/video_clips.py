@@ -18,14 +18,13 @@ import numpy.typing as npt
 from ns_video.errors import InputError
 from ns_video.journal import write_whole
 from ns_video.media.clip_files import find_clips
-from ns_video.media.pictures import list_pictures, read_rgb
+from ns_video.media.pictures import Rgb, list_pictures, read_rgb
 from ns_video.media.screen_clips import add_caption, screen_pictures
 from ns_video.media.training_clips import (
     BLOCK,
     Clip,
     CodedClip,
     Encoding,
-    Rgb,
     bend,
     blur_mask,
     clip_to_rgb,
