@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ns_video.belief import softness
 from ns_video.device import INT8, PRECISIONS, dtype_of
 from ns_video.media.clip_files import list_clips
 from ns_video.media.training_clips import (
@@ -122,6 +123,9 @@ def told(coded: CodedClip, how: str) -> Callable[[int], np.ndarray]:
     def raised(t: int) -> np.ndarray:
         own = np.log2(np.maximum(code_to_step(steps), 1.0))
         seen, share = coded_before(_guesser(), _unit(luma[t]), float(own[t].mean()))
+        if share:
+            octaves = own[t].repeat(BLOCK, 0).repeat(BLOCK, 1)[: luma.shape[1], : luma.shape[2]]
+            share *= softness(_unit(luma[t])[None, None], torch.from_numpy(octaves / 7.0)[None, None])
         return step_to_code(np.exp2(own + share * (seen - own))) if share else steps
 
     return {"guessed": guessed, "raised": raised}.get(how, lambda _: steps)

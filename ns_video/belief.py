@@ -28,8 +28,13 @@ _BLOCK = 8
 _HARD, _HARDEST = 3.0, 6.0
 """Standard deviation of a block or of one beside it / quantiser step, the block's or the frame's, whichever is coarser:
 from the first on the block's change is believed less, from the second on no more than `_LEAST_TRUST` of it."""
-_LIKENESS = 2.0
+OTHER_CODECS = 2.0
 """The H.264 step that stands for another codec's is about half of that: edges are hard from twice those limits on."""
+_EMPTY = 3.0
+"""8-bit units that an empty block of luma spans at most."""
+_MOSTLY_HARD, _MOSTLY_SOFT = 0.5, 0.75
+"""Softness of the blocks that aren't empty, in the mean: up to the first a clip isn't taken for coded before, from the
+second on it is. Chosen on training material: of clips of a camera that were coded twice nothing is given up."""
 _LEAST_TRUST = 0.4
 _LUMA_TRUST = 0.8
 """Pictures that pan have finer errors than their steps tell, and sharp ones lost. Chosen on pans over training pictures
@@ -63,7 +68,7 @@ def believe(
     trust = _trust_in_frame(restored, seen, octaves)
     if doubt_edges:
         own = octaves if told is None else told[:, :1, :height, :width].float() * 7.0
-        trust = trust * _trust_at_edges(seen, own, 1.0 if doubt_luma else _LIKENESS)
+        trust = trust * _trust_at_edges(seen, own, 1.0 if doubt_luma else OTHER_CODECS)
     trust = trust.to(restored.dtype)
     luma = torch.lerp(seen[:, :1], restored[:, :1], _LUMA_TRUST * trust if doubt_luma else trust)
     chroma = torch.lerp(seen[:, 1:], restored[:, 1:], _CHROMA_TRUST * trust)
@@ -80,17 +85,39 @@ def _trust_in_frame(restored: Tensor, seen: Tensor, octaves: Tensor) -> Tensor:
 def _trust_at_edges(seen: Tensor, octaves: Tensor, likeness: float) -> Tensor:
     """Of each pixel, (1, 1, H, W), `_LEAST_TRUST` to 1; `likeness`: what the limits are multiplied by."""
     height, width = seen.shape[-2:]
+    octaves = _block_means(octaves)
+    fine, coarse = math.log2(_FINE), math.log2(_COARSE)
+    matters = ((octaves - fine) / (coarse - fine)).clamp(0.0, 1.0)
+    doubt = _hardness(seen, octaves, likeness) * matters
+    trust = F.interpolate(1.0 - (1.0 - _LEAST_TRUST) * doubt, scale_factor=_BLOCK, mode="bilinear")
+    return trust[..., :height, :width]
+
+
+def _hardness(seen: Tensor, octaves: Tensor, likeness: float) -> Tensor:
+    """(1, 1, rows, columns): of each block of luma, 0 where its edges are soft, 1 where they are hardest. `octaves`
+    are the blocks'."""
     luma = seen[:, :1].float() * _LUMA_SPAN
-    mean, square, octaves = _block_means(luma), _block_means(luma.square()), _block_means(octaves)
+    mean, square = _block_means(luma), _block_means(luma.square())
     step = torch.exp2(octaves)
     deviation = (square - mean.square()).clamp_min(0.0).sqrt()
     coarser = torch.maximum(step, step.square().mean().sqrt())
     hardness = F.max_pool2d(deviation / (likeness * coarser), 3, stride=1, padding=1)
-    fine, coarse = math.log2(_FINE), math.log2(_COARSE)
-    matters = ((octaves - fine) / (coarse - fine)).clamp(0.0, 1.0)
-    doubt = ((hardness - _HARD) / (_HARDEST - _HARD)).clamp(0.0, 1.0) * matters
-    trust = F.interpolate(1.0 - (1.0 - _LEAST_TRUST) * doubt, scale_factor=_BLOCK, mode="bilinear")
-    return trust[..., :height, :width]
+    return ((hardness - _HARD) / (_HARDEST - _HARD)).clamp(0.0, 1.0)
+
+
+def softness(seen: Tensor, told: Tensor) -> float:
+    """0 to 1: how far a guess of coarser steps than `told` ones is to be followed, for all of a frame.
+
+    A clip that was coded before more coarsely than its file tells has lost its hard edges then; plain pages of text and
+    drawings that look so (coarse steps leave much that is empty) have kept them. `seen`: (1, C, H, W), luma first;
+    `told`: (1, S, H', W') planes as the file tells them.
+    """
+    height, width = seen.shape[-2:]
+    soft = 1.0 - _hardness(seen, _block_means(told[:, :1, :height, :width].float() * 7.0), 1.0)
+    most, least = (F.max_pool2d(plane, _BLOCK, ceil_mode=True) for plane in (seen[:, :1], -seen[:, :1]))
+    busy = (most + least) * _LUMA_SPAN > _EMPTY
+    share = float((soft * busy).sum() / busy.sum().clamp_min(1)) if bool(busy.any()) else 1.0
+    return min(1.0, max(0.0, (share - _MOSTLY_HARD) / (_MOSTLY_SOFT - _MOSTLY_HARD)))
 
 
 def _flat(seen: Tensor) -> Tensor:

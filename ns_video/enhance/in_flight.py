@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 import ns_video.color as color
-from ns_video.align import compensate
+from ns_video.align import compensate, matched
+from ns_video.belief import OTHER_CODECS
 from ns_video.estimate import JpegEvidence
 from ns_video.frame import Frame, Motion, Plane
 from ns_video.machine import usable_cores
@@ -154,11 +155,23 @@ class Around:
         return [self.outer[0] or before, before, self.current, after, self.outer[1] or after]
 
     def pictures(self) -> list[Tensor]:
-        """In time order, neighbours moved onto the frame where that is wanted; an end repeats itself."""
-        pictures = [held.seen(green=self.current.is_coded_rgb) for held in self._seen()]
+        """In time order, neighbours moved onto the frame where that is wanted, and where they show what it does; an end
+        repeats itself."""
+        seen = self._seen()
+        pictures = [held.seen(green=self.current.is_coded_rgb) for held in seen]
         if not self.aligned:
             return pictures
-        return [self._moved(*pair) for pair in zip(pictures, self._found(), strict=True)]
+        frame = self.current.seen(green=self.current.is_coded_rgb)
+        moved = [self._moved(*pair) for pair in zip(pictures, self._found(), strict=True)]
+        if self.side is None:
+            return moved
+        octaves = self.side[:, :1, : frame.shape[-2], : frame.shape[-1]].float() * 7.0
+        told = self.current.frame.quantiser
+        likeness = 1.0 if told is not None and told.source == "h264" else OTHER_CODECS
+        return [
+            one if held is self.current else matched(one, frame, octaves, likeness)
+            for held, one in zip(seen, moved, strict=True)
+        ]
 
     def search_in(self, pool: ThreadPoolExecutor) -> None:
         """Begins to look for motion, which `pictures` waits for."""

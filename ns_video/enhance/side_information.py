@@ -10,6 +10,7 @@ from torch import Tensor
 
 import ns_video.color as color
 import ns_video.tile as tile
+from ns_video.belief import softness
 from ns_video.cells import Kind, as_kind, find_pitch
 from ns_video.conditioning import even_map, jpeg_planes, quantiser_planes, raised_map
 from ns_video.device import beside, dtype_of
@@ -107,11 +108,19 @@ class SideInformation:
             return maps
         octaves = float(np.log2(np.maximum(told.step, 1.0)).mean())
         with beside(self.device):
-            seen, share = coded_before(self.guesser, self._luma(around.current.apart()), octaves)
+            held = around.current.apart()
+            seen, share = coded_before(self.guesser, self._luma(held), octaves)
+            share *= self._softness(held, told) if share > 0.0 else 0.0
         if share == 0.0:
             return maps
         around.raised = True
         return [raised_map(one, seen, share) for one in maps]
+
+    def _softness(self, held: Held, told: QuantiserMap) -> float:
+        """How far a guess of coarser steps is to be followed."""
+        luma = self._luma(held)[None, None]
+        height, width = luma.shape[-2:]
+        return softness(luma, quantiser_planes(None, told, None, height, width, luma.device))
 
     def _luma(self, held: Held) -> Tensor:
         """(H, W), 0 black and 1 white."""

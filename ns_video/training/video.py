@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ns_video.align import compensate
-from ns_video.belief import believe
+from ns_video.align import compensate, matched
+from ns_video.belief import OTHER_CODECS, believe
 from ns_video.conditioning import QUANTISER_PLANES
 from ns_video.errors import InputError, ModelError, UsageError
 from ns_video.frame import MOTION_CELL
@@ -209,6 +209,15 @@ def side_planes(steps: Tensor, types: Tensor) -> Tensor:
     return planes
 
 
+def matched_neighbours(x: Tensor, side: Tensor, likeness: float = 1.0) -> Tensor:
+    """(N, 3 F, h, w) frames of which the others were moved onto the middle one → the same, as far as they show what it
+    does, see `ns_video.align.matched`. `side`: as `side_planes` gives it."""
+    views = list(x.split(3, 1))
+    frame, octaves = views[len(views) // 2], side[:, :1] * 7.0
+    others = [view if view is frame else matched(view, frame, octaves, likeness) for view in views]
+    return torch.cat(others, 1)
+
+
 def told_steps(coded: CodedClip) -> np.ndarray:
     """The clip's step codes as a run tells them (`carried`); a frame that tells nothing takes its nearest neighbour's,
     or a middling code."""
@@ -358,10 +367,16 @@ def forwards(
 
     def forward(step: int) -> Tensor:
         batch = process.sent(draw_batch(pool, config, step))
-        x = pictures_to_network(batch.luma, batch.chroma).contiguous(memory_format=torch.channels_last)
-        return network(x, side_planes(batch.steps, batch.types))
+        side = side_planes(batch.steps, batch.types)
+        return network(_what_is_seen(batch, side, aligned=config.aligned), side)
 
     return [partial(forward, step) for step in range(count)]
+
+
+def _what_is_seen(batch: Batch, side: Tensor, *, aligned: bool) -> Tensor:
+    """What the network sees of a batch, (N, 3 F, h, w)."""
+    x = pictures_to_network(batch.luma, batch.chroma)
+    return (matched_neighbours(x, side) if aligned else x).contiguous(memory_format=torch.channels_last)
 
 
 def batch_loss(
@@ -371,8 +386,8 @@ def batch_loss(
 
     Errors are divided by the whole frame's, so that each clip counts alike in dB, however strong its damage.
     """
-    x = pictures_to_network(batch.luma, batch.chroma).contiguous(memory_format=torch.channels_last)
     side = side_planes(batch.steps, batch.types)
+    x = _what_is_seen(batch, side, aligned=config.aligned)
     with arithmetic.autocast():
         y = network(x, side)
     y = y.float()
@@ -439,6 +454,8 @@ def restore_frame(
     side = side_planes(torch.from_numpy(q)[None].to(device), torch.tensor([int(pair.coded.types[t])], device=device))
     middle = 3 * (len(seen) // 2)
     with torch.inference_mode():
+        if network.config.aligned:
+            x = matched_neighbours(x, side, 1.0 if doubt_edges is None or doubt_edges else OTHER_CODECS)
         y = network(x.contiguous(memory_format=torch.channels_last), side)
         if doubt_edges is not None:
             own = None if told is None or told is steps else _octaves_of(told[t], height, width, device)
