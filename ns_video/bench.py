@@ -335,7 +335,8 @@ def _measure_decode(clip: Path, options: BenchOptions) -> tuple[list[Frame], Vid
                 break
         video = reader.info.video
     if count <= _WARM_UP_FRAMES:
-        raise InputError(f"{clip} has {count} frames: too few to measure with", stage="bench")
+        frames = "1 frame" if count == 1 else f"{count} frames"
+        raise InputError(f"{clip} has {frames}: too few to measure with", stage="bench")
     return held, video, watch.speed(count, held[0])
 
 

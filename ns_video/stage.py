@@ -73,9 +73,14 @@ class FrameCounts:
         mean = self.guessed_steps / self.guessed
         found = f"a mean step of {mean:.1f}" if mean > 1 else "no damage"
         return (
-            f"the clip doesn't tell its quantisers: those of {self.guessed} frames were guessed from the pictures "
+            f"the clip doesn't tell its quantisers: those of {counted(self.guessed)} guessed from the pictures "
             f"({found}); --assumed-step 0 leaves such frames as they are"
         )
+
+
+def counted(frames: int) -> str:
+    """How many frames there were, as a subject: "1 frame was", "2 frames were"."""
+    return "1 frame was" if frames == 1 else f"{frames} frames were"
 
 
 def sum_counts(parts: Iterable[Mapping[str, float]]) -> FrameCounts:

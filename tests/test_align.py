@@ -20,7 +20,7 @@ from test_enhance import YUV420, describe, fp32, furthest
 from torch import nn
 
 import ns_video.enhance.in_flight as in_flight
-from ns_video.align import compensate
+from ns_video.align import compensate, matched
 from ns_video.conditioning import even_map
 from ns_video.enhance import EnhancedFrame, Enhancer
 from ns_video.enhance import enhancer as enhancer_module
@@ -440,3 +440,24 @@ def test_a_network_of_three_frames_begins_one_of_five() -> None:
     x, side = torch.rand(1, 15, 24, 32), torch.rand(1, 6, 24, 32)
     with torch.inference_mode():
         assert torch.allclose(three(x[:, 3:12], side), five(x, side), atol=1e-5)
+
+
+def test_neighbours_count_where_they_show_what_the_frame_does() -> None:
+    """After a cut what they differ by was shown to the network thirty-two times as large, and it lost by it."""
+    generator = torch.Generator().manual_seed(0)
+    frame = torch.nn.functional.interpolate(torch.rand(1, 3, 12, 16, generator=generator), scale_factor=8.0)
+    octaves = torch.full((1, 1, 96, 128), 3.0)  # a step of 8
+    grain = frame + 2 / 219 * torch.randn(frame.shape, generator=generator)
+    assert torch.allclose(matched(grain, frame, octaves, 1.0), grain, atol=1e-6)
+    other = torch.nn.functional.interpolate(torch.rand(1, 3, 12, 16, generator=generator), scale_factor=8.0)
+    assert torch.equal(matched(other, frame, octaves, 1.0), frame)
+    lit = matched(grain + torch.tensor([12 / 219, 0.02, 0.0]).view(1, 3, 1, 1), frame, octaves, 1.0)
+    assert (lit - grain).abs().mean() < 0.5 / 219  # a fade is taken out
+    half = torch.cat((grain[..., :64], other[..., 64:]), -1)
+    seen = matched(half, frame, octaves, 1.0)
+    assert torch.allclose(seen[..., :32], grain[..., :32], atol=1e-6) and torch.equal(seen[..., 96:], frame[..., 96:])
+    coarse = frame + 12 / 219 * torch.randn(frame.shape, generator=generator)
+    assert torch.allclose(matched(coarse, frame, octaves, 2.0), coarse, atol=1e-6)  # as AV1's steps are told
+    assert not torch.allclose(matched(coarse, frame, octaves, 1.0), coarse, atol=1e-2)
+    odd = matched(grain[..., :91, :77], frame[..., :91, :77], octaves[..., :91, :77], 1.0)
+    assert odd.shape == (1, 3, 91, 77)

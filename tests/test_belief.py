@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ns_video.belief import believe
+from ns_video.belief import believe, softness
 
 LUMA = 0.8
 """The share of luma's change that is believed where H.264 tells the steps and nothing speaks against it."""
@@ -92,3 +92,19 @@ def test_chroma_is_believed_by_a_share_and_nothing_where_it_is_flat() -> None:
         assert found[:, 1:, :24, :32].abs().max() == 0 == found[:, 2, 40:, 48:].abs().max()
         assert found[:, 0, 40:, :32].abs().max() == 0
         assert found[:, 1, 32:].sub(0.7).abs().max() < 0.01 > found[:, 2, :24, 48:].sub(0.7).abs().max()
+
+
+def test_hard_edges_speak_against_an_earlier_coding() -> None:
+    """Plain pages of text lost 1.4 dB: they were taken for coded before, and smoothed."""
+    luma = page().astype(np.float32)
+    luma[8:70:6, 6:90] = 235  # lines of letters, far harder than a step of 8
+    soft = 60 + 6 * np.sin(np.indices((77, 101)).sum(0) / 3).astype(np.float32)
+    step = torch.full((1, 1, 80, 104), math.log2(8.0) / 7)
+
+    def soft_share(picture: np.ndarray) -> float:
+        return softness(torch.from_numpy((picture - 16) / 219)[None, None], step)
+
+    assert soft_share(luma) == 0.0 and soft_share(soft) == 1.0
+    assert soft_share(page().astype(np.float32)) == 1.0  # nothing speaks against it
+    half = np.where(np.indices((77, 101))[1] < 60, soft, luma)
+    assert 0.0 < soft_share(half) < 1.0

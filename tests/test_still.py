@@ -484,7 +484,7 @@ def test_a_jpeg_gets_all_that_rides_along_and_names_the_rest(tmp_path: Path) -> 
     lost = [(0xE2, b"MPF\0II*\0"), (0xEB, b"JP\0\1")]
     source = tmp_path / "in.jpg"
     jpeg_with(source, [(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp), *kept, *lost], b"\0\0\0\x18ftypmp42")
-    record = restore(source, tmp_path / "out.jpg", model="identity")
+    record = restore(source, tmp_path / "out.jpg", model="identity", still_quality=95)  # else it is copied
     made = (tmp_path / "out.jpg").read_bytes()
     assert all(body in made for _, body in kept) and not any(body in made for _, body in lost)
     assert made.endswith(b"\xff\xd9")
@@ -886,3 +886,30 @@ def test_a_clip_does_not_become_a_picture(suffix: str, plain_clip: Path, tmp_pat
     assert told.value.remedy and ".mkv" in told.value.remedy and not target.exists()
     with pytest.raises(UsageError, match=f"is a clip; --format {suffix} holds one picture"):
         restore(plain_clip, tmp_path / "one.mkv", model="identity", format=suffix)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+def test_what_is_not_changed_is_copied(suffix: str, tmp_path: Path) -> None:
+    """Coded again a fine JPEG lost 1 dB."""
+    source, target = tmp_path / f"in.{suffix}", tmp_path / f"out.{suffix}"
+    Image.fromarray(picture(3)).save(source, quality=97)
+    record = restore(source, target, model="identity")
+    assert record.exit_code == 0 and target.read_bytes() == source.read_bytes()
+    record = restore(source, tmp_path / "o.png", model="photo", strength=0.0)
+    assert np.array_equal(read_still(source)[0].planes, read_still(tmp_path / "o.png")[0].planes)
+    if suffix == "jpg":
+        assert "nothing was restored: no sample was to be changed" in record.warnings
+        restore(source, target, model="identity", overwrite=True, still_quality=97)
+        assert target.read_bytes() != source.read_bytes()  # it was asked for
+        restore(source, target, model="identity", overwrite=True, size=(20, 20))
+        assert read_still(target)[0].width == 20
+
+
+def test_a_damaged_picture_is_not_copied(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (160, 160, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.jpg", quality=90)
+    data = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "in.jpg").write_bytes(data[: len(data) // 2])
+    record = restore(tmp_path / "in.jpg", tmp_path / "out.jpg", model="identity")
+    assert record.exit_code == 3 and record.damage
+    assert read_still(tmp_path / "out.jpg")[1].damage == ()

@@ -123,7 +123,10 @@ def _verdict(card: Card) -> tuple[bool, str]:
 @_json_option
 @click.pass_context
 def verify(context: click.Context, as_json: bool) -> None:
-    """Compare every model's weights with the checksum on its card; exit 1 if any differs, or a card can't be read."""
+    """Compare weights with the checksums on their cards.
+
+    Exit 1 if any differs, or a card can't be read.
+    """
     from ns_video.cards import read_cards
 
     cards, unread = read_cards()

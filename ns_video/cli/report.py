@@ -56,8 +56,8 @@ def command(
     from ns_video.places import check_places
     from ns_video.report import build_clip, json_path, to_json, write_csv, write_report
 
-    if output is None and csv_path is None and not as_json:
-        raise UsageError("nothing to write", remedy="give -o REPORT.html, --csv FRAMES.csv or --json")
+    if output is None and csv_path is None and not as_json and fail_below is None:
+        raise UsageError("nothing to write", remedy="give -o REPORT.html, --csv FRAMES.csv, --json or --fail-below N")
     if "-" in (str(output), str(csv_path)):
         raise UsageError("reports are written into files, not a pipe", remedy="--json prints the report")
     if fail_below is not None and math.isnan(fail_below):  # which lies in every FloatRange

@@ -78,7 +78,9 @@ def check_input_file(path: Path) -> None:
     except OSError as error:
         raise InputError(f"{printable(path)}: {error.strerror}", stage="open") from error
     if stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{printable(path)} is a folder", stage="open", remedy="use `ns-video batch` for folders")
+        raise InputError(
+            f"{printable(path)} is a folder", stage="open", remedy="name a file; `ns-video batch` restores folders"
+        )
     if stat.S_ISFIFO(status.st_mode):
         return
     if stat.S_ISREG(status.st_mode) and status.st_size == 0:

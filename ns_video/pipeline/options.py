@@ -119,7 +119,7 @@ class RestoreOptions:
         for name, low, high in _RANGES:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:  # nan isn't
-                raise UsageError(f"{name.replace('_', ' ')} {value!r} is not between {low:g} and {high:g}")
+                raise UsageError(f"{name.replace('_', ' ')} {value!r} is not between {low:,} and {high:,}")
         for name, known in _CHOICES.items():
             value = getattr(self, name)
             if value is not None and value not in known:

@@ -23,7 +23,7 @@ from ns_video.pipeline.ends import between_stills, check_beside, check_ends, goe
 from ns_video.pipeline.options import RestoreOptions
 from ns_video.preset import Content, Preset, load_preset
 from ns_video.record import NOTHING_RESTORED, PASSED_THROUGH, Damage, ModelInfo, RunRecord, in_time, list_damage
-from ns_video.stage import EnhancedFrame, FrameCounts, PassThrough, Stage
+from ns_video.stage import EnhancedFrame, FrameCounts, PassThrough, Stage, counted
 from ns_video.version import __version__
 
 __all__ = ["Progress", "Run"]
@@ -77,6 +77,8 @@ class Run:
         self.enhancer = self.load_enhancer()
         self.fingerprint: dict[str, Any] | None = None
         """Of INPUT, as it was when it was opened; None where it is no file."""
+        self.came_back = False
+        """A still's samples are as they were, whatever was computed."""
         self.counts: FrameCounts | None = None
         """What was done with each frame of the output, by the resumed run, too; None: as `enhancer` says."""
         self._is_complete = self._is_recorded = False
@@ -325,8 +327,7 @@ class Run:
         record.frames_raised = counts.raised
         if counts.without_side_information:
             record.warnings.append(
-                f"{counts.without_side_information} frames were left as they are: "
-                "this codec doesn't tell its quantisers"
+                f"{counted(counts.without_side_information)} left as they are: this codec doesn't tell its quantisers"
             )
         if (guesses := counts.guesses()) is not None:
             record.warnings.append(guesses)
@@ -347,6 +348,8 @@ class Run:
         """What is to be said where the network found nothing to do in any frame and nothing else tells so."""
         record, sought = self.record, _SOUGHT.get(self.conditioning)
         left = counts.undamaged + counts.duplicates
+        if sought is not None and self.came_back and counts.restored:
+            return f"{NOTHING_RESTORED}: no sample was to be changed"
         if sought is None or counts.restored or counts.without_side_information or not left == record.frames_out > 0:
             return None
         if counts.too_small:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
+import numpy as np
+
 from ns_video.errors import DamageError, Interrupted
 from ns_video.frame import Frame
 from ns_video.journal import write_whole
@@ -14,6 +16,7 @@ from ns_video.media.still_writer import encode_still, still_kind
 from ns_video.pipeline.run import Progress, Run
 
 __all__ = ["restore_still"]
+_LOSSY = frozenset({"JPEG", "WEBP"})
 
 
 def restore_still(run: Run) -> Generator[Progress]:
@@ -38,14 +41,24 @@ def restore_still(run: Run) -> Generator[Progress]:
         raise Interrupted("interrupted before the picture was written")
     began = time.perf_counter()
     kind = still_kind(run.target, run.options.format)
-    data, lost = encode_still(run.target_path, out.frame, info, kind=kind, quality=run.options.still_quality)
-    run.record.warnings += lost
+    run.came_back = same_samples(frame, out.frame)
+    stays = run.came_back and not info.damage and run.options.still_quality is None
+    if stays and kind == info.source_format and kind in _LOSSY:
+        data = Path(run.source).read_bytes()  # coded again it would lose what no network gave back
+    else:
+        data, lost = encode_still(run.target_path, out.frame, info, kind=kind, quality=run.options.still_quality)
+        run.record.warnings += lost
     run.times.encode.busy_seconds = time.perf_counter() - began
     run.record.frames_in = run.record.frames_out = 1
     run.record.verified = "structure"
     with run.recorded():
         write_whole(run.target_path, data, stage="encode", replaces=run.options.overwrite)
     yield Progress("restore", 1, 1, time.perf_counter() - run.began)
+
+
+def same_samples(one: Frame, other: Frame) -> bool:
+    """Whether two frames hold the same samples."""
+    return len(one.planes) == len(other.planes) and all(map(np.array_equal, one.planes, other.planes))
 
 
 def _suit(run: Run, frame: Frame) -> None:

@@ -155,8 +155,9 @@ def _tiles(report: Report) -> list[Tile]:
             Tile(figure(report.pooled("xpsnr"), 2), "XPSNR, dB", "xpsnr"),
         ]
     if not report.is_still:
-        made.append(Tile(str(report.cost.frames_seen), "frames", "cost.frames_seen"))
-        made.append(Tile(str(len(report.shots)), "shots"))
+        seen, shots = report.cost.frames_seen, len(report.shots)
+        made.append(Tile(str(seen), "frame" if seen == 1 else "frames", "cost.frames_seen"))
+        made.append(Tile(str(shots), "shot" if shots == 1 else "shots"))
         flicker = report.temporal.flicker_after if report.kind == RUN else report.temporal.flicker_before
         made.append(Tile(figure(flicker.mean, 2), "flicker, 8-bit steps"))
     if report.run is not None:

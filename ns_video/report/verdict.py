@@ -197,5 +197,7 @@ def _damage(report: Report) -> list[Sentence]:
     if not damage:
         return []
     first = next((place.pts_seconds for place in damage if place.pts_seconds is not None), None)
-    places = "one place" if len(damage) == 1 else f"{len(damage)} places"
-    return [Sentence("bad", f"The input is damaged in {places}, the first at {clock(first)}.")]
+    where = (
+        f"one place, at {clock(first)}" if len(damage) == 1 else f"{len(damage)} places, the first at {clock(first)}"
+    )
+    return [Sentence("bad", f"The input is damaged in {where}.")]
