@@ -5,7 +5,8 @@
 Clips of 12 frames of 256×192 are drawn, coded by libx264 (preset medium, or `--encoder-preset`; or by `--encoder`, as
 in `codec_quality.py`), restored whole with `--codec ffv1`, and compared: a row for each, PSNR-Y over the clip and the
 gain. OpenCV's fonts and these motions are not those that training clips are drawn with
-(`ns_video.media.screen_clips`); the drawings that pan and lie behind come from `--pictures`.
+(`ns_video.media.screen_clips`); the drawings that pan and lie behind come from `--pictures`. `--moments` draws flashes,
+fades, cuts and what else makes neighbours unlike the frame.
 """
 
 from __future__ import annotations
@@ -86,6 +87,39 @@ def clips(pictures: list[Rgb]) -> Iterator[tuple[str, list[Rgb]]]:
     yield "dithering scrolls by 2 px", [np.repeat(dots[2 * t :][:HEIGHT, :, None], 3, 2) for t in range(FRAMES)]
 
 
+def moments(pictures: list[Rgb]) -> Iterator[tuple[str, list[Rgb]]]:
+    """(name, frames) in which a frame's neighbours show other things, or show them in another light."""
+    random = np.random.default_rng(5)
+    scenes = [[part(p, len(p) // 3, p.shape[1] // 4 + 2 * t) for t in range(FRAMES)] for p in pictures]
+    lights = {"white flash": [0.0] * 5 + [0.85] + [0.0] * 6, "fade to white": list(np.linspace(0, 0.9, FRAMES))}
+    for name, shares in lights.items():
+        lit = [frame + (255.0 - frame) * share for frame, share in zip(scenes[0], shares, strict=True)]
+        yield name, [np.rint(frame).astype(np.uint8) for frame in lit]
+    yield "cuts after each two frames", [scenes[t // 2 % len(scenes)][t] for t in range(FRAMES)]
+    places, ways = random.integers(0, (HEIGHT, WIDTH), (300, 2)), random.integers(-12, 13, (300, 2))
+    tints, sides = random.integers(0, 256, (300, 3)), random.integers(2, 6, 300)
+    flying: list[Rgb] = []
+    for t in range(FRAMES):
+        frame = scenes[1][0].copy()
+        for place, tint, side in zip((places + ways * t) % (HEIGHT - 6, WIDTH - 6), tints, sides, strict=True):
+            frame[place[0] : place[0] + side, place[1] : place[1] + side] = tint
+        flying.append(frame)
+    yield "confetti", flying
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    waves = [128 + 80 * np.sin((x + y + 5 * t) * 2 * np.pi / 13) for t in range(FRAMES)]
+    yield "diagonal waves", [np.repeat(np.rint(wave).astype(np.uint8)[..., None], 3, 2) for wave in waves]
+    screen = np.full((HEIGHT, WIDTH, 3), 245, np.uint8)
+    screen[:18], screen[30:90, 10:240] = (60, 70, 90), page(7, 60, 230, 0.38)
+    typed: list[Rgb] = []
+    for t in range(FRAMES):
+        frame = screen.copy()
+        line = "The quick brown fox jumps over it"[: 3 * t + 1]
+        cv2.putText(frame, line, (10, 110), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (20, 20, 20), 1, cv2.LINE_AA)
+        cv2.rectangle(frame, (20 + 9 * t, 170 - 4 * t), (26 + 9 * t, 180 - 4 * t), (0, 0, 0), -1)
+        typed.append(frame)
+    yield "page being typed", typed
+
+
 def write(path: Path, frames: list[Rgb], codec: str, options: dict[str, str]) -> None:
     """A clip of RGB frames as 4:2:0."""
     with av.open(str(path), "w") as out:
@@ -110,6 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=Path, default=Path("../shared/data/test/art"))
     parser.add_argument("--count", type=int, default=4, help="pictures that pan and zoom")
+    parser.add_argument("--moments", action="store_true", help="flashes, fades, cuts and the like instead")
     parser.add_argument("--model", default="video")
     parser.add_argument("--crf", nargs="+", type=int, default=[18, 23, 28])
     parser.add_argument("--encoder", choices=tuple(ENCODERS), default="libx264")
@@ -120,7 +155,7 @@ def main() -> None:
         settings["preset"] = options.encoder_preset
     paths = list_pictures(options.pictures)
     pictures = [read_rgb(path) for path in paths[:: max(1, len(paths) // options.count)][: options.count]]
-    drawn = dict(clips(pictures))
+    drawn = dict(moments(pictures) if options.moments else clips(pictures))
     print("| clip | " + " | ".join(f"CRF {crf}, dB | gain" for crf in options.crf) + " |")
     print("|" + "---|" * (1 + 2 * len(options.crf)))
     gains: list[list[float]] = []

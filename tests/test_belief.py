@@ -95,7 +95,7 @@ def test_chroma_is_believed_by_a_share_and_nothing_where_it_is_flat() -> None:
 
 
 def test_hard_edges_speak_against_an_earlier_coding() -> None:
-    """Plain pages of text lost 1.4 dB: they were taken for coded before, and smoothed."""
+    """Plain pages of text were taken for coded before, and smoothed."""
     luma = page().astype(np.float32)
     luma[8:70:6, 6:90] = 235  # lines of letters, far harder than a step of 8
     soft = 60 + 6 * np.sin(np.indices((77, 101)).sum(0) / 3).astype(np.float32)
