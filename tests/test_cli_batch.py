@@ -390,7 +390,7 @@ def test_options_of_clips_leave_stills_alone(ns_video: Command, folder: Path, tm
     (folder / "broken.mp4").unlink()
     (folder / "sub" / "photo.webp").unlink()
     sizes: list[int] = []
-    for number, more in enumerate(((), ("--still-quality", "20"))):
+    for number, more in enumerate((("--still-quality", "95"), ("--still-quality", "20"))):
         options = ("--crf", "40", "--codec", "libx264", "--format", "mp4", "--still-format", "jpg", *more)
         done = ns_video(*IDENTITY, folder, tmp_path / f"{number}", *options)
         assert done.code == 0 and "2 restored" in done.err
