@@ -6,17 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ns_video.belief import BLOCK, LUMA_SPAN, block_means
 from ns_video.frame import MOTION_CELL
 
-_LUMA_SPAN = 219.0  # 8-bit units from black to white
-_BLOCK = 8
 _SAME, _OTHER = 0.8, 1.6
 """Root mean square of what a neighbour and the frame differ by around a block / quantiser step: up to the first they
 show the same, from the second on they don't. Chosen on training clips: neighbours help up to about 1, and hurt then."""
 _LIT, _LIT_OTHERWISE = 0.25, 0.5
 """Brightness by which they differ around a block / quantiser step: from the second on it is taken out (a fade, a light
-that goes on), up to the first it is coding's. Then those limits are that share lower: light burns detail away."""
+that goes on), up to the first it is coding's."""
 _STRICTER = 0.75
+"""Share by which those other limits are lower where brightness is taken out: light burns detail away."""
 _FLASH = 2.0
 """Twice so much brightness / quantiser step is no fade: what differs by more stays another thing."""
 _LEAST_STEP = 1.5  # 8-bit units
@@ -47,21 +47,16 @@ def matched(neighbour: Tensor, frame: Tensor, octaves: Tensor, likeness: float) 
     What the two differ by is measured by the quantiser: `octaves`, (1, 1, H, W), are log2 of its steps in 8-bit units,
     which do as much damage as those of H.264 of a `likeness`-th of their size.
     """
-    step = likeness * torch.exp2(_block_means(octaves)).clamp_min(_LEAST_STEP)
+    step = likeness * torch.exp2(block_means(octaves)).clamp_min(_LEAST_STEP)
     difference = (neighbour - frame).float()
-    light = _smoothed(_block_means(difference), 2)
-    lit = light[:, :1].abs() * _LUMA_SPAN / step
+    light = _smoothed(block_means(difference), 2)
+    lit = light[:, :1].abs() * LUMA_SPAN / step
     strength = ((lit - _LIT) / (_LIT_OTHERWISE - _LIT)).clamp(0.0, 1.0) * (2.0 - lit / _FLASH).clamp(0.0, 1.0)
-    difference = difference - _enlarged(light * strength, difference)
-    error = _smoothed(_block_means(difference[:, :1].mul(_LUMA_SPAN).square()), 1).sqrt()
-    error = error / (step * (1.0 - _STRICTER * strength))
-    weight = ((_OTHER - error) / (_OTHER - _SAME)).clamp(0.0, 1.0)
-    return frame + (_enlarged(weight, difference) * difference).to(frame.dtype)
-
-
-def _block_means(planes: Tensor) -> Tensor:
-    """(1, C, H, W) → (1, C, ceil(H / 8), ceil(W / 8))."""
-    return F.avg_pool2d(planes, _BLOCK, ceil_mode=True, count_include_pad=False)
+    difference.sub_(_enlarged(light.mul_(strength), difference))
+    error = _smoothed(block_means(difference[:, :1].mul(LUMA_SPAN).square_()), 1).sqrt()
+    ratio = error / (step * (1.0 - _STRICTER * strength))
+    weight = ((_OTHER - ratio) / (_OTHER - _SAME)).clamp(0.0, 1.0)
+    return difference.mul_(_enlarged(weight, difference)).add_(frame).to(frame.dtype)
 
 
 def _smoothed(blocks: Tensor, reach: int) -> Tensor:
@@ -71,7 +66,7 @@ def _smoothed(blocks: Tensor, reach: int) -> Tensor:
 
 def _enlarged(blocks: Tensor, like: Tensor) -> Tensor:
     """Blocks → samples, as many as `like` has."""
-    return F.interpolate(blocks, scale_factor=_BLOCK, mode="bilinear")[..., : like.shape[-2], : like.shape[-1]]
+    return F.interpolate(blocks, scale_factor=BLOCK, mode="bilinear")[..., : like.shape[-2], : like.shape[-1]]
 
 
 def _moved(planes: Tensor, motion: Tensor, square: tuple[int, int]) -> Tensor:

@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_LUMA_SPAN = 219.0  # 8-bit units from black to white
+LUMA_SPAN = 219.0  # 8-bit units from black to white
 _LOUD, _TOO_LOUD = 0.125, 0.2
 """Change of a frame / quantiser step, root mean squares of luma: from the first on it is believed less, at the second
 not at all."""
-_BLOCK = 8
+BLOCK = 8
 _HARD, _HARDEST = 3.0, 6.0
 """Standard deviation of a block or of one beside it / quantiser step, the block's or the frame's, whichever is coarser:
 from the first on the block's change is believed less, from the second on no more than `_LEAST_TRUST` of it."""
@@ -77,7 +77,7 @@ def believe(
 
 def _trust_in_frame(restored: Tensor, seen: Tensor, octaves: Tensor) -> Tensor:
     """Of the whole frame, 0 to 1."""
-    change = (restored[:, 0] - seen[:, 0]).square().mean().sqrt() * _LUMA_SPAN
+    change = (restored[:, 0] - seen[:, 0]).square().mean().sqrt() * LUMA_SPAN
     step = torch.exp2(octaves).square().mean().sqrt()
     return ((_TOO_LOUD - change / step) / (_TOO_LOUD - _LOUD)).clamp(0.0, 1.0)
 
@@ -85,19 +85,19 @@ def _trust_in_frame(restored: Tensor, seen: Tensor, octaves: Tensor) -> Tensor:
 def _trust_at_edges(seen: Tensor, octaves: Tensor, likeness: float) -> Tensor:
     """Of each pixel, (1, 1, H, W), `_LEAST_TRUST` to 1; `likeness`: what the limits are multiplied by."""
     height, width = seen.shape[-2:]
-    octaves = _block_means(octaves)
+    octaves = block_means(octaves)
     fine, coarse = math.log2(_FINE), math.log2(_COARSE)
     matters = ((octaves - fine) / (coarse - fine)).clamp(0.0, 1.0)
     doubt = _hardness(seen, octaves, likeness) * matters
-    trust = F.interpolate(1.0 - (1.0 - _LEAST_TRUST) * doubt, scale_factor=_BLOCK, mode="bilinear")
+    trust = F.interpolate(1.0 - (1.0 - _LEAST_TRUST) * doubt, scale_factor=BLOCK, mode="bilinear")
     return trust[..., :height, :width]
 
 
 def _hardness(seen: Tensor, octaves: Tensor, likeness: float) -> Tensor:
     """(1, 1, rows, columns): of each block of luma, 0 where its edges are soft, 1 where they are hardest. `octaves`
     are the blocks'."""
-    luma = seen[:, :1].float() * _LUMA_SPAN
-    mean, square = _block_means(luma), _block_means(luma.square())
+    luma = seen[:, :1].float() * LUMA_SPAN
+    mean, square = block_means(luma), block_means(luma.square())
     step = torch.exp2(octaves)
     deviation = (square - mean.square()).clamp_min(0.0).sqrt()
     coarser = torch.maximum(step, step.square().mean().sqrt())
@@ -113,9 +113,9 @@ def softness(seen: Tensor, told: Tensor) -> float:
     `told`: (1, S, H', W') planes as the file tells them.
     """
     height, width = seen.shape[-2:]
-    soft = 1.0 - _hardness(seen, _block_means(told[:, :1, :height, :width].float() * 7.0), 1.0)
-    most, least = (F.max_pool2d(plane, _BLOCK, ceil_mode=True) for plane in (seen[:, :1], -seen[:, :1]))
-    busy = (most + least) * _LUMA_SPAN > _EMPTY
+    soft = 1.0 - _hardness(seen, block_means(told[:, :1, :height, :width].float() * 7.0), 1.0)
+    most, least = (F.max_pool2d(plane, BLOCK, ceil_mode=True) for plane in (seen[:, :1], -seen[:, :1]))
+    busy = (most + least) * LUMA_SPAN > _EMPTY
     share = float((soft * busy).sum() / busy.sum().clamp_min(1)) if bool(busy.any()) else 1.0
     return min(1.0, max(0.0, (share - _MOSTLY_HARD) / (_MOSTLY_SOFT - _MOSTLY_HARD)))
 
@@ -123,12 +123,12 @@ def softness(seen: Tensor, told: Tensor) -> float:
 def _flat(seen: Tensor) -> Tensor:
     """(1, C, H, W) → the same, bool: whether the plane has one value in the pixel's block and in those beside it."""
     height, width = seen.shape[-2:]
-    most, least = (F.max_pool2d(planes, _BLOCK, ceil_mode=True) for planes in (seen, -seen))
+    most, least = (F.max_pool2d(planes, BLOCK, ceil_mode=True) for planes in (seen, -seen))
     most, least = (F.max_pool2d(planes, 3, stride=1, padding=1) for planes in (most, least))
-    flat = (most + least == 0).repeat_interleave(_BLOCK, -2).repeat_interleave(_BLOCK, -1)
+    flat = (most + least == 0).repeat_interleave(BLOCK, -2).repeat_interleave(BLOCK, -1)
     return flat[..., :height, :width]
 
 
-def _block_means(plane: Tensor) -> Tensor:
-    """(1, 1, H, W) → (1, 1, ceil(H / 8), ceil(W / 8))."""
-    return F.avg_pool2d(plane, _BLOCK, ceil_mode=True, count_include_pad=False)
+def block_means(planes: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, C, ceil(H / 8), ceil(W / 8))."""
+    return F.avg_pool2d(planes, BLOCK, ceil_mode=True, count_include_pad=False)

@@ -81,6 +81,10 @@ def is_full_range(format: PixelFormat, color: ColorInfo) -> bool:
     return format.is_rgb or format.name.startswith("yuvj")
 
 
+UNDAMAGED_STEP = 1.0
+"""Quantiser step (8-bit sample units) that loses no more than rounding does."""
+
+
 @dataclass(frozen=True, slots=True)
 class JpegTables:
     """What a JPEG file says of its own damage.
@@ -109,6 +113,11 @@ class QuantiserMap:
     block: int
     picture_type: str = "?"
     source: str = "estimate"
+
+    @property
+    def is_lossless(self) -> bool:
+        """No step loses more than rounding does."""
+        return float(self.step.max(initial=0.0)) <= UNDAMAGED_STEP
 
 
 @dataclass(frozen=True, slots=True)

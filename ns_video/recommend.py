@@ -35,7 +35,7 @@ class Recommendation:
     drawn_db: float
     """dB that `anime` is expected to gain more than `photo`; below 0 where the picture looks photographed."""
     coded: QuantiserMap | None
-    """What a file of a video codec (lossy WebP, AVIF) tells of its quantisers."""
+    """What a file of a video codec (lossy WebP, AVIF) tells of its quantisers, where they lost anything."""
     jpeg: JpegEvidence | None
     """What its file, or its pixels, tell of a JPEG; None: it shows no loss by JPEG."""
     mosaic_px: int | None
@@ -64,9 +64,10 @@ def recommend(frame: Frame) -> Recommendation:
     mosaic, shrunk = find_pitch(luma, "mosaic"), find_pitch(luma, "shrunk")
     told = None if frame.jpeg is None else JpegEvidence(frame.jpeg)
     jpeg = reconcile(told, find_jpeg(rgb_of(frame)))
-    by_look = CODED if frame.quantiser is not None else DRAWN if drawn > 0 else PHOTOGRAPHED
+    coded = None if frame.quantiser is None or frame.quantiser.is_lossless else frame.quantiser
+    by_look = CODED if coded is not None else DRAWN if drawn > 0 else PHOTOGRAPHED
     model = "mosaic" if mosaic else "deblur" if shrunk else by_look
-    return Recommendation(model, drawn, frame.quantiser, jpeg, mosaic, shrunk)
+    return Recommendation(model, drawn, coded, jpeg, mosaic, shrunk)
 
 
 def classes_of(frame: Frame, classifier: str | Path, labels: Path) -> list[tuple[str, float]]:

@@ -63,6 +63,14 @@ def test_fail_below_is_an_exit_code_and_a_line(still: Path, tmp_path: Path) -> N
     assert (tmp_path / "low.html").exists(), "the report is written even when the threshold fails"
 
 
+def test_fail_below_alone_writes_no_file(still: Path, tmp_path: Path) -> None:
+    for least, code in (("100", 1), ("0", 0)):
+        done = ns_video(still, "--fail-below", least, folder=tmp_path)
+        assert done.returncode == code and done.stdout == ""
+        assert ("is below 100\n" in done.stderr) == (code == 1)
+    assert [p for p in tmp_path.iterdir() if p != still] == []
+
+
 @pytest.mark.parametrize(
     ("score", "least", "words"),
     [

@@ -15,6 +15,7 @@ from PIL import Image
 from test_estimate import photograph
 from test_recommend import drawing
 
+from ns_video.enhance import load_enhancer
 from ns_video.media.coded_headers import _Segments, _vp8_step
 from ns_video.media.pictures import read_rgb
 from ns_video.media.still import read_still
@@ -138,12 +139,20 @@ def test_recommend_degrade_and_evaluate_know_these_files(ns_video: Command, tmp_
         scored = ("evaluate", "--images", tmp_path / "clean", "--degrade", f"{name}:q=30", "--device", "cpu", "--json")
         gains = [json.loads(ns_video(*scored, "--model", "video", *more).out)["mean"] for more in ((), ("--blind",))]
         assert gains[0]["gain"] > 0.1 and gains[1]["gain"] == 0.0
+    other = ("evaluate", "--images", tmp_path / "clean", "--degrade", "jpeg:q=30", "--device", "cpu")
+    done = ns_video(*other, "--model", "video")
+    assert done.code == 2 and "a SPEC that ends in webp or avif" in done.err
     done = ns_video("degrade", tmp_path / "clean" / "a.png", tmp_path / "b.webp", "--spec", "jpeg:q=30")
     assert done.code == 2 and "would add damage of its own" in done.err
 
 
 def test_rgb_of_a_still_is_no_rgb_of_a_codec(tmp_path: Path) -> None:
-    Image.fromarray(photograph(3, 64)).save(tmp_path / "in.webp", quality=30)
+    """Of RGB that was coded as such green alone is restored."""
+    Image.fromarray(drawing(3)).save(tmp_path / "in.webp", quality=30)
     frame, _ = read_still(tmp_path / "in.webp")
-    assert frame.was_ycbcr and frame.format.is_rgb
-    assert not dataclasses.replace(frame, was_ycbcr=False).was_ycbcr
+    enhancer = load_enhancer("video", device="cpu", ensemble=1)
+    for was_ycbcr, changed in ((True, [True] * 3), (False, [True, False, False])):  # planes are green, blue, red
+        (out,) = enhancer.run([dataclasses.replace(frame, was_ycbcr=was_ycbcr)])
+        pairs = zip(frame.planes, out.frame.planes, strict=True)
+        found = [not np.array_equal(was, now) for was, now in pairs]
+        assert sorted(found) == sorted(changed)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+from material import Recipe, write_clip
 from planned import plan
 
 from ns_video.media.decode import open_clip
@@ -39,3 +40,12 @@ def test_dolby_vision_is_left_out_by_name(plain_clip: Path) -> None:
     assert [n for n in known.notes if n not in chosen.notes] == [
         "Dolby Vision's metadata is left out: the base picture stays"
     ]
+
+
+def test_an_odd_size_that_takes_another_encoder_is_told(tmp_path: Path) -> None:
+    odd = write_clip(tmp_path / "odd.mkv", Recipe(codec="ffv1", size=(65, 47), options={}))
+    chosen, _ = plan(odd, "mp4")
+    assert chosen.codec == "libvpx-vp9"
+    assert "written as libvpx-vp9, for libx264 takes no 65x47: it wants even sides" in chosen.notes
+    for other in (plan(odd, "mp4", codec="libvpx-vp9"), plan(odd, "webm")):
+        assert not any("even sides" in note for note in other[0].notes)

@@ -26,8 +26,6 @@ from ns_video.upload import upload
 _SEARCHES = 8
 """Frames whose motion is looked for ahead of a GPU, each in its thread, where the machine has twice as many cores."""
 
-UNDAMAGED_STEP = 1.0
-"""Quantiser step (8-bit sample units) that loses no more than rounding does."""
 _AHEAD_BYTES = 256 << 20
 """Of frames that are ahead of it, but for one: ten of 4K in 10 bits, two of 8K."""
 
@@ -294,7 +292,7 @@ def _searched_ahead(found: Generator[Around]) -> Generator[Around]:
                 return
             around.aligned = True
             quantiser = around.current.frame.quantiser
-            if quantiser is None or float(quantiser.step.max(initial=0.0)) > UNDAMAGED_STEP:
+            if quantiser is None or not quantiser.is_lossless:
                 around.search_in(pool)
             ahead.append(around)
             size = sum(plane.nbytes for plane in around.current.frame.planes)

@@ -14,10 +14,10 @@ from ns_video.belief import softness
 from ns_video.cells import Kind, as_kind, find_pitch
 from ns_video.conditioning import even_map, jpeg_planes, quantiser_planes, raised_map
 from ns_video.device import beside, dtype_of
-from ns_video.enhance.in_flight import UNDAMAGED_STEP, Around, Held
+from ns_video.enhance.in_flight import Around, Held
 from ns_video.enhance.options import EnhanceOptions
 from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
-from ns_video.frame import MATRICES_BT601, Frame, JpegTables, QuantiserMap
+from ns_video.frame import MATRICES_BT601, UNDAMAGED_STEP, Frame, JpegTables, QuantiserMap
 from ns_video.networks.ns_quantiser import NsQuantiser, coded_before, guessed_octaves
 from ns_video.upload import upload
 from ns_video.weights import Descriptor, load_descriptor
@@ -176,6 +176,6 @@ def _shows_coefficients(frame: Frame) -> bool:
 
 def _is_undamaged(side: JpegTables | QuantiserMap) -> bool:
     if isinstance(side, QuantiserMap):
-        return float(side.step.max(initial=0.0)) <= UNDAMAGED_STEP
+        return side.is_lossless
     highest = max(int(side.luma.max(initial=0)), int(side.chroma.max(initial=0)))
     return highest <= UNDAMAGED_STEP and side.subsampling == (1, 1)

@@ -150,9 +150,13 @@ class HeaderQuantisers:
         while len(self._steps) > _KEPT:
             del self._steps[next(iter(self._steps))]
 
+    def step_of(self, pts: int | None) -> float | None:
+        """The codec's step of the frame with this time, 8-bit sample units; told once."""
+        return None if pts is None else self._steps.pop(pts, None)
+
     def of(self, pts: int | None, width: int, height: int) -> QuantiserMap | None:
         """The map of the frame with this time: one step for all of it."""
-        step = None if pts is None else self._steps.pop(pts, None)
+        step = self.step_of(pts)
         if step is None:
             return None
         likeness = np.full((1, 1), step * LIKENESS[self._codec], np.float32)

@@ -21,6 +21,7 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import features
 
 from ns_video.errors import InputError, UsageError
 from ns_video.frame import JpegTables, QuantiserMap
@@ -198,7 +199,10 @@ def _avif(rgb: Rgb, step: Step, random: Generator) -> DegradedStill:
 
 
 def _as_file(rgb: Rgb, kind: str, **options: Any) -> DegradedStill:
-    """Through a lossy file of Pillow's format `kind`. Raises InputError for what it doesn't hold."""
+    """Through a lossy file of Pillow's format `kind`. Raises InputError for what it doesn't hold, UsageError for a
+    Pillow without it."""
+    if not features.check(kind.lower()):
+        raise UsageError(f"this Pillow was built without {kind}", remedy="install a newer one (11.3)")
     try:
         data = encode_picture(rgb, kind, **options)
     except (OSError, ValueError) as error:

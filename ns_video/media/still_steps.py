@@ -9,15 +9,13 @@ from pathlib import Path
 import av
 import numpy as np
 
-from ns_video.frame import QuantiserMap
-from ns_video.media.coded_headers import LIKENESS, HeaderQuantisers
+from ns_video.frame import UNDAMAGED_STEP, QuantiserMap
+from ns_video.media.coded_headers import HeaderQuantisers
 
 _CODECS = {"WEBP": "vp8", "AVIF": "av1"}
 _OF_STILLS = {"vp8": 1.6, "av1": 0.5}
 """A step of these stills does as much damage as an H.264 step of this many times its size: their encoders shape it for
 the eye. Chosen on training pictures; docs/models.md has what the test pictures gain."""
-_FINEST = 1.0
-"""Step, 8-bit sample units, that loses no more than rounding does."""
 _RIFF_HEAD, _CHUNK_HEAD = 12, 8
 _BLOCK = 1 << 16  # px: no still of these is larger
 _SIDES = (6, 10)  # bytes of a VP8 key frame that tell width and height (RFC 6386, 9.1)
@@ -34,18 +32,19 @@ def quantiser_in(data: bytes, kind: str) -> QuantiserMap | None:
     codec = _CODECS[kind]
     file = _as_clip(_vp8_frame(data)) if codec == "vp8" else data
     try:
-        found = _maps(file, codec)
+        steps = _steps(file, codec)
     except (av.FFmpegError, ValueError):  # also what is cut: then it tells none
         return None
-    if not found:
+    if not steps:
         return None
-    told = float(np.mean([one.step.mean() for one in found])) / LIKENESS[codec]
-    step = told if round(told, 3) <= _FINEST else told * _OF_STILLS[codec]
-    return QuantiserMap(np.full((1, 1), step, np.float32), _BLOCK, "I", found[0].source)
+    step = float(np.mean(steps))
+    if round(step, 3) > UNDAMAGED_STEP:
+        step *= _OF_STILLS[codec]
+    return QuantiserMap(np.full((1, 1), step, np.float32), _BLOCK, "I", f"{codec} headers")
 
 
-def _maps(file: bytes, codec: str) -> list[QuantiserMap]:
-    """Of the largest items of AV1 or VP8 in a file; none of those coded as RGB."""
+def _steps(file: bytes, codec: str) -> list[float]:
+    """The codec's, of the largest items of AV1 or VP8 in a file; none of those coded as RGB."""
     if not file:
         return []
     with av.open(io.BytesIO(file), "r") as container:
@@ -54,16 +53,16 @@ def _maps(file: bytes, codec: str) -> list[QuantiserMap]:
         streams = [s for s in coloured or streams if not (s.codec_context.pix_fmt or "").startswith("gbr")]
         largest = max((s.width * s.height for s in streams), default=0)
         readers = {s.index: HeaderQuantisers(s, codec) for s in streams if s.width * s.height == largest}
-        found: list[QuantiserMap] = []
+        steps: list[float] = []
         for packet in container.demux(streams):
             reader = readers.pop(packet.stream_index, None) if packet.size else None
             if reader is None:
                 continue
             packet.pts = packet.pts or 0
             reader.see(packet)
-            told = reader.of(packet.pts, 1, 1)
-            found += [told] if told is not None else []
-    return found
+            if (step := reader.step_of(packet.pts)) is not None:
+                steps.append(step)
+    return steps
 
 
 def _vp8_frame(data: bytes) -> bytes:

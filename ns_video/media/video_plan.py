@@ -165,6 +165,9 @@ def plan_video(
     fmt, container = first.format, of_muxer(container_format)
     notes: list[str] = []
     codec = video_encoder(wanted.codec or default_codec(container, fmt, *size))
+    usual = default_codec(container, fmt, *(side + side % 2 for side in size))
+    if wanted.codec is None and codec != usual:
+        notes.append(f"written as {codec}, for {usual} takes no {size[0]}x{size[1]}: it wants even sides")
     pix_fmt = wanted.pix_fmt or choose_pix_fmt(codec, container, fmt, size)
     if (stand_in := stand_in_of(codec, pix_fmt, size)) is not None:
         codec, note = stand_in
@@ -174,9 +177,6 @@ def plan_video(
     if codec == "png" and wanted.codec is None and not fmt.is_rgb:
         kept = "keeps ProRes" if source.codec == "prores" else "writes ProRes 4444"
         notes.append(f"written as PNG video for the alpha channel; --codec prores_ks {kept}, nearly without loss")
-    usual = default_codec(container, fmt, *(side + side % 2 for side in size))
-    if wanted.codec is None and codec != usual and codec != "png":
-        notes.append(f"written as {codec}, as {usual} takes no {size[0]}x{size[1]}: it wants even sides")
     if wanted.crf is not None:
         if not (codec in DEFAULT_CRF or codec in BY_QSCALE or hardware_api(codec)):
             notes.append(f"{codec} takes no --crf; --encoder-option sets what it takes")

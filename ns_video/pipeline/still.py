@@ -23,12 +23,12 @@ def restore_still(run: Run) -> Generator[Progress]:
     """One picture in, one out."""
     run.record.kind = "still"
     began = time.perf_counter()
+    run.note_source()
     frame, info = read_still(Path(run.source), max_pixels=run.options.max_pixels)
     run.times.decode.busy_seconds = time.perf_counter() - began
     if info.damage and run.options.strict:
         raise DamageError(info.damage[0].what, stage="decode", remedy="leave out --strict to go on past damage")
     run.record.damage += info.damage
-    run.record.warnings += info.notes
     began = time.perf_counter()
     _suit(run, frame)
     run.output_size(frame)
@@ -41,11 +41,13 @@ def restore_still(run: Run) -> Generator[Progress]:
         raise Interrupted("interrupted before the picture was written")
     began = time.perf_counter()
     kind = still_kind(run.target, run.options.format)
-    run.came_back = same_samples(frame, out.frame)
+    run.came_back = _same_samples(frame, out.frame)
     stays = run.came_back and not info.damage and run.options.still_quality is None
     if stays and kind == info.source_format and kind in _LOSSY:
         data = Path(run.source).read_bytes()  # coded again it would lose what no network gave back
+        run.check_source()
     else:
+        run.record.warnings += info.notes
         data, lost = encode_still(run.target_path, out.frame, info, kind=kind, quality=run.options.still_quality)
         run.record.warnings += lost
     run.times.encode.busy_seconds = time.perf_counter() - began
@@ -56,7 +58,7 @@ def restore_still(run: Run) -> Generator[Progress]:
     yield Progress("restore", 1, 1, time.perf_counter() - run.began)
 
 
-def same_samples(one: Frame, other: Frame) -> bool:
+def _same_samples(one: Frame, other: Frame) -> bool:
     """Whether two frames hold the same samples."""
     return len(one.planes) == len(other.planes) and all(map(np.array_equal, one.planes, other.planes))
 
@@ -64,11 +66,12 @@ def same_samples(one: Frame, other: Frame) -> bool:
 def _suit(run: Run, frame: Frame) -> None:
     """Take the preset's model for stills of video codecs, or for drawings where the picture looks drawn, and say what
     no preset finds by itself."""
+    is_coded = frame.quantiser is not None and not frame.quantiser.is_lossless
     if run.options.model:
-        if run.conditioning == "jpeg" and frame.quantiser is not None:
+        if run.conditioning == "jpeg" and is_coded:
             run.record.warnings.append("a video codec coded the picture: --model video restores what that lost")
         return
-    if frame.quantiser is not None and (coded := run.preset_model("coded still")) != run.record.model.name:
+    if is_coded and (coded := run.preset_model("coded still")) != run.record.model.name:
         run.enhancer = run.load_enhancer(coded)
         return
     from ns_video.recommend import blocks_of, looks_drawn  # and torch with it

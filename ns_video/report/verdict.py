@@ -6,6 +6,7 @@ import math
 
 from ns_video.record import NOTHING_RESTORED, PASSED_THROUGH
 from ns_video.report.document import COMPARISON, RUN, Report, Sentence, signed
+from ns_video.stage import counted
 
 _NOTICEABLE_GAIN = 1.5
 """Points of ns-iqa below which a difference is called none: about its error on one clip."""
@@ -185,8 +186,7 @@ def _run(report: Report) -> list[Sentence]:
     if run is not None:
         made += [Sentence("plain", f"{w[0].upper()}{w[1:]}.") for w in run.warnings if w.startswith(NOTHING_RESTORED)]
     if run is not None and run.frames_passed_through:
-        frames = "1 frame was" if run.frames_passed_through == 1 else f"{run.frames_passed_through} frames were"
-        made.append(Sentence("bad", f"{frames} {PASSED_THROUGH}."))
+        made.append(Sentence("bad", f"{counted(run.frames_passed_through)} {PASSED_THROUGH}."))
     if run is not None and run.frames_in != run.frames_out:
         made.append(Sentence("bad", f"{run.frames_in} frames came in, {run.frames_out} went out."))
     return made

@@ -98,13 +98,17 @@ def still_restorer(enhancer: Enhancer, blind: bool = False) -> Restorer:
     """How `restore` treats a still: the file's tables, checked against the pixels where the model reads them.
 
     `blind` hides what the file says: only what the pixels tell is used, and quantisers they don't.
+    What comes of it raises UsageError where the model restores what video codecs lose, and none coded the picture.
     """
     descriptor = enhancer.descriptor
 
     def restore(rgb: Rgb, told: JpegTables | QuantiserMap | None) -> Rgb:
         tables = told if isinstance(told, JpegTables) else None
         if descriptor.conditioning == "quantiser":
-            return to_rgb(enhancer(to_tensor(rgb), told if isinstance(told, QuantiserMap) and not blind else None))
+            if not isinstance(told, QuantiserMap):
+                what = f"model {descriptor.name} restores clips, and stills that a video codec coded"
+                raise UsageError(what, remedy="give --clips, or a SPEC that ends in webp or avif")
+            return to_rgb(enhancer(to_tensor(rgb), None if blind else told))
         if descriptor.conditioning != "jpeg":
             return to_rgb(enhancer(to_tensor(rgb)))
         known = reconcile(None if blind or tables is None else JpegEvidence(tables), find_jpeg(rgb))
