@@ -16,7 +16,7 @@ ENSEMBLES = (1, 2, 4)
 STILL_VIEWS = 4
 """Of a still, by networks of our own."""
 DEINTERLACE = ("auto", "on", "off")
-Content = Literal["clip", "still", "drawn still", "coded still", "jpeg clip"]
+Content = Literal["clip", "still", "drawn still", "coded still", "jpeg clip", "newer clip"]
 BLENDS = ("auto", "crop", "gaussian", "improved-gaussian", "linear", "cosine", "poisson")
 """Windows of tiles; what they are says `ns_video.tile`, which needs torch."""
 
@@ -37,12 +37,15 @@ class Preset:
     """The model for stills that a video codec coded (lossy WebP, AVIF); that for stills where there is none."""
     jpeg_clip_model: str = ""
     """The model for clips whose frames are JPEGs (Motion JPEG); that for clips where there is none."""
+    newer_clip_model: str = ""
+    """The model for clips of codecs newer than H.264 (HEVC, AV1, VP9, and VP8); that for clips where there is none."""
     gpu_clip_model: str = ""
-    """Instead of `clip_model` where the device is no CPU; the same where there is none. Likewise the next four."""
+    """Instead of `clip_model` where the device is no CPU; the same where there is none. Likewise the next five."""
     gpu_still_model: str = ""
     gpu_drawn_still_model: str = ""
     gpu_coded_still_model: str = ""
     gpu_jpeg_clip_model: str = ""
+    gpu_newer_clip_model: str = ""
     speed: str = "medium"
     """x264/x265 preset name for encoders that have one."""
     strength: float = 1.0
@@ -61,9 +64,10 @@ class Preset:
             "drawn still": (self.drawn_still_model, self.gpu_drawn_still_model),
             "coded still": (self.coded_still_model, self.gpu_coded_still_model),
             "jpeg clip": (self.jpeg_clip_model, self.gpu_jpeg_clip_model),
+            "newer clip": (self.newer_clip_model, self.gpu_newer_clip_model),
         }[of]
         if of not in ("clip", "still"):
-            others = self.models("clip" if of == "jpeg clip" else "still")
+            others = self.models("clip" if of.endswith("clip") else "still")
             return on_cpu or others[0], on_gpu or on_cpu or others[1]
         return on_cpu, on_gpu or on_cpu
 

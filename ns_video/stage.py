@@ -103,6 +103,8 @@ class EnhanceStats(FrameCounts):
     """How many frames were computed again in fp32."""
     passes: int = 0
     """How often the network ran: over a tile, or a few of them at once. It grows while one frame takes long."""
+    passes_due: int = 0
+    """What `passes` will be once the picture at hand is done."""
     tile: int | None = None
     """Side in use; None: whole frames."""
     missing_overlap: int = 0

@@ -260,6 +260,44 @@ def test_options_that_the_encoder_of_a_pipe_refuses(options: list[str], ns_video
     assert done.code == 2 and "internal" not in done.err, done.err
 
 
+def test_what_an_encoder_refuses_is_told_in_words(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
+    other = ns_video(*IDENTITY, plain_clip, tmp_path / "out.mp4", "--pix-fmt", "rgb24")
+    assert "libx264 doesn't take rgb24 (it takes yuv420p, " in other.err
+    value = ns_video(*IDENTITY, plain_clip, tmp_path / "out.mp4", "--encoder-option", "crf=abc")
+    assert "libx264 as yuv420p with crf=abc: Invalid argument (" in value.err
+    assert "avcodec" not in value.err and value.code == other.code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "note"),
+    [
+        ("out.mp4", ["--format", "mkv"], "out.mp4 holds matroska, as --format says, which its name doesn't"),
+        ("out.mov", ["--format", "mp4"], None),
+        ("out.mp4", ["--fit", "stretch"], "--fit stretch does nothing without --size"),
+        ("out.mp4", ["--fit", "stretch", "--size", "64x48"], None),
+        ("-", ["--resume"], "--resume does nothing here: a run through a pipe begins anew"),
+        ("out.mp4", ["--resume"], None),
+    ],
+)
+def test_options_that_do_nothing_or_other_than_the_name_are_told(
+    name: str, options: list[str], note: str | None, ns_video: Command, plain_clip: Path, tmp_path: Path
+) -> None:
+    done = ns_video(*IDENTITY, plain_clip, "-" if name == "-" else tmp_path / name, *options)
+    assert done.code == 0, done.err
+    assert [line for line in done.err.splitlines() if line.startswith("note: ")] == ([f"note: {note}"] if note else [])
+
+
+def test_a_terminal_is_no_output(program: list[str], environment: dict[str, str], plain_clip: Path) -> None:
+    pty = pytest.importorskip("pty")
+    there, here = pty.openpty()
+    line = [*program, *IDENTITY, str(plain_clip), "-"]
+    done = subprocess.run(line, stdout=here, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    os.close(here)
+    os.close(there)
+    assert done.returncode == 2
+    assert "standard output is a terminal (pipe it into a program, or name a file)" in done.stderr
+
+
 def test_a_corrected_command_is_not_blocked(ns_video: Command, plain_clip: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
     assert ns_video(*IDENTITY, plain_clip, target, "--encoder-option", "preset=nosuch").code == 2
@@ -447,6 +485,11 @@ def test_a_still(ns_video: Command, noisy: object, tmp_path: Path) -> None:
     done = ns_video(*IDENTITY, tmp_path / "a.png", tmp_path / "b.webp", "--json")
     record = json.loads(done.out)
     assert (done.code, record["kind"], record["frames_out"]) == (0, "still", 1)
+    done = ns_video(*IDENTITY, tmp_path / "a.png", tmp_path / "d.png", "--format", "jpeg")
+    assert "d.png holds JPEG, as --format says" in done.err
+    assert ns_video(*IDENTITY, tmp_path / "a.png", tmp_path / "e.jfif").code == 0
+    with Image.open(tmp_path / "e.jfif") as image:
+        assert image.format == "JPEG"
     assert ns_video(*IDENTITY, tmp_path / "a.png", tmp_path / "c.png", "--size", "32x32", "--fit", "stretch").code == 0
     with Image.open(tmp_path / "c.png") as image:
         assert image.size == (32, 32)

@@ -286,17 +286,32 @@ def test_motion_jpeg_is_restored_by_the_tables_of_its_frames(tmp_path: Path) -> 
     assert not done.stderr and facts(tmp_path / "piped.nut").samples == facts(tmp_path / "out.mkv").samples
 
 
+def test_a_still_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ns_video.pipeline.still._TURN_SECONDS", 0.001)
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=160x120", "-frames:v", "1", "-q:v", "9", tmp_path / "in.jpg")
+    options = RestoreOptions(model="fast-photo", ensemble=4, tile=96, overlap=32)
+    steps = [step for step in restore_steps(tmp_path / "in.jpg", tmp_path / "out.png", options) if step.parts[1]]
+    done, due = zip(*(step.parts for step in steps), strict=True)
+    assert len(set(done)) > 2 and list(done) == sorted(done) and done[-1] <= due[-1]
+    assert set(due) == {4 * 4}  # views of four tiles
+    assert {step.frames for step in steps} == {0}
+
+
 @pytest.mark.parametrize(("device", "model"), [("cpu", "fast-photo"), ("mps", "identity")])
 def test_a_preset_chooses_its_models_by_the_device(
     device: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes = [f'{key}_model = "fast-photo"\ngpu_{key}_model = "identity"\n' for key in ("clip", "still", "jpeg_clip")]
+    sizes = [
+        f'{key}_model = "fast-photo"\ngpu_{key}_model = "identity"\n'
+        for key in ("clip", "still", "jpeg_clip", "newer_clip")
+    ]
     (tmp_path / "by-device.toml").write_text('title = "t"\n' + "".join(sizes))
     monkeypatch.setattr(presets, "pipelines_dir", lambda: tmp_path)
     monkeypatch.setattr(devices, "pick_devices", lambda name: (torch.device(device),))
     ffmpeg("-f", "lavfi", "-i", "testsrc2=size=32x32:rate=5:duration=0.4", "-c:v", "mjpeg", tmp_path / "in.avi")
     ffmpeg("-f", "lavfi", "-i", "testsrc2=size=32x32", "-frames:v", "1", "-update", "1", tmp_path / "in.jpg")
-    for source, target in (("in.avi", "out.mkv"), ("in.jpg", "out.png")):
+    ffmpeg("-i", tmp_path / "in.avi", "-c:v", "libvpx", tmp_path / "in.webm")
+    for source, target in (("in.avi", "out.mkv"), ("in.jpg", "out.png"), ("in.webm", "newer.mkv")):
         record = restore(tmp_path / source, tmp_path / target, preset="by-device", device="auto")
         assert record.model.name == model
     assert restore(tmp_path / "in.jpg", tmp_path / "n.png", preset="by-device", model="photo").model.name == "photo"

@@ -72,6 +72,8 @@ def test_models_by_content_and_device() -> None:
         ('gpu_clip_model = "A"\njpeg_clip_model = "c"\n', ("c", "c")),
     ):
         assert parse_preset("some", plain + more).models("jpeg clip") == wanted
+        newer = more.replace("jpeg_clip", "newer_clip")
+        assert parse_preset("some", plain + newer).models("newer clip") == wanted
 
 
 def test_a_file_that_is_no_text_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from ns_video.cli.train import command as train_command
 from ns_video.conditioning import quantiser_planes
 from ns_video.errors import DeviceError, InputError, ModelError, OutputError, ResumeError, UsageError
 from ns_video.frame import QuantiserMap
+from ns_video.media.coded_headers import LIKENESS
 from ns_video.media.screen_clips import add_caption, draw_page
 from ns_video.media.training_clips import (
     PICTURE_TYPES,
@@ -204,6 +205,27 @@ def test_a_share_of_clips_is_coded_finely_in_fast_ways(tmp_path: Path, monkeypat
     assert len(seen) == 20 and all(10 <= float(options["crf"]) <= 27 for options in seen)
     fast = [options for options in seen if options["preset"] == "ultrafast" or options.get("aq-mode") == "0"]
     assert len(fast) >= 10
+
+
+def test_clips_of_newer_codecs_are_told_as_a_run_tells_them(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "still.png"), textured(300, 420, 3))
+    sources = find_sources([], [tmp_path], newer_share=1.0)
+    still = list(grow_validation(dataclasses.replace(sources, held_out_share=0.0), tmp_path / "held", clips=1))
+    names = {path.name.split("-")[0] for path in still}
+    assert names == {"hevc20", "hevc30", "av1_24", "av1_44", "vp9_36", "vp8_24", "webp30", "avif50"}
+    octaves: dict[str, float] = {}
+    for path in still:
+        pair = read_pair(path)
+        assert psnr(pair.truth, pair.coded.pictures) > 20
+        assert (pair.coded.steps != UNKNOWN_STEP).all()
+        octaves[path.name.split("-")[0]] = float(np.log2(code_to_step(pair.coded.steps)).mean())
+    assert octaves["hevc30"] - octaves["hevc20"] == pytest.approx(10 / 6, abs=0.2)
+    clip = ClipMaker(sources, 6).truth(0, (8, 96, 128))
+    even = encode_decode(clip, Encoding("libx265", {"x265-params": "qp=28:ipratio=1:pbratio=1:log-level=none"}))
+    assert code_to_step(even.steps).mean() == pytest.approx(LIKENESS["hevc"] * 2 ** ((28 - 4) / 6), rel=0.03)
+    assert not even.types.any()
+    kinds = [ClipMaker(sources, 6).pair(index) for index in range(12)]
+    assert {len(pair.truth) == 1 for pair in kinds} == {True, False}
 
 
 def test_screen_clips_have_hard_edges_and_move_by_whole_pixels(tmp_path: Path) -> None:

@@ -335,7 +335,8 @@ class ProgressShown:
             "fps": round(update.fps, 3),
             "limiting_stage": update.limiting_stage,
         }
-        click.echo(json.dumps({**row, "notes": notes} if notes else row), err=True)
+        parts = {"parts": list(update.parts)} if update.parts[1] else {}
+        click.echo(json.dumps({**row, **parts, **({"notes": notes} if notes else {})}), err=True)
 
     def _show_note(self, note: str) -> None:
         if self._bar is None:
@@ -350,7 +351,8 @@ class ProgressShown:
             self._bar = tqdm(total=update.frames_total or None, unit="frame", desc=self._title, file=sys.stderr)
         self._bar.update(update.frames - self._bar.n)
         if update.phase == "restore":
-            self._bar.set_postfix_str(f"limited by {update.limiting_stage}" if update.limiting_stage else "")
+            limit = f"limited by {update.limiting_stage}" if update.limiting_stage else ""
+            self._bar.set_postfix_str("{} of {} parts done".format(*update.parts) if update.parts[1] else limit)
         elif update.phase == "seek":
             self._bar.set_postfix_str(f"at {update.pts_seconds or 0:.0f} s, on the way to --start")
         else:
@@ -462,6 +464,8 @@ def command(ctx: click.Context, input: str, output: str, as_json: bool, **values
     quiet = bool(ctx.obj and ctx.obj["quiet"])
     if as_json and output == "-":
         raise UsageError("--json and OUTPUT - both want standard output", remedy="--record PATH.json")
+    if output == "-" and sys.stdout.isatty():
+        raise UsageError("standard output is a terminal", remedy="pipe it into a program, or name a file")
     style = str(values["progress"])
     options = options_from(values)
     told: list[str] = []

@@ -93,10 +93,11 @@ def _make_clips(parts: tuple[Make, ...], cache: Path, validation: Path | None, q
     jobs: list[tuple[str, Iterator[Path]]] = []  # all sources are looked for before the first clip is made
     for number, part in enumerate(parts):
         folders = [[Path(folder) for folder in names] for names in (part.clips, part.pictures)]
-        sources = find_sources(*folders, screen_share=part.screen_share, fine_share=part.fine_share)
-        jobs.append(("coded clips", grow_pool(sources, cache, part.count, part.seed)))
+        shares = {"screen_share": part.screen_share, "fine_share": part.fine_share, "newer_share": part.newer_share}
+        jobs.append(("coded clips", grow_pool(find_sources(*folders, **shares), cache, part.count, part.seed)))
         if number == 0 and validation is not None:
-            jobs.append(("validation clips", grow_validation(find_sources(*folders, validation=True), validation)))
+            held_out = find_sources(*folders, validation=True, newer_share=part.newer_share)
+            jobs.append(("validation clips", grow_validation(held_out, validation)))
     for name, made in jobs:
         for _ in tqdm(made, desc=name, unit="clip", disable=True if quiet else None):
             pass

@@ -410,15 +410,17 @@ class Enhancer:
         """The mean of what the network makes of flipped views. `side` is padded as the network wants its pictures."""
         height, width = pictures[0].shape[-2:]
         total: Tensor | None = None
-        for axes in _FLIPS[:views]:
+        for done, axes in enumerate(_FLIPS[:views]):
+            left = views - done
             if not axes:
-                result = self._tiled.run(pictures, side, precision)
+                result = self._tiled.run(pictures, side, precision, views=left)
             else:
                 planes = side
                 if side is not None and side.shape[-2:] != (1, 1):
-                    flipped = side[..., :height, :width].flip(axes)
-                    planes = tile.pad_to_multiple(flipped, self.descriptor.multiple_of)
-                result = self._tiled.run([picture.flip(axes) for picture in pictures], planes, precision).flip(axes)
+                    planes = side[..., :height, :width].flip(axes)
+                    planes = tile.pad_to_multiple(planes, self.descriptor.multiple_of)
+                flipped = [picture.flip(axes) for picture in pictures]
+                result = self._tiled.run(flipped, planes, precision, views=left).flip(axes)
             total = result if total is None else total.add_(result)
         assert total is not None
         return total.div_(views) if views > 1 else total

@@ -50,13 +50,17 @@ class TiledNetwork:
         self._batch_pixels = _BATCH_PIXELS if device.type == "cuda" else 0
         self._automatic: dict[tuple[int, int, str], int | None] = {}
 
-    def run(self, pictures: Sequence[Tensor], side: Tensor | None, precision: str) -> Tensor:
-        """(1, 3, H, W) pictures in time order → (1, 3, sH, sW) float32, tiled; smaller tiles where memory ends."""
+    def run(self, pictures: Sequence[Tensor], side: Tensor | None, precision: str, *, views: int = 1) -> Tensor:
+        """(1, 3, H, W) pictures in time order → (1, 3, sH, sW) float32, tiled; smaller tiles where memory ends.
+
+        `views`: of the picture that are to be run yet, this one with them.
+        """
         descriptor = self.descriptor
         height, width = pictures[0].shape[-2:]
         padded = [tile.pad_to_multiple(picture, descriptor.multiple_of) for picture in pictures]
         while True:
             tiles = self.tiles(padded[0].shape[-2], padded[0].shape[-1], precision)
+            self.stats.passes_due = self.stats.passes + views * -(-len(tiles) // self._tiles_at_once(tiles))
             try:
                 restored = self._run_tiles(padded, side, tiles, precision)
                 return restored[..., : height * descriptor.enlarges, : width * descriptor.enlarges]

@@ -28,6 +28,8 @@ CODECS = frozenset({"hevc", "av1", "vp8"})
 LIKENESS = {"hevc": 0.4, "av1": 0.35, "vp8": 0.8, "vp9": 0.45}
 """A step of these codecs does as much damage as an H.264 step of this many times its size: larger transforms, better
 filters. Chosen on held-out training clips; docs/models.md has what the test clips gain."""
+NEWER_CODECS = frozenset(LIKENESS)
+"""Codecs whose blocks, transforms and filters aren't H.264's."""
 
 _FIELD = re.compile(r"\b(init_qp_minus26|slice_qp_delta|base_q_idx|base_qindex)\b.*=\s*(-?\d+)\s*$")
 _SEGMENT_FIELD = re.compile(

@@ -67,6 +67,18 @@ def format_to_write(pix_fmt: str) -> PixelFormat:
         ) from None
 
 
+def _offered(codec: str) -> list[str]:
+    """Names of the pixel formats in memory that an encoder says it takes; none where it says nothing."""
+    return [f.name for f in (av.Codec(codec, "w").video_formats or []) if f.name not in _ON_DEVICES]
+
+
+def check_offered(codec: str, pix_fmt: str) -> None:
+    """Raises UsageError for a pixel format that the encoder doesn't take."""
+    offered = _offered(codec)
+    if offered and format_to_write(pix_fmt).name not in offered:
+        raise UsageError(f"{codec} doesn't take {pix_fmt}", remedy=f"it takes {', '.join(offered)}")
+
+
 def default_codec(container: Container, fmt: PixelFormat, width: int, height: int) -> str:
     """The encoder for pictures of `fmt` where the user names none: one that the container and its segments hold."""
     if container.encoder:
@@ -93,7 +105,7 @@ def _is_cut_short(fmt: PixelFormat, size: tuple[int, int]) -> bool:
 
 def choose_pix_fmt(codec: str, container: Container, fmt: PixelFormat, size: tuple[int, int]) -> str:
     """The pixel format, of those that the encoder takes, that keeps most of `fmt`. `size`: (width, height)."""
-    offered = [f.name for f in (av.Codec(codec, "w").video_formats or []) if f.name not in _ON_DEVICES]
+    offered = _offered(codec)
     if codec in ("libx265", "libvpx-vp9"):
         kept = VP9_ALPHA if codec == "libvpx-vp9" and container.holds_alpha_beside else ""
         offered = [name for name in offered if name == kept or not pixel_format(name).has_alpha]

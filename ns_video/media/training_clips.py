@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ns_video.errors import InputError, OutputError
+from ns_video.media.coded_headers import CODECS, HeaderQuantisers
 from ns_video.media.encode import in_order
 from ns_video.media.exported_quantisers import exported_steps
 from ns_video.media.pictures import Rgb
@@ -295,10 +296,17 @@ def _decode(data: io.BytesIO) -> CodedClip:
             stream = container.streams.video[0]
             stream.codec_context.options = {"export_side_data": "venc_params"}
             stream.codec_context.thread_count = 1
-            for frame in container.decode(stream):
-                pictures.append(_bytes(frame, "yuv420p"))
-                steps.append(_step_codes(frame))
-                types.append(int(frame.pict_type) if 0 < int(frame.pict_type) < len(PICTURE_TYPES) else 0)
+            codec = stream.codec_context.codec.canonical_name
+            headers = HeaderQuantisers(stream, codec) if codec in CODECS else None
+            for packet in container.demux(stream):
+                if headers is not None:
+                    headers.see(packet)
+                for frame in packet.decode():
+                    assert isinstance(frame, av.VideoFrame)
+                    pictures.append(_bytes(frame, "yuv420p"))
+                    codes, kind = _told(frame, headers)
+                    steps.append(codes)
+                    types.append(kind)
     except (av.error.FFmpegError, OSError, IndexError) as error:
         raise InputError(f"the clip can't be decoded: {error}") from error
     if not pictures:
@@ -306,9 +314,13 @@ def _decode(data: io.BytesIO) -> CodedClip:
     return CodedClip(np.stack(pictures), np.stack(steps), np.array(types, np.uint8))
 
 
-def _step_codes(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
-    """Codes of a decoded frame's macroblocks."""
-    steps = exported_steps(frame, 8)
-    if steps is None:
-        return np.full((-(-frame.height // BLOCK), -(-frame.width // BLOCK)), UNKNOWN_STEP, np.uint8)
-    return step_to_code(steps)
+def _told(frame: av.VideoFrame, headers: HeaderQuantisers | None) -> tuple[npt.NDArray[np.uint8], int]:
+    """Codes of a decoded frame's macroblocks and its type, as a run is told them: the headers tell no type."""
+    blocks = (-(-frame.height // BLOCK), -(-frame.width // BLOCK))
+    if headers is not None:
+        told = headers.of(frame.pts, frame.width, frame.height)
+        kind, steps = 0, None if told is None else np.broadcast_to(told.step, blocks)
+    else:
+        kind = int(frame.pict_type) if 0 < int(frame.pict_type) < len(PICTURE_TYPES) else 0
+        steps = exported_steps(frame, 8)
+    return np.full(blocks, UNKNOWN_STEP, np.uint8) if steps is None else step_to_code(steps), kind

@@ -29,6 +29,7 @@ from ns_video.media.copied_clock import finer_tick
 from ns_video.media.display_matrix import is_identity, turn_alone, upright_filters
 from ns_video.media.encoder_choice import (
     VP9_ALPHA,
+    check_offered,
     choose_pix_fmt,
     default_codec,
     format_to_write,
@@ -168,6 +169,8 @@ def plan_video(
     usual = default_codec(container, fmt, *(side + side % 2 for side in size))
     if wanted.codec is None and codec != usual:
         notes.append(f"written as {codec}, for {usual} takes no {size[0]}x{size[1]}: it wants even sides")
+    if wanted.pix_fmt is not None and not hardware_api(codec):
+        check_offered(codec, wanted.pix_fmt)
     pix_fmt = wanted.pix_fmt or choose_pix_fmt(codec, container, fmt, size)
     if (stand_in := stand_in_of(codec, pix_fmt, size)) is not None:
         codec, note = stand_in
@@ -280,6 +283,8 @@ def _lost_samples(plan: VideoPlan, fmt: PixelFormat, *, asked: bool) -> list[str
         holder = f"--pix-fmt {pix_fmt}" if asked else f"{codec} as {pix_fmt}"
         notes.append(f"the alpha channel is left out: {holder} can't hold it")
     sampling = (fmt.is_rgb, fmt.chroma_shift_x, fmt.chroma_shift_y)
+    if out.is_rgb and codec in ("libx264", "libx265") and not asked:
+        notes.append(f"{codec} keeps the picture as RGB, which few players show; --pix-fmt yuv420p suits all")
     if fmt.planes > 2 and sampling != (out.is_rgb, out.chroma_shift_x, out.chroma_shift_y):
         notes.append(f"the pixels are converted from {fmt.name} to {pix_fmt}")
     return notes

@@ -15,6 +15,7 @@ from ns_video.machine import codec_threads
 from ns_video.media.animation import open_animation
 from ns_video.media.avi_header import LATEST_SECONDS
 from ns_video.media.carried import Item, carry_quantisers
+from ns_video.media.coded_headers import NEWER_CODECS
 from ns_video.media.containers import of_muxer, of_output
 from ns_video.media.copy_plan import plan_copies, stream_actions
 from ns_video.media.cut import cut_chapters
@@ -78,9 +79,11 @@ def open_source(run: Run) -> ClipReader:
 
 def _suited(run: Run, reader: ClipReader) -> ClipReader:
     """The reader of a clip, once the preset's model is the one for its codec."""
-    if not run.options.model and reader.info.video.codec in JPEG_CODECS:
+    codec = reader.info.video.codec
+    of = "jpeg clip" if codec in JPEG_CODECS else "newer clip" if codec in NEWER_CODECS else "clip"
+    if not run.options.model and of != "clip":
         try:
-            model = run.preset_model("jpeg clip")
+            model = run.preset_model(of)
             if run.record.model.name != model:
                 run.enhancer = run.load_enhancer(model)
         except BaseException:

@@ -9,6 +9,7 @@ from ns_video.errors import NsVideoError, OutputError, UsageError
 from ns_video.frame import Frame
 from ns_video.media.encode import ENCODER_ERRORS, FrameEncoder
 from ns_video.media.libav import EXTERNAL_ERROR
+from ns_video.media.video_plan import VideoPlan
 
 __all__ = ["REFUSED", "packets_of"]
 
@@ -30,7 +31,7 @@ def packets_of(encoder: FrameEncoder, frame: Frame | None, *, wished: bool = Fal
 def _encoder_failure(error: Exception, frame: Frame | None, encoder: FrameEncoder, *, wished: bool) -> NsVideoError:
     """What an encoder's error means; `wished`: at its first frame, after the user set it up."""
     if wished and getattr(error, "errno", None) in REFUSED:
-        return UsageError(f"the encoder refuses these options: {error}", remedy="change --encoder-option or --pix-fmt")
+        return UsageError(_refusal(error, encoder.plan), remedy="change --encoder-option or --pix-fmt")
     if not encoder.is_open and getattr(error, "errno", None) in _UNFIT:
         return UsageError(
             f"the encoder {encoder.plan.codec} doesn't take such pictures: {encoder.plan.shown}",
@@ -38,3 +39,11 @@ def _encoder_failure(error: Exception, frame: Frame | None, encoder: FrameEncode
         )
     seconds = None if frame is None else frame.pts_seconds
     return OutputError(f"the encoder failed: {error}", stage="encode", pts_seconds=seconds)
+
+
+def _refusal(error: Exception, plan: VideoPlan) -> str:
+    """What was asked of an encoder that could not be opened, and what it said."""
+    options = dict(plan.options)
+    given = ", ".join(f"{name}={options[name]}" for name in plan.wished if name in options)
+    said = getattr(error, "strerror", None) or str(error)
+    return f"the encoder refuses these options: {plan.codec} as {plan.pix_fmt}{given and f' with {given}'}: {said}"

@@ -16,7 +16,16 @@ from ns_video.media.still_writer import still_kind
 from ns_video.pipeline.options import OF_CLIPS, RestoreOptions
 from ns_video.places import check_places
 
-__all__ = ["between_stills", "check_beside", "check_ends", "goes_direct", "is_special", "may_replace", "meant_for"]
+__all__ = [
+    "between_stills",
+    "check_beside",
+    "check_ends",
+    "goes_direct",
+    "idle_options",
+    "is_special",
+    "may_replace",
+    "meant_for",
+]
 
 
 def is_special(path: Path) -> bool:
@@ -87,6 +96,32 @@ def check_ends(source: str, target: str, options: RestoreOptions, *, is_still: b
         container_format = format_for(target, options.format)
         if options.verify != "none":
             refuse_as_file(container_format)
+
+
+def idle_options(source: str, target: str, options: RestoreOptions, *, is_still: bool) -> list[str]:
+    """Notes on what was asked for and does nothing here, or other than OUTPUT's name says."""
+    notes: list[str] = []
+    if options.fit != "contain" and options.size is None:
+        notes.append(f"--fit {options.fit} does nothing without --size")
+    if options.resume and "-" in (source, target):
+        notes.append("--resume does nothing here: a run through a pipe begins anew")
+    named, asked = _named_kind(target, None, is_still=is_still), _named_kind(target, options.format, is_still=is_still)
+    if options.format is not None and None not in (named, asked) and named != asked:
+        notes.append(f"{printable(Path(target).name)} holds {asked}, as --format says, which its name doesn't")
+    return notes
+
+
+def _named_kind(target: str, name: str | None, *, is_still: bool) -> str | None:
+    """The format of OUTPUT as its name, or --format, tells it; None for pipes and names that tell none."""
+    if target == "-" or is_special(Path(target)):
+        return None
+    if is_still:
+        return still_kind(target, name)
+    try:
+        container = of_muxer(format_for(target, name))
+    except UsageError:
+        return None
+    return "QuickTime" if container.is_mov else container.name
 
 
 def may_replace(output: Path, options: RestoreOptions) -> bool:

@@ -19,7 +19,7 @@ from ns_video.machine import peak_memory
 from ns_video.media.decode import Skipped
 from ns_video.media.jpeg_headers import CODECS as JPEG_CODECS
 from ns_video.media.libav import is_url, printable
-from ns_video.pipeline.ends import between_stills, check_beside, check_ends, goes_direct
+from ns_video.pipeline.ends import between_stills, check_beside, check_ends, goes_direct, idle_options
 from ns_video.pipeline.options import RestoreOptions
 from ns_video.preset import Content, Preset, load_preset
 from ns_video.record import NOTHING_RESTORED, PASSED_THROUGH, Damage, ModelInfo, RunRecord, in_time, list_damage
@@ -51,6 +51,8 @@ class Progress:
     pts_seconds: float | None = None
     notes: tuple[str, ...] = ()
     """What is to be said now: before the work, what of INPUT the output can't hold."""
+    parts: tuple[int, int] = (0, 0)
+    """Of the frame at hand, where it is a still: passes through the network that are done, and all; 0: not known."""
 
     @property
     def fps(self) -> float:
@@ -74,6 +76,7 @@ class Run:
         check_ends(source, target, options, is_still=self.is_still)
         self.is_direct = goes_direct(source, target, options, is_still=self.is_still)
         check_beside(source, target, options)
+        self.record.warnings += idle_options(source, target, options, is_still=self.is_still)
         self.enhancer = self.load_enhancer()
         self.fingerprint: dict[str, Any] | None = None
         """Of INPUT, as it was when it was opened; None where it is no file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from ns_video.journal import write_whole
 from ns_video.media.still import read_still
 from ns_video.media.still_writer import encode_still, still_kind
 from ns_video.pipeline.run import Progress, Run
+from ns_video.stage import EnhancedFrame
 
 __all__ = ["restore_still"]
 _LOSSY = frozenset({"JPEG", "WEBP"})
+_TURN_SECONDS = 0.5  # between two updates
 
 
 def restore_still(run: Run) -> Generator[Progress]:
@@ -32,7 +35,7 @@ def restore_still(run: Run) -> Generator[Progress]:
     began = time.perf_counter()
     _suit(run, frame)
     run.output_size(frame)
-    out = next(iter(run.enhancer.run([frame])))
+    out = yield from _enhanced(run, frame)
     if run.observer is not None:
         run.observer.observe(frame, out.frame)
     run.times.enhance.busy_seconds = time.perf_counter() - began
@@ -56,6 +59,18 @@ def restore_still(run: Run) -> Generator[Progress]:
     with run.recorded():
         write_whole(run.target_path, data, stage="encode", replaces=run.options.overwrite)
     yield Progress("restore", 1, 1, time.perf_counter() - run.began)
+
+
+def _enhanced(run: Run, frame: Frame) -> Generator[Progress, None, EnhancedFrame]:
+    """The frame restored, in a thread of its own, and meanwhile how far it is."""
+    before = run.enhancer.stats.passes
+    with ThreadPoolExecutor(1, thread_name_prefix="still") as pool:
+        outcome = pool.submit(lambda: next(iter(run.enhancer.run([frame]))))
+        while not wait([outcome], _TURN_SECONDS).done:
+            stats = run.enhancer.stats
+            parts = stats.passes - before, max(0, stats.passes_due - before)
+            yield Progress("restore", 0, 1, time.perf_counter() - run.began, parts=parts)
+        return outcome.result()
 
 
 def _same_samples(one: Frame, other: Frame) -> bool:

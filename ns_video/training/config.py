@@ -194,12 +194,14 @@ class Make:
     """Share of clips that are graphics and text, see ClipSources."""
     fine_share: float = 0.0
     """Share of clips coded finely by fast settings, see ClipSources."""
+    newer_share: float = 0.0
+    """Share of clips of codecs newer than H.264, see ClipSources."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.count < 0 or self.seed < 0:
             raise UsageError("make: count and seed are at least 0")
-        check_unit(self, "screen_share", "fine_share")
+        check_unit(self, "screen_share", "fine_share", "newer_share")
 
 
 @dataclass(frozen=True, slots=True)

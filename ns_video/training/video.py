@@ -107,6 +107,8 @@ class VideoTraining:
     """As `network.revive` of a training on stills."""
     blind_share: float = 0.12
     """Share of samples that get one rough estimate for the frame instead of the map."""
+    likeness: float = 1.0
+    """As `ns_video.align.matched` takes it: 2 for codecs other than H.264, as a run has it."""
     no_map: bool = False
     """Study only: every sample gets one constant, so the network is blind."""
     seed: int = 0
@@ -124,6 +126,8 @@ class VideoTraining:
             raise UsageError("aligned is for 3 frames and 5, which must be")
         if self.crop < 4 or self.warm_up < 0 or self.validate_every < 1:
             raise UsageError("crop must be at least 4, warm_up at least 0, validate_every at least 1")
+        if not 0 < self.likeness < math.inf:
+            raise UsageError(f"likeness must be positive; it is {self.likeness:g}")
         if not self.save_seconds >= 0:
             raise UsageError(f"save_seconds must be at least 0; it is {self.save_seconds:g}")
         check_seed(self.seed)
@@ -150,6 +154,8 @@ def identity(config: Any) -> str:
     for key in ("revive", "aligned"):  # trainings from before 0.12.0 and 0.15.0 don't have them
         if not table.get(key, True):
             table.pop(key)
+    if table.get("likeness") == 1.0:  # nor those from before 0.17.0
+        table.pop("likeness")
     table["repeats"] = "told as their source"  # before 0.8.0 the finer step was: such a training can't go on exactly
     return json.dumps(table, sort_keys=True, default=str)
 
@@ -368,15 +374,16 @@ def forwards(
     def forward(step: int) -> Tensor:
         batch = process.sent(draw_batch(pool, config, step))
         side = side_planes(batch.steps, batch.types)
-        return network(_what_is_seen(batch, side, aligned=config.aligned), side)
+        return network(_what_is_seen(batch, side, config), side)
 
     return [partial(forward, step) for step in range(count)]
 
 
-def _what_is_seen(batch: Batch, side: Tensor, *, aligned: bool) -> Tensor:
+def _what_is_seen(batch: Batch, side: Tensor, config: VideoTraining) -> Tensor:
     """What the network sees of a batch, (N, 3 F, h, w)."""
     x = pictures_to_network(batch.luma, batch.chroma)
-    return (matched_neighbours(x, side) if aligned else x).contiguous(memory_format=torch.channels_last)
+    seen = matched_neighbours(x, side, config.likeness) if config.aligned else x
+    return seen.contiguous(memory_format=torch.channels_last)
 
 
 def batch_loss(
@@ -387,7 +394,7 @@ def batch_loss(
     Errors are divided by the whole frame's, so that each clip counts alike in dB, however strong its damage.
     """
     side = side_planes(batch.steps, batch.types)
-    x = _what_is_seen(batch, side, aligned=config.aligned)
+    x = _what_is_seen(batch, side, config)
     with arithmetic.autocast():
         y = network(x, side)
     y = y.float()
@@ -433,12 +440,15 @@ def restore_frame(
     *,
     doubt_edges: bool | None = None,
     told: np.ndarray | None = None,
+    likeness: float | None = None,
 ) -> np.ndarray:
     """Frame `t` of a coded clip restored, as a frame of a `Clip`, with fp32 arithmetic.
 
     `doubt_edges`: as a run does it, which doesn't believe each change (`ns_video.belief`); None: all of it. `told`: the
-    steps that the file tells, where `steps` were raised.
+    steps that the file tells, where `steps` were raised. `likeness`: as in VideoTraining; None: by `doubt_edges`.
     """
+    if likeness is None:
+        likeness = OTHER_CODECS if doubt_edges is False else 1.0
     frames = len(pair.truth)
     seen = _seen(t, network.config.frames, frames)
     height, width = split_planes(pair.coded.pictures)[0].shape[1:]
@@ -455,7 +465,7 @@ def restore_frame(
     middle = 3 * (len(seen) // 2)
     with torch.inference_mode():
         if network.config.aligned:
-            x = matched_neighbours(x, side, 1.0 if doubt_edges is None or doubt_edges else OTHER_CODECS)
+            x = matched_neighbours(x, side, likeness)
         y = network(x.contiguous(memory_format=torch.channels_last), side)
         if doubt_edges is not None:
             own = None if told is None or told is steps else _octaves_of(told[t], height, width, device)
@@ -471,10 +481,10 @@ def _octaves_of(codes: np.ndarray, height: int, width: int, device: torch.device
     return (math.log2(SMALLEST_STEP) + dense.float() / STEP_CODES_PER_OCTAVE).clamp(min=0.0) / 7.0
 
 
-def validate(network: NsRestore, folder: Path, no_map: bool = False) -> dict[str, float]:
+def validate(network: NsRestore, folder: Path, no_map: bool = False, *, likeness: float = 1.0) -> dict[str, float]:
     """Group (the file name's first part) → mean PSNR-Y gain in dB over three frames of each clip, and `worst`.
 
-    `chroma` is what all squared errors of Cb and Cr together gained.
+    `chroma` is what all squared errors of Cb and Cr together gained. `likeness`: as in VideoTraining.
 
     Empty for a folder without pairs.
     """
@@ -485,8 +495,9 @@ def validate(network: NsRestore, folder: Path, no_map: bool = False) -> dict[str
         height = pair.truth.shape[1] * 2 // 3
         steps = np.full_like(told_steps(pair.coded), _MIDDLING_CODE) if no_map else told_steps(pair.coded)
         gains: list[float] = []
-        for t in np.linspace(1, len(pair.truth) - 2, 3).round().astype(int):
-            restored = restore_frame(network, pair, steps, int(t))
+        inner = np.linspace(1, len(pair.truth) - 2, 3).round().astype(int) if len(pair.truth) > 2 else (0,)
+        for t in inner:
+            restored = restore_frame(network, pair, steps, int(t), likeness=likeness)
             coded, truth = pair.coded.pictures[t], pair.truth[t]
             gains.append(psnr(restored[:height], truth[:height]) - psnr(coded[:height], truth[:height]))
             wrong = [np.subtract(clip[height:], truth[height:], dtype=np.float64) for clip in (coded, restored)]
@@ -675,7 +686,7 @@ def _train(config: VideoTraining, process: Process, resume: bool) -> Generator[V
             update = VideoUpdate(state.step, loss, gain, time.monotonic() - began)
             if process.leads and state.step % config.validate_every == 0 and config.validation is not None:
                 with Firing(state.averaged) as firing:
-                    groups = validate(state.averaged, config.validation, config.no_map)
+                    groups = validate(state.averaged, config.validation, config.no_map, likeness=config.likeness)
                 update = dataclasses.replace(update, validation=groups, silent_channels=firing.tally()[0])
             if process.leads and time.monotonic() - saved > config.save_seconds:
                 write_checkpoint(checkpoint, state.content(config))

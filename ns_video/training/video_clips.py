@@ -18,10 +18,13 @@ import numpy.typing as npt
 from ns_video.errors import InputError
 from ns_video.journal import write_whole
 from ns_video.media.clip_files import find_clips
+from ns_video.media.degrade import degrade_still, parse_spec
 from ns_video.media.pictures import Rgb, list_pictures, read_rgb
 from ns_video.media.screen_clips import add_caption, screen_pictures
 from ns_video.media.training_clips import (
     BLOCK,
+    PICTURE_TYPES,
+    UNKNOWN_STEP,
     Clip,
     CodedClip,
     Encoding,
@@ -36,11 +39,22 @@ from ns_video.media.training_clips import (
     rgb_to_clip,
     sharpen_clip,
     shrink,
+    step_to_code,
     warp,
     warp_mask,
 )
 
 VALIDATION_CRFS = (18, 22, 28, 33, 38, 42)
+VALIDATION = {f"crf{q}": Encoding(options={"crf": str(q), "preset": "medium"}) for q in VALIDATION_CRFS}
+"""Name of a group of validation clips → how they are coded."""
+_ONE_THREAD = {"x265-params": "log-level=none:pools=none:frame-threads=1"}
+NEWER_VALIDATION = {
+    **{f"hevc{q}": Encoding("libx265", {"crf": str(q), "preset": "fast", **_ONE_THREAD}) for q in (20, 30)},
+    **{f"av1_{q}": Encoding("libsvtav1", {"crf": str(q), "preset": "8", "svtav1-params": "lp=1"}) for q in (24, 44)},
+    "vp9_36": Encoding("libvpx-vp9", {"crf": "36", "b": "0", "deadline": "realtime", "cpu-used": "5"}),
+    "vp8_24": Encoding("libvpx", {"qmin": "24", "qmax": "24", "b": "2M", "deadline": "realtime", "cpu-used": "4"}),
+}
+"""The same for models of newer codecs; stills as WebP and AVIF beside them."""
 _HEADER = 4  # int32: frames, height, width, reserved
 
 
@@ -66,6 +80,9 @@ class ClipSources:
     """Share of clips drawn by `screen_clips`; half as many again are other clips with captions."""
     fine_share: float = 0.0
     """Share of clips coded finely by fast settings, see `fine_encoding`; of the others a part is, too."""
+    newer_share: float = 0.0
+    """Share of clips coded by HEVC, AV1, VP9 or VP8, see `newer_encoding`, and, a quarter of them, of stills coded as
+    WebP or AVIF."""
     held_out_share: float = 0.06
     """Share of the stills, and the last third of every clip longer than 50 frames, kept for validation."""
     validation: bool = False
@@ -84,6 +101,7 @@ def find_sources(
     validation: bool = False,
     screen_share: float = 0.0,
     fine_share: float = 0.0,
+    newer_share: float = 0.0,
 ) -> ClipSources:
     """The clips and stills in some folders.
 
@@ -95,7 +113,12 @@ def find_sources(
     if not clips and not pictures:
         raise InputError("no clip and no picture to train on")
     sources = ClipSources(
-        tuple(clips), tuple(pictures), screen_share=screen_share, fine_share=fine_share, validation=validation
+        tuple(clips),
+        tuple(pictures),
+        screen_share=screen_share,
+        fine_share=fine_share,
+        newer_share=newer_share,
+        validation=validation,
     )
     if not sources.stills and (screen_share or not clips):
         raise InputError(
@@ -166,6 +189,9 @@ class ClipMaker:
         """A clean clip and its coded twin, frame by frame."""
         clip = self.truth(index)
         rng = self._rng
+        if self._sources.newer_share and rng.random() < self._sources.newer_share:
+            still = rng.random() < 0.25
+            return _coded_still(clip[:1], rng) if still else ClipPair(clip, encode_decode(clip, newer_encoding(rng)))
         if self._sources.fine_share and rng.random() < self._sources.fine_share:
             return ClipPair(clip, encode_decode(clip, fine_encoding(rng)))
         if rng.random() < 0.12:  # somebody's re-encode: the map tells only of the last encoder
@@ -247,6 +273,46 @@ def mpeg_encoding(rng: np.random.Generator) -> Encoding:
     if rng.random() < 0.6:
         options["bf"] = "2"
     return Encoding(codec, options)
+
+
+def newer_encoding(rng: np.random.Generator) -> Encoding:
+    """HEVC, AV1, VP9 or VP8, mostly by plain presets."""
+    codec = str(rng.choice(("libx265", "libsvtav1", "libvpx-vp9", "libvpx"), p=(0.42, 0.32, 0.16, 0.1)))
+    options = {"g": str(int(rng.choice((1, 5, 12, 25, 50))))} if rng.random() < 0.35 else {}
+    if codec == "libx265":
+        options["crf"] = f"{float(rng.uniform(11, 38)):.1f}"
+        options["preset"] = str(
+            rng.choice(("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "medium"))
+        )
+        options |= _ONE_THREAD
+        if rng.random() < 0.2:
+            options["tune"] = str(rng.choice(("grain", "animation", "fastdecode", "zerolatency", "ssim")))
+    elif codec == "libsvtav1":
+        options |= {"crf": str(int(rng.integers(8, 58))), "preset": str(int(rng.integers(6, 12)))}
+        options["svtav1-params"] = "lp=1"
+    elif codec == "libvpx-vp9":
+        options |= {"crf": str(int(rng.integers(8, 58))), "b": "0", "threads": "1"}
+        options |= {"deadline": str(rng.choice(("realtime", "good"))), "cpu-used": str(int(rng.integers(4, 6)))}
+    else:
+        q = str(round(float(np.exp(rng.uniform(np.log(4), np.log(56))))))
+        options |= {"qmin": q, "qmax": q, "b": "2M", "deadline": "realtime", "cpu-used": "4", "threads": "1"}
+    return Encoding(codec, options)
+
+
+def _coded_still(clip: Clip, rng: np.random.Generator) -> ClipPair:
+    """One frame as WebP or AVIF of quality 5 to 95, told as a run tells it."""
+    kind = str(rng.choice(("webp", "avif"), p=(0.6, 0.4)))
+    return _through_file(clip, f"{kind}:q={int(rng.integers(5, 96))}")
+
+
+def _through_file(clip: Clip, spec: str) -> ClipPair:
+    """A clip of one frame through what SPEC says, told what the file tells."""
+    done = degrade_still(clip_to_rgb(clip, 0), parse_spec(spec))
+    blocks = (1, -(-done.rgb.shape[0] // BLOCK), -(-done.rgb.shape[1] // BLOCK))
+    steps = np.full(blocks, UNKNOWN_STEP, np.uint8)
+    if done.quantiser is not None:
+        steps[:] = step_to_code(done.quantiser.step)
+    return ClipPair(clip, CodedClip(rgb_to_clip([done.rgb]), steps, np.array([PICTURE_TYPES.index("I")], np.uint8)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,19 +477,27 @@ def grow_pool(sources: ClipSources, folder: Path, clips: int, seed: int = 0) -> 
 
 
 def grow_validation(sources: ClipSources, folder: Path, clips: int = 6, seed: int = 77) -> Iterator[Path]:
-    """Clips of the held-out material, each coded at every one of VALIDATION_CRFS with x264's medium preset.
+    """Clips of the held-out material, each coded in every one of the ways of VALIDATION, or of NEWER_VALIDATION where
+    most of the pool is of newer codecs.
 
-    The files are named after the CRF, so that `validate` tells them apart. `sources` must be of `validation=True`.
+    The files are named after the way, so that `validate` tells them apart. `sources` must be of `validation=True`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     maker: ClipMaker | None = None
+    newer = sources.newer_share > 0.5
+    ways = NEWER_VALIDATION if newer else VALIDATION
+    specs = {"webp30": "webp:q=30", "avif50": "avif:q=50"} if newer else {}
     for index in range(clips):
-        paths = {crf: folder / f"crf{crf}-{seed}-{index:03d}.npy" for crf in VALIDATION_CRFS}
+        paths = {way: folder / f"{way}-{seed}-{index:03d}.npy" for way in (*ways, *specs)}
         if all(path.exists() for path in paths.values()):
             continue
         maker = maker or ClipMaker(sources, seed)
         truth = maker.truth(index)
-        for crf, path in paths.items():
-            coded = encode_decode(truth, Encoding(options={"crf": str(crf), "preset": "medium"}))
-            write_pair(ClipPair(truth, coded), path)
+        for way, path in paths.items():
+            coded = (
+                _through_file(truth[:1], specs[way])
+                if way in specs
+                else ClipPair(truth, encode_decode(truth, ways[way]))
+            )
+            write_pair(coded, path)
             yield path
