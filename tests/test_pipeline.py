@@ -553,7 +553,7 @@ def test_the_chroma_position_is_kept(suffix: str, codec: str, tmp_path: Path) ->
     moved = tmp_path / "moved.mkv"
     bitstream = "h264_metadata" if name == "x264" else "hevc_metadata"
     ffmpeg("-i", tmp_path / "out.mkv", "-c", "copy", "-bsf:v", f"{bitstream}=chroma_sample_loc_type=1", moved)
-    assert any("chroma position was 3, is 2" in d.what for d in ns_video.verify(source, moved))
+    assert any("chroma position was topleft, is center" in d.what for d in ns_video.verify(source, moved))
     warnings = restore(source, tmp_path / "raw.nut", model="identity", codec="ffv1").warnings
     assert any("ffv1 in nut can't tell where its chroma samples lie (top left)" in w for w in warnings)
 
