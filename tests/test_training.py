@@ -975,7 +975,10 @@ def test_a_quiet_training_says_only_where_its_model_is(
         (b"name = trial", "is no TOML: Invalid value (at line 1, column 8) (write key = value, texts in quotes, "),
         (b'name = "\xff"', "is no TOML: it is no UTF-8 text (pipelines"),
         (b'cache = "c"\noutput = "o"\nwarmup = 1', "unknown key: warmup (is warm_up meant? known are cache, "),
-        (b'cache = "c"\noutput = "o"\nsteps = 1.5', "steps must be a whole number, not 1.5 (without quotes or a point)"),
+        (
+            b'cache = "c"\noutput = "o"\nsteps = 1.5',
+            "steps must be a whole number, not 1.5 (without quotes or a point)",
+        ),
         (b"", "it lacks name, output, data (pipelines"),
     ],
 )
