@@ -41,8 +41,8 @@ FLOORS = {
     "cli": 5,
     **dict.fromkeys(("__init__", "__main__"), 6),
 }
-# Rooms of one floor that may see each other (one way): a stage runs on a device, a run writes its report, neighbours are
-# measured by the blocks that frames are. On floor 0, plain values may use each other.
+# Rooms of one floor that may see each other (one way): a stage runs on a device, a run writes its report, neighbours
+# are measured by the blocks that frames are. On floor 0, plain values may use each other.
 NEIGHBOURS = {("enhance", "device"), ("pipeline", "report"), ("align", "belief")}
 NEIGHBOURS |= {(room, "upload") for room in ("conditioning", "constraint", "color")}
 
