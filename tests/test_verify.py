@@ -367,7 +367,8 @@ def test_a_run_sees_what_its_muxer_forgets_of_the_look(tmp_path: Path, monkeypat
     plain = {"display_matrix": (), "color": ColorInfo(1, 2, 1, 1), "sample_aspect_ratio": Fraction(1)}
     monkeypatch.setattr(mux, "add_video_stream", lambda out, plan: whole(out, replace(plan, **plain)))
     with pytest.raises(
-        VerificationError, match=r"matrix was 9, is 1; .*range was 1, is 2; .*primaries was 9.*rotation"
+        VerificationError,
+        match=r"matrix was bt2020nc, is bt709; .*range was limited, is full; .*primaries was bt2020, .*rotation",
     ):
         restore(source, target, model="identity", overwrite=True)
     monkeypatch.setattr(mux, "add_video_stream", lambda out, plan: whole(out, replace(plan, sample_aspect_ratio=1)))
