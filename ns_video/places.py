@@ -19,6 +19,19 @@ _REPORT = re.compile(
 _RECORD = re.compile(rb'\{\s*"version": "[^"]*",\s*"input": "')
 """How a run's record begins."""
 _MARKED_BYTES = 4096
+_KINDS = {".html": "HTML", ".htm": "HTML", ".json": "JSON", ".csv": "CSV"}
+
+
+def check_kind(path: Path, kind: str) -> None:
+    """Raises UsageError for the name of a report's page ("HTML") or table ("CSV") that is of another kind of file."""
+    named = _KINDS.get(path.suffix.lower(), kind)
+    if named == kind:
+        return
+    if kind == "HTML":
+        what, remedy = "a report is a page of HTML", f"name it {path.stem}.html; {path.stem}.json is written beside it"
+    else:
+        what, remedy = "frames are written as CSV", f"name it {path.stem}.csv"
+    raise UsageError(f"{printable(path)} is the name of {named}: {what}", remedy=printable(remedy))
 
 
 def check_places(

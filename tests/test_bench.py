@@ -225,6 +225,17 @@ def test_the_bench_command_looks_for_all_models_first(capfd: pytest.CaptureFixtu
     assert "nope" in told and "making a clip" not in told
 
 
+@pytest.mark.parametrize(
+    "command", [["bench"], ["report", "--json"], ["restore", "-q"], ["verify"], ["degrade", "--spec", "noise:sigma=5"]]
+)
+def test_a_missing_clip_ends_every_command_alike(
+    command: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    absent, others = str(tmp_path / "absent.mkv"), [str(tmp_path / "out.mkv")] * (command[0] not in ("bench", "report"))
+    assert run_command([*command, absent, *others]) == 1
+    assert capfd.readouterr().err == f"error: open: {absent}: no such file\n"
+
+
 def test_an_unknown_precision_is_a_usage_error(tmp_path: Path) -> None:
     images = ["--images", str(tmp_path), "--degrade", "none"]
     assert run_command(["evaluate", "--model", "photo", *images, "--precision", "foo"]) == 2

@@ -18,7 +18,7 @@ from material import FRAMES, Recipe, facts, write_clip
 from PIL import Image
 from torture.workshop import Workshop
 
-from ns_video.errors import Interrupted
+from ns_video.errors import Interrupted, OutputError
 from ns_video.frame import Frame
 from ns_video.media.encode import FrameEncoder
 from ns_video.pipeline import RestoreOptions, restore_steps
@@ -75,6 +75,78 @@ def test_json_is_a_record_a_line(ns_video: Command, folder: Path, tmp_path: Path
     assert [r["exit_code"] for r in rows if r["input"].endswith("broken.mp4")] == [1]
     assert all(r["frames_out"] for r in rows if "broken" not in r["input"])
     assert tree(tmp_path / "out") == ["a.mp4", "sub/photo.jpg.webp", "sub/photo.webp.webp"]
+
+
+def test_what_other_options_made_is_left_and_named(ns_video: Command, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (folder / "broken.mp4").unlink()
+    assert ns_video("-q", *IDENTITY, folder, out, "--threads", "1").code == 0
+    done = ns_video(*IDENTITY, folder, out)
+    assert done.code == 0 and "note: finished before, and left: 3 (--overwrite restores again)\n" in done.err
+    assert "with other options" not in done.err
+    done = ns_video("batch", "--preset", "fast", "--crf", "20", folder, out)
+    assert done.code == 0 and "0 restored, 3 were finished" in done.err
+    both = "preset auto, now fast, model identity, now unset"
+    again = "(--overwrite restores again)"
+    assert f"note: finished with other options ({both}, crf unset, now 20.0): a.mp4 {again}\n" in done.err
+    assert f"with other options ({both}): sub/photo.jpg.png, sub/photo.webp.png {again}\n" in done.err
+    assert not ns_video("-q", "batch", "--preset", "fast", folder, out).err
+    (out / "a.mp4").write_bytes((folder / "a.mp4").read_bytes())  # of which nobody knows what made it
+    rows = [*map(json.loads, (out / JOURNAL).read_text().splitlines())]
+    assert rows[0]["output"] == "a.mp4" and rows[0]["options"]["model"] == "identity"
+    assert "a.mp4" not in ns_video("batch", "--preset", "fast", folder, out).err
+
+
+def test_what_is_left_has_its_row(ns_video: Command, folder: Path, tmp_path: Path) -> None:
+    def rows(*options: str) -> dict[str, Any]:
+        done = ns_video("-q", "batch", folder, tmp_path / "out", "--json", *options)
+        return {Path(row["input"]).name: row for row in map(json.loads, done.out.splitlines())}
+
+    first = rows("--model", "identity")
+    states = {name: row["state"] for name, row in first.items()}
+    assert states == {**dict.fromkeys(("a.mp4", "photo.jpg", "photo.webp"), "restored"), "broken.mp4": "failed"}
+    again = rows("--model", "identity")
+    assert {name: row["state"] for name, row in again.items()} == {
+        **dict.fromkeys(("a.mp4", "photo.jpg", "photo.webp"), "finished"),
+        "broken.mp4": "failed",
+    }
+    for name in ("a.mp4", "photo.jpg"):
+        assert again[name] == {key: first[name][key] for key in ("input", "output", "exit_code")} | {
+            "state": "finished"
+        }
+    other = rows()["a.mp4"]["other_options"]
+    assert other == {"model": {"was": "identity", "is": None}}
+    stamp = (folder / "a.mp4").stat().st_mtime_ns + 10**12
+    os.utime(folder / "a.mp4", ns=(stamp, stamp))
+    with (tmp_path / "out" / "a.mp4").open("ab") as made:
+        made.write(b"\0")
+    assert rows("--model", "identity")["a.mp4"]["state"] == "doubtful"
+
+
+@pytest.mark.parametrize("what", ["write_run_report", "write_index"])
+def test_a_report_that_is_lost_is_counted_and_ends_with_1(
+    what: str,
+    ns_video: Command,
+    noisy: object,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def lost(*_: object, **__: object) -> None:
+        raise OutputError("index.html: No space left on device", stage="report")
+
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(noisy).save(source / name)
+    monkeypatch.setattr(f"ns_video.report.{what}", lost)
+    done = ns_video(*IDENTITY, source, out, "--report", "--json")
+    count = ", 2 without a report or record" if what == "write_run_report" else ""
+    assert done.code == 1 and f"2 restored, 0 were finished, 0 failed{count}\n" in done.err
+    assert "No space left on device" in done.err + caplog.text and "Traceback" not in done.err
+    codes = [json.loads(line)["exit_code"] for line in done.out.splitlines()]
+    assert codes == [int(what == "write_run_report")] * 2
+    assert {name for name in tree(out) if name.endswith(".png")} == {"a.png", "b.png"}
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), BrokenPipeError()])
@@ -346,7 +418,8 @@ def test_records_lie_beside_the_outputs(ns_video: Command, noisy: object, tmp_pa
     done = ns_video(*IDENTITY, source, out, "--record")
     assert done.code == 0 and "finished without a record: 1 " in done.err
     done = ns_video(*IDENTITY, source, out, "--record", "--json", "--overwrite")
-    assert json.loads((out / "sub" / "a.png.record.json").read_text()) == json.loads(done.out)
+    kept = json.loads((out / "sub" / "a.png.record.json").read_text())
+    assert {**kept, "state": "restored"} == json.loads(done.out)
     (out / "sub" / "a.png.record.json").write_text("notes of mine")
     (source / "sub" / "a.png").touch()
     done = ns_video(*IDENTITY, source, out, "--record")
@@ -628,7 +701,8 @@ def test_what_another_batch_writes_is_not_failed(ns_video: Command, tmp_path: Pa
     done = ns_video(*IDENTITY, "--codec", "ffv1", source, out, "--json")
     assert done.code == 0, done.err
     assert done.err == "1 restored, 0 were finished, 0 failed, 1 is being written by another run\n"
-    assert [Path(json.loads(row)["output"]).name for row in done.out.splitlines()] == ["b.mkv"]
+    states = {Path(row["output"]).name: row["state"] for row in map(json.loads, done.out.splitlines())}
+    assert states == {"a.mkv": "busy", "b.mkv": "restored"}
     for _ in running:
         pass
     assert "0 restored, 2 were finished, 0 failed\n" in ns_video(*IDENTITY, source, out).err

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +26,23 @@ def test_all_names_are_there_and_documented() -> None:
 
 def test_interface_names() -> None:
     assert {"restore", "load_model", "NsVideoError", "RunRecord"} <= set(ns_video.__all__)
+    assert {"RestoreOptions", "restore_steps", "Progress", "verify", "Difference"} <= set(ns_video.__all__)
+    assert {name for name in errors.__all__ if name[0].isupper()} <= set(ns_video.__all__)
     assert list(inspect.signature(ns_video.restore).parameters)[:3] == ["input", "output", "preset"]
+
+
+def test_the_example_of_the_readme_runs(plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.S | re.M)
+    (tmp_path / "in.mp4").write_bytes(plain_clip.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert isinstance(names["record"], ns_video.RunRecord) and names["record"].exit_code == 0
+    assert names["out"].shape == names["rgb"].shape and bool((names["out"] == names["rgb"]).all())
+    updates = list(ns_video.restore_steps("in.mp4", "again.mp4", ns_video.RestoreOptions(model="identity")))
+    assert all(isinstance(update, ns_video.Progress) for update in updates)
+    assert all(isinstance(told, ns_video.Difference) for told in ns_video.verify("in.mp4", "out.mp4"))
 
 
 def test_load_model_gives_a_call_from_tensor_to_tensor(small_model: Path) -> None:

@@ -568,7 +568,7 @@ def test_the_chroma_position_is_kept(suffix: str, codec: str, tmp_path: Path) ->
     moved = tmp_path / "moved.mkv"
     bitstream = "h264_metadata" if name == "x264" else "hevc_metadata"
     ffmpeg("-i", tmp_path / "out.mkv", "-c", "copy", "-bsf:v", f"{bitstream}=chroma_sample_loc_type=1", moved)
-    assert any("chroma position was 3, is 2" in d.what for d in ns_video.verify(source, moved))
+    assert any("chroma position was topleft, is center" in d.what for d in ns_video.verify(source, moved))
     warnings = restore(source, tmp_path / "raw.nut", model="identity", codec="ffv1").warnings
     assert any("ffv1 in nut can't tell where its chroma samples lie (top left)" in w for w in warnings)
 
@@ -1053,8 +1053,9 @@ def test_a_report_that_fails_costs_neither_output_nor_record(
     monkeypatch.setattr("ns_video.report.write_run_report", lambda *_, **__: 1 // 0)
     page, kept = tmp_path / "page.html", tmp_path / "record.json"
     record = restore(plain_clip, tmp_path / "out.mkv", model="identity", report=page, record=kept)
-    assert record.exit_code == 0 and (tmp_path / "out.mkv").exists() and not page.exists()
-    assert any("the report failed" in w for w in json.loads(kept.read_text())["warnings"])
+    assert record.exit_code == 1 and not page.exists() and ns_video.verify(plain_clip, tmp_path / "out.mkv") == []
+    told = json.loads(kept.read_text())
+    assert told["exit_code"] == 1 and any("the report failed, the output is whole" in w for w in told["warnings"])
 
 
 def test_a_record_that_fails_does_not_hide_why_the_run_ended(
@@ -1084,7 +1085,7 @@ def test_a_record_that_fails_once_output_is_there(
 
         monkeypatch.setattr(WrittenBeside, "put_in_place", put)
     record = restore(plain_clip, tmp_path / f"out{suffix}", model="identity", record=full)
-    assert record.exit_code == 0 and "the record failed, the output is whole: record: " in caplog.text
+    assert record.exit_code == 1 and "the record failed, the output is whole: record: " in caplog.text
     assert {p.suffix for p in tmp_path.iterdir() if p.is_file()} == {suffix}
 
 

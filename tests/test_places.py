@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
+from conftest import Command
 
-from ns_video.errors import UsageError
+from ns_video.errors import OutputError, UsageError
 from ns_video.pipeline import restore
 from ns_video.places import check_places
 from ns_video.report import build_clip, json_path, write_csv, write_report
@@ -53,6 +57,57 @@ def test_reports_of_earlier_runs_may_be_replaced(plain_clip: Path, tmp_path: Pat
     write_report(built, page)
     write_csv(built, table)
     check_places([page, json_path(page), table], [plain_clip])
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.parametrize("place", ["a.html", "a.json"])
+def test_no_half_of_a_report_is_left(
+    place: str, is_new: bool, plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk is full while its second file is written, or a name is taken in the end."""
+    built, page = build_clip(plain_clip), tmp_path / "a.html"
+    before = {}
+    if not is_new:
+        write_report(built, page)
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    fsync, calls = os.fsync, itertools.count()
+
+    def full(handle: int) -> None:
+        if next(calls) == (place == "a.html"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match=f"{place}: No space left"):
+        patch.setattr("os.fsync", full)
+        write_report(built, page)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    if is_new:
+        (tmp_path / place).mkdir()
+        with pytest.raises(OutputError, match=place):
+            write_report(built, page)
+        assert [path.name for path in tmp_path.iterdir()] == [place]
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        (("-o", "a.json"), r"a.json is the name of JSON: a report .* \(name it a.html; a.json is written beside it\)"),
+        (("-o", "a.CSV"), r"a.CSV is the name of CSV: a report is a page of HTML \(name it a.html; "),
+        (("--csv", "a.html"), r"a.html is the name of HTML: frames are written as CSV \(name it a.csv\)"),
+        (("-o", "a.html", "--csv", "a.json"), "a.json is the name of JSON: frames"),
+    ],
+)
+def test_a_report_of_another_kinds_name_is_refused(
+    options: tuple[str, ...], remedy: str, ns_video: Command, plain_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(plain_clip.parent)
+    before = sorted(plain_clip.parent.iterdir())
+    done = ns_video("report", plain_clip, *options)
+    assert done.code == 2 and re.search(remedy, done.err), done.err
+    if options[0] == "-o" and len(options) == 2:
+        with pytest.raises(UsageError, match=remedy):
+            restore(plain_clip, "out.mkv", model="identity", report=options[1])
+    assert sorted(plain_clip.parent.iterdir()) == before
 
 
 def test_a_record_replaces_only_records(plain_clip: Path, tmp_path: Path) -> None:

@@ -20,13 +20,14 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from ns_video.frame import ColorInfo, Frame, PixelFormat
-from ns_video.media.metrics import FilterValues, FullReference
+from ns_video.media.metrics import AudioOffset, FilterValues, FullReference
 from ns_video.record import Damage, ModelInfo, RunRecord, StageTimes, StreamAction
 from ns_video.report import Built, to_json, write_report
 from ns_video.report.build import Built as BuiltType
 from ns_video.report.document import (
     COMPARISON,
     RUN,
+    AudioEntry,
     Cost,
     FrameEntry,
     FullMeansMeter,
@@ -128,6 +129,10 @@ def built(kind: str, size: tuple[int, int] = (180, 320)) -> BuiltType:
         full=meter.result() if kind == COMPARISON else None,
         streams=tuple(StreamRow(s.index, s.type, s.codec, s.action) for s in record.streams),
         damage=tuple(record.damage),
+        audio=tuple(
+            AudioEntry(AudioOffset(index, 0.1, 1234.567, 0.1), AudioOffset(index, -0.023, -1234.567, -0.023))
+            for index in (1, 12)
+        ),
         run=record if kind == RUN else None,
     )
     report = Report(**{**{name: getattr(report, name) for name in Report.__slots__}, "verdict": verdict(report)})
@@ -196,6 +201,23 @@ def test_it_opens_in_both_themes_and_on_a_phone(
         page.screenshot(path=str(Path(folder) / f"{kind}-{scheme}-{width}.png"), full_page=True)
     page.click("#theme")
     assert page.evaluate("document.documentElement.dataset.theme") != scheme
+    assert wrong == []
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_table_of_sound_is_seen_whole(browser: Browser, written: tuple[Path, dict[str, Any]], width: int) -> None:
+    page, wrong = opened(browser, written[0], width=width)
+    table = page.locator(".sound")
+    box = table.bounding_box()
+    assert box and box["x"] >= 0 and box["x"] + box["width"] <= width
+    widths = page.evaluate("(e => [e.scrollWidth, e.clientWidth])(document.querySelector('.sound').parentElement)")
+    assert widths[0] <= widths[1], "nothing of it is to be scrolled to"
+    heads, cells = table.locator("th").all(), table.locator("tbody tr").first.locator("td").all()
+    assert all(cell.is_visible() for cell in cells)
+    assert len(cells) == (5 if written[1]["kind"] == "run" else 3) == len(heads)
+    names = [head.text_content() for head in heads]
+    assert [cell.get_attribute("data-head") for cell in cells] == names
+    assert [head.is_visible() for head in heads] == [width > 640] * len(heads)
     assert wrong == []
 
 

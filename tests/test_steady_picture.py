@@ -57,7 +57,7 @@ def test_another_matrix_or_range_is_converted_back(colors: Sequence[_Tags], pix_
     assert {(f.color.matrix, f.color.range, f.format.name) for f in found} == {
         (alone[0].color.matrix, alone[0].color.range, alone[0].format.name)
     }
-    assert len(told) == 1 and ", matrix 1" in told[0] and told[0].endswith("; it was converted back")
+    assert len(told) == 1 and ", matrix bt709" in told[0] and told[0].endswith("; it was converted back")
     for ours, theirs in zip(found, alone):
         assert np.abs(rgb(ours) - rgb(theirs)).mean() < 0.006
     assert np.abs(rgb(alone[-1])[:, ::2] - rgb(alone[0])[:, ::2]).mean() > 0.02
@@ -83,8 +83,8 @@ def test_primaries_and_transfer_that_change_are_told(tmp_path: Path) -> None:
     first, second = (f"at {float(found[n * FRAMES].pts_seconds or 0):.3f} s the colours change from " for n in (1, 2))
     end = "; what is written says of all what it says of the first"
     assert told == [
-        f"{first}transfer 16 to transfer 18{end}",
-        f"{second}primaries 9 to primaries 1{end}",
+        f"{first}transfer smpte2084 to transfer arib-std-b67{end}",
+        f"{second}primaries bt2020 to primaries bt709{end}",
     ]
 
 

@@ -968,6 +968,31 @@ def test_a_quiet_training_says_only_where_its_model_is(
     assert said.err == "" and said.out.splitlines() == [str(tmp_path / "out" / "trial.safetensors")]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "no such file (pipelines/training/ has configurations to begin with)"),
+        (b"name = trial", "is no TOML: Invalid value (at line 1, column 8) (write key = value, texts in quotes, "),
+        (b'name = "\xff"', "is no TOML: it is no UTF-8 text (pipelines"),
+        (b'cache = "c"\noutput = "o"\nwarmup = 1', "unknown key: warmup (is warm_up meant? known are cache, "),
+        (
+            b'cache = "c"\noutput = "o"\nsteps = 1.5',
+            "steps must be a whole number, not 1.5 (without quotes or a point)",
+        ),
+        (b"", "it lacks name, output, data (pipelines"),
+    ],
+)
+def test_a_configuration_that_says_nothing_is_told_in_a_line(
+    text: bytes | None, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "wrong.toml"
+    if text is not None:
+        recipe.write_bytes(text)
+    assert run(["train", str(recipe)]) == 2
+    told = capfd.readouterr().err
+    assert told.startswith(f"error: {recipe}") and said in told and len(told.splitlines()) == 1
+
+
 def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
     generator = torch.Generator().manual_seed(0)
     for shape in ((3, 16, 40), (2, 40, 16)):
@@ -1060,14 +1085,14 @@ def test_a_seam_is_counted_in_the_pixels_that_the_network_sees(picture_folder: P
         (("crop = 32", "crop = 33"), "multiple of 8"),
         (('size = "tiny"', 'size = "huge"'), "network.size"),
         (('size = "tiny"', 'architecture = "rcan"\nsize = "1x1x15"'), "16 or more"),
-        (("warm_up = 2", "warm = 2"), "unknown keys: warm"),
-        (("steps = 8", 'steps = "8"'), "must be int"),
+        (("warm_up = 2", "warm = 2"), r"\.toml: unknown key: schedule.warm \(is warm_up meant\? known are steps, "),
+        (("steps = 8", 'steps = "8"'), r"schedule.steps must be a whole number, not '8' \(without quotes"),
         (('kind = "jpeg"', 'kind = "spec"'), "damage.specs"),
         (('kind = "jpeg"', 'kind = "spec"\nspecs = ["nothing"]'), "unknown degradation"),
         (("[network]", '[loss]\nrecipe = "none"\n[network]'), "unknown loss recipe"),
         (("[network]", '[loss]\nrecipe = "hat-full"\n[network]'), "loss.vgg"),
         (("[network]", '[loss]\nrecipe = "kairitsu-v9"\n[network]'), "needs 96"),
-        (("[network]", '[loss]\nterms = { l1 = "1" }\n[network]'), "terms.l1 must be float"),
+        (("[network]", '[loss]\nterms = { l1 = "1" }\n[network]'), "terms.l1 must be a number"),
         (("report_every = 2", "report_every = 0"), "report_every"),
         (("validate_every = 4", "validate_every = 0"), "validate_every"),
         (("validation_pictures = 2", "validation_pictures = 0"), "validation_pictures"),
@@ -1079,9 +1104,9 @@ def test_a_seam_is_counted_in_the_pixels_that_the_network_sees(picture_folder: P
         (("[network]", "[loss]\nterms = { charbonnier = 0 }\n[network]"), "no term of the loss has a weight"),
         (('kind = "jpeg"', 'kind = "spec"\nspecs = ["downscale:x=3"]'), "multiple of 24"),
         (('kind = "jpeg"', 'kind = "spec"\nspecs = ["downscale:x=8"]'), "does not enlarge 8 times"),
-        (('kind = "jpeg"', 'kind = "spec"\nspecs = [1]'), r"specs\[0\] must be str"),
+        (('kind = "jpeg"', 'kind = "spec"\nspecs = [1]'), r"specs\[0\] must be a text"),
         (('kind = "jpeg"', 'kind = "spec"\nspecs = "noise:sigma=25"'), "specs must be a list"),
-        (('kind = "jpeg"', "quality = [10.5, 20]"), r"quality\[0\] must be int"),
+        (('kind = "jpeg"', "quality = [10.5, 20]"), r"quality\[0\] must be a whole number"),
         (('kind = "jpeg"', "saved_twice = -3.0"), "saved_twice must be between 0 and 1"),
         (("hold_out = 3", "hold_out = 1"), "hold_out"),
         (("[log]", "[log]\nsave_seconds = nan"), "save_seconds must be at least 0; it is nan"),

@@ -99,8 +99,8 @@ def test_a_wrong_key_is_named(recipe: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("contents = 10.5", "contents must be int"),
-        ("contents = true", "contents must be int"),
+        ("contents = 10.5", "contents must be a whole number"),
+        ("contents = true", "contents must be a whole number"),
         ("contents = 0", "contents"),
         ('folders = "waves"', "folders must be a list"),
         ("folders = []", "folders must not be empty"),

@@ -532,8 +532,8 @@ def test_the_command_makes_each_part_of_the_pool_and_trains(tmp_path: Path) -> N
     ("make", "said"),
     [
         ("[[make]]\nseed = 1", "count"),
-        ('[[make]]\ncount = "many"', "count must be int"),
-        ("[make]\ncount = 1\nframes = 2", "unknown keys: frames"),
+        ('[[make]]\ncount = "many"', "count must be a whole number"),
+        ("[make]\ncount = 1\nframes = 2", "unknown key: make.frames"),
         ("make = 5", "must be an array of tables"),
         ("[[make]]\ncount = 1\nseed = -1", "at least 0"),
     ],

@@ -198,6 +198,11 @@ def _is_reported(target: Path) -> bool:
     return all(path.is_file() for path in _report_of(target))
 
 
+def _shown(value: Any) -> str:
+    """An option's value in words."""
+    return "unset" if value is None else printable(str(value))
+
+
 def _record_of(target: Path) -> Path:
     """Where the run record of a file goes."""
     return target.with_name(target.name + ".record.json")
@@ -210,7 +215,12 @@ def _record_of(target: Path) -> Path:
 @click.option("--still-format", type=click.Choice(sorted(_STILL_FORMATS)), default="png", show_default=True)
 @click.option("--report", is_flag=True, help="A quality report beside each output, and an index page.")
 @click.option("--record", is_flag=True, help="A run record beside each output, NAME.record.json.")
-@click.option("--json", "as_json", is_flag=True, help="A run record per file as NDJSON on stdout.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="A row per file as NDJSON on stdout: its run record, or its state where it has none.",
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -226,6 +236,8 @@ def command(
 
     A file is restored again once its name, size or time isn't that of what its output was made of. An output that
     nobody noted, or that was changed since, stays as it is, and is named where its input is newer or another.
+
+    A finished file is left whatever options are given now; where those that made it were others, that is said.
 
     Exit 1 if any failed, else 3 if parts of any were damaged or not restored.
     """
@@ -254,7 +266,9 @@ def command(
         output_dir.mkdir(parents=True, exist_ok=True)
         check_places([index], [], overwrite=options.overwrite)
     failed = skipped = unreported = unrecorded = damaged = busy = 0
+    lost, is_index_lost = 0, False  # reports and records of what was restored
     doubtful: list[Path] = []
+    others_made: dict[str, list[Path]] = {}
     finished = Finished(output_dir)
     unnoted: OSError | None = None
     is_deaf = False  # standard output took a row no more
@@ -273,7 +287,17 @@ def command(
         failed += 1
         if as_json:
             code = error.exit_code if isinstance(error, NsVideoError) else 1
-            tell_row({"input": name, "error": in_words(error), "exit_code": code})
+            tell_row({"input": name, "error": in_words(error), "exit_code": code, "state": "failed"})
+
+    def leave(source: Path, target: Path, state: str, other: dict[str, tuple[Any, Any]] | None = None) -> None:
+        if other:
+            told = ", ".join(f"{name} {_shown(was)}, now {_shown(now)}" for name, (was, now) in other.items())
+            others_made.setdefault(told, []).append(target)
+        if as_json:
+            row: dict[str, Any] = {"input": str(source), "output": str(target), "exit_code": 0, "state": state}
+            if other:
+                row["other_options"] = {name: {"was": was, "is": now} for name, (was, now) in other.items()}
+            tell_row(row)
 
     for error in found.unread:
         fail(os.fsdecode(error.filename), error)
@@ -288,7 +312,7 @@ def command(
             target = targets[source]
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                seen = Source.of(source, input_dir)
+                seen, wanted = Source.of(source, input_dir), meant_for(str(source), options)
                 is_there = target.exists() and not options.overwrite
                 if is_there:
                     _check_finished(target)
@@ -296,6 +320,8 @@ def command(
                     if state is not State.CHANGED:
                         skipped += state is State.FINISHED
                         doubtful += [target] * (state is State.DOUBTFUL)
+                        other = finished.other_options(target, wanted)
+                        leave(source, target, "finished" if state is State.FINISHED else "doubtful", other)
                         unreported += report and not _is_reported(target)
                         unrecorded += record and not _record_of(target).is_file()
                         continue
@@ -303,7 +329,7 @@ def command(
                         _report_of(target) if report else [], [], record=_record_of(target) if record else None
                     )
                 settings = dataclasses.replace(
-                    meant_for(str(source), options),
+                    wanted,
                     resume=True,
                     overwrite=options.overwrite or is_there,
                     report=_page(target) if report else None,
@@ -334,6 +360,7 @@ def command(
                 raise
             except OutputBusyError:
                 busy += 1
+                leave(source, target, "busy")
                 continue
             except ModelError:  # a model that can't be had fails all files
                 raise
@@ -345,12 +372,13 @@ def command(
                 continue
             if seen is not None:
                 try:
-                    finished.note(target, seen)
+                    finished.note(target, seen, wanted)
                 except OSError as error:  # it is whole all the same
                     unnoted = unnoted or error
-            damaged += done.exit_code == 3
+            damaged += bool(done.damage or done.frames_passed_through)
+            lost += done.exit_code == 1
             if as_json:
-                tell_row(done.to_json())
+                tell_row({**done.to_json(), "state": "restored"})
             elif not quiet:
                 tell(done, str(values["progress"]))
             else:
@@ -363,9 +391,18 @@ def command(
             for target in targets.values()
             if target.is_file() and _is_reported(target)
         ]
-        if reports:
-            write_index(index, reports)
+        try:
+            if reports:
+                write_index(index, reports)
+        except NsVideoError as error:
+            is_index_lost = True
+            complain(f"{in_words(error)} (the outputs are whole)", as_json=rows)
     if not quiet:
+        if skipped:
+            hint(f"finished before, and left: {skipped} (--overwrite restores again)", as_json=rows)
+        for told, outputs in others_made.items():
+            named = _named(outputs, output_dir)
+            hint(f"finished with other options ({told}): {named} (--overwrite restores again)", as_json=rows)
         for missing, what in (unreported, "report"), (unrecorded, "record"):
             if missing:
                 hint(f"finished without a {what}: {missing} (--overwrite restores again, with one)", as_json=rows)
@@ -379,6 +416,7 @@ def command(
         being = f", {busy} {'is' if busy == 1 else 'are'} being written by another run" * (busy > 0)
         others = f", {len(doubtful)} doubtful" * bool(doubtful)
         others += f", {left_out} left out" * (left_out > 0) + f", {damaged} with damage" * (damaged > 0)
+        others += f", {lost} without a report or record" * (lost > 0)
         total = f"{restored} restored, {skipped} were finished, {failed} failed{being}{others}"
         hint(total, as_json=True) if rows else say(total)
-    return 1 if failed else 3 if damaged else 0
+    return 1 if failed or lost or is_index_lost else 3 if damaged else 0

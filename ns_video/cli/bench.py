@@ -10,9 +10,12 @@ import click
 from click.core import ParameterSource
 
 from ns_video.cli import columns, emit, say
+from ns_video.cli.local_file import LocalFile
 from ns_video.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ns_video.bench import BenchOptions, ClipBench, PictureSpeed, StageSpeed
 
 
@@ -37,7 +40,7 @@ def _seconds(_: click.Context, __: click.Parameter, value: float) -> float:
 
 
 @click.command()
-@click.argument("clip", required=False, type=click.Path(exists=True, dir_okay=False))
+@click.argument("clip", required=False, type=LocalFile())
 @click.option("--model", "models", multiple=True, help="What to measure; several are measured one after the other.")
 @click.option("--preset", default="auto", show_default=True, help="Whose clip model and encoder speed to take.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda (all GPUs), cuda:N, cuda:0,cuda:1, mps.")
@@ -64,7 +67,7 @@ def _seconds(_: click.Context, __: click.Parameter, value: float) -> float:
 @click.pass_context
 def command(
     ctx: click.Context,
-    clip: str | None,
+    clip: Path | None,
     models: tuple[str, ...],
     preset: str,
     device: str,
@@ -82,6 +85,7 @@ def command(
     from ns_video.bench import BenchOptions
     from ns_video.device import pick_devices
     from ns_video.media.bench_clip import RATE, make_clip
+    from ns_video.media.libav import check_input_file
     from ns_video.preset import load_preset
     from ns_video.weights import load_descriptor
 
@@ -89,6 +93,8 @@ def command(
         raise UsageError("model is empty", remedy="a shell's variable may not be set")
     if pictures:
         _refuse(ctx, "clip", "tiles", "size", "seconds")
+    if clip is not None:
+        check_input_file(clip)
     chosen = load_preset(preset)
     options = BenchOptions(
         models=models or (chosen.models("clip")[pick_devices(device)[0].type != "cpu"],),
@@ -111,7 +117,7 @@ def command(
             click.echo(_picture_table(rows))
         return
     with tempfile.TemporaryDirectory(prefix="ns-video-bench-") as folder:
-        path = Path(clip) if clip is not None else Path(folder) / f"made-{size[0]}x{size[1]}.mkv"
+        path = clip or Path(folder) / f"made-{size[0]}x{size[1]}.mkv"
         if clip is None:
             _note("making a clip", quiet)
             make_clip(path, *size, frames=10 * RATE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Generator
@@ -9,12 +10,40 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 from ns_video.journal import checked_line, whole_rows
 
+if TYPE_CHECKING:
+    from ns_video.pipeline import RestoreOptions
+
 _NAME = ".ns-video-finished.jsonl"
+_OF_THE_RUN = frozenset(
+    (
+        "resume",
+        "overwrite",
+        "report",
+        "record",
+        "strict",
+        "allow_protocols",
+        "max_pixels",
+        "verify",
+        "threads",
+        "device",
+    )
+)
+"""Options that say how a run goes, or what lies beside OUTPUT."""
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def _deciding(options: RestoreOptions) -> dict[str, Any]:
+    """The options of a run that decide what comes out, as JSON values, but for those that are as ever."""
+    told, plain = _values(options), _values(type(options)())
+    return {name: value for name, value in told.items() if value != plain[name]}
+
+
+def _values(options: RestoreOptions) -> dict[str, Any]:
+    return json.loads(json.dumps({k: v for k, v in asdict(options).items() if k not in _OF_THE_RUN}))
 
 
 class State(Enum):
@@ -51,6 +80,8 @@ class _Made:
     source: Source
     mtime_ns: int
     size: int
+    options: dict[str, Any] | None = None
+    """As `_deciding` tells them; None: nobody noted them."""
 
 
 class Finished:
@@ -80,10 +111,23 @@ class Finished:
         is_ours = (made.mtime_ns, made.size) == (status.st_mtime_ns, status.st_size)
         return State.CHANGED if is_ours else State.DOUBTFUL
 
-    def note(self, target: Path, source: Source) -> None:
-        """Note an output that is whole. Raises OSError."""
+    def other_options(self, target: Path, options: RestoreOptions) -> dict[str, tuple[Any, Any]]:
+        """The options by which an output that is there wasn't made: what they were, and what they are.
+
+        Empty where they are the same, where nobody noted them, and where the output was changed since.
+        """
+        made, status = self._of(target), target.stat()
+        if made is None or made.options is None or (made.mtime_ns, made.size) != (status.st_mtime_ns, status.st_size):
+            return {}
+        were, plain = made.options, _values(type(options)())
+        pairs = {name: (were.get(name, plain[name]), now) for name, now in _values(options).items()}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+    def note(self, target: Path, source: Source, options: RestoreOptions) -> None:
+        """Note an output that is whole, and the options that made it. Raises OSError."""
         status = target.stat()
-        row = {"output": self._name(target), "made": [status.st_mtime_ns, status.st_size], "source": asdict(source)}
+        made = {"made": [status.st_mtime_ns, status.st_size], "source": asdict(source)}
+        row = {"output": self._name(target), **made, "options": _deciding(options)}
         with self._opened(os.O_RDWR | os.O_APPEND | os.O_CREAT) as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(0, end - 1))
@@ -114,7 +158,10 @@ class Finished:
         for row in whole_rows(data.splitlines()):
             try:
                 mtime_ns, size = row["made"]
-                self._made[row["output"]] = _Made(Source(**row["source"]), mtime_ns, size)
+                options = row.get("options")
+                if not isinstance(options, dict):
+                    options = None  # of an older version
+                self._made[row["output"]] = _Made(Source(**row["source"]), mtime_ns, size, options)
             except (KeyError, TypeError, ValueError):
                 continue  # of another version
 

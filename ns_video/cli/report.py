@@ -53,7 +53,7 @@ def command(
     from ns_video.cli import emit, say
     from ns_video.errors import UsageError
     from ns_video.media.decode import MAX_PIXELS
-    from ns_video.places import check_places
+    from ns_video.places import check_kind, check_places
     from ns_video.report import build_clip, json_path, to_json, write_csv, write_report
 
     if output is None and csv_path is None and not as_json and fail_below is None:
@@ -62,6 +62,10 @@ def command(
         raise UsageError("reports are written into files, not a pipe", remedy="--json prints the report")
     if fail_below is not None and math.isnan(fail_below):  # which lies in every FloatRange
         raise UsageError("--fail-below nan is no number")
+    if output is not None:
+        check_kind(output, "HTML")
+    if csv_path is not None:
+        check_kind(csv_path, "CSV")
     made = [*([] if output is None else [output, json_path(output)]), *([] if csv_path is None else [csv_path])]
     check_places(made, [clip for clip in (clip, reference) if clip is not None], overwrite=overwrite)
     settings: dict[str, Any] = ctx.obj or {}

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from ns_video.frame import MATRIX_RGB, RANGE_FULL, RANGE_LIMITED, ColorInfo, PixelFormat
 from ns_video.media.chroma_place import is_moved
+from ns_video.media.color_names import color_name
 from ns_video.media.compare_beside import compare_beside, compare_boxes
 from ns_video.media.compare_samples import lost_samples
 from ns_video.media.compare_streams import compare_copied_times, compare_dispositions, compare_streams, kept_pairs
@@ -129,9 +130,10 @@ def compare_picture(was: Look, now: Look, found: FileFacts) -> list[Difference]:
     untold = _untold(wanted, container, codec)
     for name, tag in tags.items():
         if tag != now_tags[name] and name not in untold:
-            out.append(f"colour {name} was {tag}, is {now_tags[name]}")
+            out.append(f"colour {name} was {color_name(name, tag)}, is {color_name(name, now_tags[name])}")
     if is_moved(wanted, now.color, now.format, codec):
-        out.append(f"the chroma position was {wanted.chroma_location}, is {now.color.chroma_location}")
+        places = (color_name("chroma_location", color.chroma_location) for color in (wanted, now.color))
+        out.append("the chroma position was {}, is {}".format(*places))
     turn = was.turn
     if container.turns_only:
         turn = turn_of(turn_alone((*turn[:2], 0, *turn[2:], 0, 0, 0, 1 << 30)))

@@ -18,6 +18,7 @@ from ns_video.frame import (
     effective_matrix,
     is_full_range,
 )
+from ns_video.media.color_names import color_name
 from ns_video.media.planes import planar_name
 from ns_video.media.probe import pixel_format
 from ns_video.media.swscale import swscale_matrix
@@ -145,7 +146,7 @@ class SteadyPicture:
             self._tell(f"at {seconds:.3f} s the picture changes from {_compared(first, look)}; it was converted back")
         changed = [name for name in ("matrix", "primaries", "transfer") if self._is_mixed_in(name, look, before, first)]
         if changed:
-            was, now = (", ".join(f"{name} {getattr(of.color, name)}" for name in changed) for of in (first, look))
+            was, now = (", ".join(_tag_named(of, name) for name in changed) for of in (first, look))
             self._tell(f"at {seconds:.3f} s the colours change from {was} to {now}{_MIXED}")
 
     def _is_mixed_in(self, name: str, look: _Look, before: _Look, first: _Look) -> bool:
@@ -174,6 +175,10 @@ def _tag(look: _Look, name: str) -> int:
     return _SAME_TRANSFER.get(value, value) if name == "transfer" else value
 
 
+def _tag_named(look: _Look, name: str) -> str:
+    return f"{name} {color_name(name, getattr(look.color, name))}"
+
+
 def _compared(first: _Look, look: _Look) -> str:
     """Sizes and pixel formats of both, and what else differs between them."""
     conversion = look.conversion_to(first)
@@ -181,7 +186,7 @@ def _compared(first: _Look, look: _Look) -> str:
     for of in (first, look):
         text = f"{of.width}x{of.height} {of.name}"
         if conversion and conversion["src_colorspace"] != conversion["dst_colorspace"]:
-            text += f", matrix {of.color.matrix}"
+            text += f", {_tag_named(of, 'matrix')}"
         if first.range != look.range:
             text += f", {'full' if of.range == RANGE_FULL else 'limited'} range"
         shown.append(text)

@@ -88,9 +88,9 @@ def verify_files(
         if notes is not None:
             notes += left_out_beside(info, reader.info, of_muxer("webp"))
         return differences + compare_missing(source, expected, made, max_pixels=max_pixels)
-    if full and len(made) != len(expected):
-        differences.append(Difference(f"{len(expected)} frames decode from the input, {len(made)} from the output"))
     found = read_facts(output)
+    if full and len(made) not in (len(expected), len(found.video_times)):  # which is told with the times
+        differences.append(Difference(f"{len(expected)} frames decode from the input, {len(made)} from the output"))
     with open_input(source) as container:
         copies = plan_copies(container, info, found.container)
     facts = read_facts(source, into=found.container, copies=copies, clock_jumps=jumps)

@@ -37,7 +37,7 @@ def restore(
 
     Paths, or "-" for standard input and output. `options` are the fields of RestoreOptions; paths among them may be
     text. Raises NsVideoError, UsageError for another option; a run that ends with damaged input or frames passed
-    through returns a record whose `exit_code` is 3.
+    through returns a record whose `exit_code` is 3, one that lost its report or record beside a whole OUTPUT 1.
     """
     known = {field.name for field in fields(RestoreOptions)}
     if unknown := sorted(options.keys() - known):

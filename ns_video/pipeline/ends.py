@@ -14,7 +14,7 @@ from ns_video.media.libav import printable
 from ns_video.media.probe import still_format
 from ns_video.media.still_writer import still_kind
 from ns_video.pipeline.options import OF_CLIPS, RestoreOptions
-from ns_video.places import check_places
+from ns_video.places import check_kind, check_places
 
 __all__ = [
     "between_stills",
@@ -158,6 +158,7 @@ def check_beside(source: str, target: str, options: RestoreOptions) -> None:
     if report is not None:
         from ns_video.report import json_path
 
+        check_kind(report, "HTML")
         made = [report, json_path(report)]
     ends = [place for place in (_place_of(source, 0), _place_of(target, 1)) if place is not None]
     check_places(made, ends, record=record, overwrite=options.overwrite)

@@ -309,13 +309,15 @@ class Run:
             record.exit_code = 3
 
     def _beside_output(self, what: str, write: Callable[[], None]) -> None:
-        """Write what goes beside OUTPUT, which is there, whole and checked: should that fail, it is said, and the exit
-        code stays that of the restoration."""
+        """Write what goes beside OUTPUT, which is there, whole and checked, and stays: should that fail, it is said,
+        and the exit code is 1."""
         try:
             write()
         except Exception as error:  # whatever scoring runs into
             said = error if isinstance(error, NsVideoError) else f"{type(error).__name__}: {error}"
-            self.record.warnings.append(f"the {what} failed, the output is whole: {printable(str(said))}")
+            self.record.exit_code = 1
+            lost = f"the {what} failed, the output is whole: {printable(str(said))}"
+            self.record.warnings.append(lost + " (`ns-video report OUTPUT` makes one of it)" * (what == "report"))
             logger.error(self.record.warnings[-1], exc_info=logger.isEnabledFor(logging.DEBUG))  # with -q, too
             if what != "record":
                 self._beside_output("record", self._write_record)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
 from ns_video.errors import InputError
-from ns_video.journal import write_whole
+from ns_video.journal import WrittenBeside, write_whole
 from ns_video.record import Damage, RunRecord
 from ns_video.report.build import Built, build_run
 from ns_video.report.document import to_csv, to_json
@@ -27,13 +28,23 @@ def json_text(built: Built) -> str:
 
 
 def write_report(built: Built, html: Path) -> Path:
-    """Write the page to `html` and its JSON beside it, each whole or not at all; returns the JSON's path.
+    """Write the page to `html` and its JSON beside it, both whole or neither; returns the JSON's path.
 
     Raises OutputError.
     """
     target = json_path(html)
-    write_whole(target, json_text(built).encode("utf-8", "backslashreplace"), stage="report")
-    write_whole(html, render(built).encode("utf-8", "backslashreplace"), stage="report")
+    texts = [text.encode("utf-8", "backslashreplace") for text in (json_text(built), render(built))]
+    with ExitStack() as undone:
+        data = WrittenBeside(target, texts[0], stage="report")
+        undone.callback(data.drop)
+        page = WrittenBeside(html, texts[1], stage="report")
+        undone.callback(page.drop)
+        is_new = not target.exists()
+        data.put_in_place()
+        if is_new:
+            undone.callback(target.unlink, missing_ok=True)
+        page.put_in_place()
+        undone.pop_all()
     return target
 
 

@@ -6,13 +6,15 @@ import dataclasses
 import math
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path, PureWindowsPath
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from ns_video.cells import PITCHES, Kind, as_kind
-from ns_video.errors import UsageError
+from ns_video.errors import UsageError, printable
 from ns_video.media.degrade import Degradation, parse_spec
 from ns_video.networks.discriminator import DiscriminatorConfig
 from ns_video.networks.ns_restore import SIZES
@@ -31,6 +33,14 @@ HAT_SIZES = {"small": 8, "base": 16, "medium": 16, "large": 16}
 _RCAN_SIZE = re.compile(r"[1-9]\d?x[1-9]\d?x(1[6-9]|[2-9]\d|[1-9]\d\d)")  # attention has a sixteenth of the channels
 SCHEDULES = ("cosine", "plateau", "constant")
 DISCRIMINATOR_LOSSES = ("ragan", "gan")
+_LIKE = "pipelines/training/ has configurations to begin with"
+_IN_WORDS: dict[type[Any], tuple[str, str]] = {
+    int: ("a whole number", "without quotes or a point"),
+    float: ("a number", "without quotes"),
+    str: ("a text", "in quotes"),
+    bool: ("true or false", "without quotes"),
+}
+"""Types of values, and how they are written in TOML."""
 
 
 def check_unit(table: object, *names: str) -> None:
@@ -354,27 +364,29 @@ def _check_size(config: TrainingConfig, need: Callable[[bool, str], None]) -> No
     need(name not in ("rcan", "hat") or enlarges, f"{name} enlarges: damage.specs must hold downscale:x=2 or more")
 
 
-def _build(kind: type[Any], table: dict[str, Any], where: str) -> Any:
-    """A dataclass from a TOML table; nested tables and arrays of tables too."""
-    hints = get_type_hints(kind)
-    unknown = sorted(set(table) - set(hints))
-    if unknown:
-        raise UsageError(f"{where} has unknown keys: {', '.join(unknown)}", remedy=f"known are {', '.join(hints)}")
+def _build(kind: type[Any], table: dict[str, Any], where: str = "") -> Any:
+    """A dataclass from a TOML table; nested tables and arrays of tables too. `where`: the table's name in the file."""
+    hints, begins = get_type_hints(kind), f"{where}." if where else ""
+    if unknown := sorted(set(table) - set(hints)):
+        near = [name for key in unknown for name in get_close_matches(key, hints, 1)]
+        meant = f"is {' or '.join(near)} meant? " if near else ""
+        what = f"unknown key{'s' * (len(unknown) > 1)}: {', '.join(begins + key for key in unknown)}"
+        raise UsageError(what, remedy=f"{meant}known are {', '.join(hints)}")
     lacking = [item.name for item in dataclasses.fields(kind) if item.name not in table and _is_needed(item)]
     if lacking:
-        raise UsageError(f"{where} lacks {', '.join(lacking)}")
+        raise UsageError(f"{where or 'it'} lacks {', '.join(lacking)}", remedy=_LIKE)
     values: dict[str, Any] = {}
     for key, value in table.items():
-        wanted, place = hints[key], f"{where}.{key}"
+        wanted, place = hints[key], begins + key
         if dataclasses.is_dataclass(wanted):
             if not isinstance(value, dict):
-                raise UsageError(f"{place} must be a table")
+                raise UsageError(f"{place} must be a table, not {value!r:.60}", remedy=f"begin it with [{place}]")
             values[key] = _build(cast(type[Any], wanted), cast(dict[str, Any], value), place)
         elif key == "sources":
             values[key] = _build_rows(Source, value, place)
         elif key == "terms":
             if not isinstance(value, dict):
-                raise UsageError(f"{place} must be a table of name = weight")
+                raise UsageError(f"{place} must be a table of name = weight", remedy=f"begin it with [{place}]")
             rows = cast(dict[str, Any], value).items()
             values[key] = tuple((name, _plain(float, weight, f"{place}.{name}")) for name, weight in rows)
         else:
@@ -389,7 +401,7 @@ def _is_needed(item: dataclasses.Field[Any]) -> bool:
 def _build_rows(kind: type[Any], value: Any, place: str) -> tuple[Any, ...]:
     rows = cast(list[Any], value) if isinstance(value, list) else []
     if not rows or not all(isinstance(row, dict) for row in rows):
-        raise UsageError(f"{place} must be an array of tables")
+        raise UsageError(f"{place} must be an array of tables", remedy=f"begin each with [[{place}]]")
     return tuple(_build(kind, row, place) for row in rows)
 
 
@@ -398,14 +410,24 @@ def _plain(wanted: Any, value: Any, place: str) -> Any:
         return Path(_plain(str, value, place))
     if get_origin(wanted) is tuple:
         if not isinstance(value, list):
-            raise UsageError(f"{place} must be a list, not {value!r:.60}")
+            raise UsageError(f"{place} must be a list, not {value!r:.60}", remedy="lists stand in [brackets]")
         kind = get_args(wanted)[0]  # all are of one type
         return tuple(_plain(kind, item, f"{place}[{i}]") for i, item in enumerate(cast(list[Any], value)))
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if wanted in (int, float, str, bool) and type(value) is not wanted:
-        raise UsageError(f"{place} must be {wanted.__name__}, not {value!r:.60}")
+    if wanted in _IN_WORDS and type(value) is not wanted:
+        word, remedy = _IN_WORDS[wanted]
+        raise UsageError(f"{place} must be {word}, not {value!r:.60}", remedy=remedy)
     return value
+
+
+@contextmanager
+def _naming(path: Path) -> Generator[None]:
+    """What is wrong in a file is told with its name."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{printable(path)}: {error.message}", remedy=error.remedy) from error
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -414,10 +436,18 @@ def read_table(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: the file can't be read, or is no TOML.
     """
+    shown = printable(path)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} can't be read: {error}") from error
+    except FileNotFoundError as error:
+        raise UsageError(f"{shown}: no such file", remedy=_LIKE) from error
+    except OSError as error:
+        raise UsageError(f"{shown} can't be read: {error.strerror}", remedy="name a TOML file") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{shown} is no TOML: it is no UTF-8 text", remedy=_LIKE) from error
+    except tomllib.TOMLDecodeError as error:
+        remedy = "write key = value, texts in quotes, tables as [name]"
+        raise UsageError(f"{shown} is no TOML: {printable(str(error))}", remedy=remedy) from error
 
 
 def read_config(path: Path) -> TrainingConfig:
@@ -426,7 +456,9 @@ def read_config(path: Path) -> TrainingConfig:
     Raises:
         UsageError: the file can't be read, or a key or value is wrong.
     """
-    return _build(TrainingConfig, read_table(path), str(path))
+    table = read_table(path)
+    with _naming(path):
+        return _build(TrainingConfig, table)
 
 
 def read_makes(path: Path) -> tuple[Make, ...]:
@@ -436,7 +468,8 @@ def read_makes(path: Path) -> tuple[Make, ...]:
         UsageError: the file can't be read, or a key or value is wrong.
     """
     make = read_table(path).get("make")
-    return () if make is None else _build_rows(Make, [make] if isinstance(make, dict) else make, f"{path}.make")
+    with _naming(path):
+        return () if make is None else _build_rows(Make, [make] if isinstance(make, dict) else make, "make")
 
 
 def read_flat(kind: type[Flat], path: Path, changes: dict[str, Any]) -> Flat:
@@ -446,4 +479,5 @@ def read_flat(kind: type[Flat], path: Path, changes: dict[str, Any]) -> Flat:
         UsageError: the file can't be read, or a key or value is wrong.
     """
     table = {key: value for key, value in read_table(path).items() if key != "make"}
-    return _build(kind, table | changes, str(path))
+    with _naming(path):
+        return _build(kind, table | changes)
