@@ -21,7 +21,7 @@ from ns_video.media.pictures import rgb_of
 from ns_video.quality.ns_content import NsContent
 from ns_video.weights import load_descriptor
 
-DRAWN, PHOTOGRAPHED, CODED = "anime", "photo", "video"
+DRAWN, PHOTOGRAPHED, CODED = "anime", "photo", "newer-video"
 """What the first two gain is what `content` compares."""
 _MOST_SIDE = 4096
 """px; of a larger picture its middle is looked at."""

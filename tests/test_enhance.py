@@ -738,6 +738,9 @@ def test_tensors_in_and_out() -> None:
         enhancer(torch.rand(3, 8, 8))
     with pytest.raises(UsageError, match="floats"):
         enhancer(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+    with pytest.raises(UsageError, match="not 255") as caught:
+        enhancer(torch.full((1, 3, 8, 8), 255.0))
+    assert caught.value.remedy == "samples of 8 bits: rgb / 255"
 
 
 def test_a_stage_closed_early_closes_its_source() -> None:

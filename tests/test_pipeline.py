@@ -297,6 +297,17 @@ def test_a_still_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert {step.frames for step in steps} == {0}
 
 
+@pytest.mark.parametrize("encoder", ["libx265", "libsvtav1", "libvpx-vp9", "libvpx", "libx264"])
+def test_clips_of_newer_codecs_go_to_their_model(encoder: str, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mkv"
+    options = {"crf": "30"} | ({"b": "1M"} if "vpx" in encoder else {})
+    write_clip(clip, Recipe(codec=encoder, times=(0, 40, 80), options=options))
+    record = restore(clip, tmp_path / "out.mkv")
+    assert record.model.name == ("video" if encoder == "libx264" else "newer-video")
+    assert record.frames_guessed == record.frames_passed_through == 0
+    assert restore(clip, tmp_path / "fast.mkv", preset="fast").model.name == f"fast-{record.model.name}"
+
+
 @pytest.mark.parametrize(("device", "model"), [("cpu", "fast-photo"), ("mps", "identity")])
 def test_a_preset_chooses_its_models_by_the_device(
     device: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

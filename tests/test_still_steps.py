@@ -85,7 +85,7 @@ def test_what_a_video_codec_lost_is_restored(kind: str, options: dict[str, Any],
     source, target = tmp_path / f"in.{kind.lower()}", tmp_path / "out.png"
     source.write_bytes(coded(kind, picture, **options))
     record = restore(source, target, device="cpu", threads=1)
-    assert record.exit_code == 0 and record.model.name == "video" and not record.warnings
+    assert record.exit_code == 0 and record.model.name == "newer-video" and not record.warnings
     assert psnr(read_rgb(target), picture) > psnr(read_rgb(source), picture) + 0.1
     by_strength = restore(source, tmp_path / "same.png", device="cpu", strength=0.0)
     assert by_strength.exit_code == 0 and np.array_equal(read_rgb(tmp_path / "same.png"), read_rgb(source))
@@ -103,13 +103,14 @@ def test_alpha_stays(tmp_path: Path) -> None:
     picture = photograph(5)
     picture = np.dstack([picture, np.tile(np.arange(256, dtype=np.uint8), (256, 1))])
     Image.fromarray(picture).save(tmp_path / "in.webp", quality=20)
-    assert restore(tmp_path / "in.webp", tmp_path / "out.png", device="cpu").model.name == "video"
+    assert restore(tmp_path / "in.webp", tmp_path / "out.png", device="cpu").model.name == "newer-video"
     was, now = (np.asarray(Image.open(tmp_path / name)) for name in ("in.webp", "out.png"))
     assert np.array_equal(was[..., 3], now[..., 3]) and not np.array_equal(was, now)
 
 
 @pytest.mark.parametrize(
-    ("preset", "model"), [("best", "video"), ("fast", "fast-video"), ("photo", "video"), ("mosaic", "mosaic")]
+    ("preset", "model"),
+    [("best", "newer-video"), ("fast", "fast-newer-video"), ("photo", "newer-video"), ("mosaic", "mosaic")],
 )
 def test_presets_name_the_network(preset: str, model: str, tmp_path: Path) -> None:
     Image.fromarray(photograph(3, 64)).save(tmp_path / "in.webp", quality=30)
@@ -120,7 +121,7 @@ def test_presets_name_the_network(preset: str, model: str, tmp_path: Path) -> No
 def test_a_network_of_jpeg_is_told_that_it_is_none(tmp_path: Path) -> None:
     Image.fromarray(photograph(3, 64)).save(tmp_path / "in.webp", quality=30)
     record = restore(tmp_path / "in.webp", tmp_path / "out.png", device="cpu", model="photo")
-    assert "a video codec coded the picture: --model video restores what that lost" in record.warnings
+    assert "a video codec coded the picture: --model newer-video restores what that lost" in record.warnings
 
 
 def test_recommend_degrade_and_evaluate_know_these_files(ns_video: Command, tmp_path: Path) -> None:
@@ -134,10 +135,11 @@ def test_recommend_degrade_and_evaluate_know_these_files(ns_video: Command, tmp_
             assert image.format == name.upper()
         told = json.loads(ns_video("models", "recommend", target, "--json").out)
         frame, _ = read_still(target)
-        assert frame.quantiser is not None and told["model"] == "video"
+        assert frame.quantiser is not None and told["model"] == "newer-video"
         assert told["coded_step"] == pytest.approx(float(frame.quantiser.step.mean()), abs=0.01)
         scored = ("evaluate", "--images", tmp_path / "clean", "--degrade", f"{name}:q=30", "--device", "cpu", "--json")
-        gains = [json.loads(ns_video(*scored, "--model", "video", *more).out)["mean"] for more in ((), ("--blind",))]
+        scored = (*scored, "--model", "newer-video")
+        gains = [json.loads(ns_video(*scored, *more).out)["mean"] for more in ((), ("--blind",))]
         assert gains[0]["gain"] > 0.1 and gains[1]["gain"] == 0.0
     other = ("evaluate", "--images", tmp_path / "clean", "--degrade", "jpeg:q=30", "--device", "cpu")
     done = ns_video(*other, "--model", "video")

@@ -487,6 +487,8 @@ def test_every_shipped_model_loads_as_its_card_says() -> None:
     cards = list_models()
     shipped = {
         "video",
+        "newer-video",
+        "fast-newer-video",
         "fast-video",
         "photo",
         "fast-photo",

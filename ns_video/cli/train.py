@@ -88,12 +88,13 @@ def _make_clips(parts: tuple[Make, ...], cache: Path, validation: Path | None, q
     """Makes the pool of coded clips."""
     from tqdm import tqdm
 
+    from ns_video.training.config import SHARES
     from ns_video.training.video_clips import find_sources, grow_pool, grow_validation
 
     jobs: list[tuple[str, Iterator[Path]]] = []  # all sources are looked for before the first clip is made
     for number, part in enumerate(parts):
         folders = [[Path(folder) for folder in names] for names in (part.clips, part.pictures)]
-        shares = {"screen_share": part.screen_share, "fine_share": part.fine_share, "newer_share": part.newer_share}
+        shares = {name: getattr(part, name) for name in SHARES}
         jobs.append(("coded clips", grow_pool(find_sources(*folders, **shares), cache, part.count, part.seed)))
         if number == 0 and validation is not None:
             held_out = find_sources(*folders, validation=True, newer_share=part.newer_share)

@@ -20,10 +20,12 @@ from ns_video.weights import Descriptor
 
 _READ: dict[str, tuple[type, ...]] = {"jpeg": (JpegTables, JpegEvidence), "quantiser": (QuantiserMap,)}
 """Conditioning → what says how a picture was damaged."""
+_MOST = 2.0
+"""Sample that is no overshoot of a picture in [0, 1]."""
 
 
 def check_pictures(rgb: object) -> None:
-    """Raises UsageError for what is no (N, 3, H, W) tensor of floats with values."""
+    """Raises UsageError for what is no (N, 3, H, W) tensor of floats with values in [0, 1] or a little beyond."""
     if not isinstance(rgb, Tensor):
         raise UsageError(f"a tensor of shape (N, 3, H, W) is wanted, not a {type(rgb).__name__}")
     if rgb.dim() != 4 or rgb.shape[1] != 3 or rgb.numel() == 0:
@@ -31,6 +33,8 @@ def check_pictures(rgb: object) -> None:
     if not rgb.is_floating_point():
         raise UsageError(f"floats in [0, 1] are wanted, not {rgb.dtype}", remedy="samples of 8 bits: rgb / 255")
     _check_dense(rgb)
+    if (highest := float(rgb.detach().amax())) > _MOST:
+        raise UsageError(f"floats in [0, 1] are wanted, not {highest:g}", remedy="samples of 8 bits: rgb / 255")
 
 
 def split_side(side: Tensor | Side, rgb: Tensor, descriptor: Descriptor) -> Sequence[Tensor | Side]:

@@ -84,7 +84,7 @@ def _suit(run: Run, frame: Frame) -> None:
     is_coded = frame.quantiser is not None and not frame.quantiser.is_lossless
     if run.options.model:
         if run.conditioning == "jpeg" and is_coded:
-            run.record.warnings.append("a video codec coded the picture: --model video restores what that lost")
+            run.record.warnings.append("a video codec coded the picture: --model newer-video restores what that lost")
         return
     if is_coded and (coded := run.preset_model("coded still")) != run.record.model.name:
         run.enhancer = run.load_enhancer(coded)

@@ -190,6 +190,10 @@ class Log:
     tensorboard: bool = False
 
 
+SHARES = ("screen_share", "fine_share", "newer_share", "still_share")
+"""Keys of `Make` that ClipSources has, too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Make:
     """[[make]]: a part of the pool of coded clips, and what it is made from."""
@@ -206,12 +210,14 @@ class Make:
     """Share of clips coded finely by fast settings, see ClipSources."""
     newer_share: float = 0.0
     """Share of clips of codecs newer than H.264, see ClipSources."""
+    still_share: float = 0.25
+    """Share of those that are stills, see ClipSources."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.count < 0 or self.seed < 0:
             raise UsageError("make: count and seed are at least 0")
-        check_unit(self, "screen_share", "fine_share", "newer_share")
+        check_unit(self, *SHARES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,8 +81,9 @@ class ClipSources:
     fine_share: float = 0.0
     """Share of clips coded finely by fast settings, see `fine_encoding`; of the others a part is, too."""
     newer_share: float = 0.0
-    """Share of clips coded by HEVC, AV1, VP9 or VP8, see `newer_encoding`, and, a quarter of them, of stills coded as
-    WebP or AVIF."""
+    """Share of clips coded by HEVC, AV1, VP9 or VP8, see `newer_encoding`, or as stills."""
+    still_share: float = 0.25
+    """Share of the latter: single frames coded as WebP or AVIF."""
     held_out_share: float = 0.06
     """Share of the stills, and the last third of every clip longer than 50 frames, kept for validation."""
     validation: bool = False
@@ -102,6 +103,7 @@ def find_sources(
     screen_share: float = 0.0,
     fine_share: float = 0.0,
     newer_share: float = 0.0,
+    still_share: float = 0.25,
 ) -> ClipSources:
     """The clips and stills in some folders.
 
@@ -118,6 +120,7 @@ def find_sources(
         screen_share=screen_share,
         fine_share=fine_share,
         newer_share=newer_share,
+        still_share=still_share,
         validation=validation,
     )
     if not sources.stills and (screen_share or not clips):
@@ -190,7 +193,7 @@ class ClipMaker:
         clip = self.truth(index)
         rng = self._rng
         if self._sources.newer_share and rng.random() < self._sources.newer_share:
-            still = rng.random() < 0.25
+            still = rng.random() < self._sources.still_share
             return _coded_still(clip[:1], rng) if still else ClipPair(clip, encode_decode(clip, newer_encoding(rng)))
         if self._sources.fine_share and rng.random() < self._sources.fine_share:
             return ClipPair(clip, encode_decode(clip, fine_encoding(rng)))
@@ -306,13 +309,16 @@ def _coded_still(clip: Clip, rng: np.random.Generator) -> ClipPair:
 
 
 def _through_file(clip: Clip, spec: str) -> ClipPair:
-    """A clip of one frame through what SPEC says, told what the file tells."""
-    done = degrade_still(clip_to_rgb(clip, 0), parse_spec(spec))
-    blocks = (1, -(-done.rgb.shape[0] // BLOCK), -(-done.rgb.shape[1] // BLOCK))
+    """A clip of one frame through what SPEC says, told what the file tells. The truth is made of the RGB that was
+    coded, as the other is: so they differ by the coding alone."""
+    rgb = clip_to_rgb(clip, 0)
+    done = degrade_still(rgb, parse_spec(spec))
+    blocks = (1, -(-rgb.shape[0] // BLOCK), -(-rgb.shape[1] // BLOCK))
     steps = np.full(blocks, UNKNOWN_STEP, np.uint8)
     if done.quantiser is not None:
         steps[:] = step_to_code(done.quantiser.step)
-    return ClipPair(clip, CodedClip(rgb_to_clip([done.rgb]), steps, np.array([PICTURE_TYPES.index("I")], np.uint8)))
+    coded = CodedClip(rgb_to_clip([done.rgb]), steps, np.array([PICTURE_TYPES.index("I")], np.uint8))
+    return ClipPair(rgb_to_clip([rgb]), coded)
 
 
 @dataclass(frozen=True, slots=True)
