@@ -38,6 +38,14 @@ def test_changes_of_hard_edges_are_half_believed_at_fine_quantisers(step: float,
     assert np.abs(np.diff(found, axis=0)).max() < 0.1  # no new edges
 
 
+@pytest.mark.parametrize(("step", "louder", "share"), [(3.0, False, 0.0), (3.0, True, 1.0), (16.0, True, 0.0)])
+def test_frames_of_vp9_may_change_by_more_where_steps_are_fine(step: float, louder: bool, share: float) -> None:
+    luma = torch.from_numpy((page().astype(np.float32) - 16) / 219).expand(1, 3, 77, 101)
+    side, change = torch.full((1, 2, 77, 101), math.log2(step) / 7), 0.22 * step / 219
+    found = believe(luma + change, luma, side, doubt_edges=True, doubt_luma=False, louder=louder) - luma
+    assert float(found[0, 0].mean() / change) == pytest.approx(share, abs=0.01)
+
+
 @pytest.mark.parametrize(("height", "least"), [(40, 1.0), (215, 0.4)])
 def test_of_other_codecs_harder_edges_are_doubted(height: int, least: float) -> None:
     """And no share of luma."""

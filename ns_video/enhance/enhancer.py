@@ -388,8 +388,15 @@ class Enhancer:
             own = quantiser_planes(None, told, None, height, width, self.device) if raised else None
             # MPEG's are told block by block, as they were in the training, and what that costs wasn't measured.
             doubt_edges = not told.source.startswith("mpeg")
-            doubt_luma = told.source == "h264"
-            return believe(restored, seen, planes, doubt_edges=doubt_edges, doubt_luma=doubt_luma, told=own)
+            return believe(
+                restored,
+                seen,
+                planes,
+                doubt_edges=doubt_edges,
+                doubt_luma=told.source == "h264",
+                louder=told.source == "vp9",
+                told=own,
+            )
         if isinstance(told, JpegEvidence) and self.domain == "rgb":
             return hold(restored, seen, told.tables, told.phase, foreign=told.foreign)
         return restored
