@@ -26,8 +26,8 @@ _LOUD, _TOO_LOUD = 0.125, 0.2
 not at all."""
 _LOUDER = 2.0
 _LOUDER_UP_TO, _AS_LOUD_FROM = 2.5, 3.5
-"""VP9's steps count as less than half of what they are, so up to the first octave of such steps those limits are twice
-as high, from the second on they are as ever. Chosen on training clips and drawn ones, of which dithering loses 0.1."""
+"""Of VP8 and VP9 clips, in which networks find more to mend: up to the first octave of steps those limits are twice as
+high, from the second on they are as ever. Chosen on training clips and drawn ones, of which dithering loses 0.1."""
 BLOCK = 8
 _HARD, _HARDEST = 3.0, 6.0
 """Standard deviation of a block or of one beside it / quantiser step, the block's or the frame's, whichever is coarser:
@@ -63,7 +63,7 @@ def believe(
 
     `doubt_edges`: hard ones, too, where a file tells the steps. `doubt_luma`: and a share of all luma, where H.264
     tells them (None: as the edges); else the steps stand for another codec's, and harder edges alone are doubted.
-    `louder`: a frame may change by more where steps are fine, as VP9's do.
+    `louder`: a frame may change by more where steps are fine, as VP8's and VP9's do.
     `side`: (1, S, H', W') planes, no smaller than the frame: first log2(quantiser step in 8-bit units) / 7.
     `told`: the same as the file tells it, where `side` was raised: hard edges are measured by it, for line art
     that was coded finely may pass for coded before.

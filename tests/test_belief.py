@@ -39,7 +39,7 @@ def test_changes_of_hard_edges_are_half_believed_at_fine_quantisers(step: float,
 
 
 @pytest.mark.parametrize(("step", "louder", "share"), [(3.0, False, 0.0), (3.0, True, 1.0), (16.0, True, 0.0)])
-def test_frames_of_vp9_may_change_by_more_where_steps_are_fine(step: float, louder: bool, share: float) -> None:
+def test_frames_of_vp8_and_vp9_may_change_by_more_where_steps_are_fine(step: float, louder: bool, share: float) -> None:
     luma = torch.from_numpy((page().astype(np.float32) - 16) / 219).expand(1, 3, 77, 101)
     side, change = torch.full((1, 2, 77, 101), math.log2(step) / 7), 0.22 * step / 219
     found = believe(luma + change, luma, side, doubt_edges=True, doubt_luma=False, louder=louder) - luma

@@ -394,7 +394,7 @@ class Enhancer:
                 planes,
                 doubt_edges=doubt_edges,
                 doubt_luma=told.source == "h264",
-                louder=told.source == "vp9",
+                louder=told.source in ("vp9", "vp9 headers", "vp8 headers"),
                 told=own,
             )
         if isinstance(told, JpegEvidence) and self.domain == "rgb":

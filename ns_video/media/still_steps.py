@@ -40,7 +40,7 @@ def quantiser_in(data: bytes, kind: str) -> QuantiserMap | None:
     step = float(np.mean(steps))
     if round(step, 3) > UNDAMAGED_STEP:
         step *= _OF_STILLS[codec]
-    return QuantiserMap(np.full((1, 1), step, np.float32), _BLOCK, "I", f"{codec} headers")
+    return QuantiserMap(np.full((1, 1), step, np.float32), _BLOCK, "I", f"{kind} headers")
 
 
 def _steps(file: bytes, codec: str) -> list[float]:
