@@ -249,16 +249,24 @@ def test_neighbours_are_the_frames_beside() -> None:
 @pytest.mark.doubted
 @pytest.mark.parametrize(
     ("source", "doubts"),
-    [("h264", (True, True)), ("hevc headers", (True, False)), ("vp9", (True, False)), ("mpeg2video", (False, False))],
+    [
+        ("h264", (True, True, False)),
+        ("hevc headers", (True, False, False)),
+        ("vp9", (True, False, True)),
+        ("vp8 headers", (True, False, True)),
+        ("WEBP headers", (True, False, False)),
+        ("mpeg2video", (False, False, False)),
+    ],
 )
 def test_who_tells_the_steps_says_what_is_doubted(
-    source: str, doubts: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+    source: str, doubts: tuple[bool, bool, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: list[tuple[bool, bool]] = []
+    """Edges, luma, and that a frame's change is too loud."""
+    found: list[tuple[bool, bool, bool]] = []
 
-    def noted(restored: Tensor, *_: Any, doubt_edges: bool, doubt_luma: bool, told: Any) -> Tensor:
+    def noted(restored: Tensor, *_: Any, doubt_edges: bool, doubt_luma: bool, louder: bool, told: Any) -> Tensor:
         assert told is None
-        found.append((doubt_edges, doubt_luma))
+        found.append((doubt_edges, doubt_luma, louder))
         return restored
 
     monkeypatch.setattr(enhancer_module, "believe", noted)
