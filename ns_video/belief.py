@@ -27,7 +27,8 @@ not at all."""
 _LOUDER = 2.0
 _LOUDER_UP_TO, _AS_LOUD_FROM = 2.5, 3.5
 """Of VP8 and VP9 clips, in which networks find more to mend: up to the first octave of steps those limits are twice as
-high, from the second on they are as ever. Chosen on training clips and drawn ones, of which dithering loses 0.1."""
+high, from the second on they are as ever. Chosen on training clips and drawn ones, of which dithering loses up to 0.13.
+`benchmarks/graphics_clips.py --encoder libvpx-vp9 --model newer-video --crf 16 34` draws those."""
 BLOCK = 8
 _HARD, _HARDEST = 3.0, 6.0
 """Standard deviation of a block or of one beside it / quantiser step, the block's or the frame's, whichever is coarser:
