@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol
@@ -142,6 +143,10 @@ class Stage(Protocol):
         """Frames to each side that a result may depend on."""
         ...
 
+    def end_by(self, cancel: threading.Event) -> None:
+        """Once `cancel` is set, `run` gives the picture at hand up as soon as may be, and raises Interrupted."""
+        ...
+
     def run(
         self,
         frames: Iterable[Frame],
@@ -174,6 +179,10 @@ class PassThrough:
     def reach(self) -> int:
         """No neighbour."""
         return 0
+
+    def end_by(self, cancel: threading.Event) -> None:
+        """There is nothing to wait for."""
+        del cancel
 
     def run(
         self,

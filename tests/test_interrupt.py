@@ -23,12 +23,14 @@ import pytest
 from conftest import Command, ffmpeg
 from material import FRAMES, Recipe, facts, write_clip
 from PIL import Image
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torture.clips import RECIPES, Content, content_of, make_clip
 from torture.kills import PLACES, Reference, kill_and_resume, tunings
 from torture.workshop import Limits, Outcome, Run, Workshop
 
 from ns_video.cli.restore import interruptible
-from ns_video.errors import InputError, OutputBusyError, OutputError, ResumeError
+from ns_video.errors import InputError, Interrupted, OutputBusyError, OutputError, ResumeError
 from ns_video.journal import Journal
 from ns_video.pipeline import RestoreOptions, restore, restore_steps
 from ns_video.pipeline.run import Run as PipelineRun
@@ -145,6 +147,26 @@ def test_first_signal_leaves_a_playable_part(
     assert sound and abs(float(sound[-1][0] - end)) < 0.3  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
     row = resumes(shop, reference, output)
     assert row["segments_resumed"] >= 3
+
+
+def test_first_signal_ends_a_still_within_a_layer(tmp_path: Path) -> None:
+    source, output = tmp_path / "in.jpg", tmp_path / "out.png"
+    Image.effect_noise((160, 96), 60).convert("RGB").save(source, quality=40)
+    cancel, layers = threading.Event(), list[nn.Module]()
+
+    def see(module: nn.Module, given: tuple[Any, ...]) -> None:
+        if layers or (isinstance(given[0], Tensor) and given[0].shape[-2:] == (96, 160)):
+            layers.append(module)
+        if len(layers) == 5:
+            cancel.set()
+
+    handle = register_module_forward_pre_hook(see)
+    try:
+        with pytest.raises(Interrupted, match="before the picture was done"):
+            list(restore_steps(source, output, RestoreOptions(model="photo"), cancel))
+    finally:
+        handle.remove()
+    assert len(layers) == 5 and list(tmp_path.iterdir()) == [source]
 
 
 def test_second_signal_stops_at_once(shop: Workshop, reference: Reference, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from ns_video.conditioning import quantiser_planes
 from ns_video.errors import DeviceError, InputError, ModelError, OutputError, ResumeError, UsageError
 from ns_video.frame import QuantiserMap
 from ns_video.media.coded_headers import LIKENESS
+from ns_video.media.pattern_clips import PATTERNS, Pattern, bayer_matrix
 from ns_video.media.screen_clips import add_caption, draw_page
 from ns_video.media.training_clips import (
     PICTURE_TYPES,
@@ -244,6 +245,40 @@ def test_screen_clips_have_hard_edges_and_move_by_whole_pixels(tmp_path: Path) -
         any(np.array_equal(clip[0, shift:96, :], clip[1, : 96 - shift, :]) for shift in range(1, 14)) for clip in moving
     )
     assert scrolled > 0  # a page without a bar goes up by whole pixels: its luma is that of the frame before, shifted
+
+
+@pytest.mark.parametrize("kind", PATTERNS)
+def test_patterns_are_of_the_shape_asked_for_and_each_seed_draws_its_own(kind: Pattern) -> None:
+    still = textured(120, 200, 3)
+    drawn: list[np.ndarray] = []
+    for seed in range(16):
+        clip, again = (np.stack(kind(lambda: still, np.random.default_rng(seed), 9, 96, 136)) for _ in range(2))
+        assert clip.shape == (9, 96, 136, 3) and clip.dtype == np.uint8
+        assert np.array_equal(clip, again)
+        drawn.append(clip)
+    assert len({clip.tobytes() for clip in drawn}) == 16
+    assert sum((clip[0] != clip[-1]).any() for clip in drawn) >= 8  # most move
+
+
+def test_ordered_dithering_has_bayers_thresholds() -> None:
+    assert (bayer_matrix(1) * 4 - 0.5).tolist() == [[0, 2], [3, 1]]
+    for order in (2, 3):
+        matrix = bayer_matrix(order)
+        side = 2**order
+        assert matrix.shape == (side, side)
+        assert np.array_equal(np.sort(matrix.ravel()), (np.arange(side * side) + 0.5) / side / side)
+        for share in (0.25, 0.5, 0.75):  # and what a level lights up is spread evenly
+            lit = (share > matrix).reshape(side // 2, 2, side // 2, 2).mean((1, 3))
+            assert (lit == share).all()
+
+
+def test_pools_of_patterns(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "still.png"), textured(300, 420, 3))
+    sources = find_sources([], [tmp_path], pattern_share=1.0)
+    clips = [ClipMaker(sources, 4).truth(index, (8, 96, 128)) for index in range(8)]
+    assert all(clip.shape == (8, 144, 128) and clip.dtype == np.uint8 for clip in clips)
+    few = [len(np.unique(clip[:, :96])) for clip in clips]
+    assert min(few) < 20 < max(few)  # dots and cells have few levels, lit scenes many
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 30), (300, 24)])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -82,6 +83,10 @@ class Enhancer:
     def does_nothing(self) -> bool:
         """The model is `identity`: samples are never touched, only resampled or sharpened where that was asked for."""
         return self.descriptor.architecture == "identity"
+
+    def end_by(self, cancel: threading.Event) -> None:
+        """Once `cancel` is set, `run` gives the picture at hand up at the next layer, and raises Interrupted."""
+        self._tiled.cancel = cancel
 
     @property
     def reach(self) -> int:

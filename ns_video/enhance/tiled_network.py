@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -14,6 +16,7 @@ import ns_video.tile as tile
 from ns_video.conditioning import example_planes
 from ns_video.device import INT8, available_memory, dtype_of, is_out_of_memory, release_memory
 from ns_video.enhance.options import EnhanceOptions
+from ns_video.errors import Interrupted
 from ns_video.networks.int8 import int8_network
 from ns_video.networks.ns_restore import NsRestore
 from ns_video.stage import EnhanceStats
@@ -44,6 +47,8 @@ class TiledNetwork:
         self.options = options
         self.device = device
         self.stats = stats
+        self.cancel: threading.Event | None = None
+        """Ends `run` early, before the next layer, with Interrupted."""
         self._networks: dict[str, nn.Module] = {}
         self._activations: float | None = None
         self._tile_limit: int | None = None
@@ -106,7 +111,10 @@ class TiledNetwork:
             given: list[Tensor] = [x]
             if side is not None:
                 given.append(side if whole_side else torch.cat([one.outer.cut(side) for one in group]))
-            with torch.autocast(self.device.type, dtype_of(precision), enabled=autocast):
+            with (
+                torch.autocast(self.device.type, dtype_of(precision), enabled=autocast),
+                _ended_by(self.cancel, network),
+            ):
                 result = cast(Tensor, network(*given))
             self.stats.passes += 1
             return result.float().split(1)
@@ -197,6 +205,23 @@ class TiledNetwork:
         side = example_planes(self.descriptor.conditioning, side_px, side_px, self.device)
         with torch.inference_mode():
             return self._run_tiles([picture] * self.descriptor.frames, side, [tile.Tile(box, box)], precision)
+
+
+@contextmanager
+def _ended_by(cancel: threading.Event | None, network: nn.Module) -> Generator[None]:
+    """Within it, a layer that begins once `cancel` is set raises Interrupted."""
+
+    def check(*_: object) -> None:
+        assert cancel is not None
+        if cancel.is_set():
+            raise Interrupted("interrupted before the picture was done")
+
+    handles = [] if cancel is None else [module.register_forward_pre_hook(check) for module in network.modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _casts_itself(descriptor: Descriptor) -> bool:

@@ -131,7 +131,7 @@ def _tiled(picture: Rgb, height: int, width: int) -> Rgb:
     return np.pad(picture, ((0, rows), (0, columns), (0, 0)), mode="symmetric") if rows or columns else picture
 
 
-def _ground(draw: Draw, rng: np.random.Generator, height: int, width: int) -> Rgb:
+def pick_ground(draw: Draw, rng: np.random.Generator, height: int, width: int) -> Rgb:
     """Something to lie behind: a page, a drawing, one colour, a gradient or a pattern of tiles."""
     kind = rng.random()
     if kind < 0.3:
@@ -160,7 +160,7 @@ def _scroll(draw: Draw, rng: np.random.Generator, frames: int, height: int, widt
     sideways = rng.random() < 0.3
     length = (width if sideways else height) + speed * (frames - 1)
     shape = (height, length) if sideways else (length, width)
-    page = draw_page(rng, *shape) if rng.random() < 0.55 else _ground(draw, rng, *shape)
+    page = draw_page(rng, *shape) if rng.random() < 0.55 else pick_ground(draw, rng, *shape)
     bar = draw_page(rng, height, width)[: int(rng.integers(8, height // 5))] if rng.random() < 0.4 else None
     rest = int(rng.integers(1, frames)) if rng.random() < 0.3 else frames  # the reader stops
     backwards = rng.random() < 0.3
@@ -186,7 +186,7 @@ def _sprite(draw: Draw, rng: np.random.Generator, height: int, width: int) -> tu
         picture = colours[np.minimum(drawing, len(colours) - 1)]
         return tuple(part.repeat(factor, 0).repeat(factor, 1) for part in (picture, drawing < len(colours)))  # type: ignore[return-value]
     h, w = int(rng.integers(16, height // 2)), int(rng.integers(16, width // 2))
-    picture = _ground(draw, rng, h, w)
+    picture = pick_ground(draw, rng, h, w)
     if kind < 0.7:
         return picture, np.ones((h, w), bool)
     y, x = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
@@ -196,7 +196,7 @@ def _sprite(draw: Draw, rng: np.random.Generator, height: int, width: int) -> tu
 def _sprites(draw: Draw, rng: np.random.Generator, frames: int, height: int, width: int) -> list[Rgb]:
     """One to five things with hard edges over a ground that stands or goes by whole pixels."""
     speed = int(rng.choice((0, 0, 0, 1, 2, 4)))
-    ground = _ground(draw, rng, height, width + speed * frames)
+    ground = pick_ground(draw, rng, height, width + speed * frames)
     things = [_sprite(draw, rng, height, width) for _ in range(int(rng.integers(1, 6)))]
     starts = [(rng.uniform(-0.1, 0.9) * height, rng.uniform(-0.1, 0.9) * width) for _ in things]
     ways = [rng.normal(0, 3.0, 2) for _ in things]
@@ -216,7 +216,7 @@ def _sprites(draw: Draw, rng: np.random.Generator, frames: int, height: int, wid
 
 def _typing(draw: Draw, rng: np.random.Generator, frames: int, height: int, width: int) -> list[Rgb]:
     """Text is typed over a ground, a few characters a frame."""
-    ground = _ground(draw, rng, height, width)
+    ground = pick_ground(draw, rng, height, width)
     paper, ink = _colours(rng)
     font, size = _font(rng, height)
     box = (int(rng.integers(0, width // 4)), int(rng.integers(0, height // 3)))

@@ -63,6 +63,7 @@ def restore_still(run: Run) -> Generator[Progress]:
 
 def _enhanced(run: Run, frame: Frame) -> Generator[Progress, None, EnhancedFrame]:
     """The frame restored, in a thread of its own, and meanwhile how far it is."""
+    run.enhancer.end_by(run.cancel)
     before = run.enhancer.stats.passes
     with ThreadPoolExecutor(1, thread_name_prefix="still") as pool:
         outcome = pool.submit(lambda: next(iter(run.enhancer.run([frame]))))

@@ -190,7 +190,7 @@ class Log:
     tensorboard: bool = False
 
 
-SHARES = ("screen_share", "fine_share", "newer_share", "still_share")
+SHARES = ("screen_share", "pattern_share", "fine_share", "newer_share", "still_share")
 """Keys of `Make` that ClipSources has, too."""
 
 
@@ -206,6 +206,8 @@ class Make:
     """Folders of stills."""
     screen_share: float = 0.0
     """Share of clips that are graphics and text, see ClipSources."""
+    pattern_share: float = 0.0
+    """Share of clips that are fine patterns and changing light, see ClipSources."""
     fine_share: float = 0.0
     """Share of clips coded finely by fast settings, see ClipSources."""
     newer_share: float = 0.0

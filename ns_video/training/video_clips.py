@@ -19,6 +19,7 @@ from ns_video.errors import InputError
 from ns_video.journal import write_whole
 from ns_video.media.clip_files import find_clips
 from ns_video.media.degrade import degrade_still, parse_spec
+from ns_video.media.pattern_clips import pattern_pictures
 from ns_video.media.pictures import Rgb, list_pictures, read_rgb
 from ns_video.media.screen_clips import add_caption, screen_pictures
 from ns_video.media.training_clips import (
@@ -78,6 +79,8 @@ class ClipSources:
     """Share of clips cut from `clips`."""
     screen_share: float = 0.0
     """Share of clips drawn by `screen_clips`; half as many again are other clips with captions."""
+    pattern_share: float = 0.0
+    """Share of clips drawn by `pattern_clips`; `screen_share` is one of the others."""
     fine_share: float = 0.0
     """Share of clips coded finely by fast settings, see `fine_encoding`; of the others a part is, too."""
     newer_share: float = 0.0
@@ -101,6 +104,7 @@ def find_sources(
     *,
     validation: bool = False,
     screen_share: float = 0.0,
+    pattern_share: float = 0.0,
     fine_share: float = 0.0,
     newer_share: float = 0.0,
     still_share: float = 0.25,
@@ -118,12 +122,13 @@ def find_sources(
         tuple(clips),
         tuple(pictures),
         screen_share=screen_share,
+        pattern_share=pattern_share,
         fine_share=fine_share,
         newer_share=newer_share,
         still_share=still_share,
         validation=validation,
     )
-    if not sources.stills and (screen_share or not clips):
+    if not sources.stills and (screen_share or pattern_share or not clips):
         raise InputError(
             f"none of {len(pictures)} pictures is kept for {'validation' if validation else 'training'}",
             remedy="add pictures: by their names, one in 17 is kept for validation, the rest for training",
@@ -165,6 +170,8 @@ class ClipMaker:
         if shape is not None:
             frames, height, width = shape
         centred = bool(rng.random() < 0.5)
+        if self._sources.pattern_share and rng.random() < self._sources.pattern_share:
+            return rgb_to_clip(pattern_pictures(self._draw, rng, frames, height, width), centred=centred)
         share = self._sources.screen_share
         kind = rng.random() if share else 1.0
         if kind < share:
