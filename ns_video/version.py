@@ -1,3 +1,3 @@
 """The version, once. Floor 0."""
 
-__version__ = "0.17.0"
+__version__ = "0.18.0"

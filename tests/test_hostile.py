@@ -100,7 +100,10 @@ UNUSABLE: dict[str, tuple[Callable[[Path, dict[str, Path]], Path], str]] = {
         "header is damaged",
     ),
     "262 bytes": (lambda f, c: _written(f / "short.mp4", c["faststart.mp4"].read_bytes()[:262]), "short.mp4"),
-    "pixmap": (lambda f, c: _written(f / "a.ppm", b"P6\n2 2\n255\n" + bytes(12)), "no JPEG, PNG, WebP"),
+    "pixmap": (
+        lambda f, c: _written(f / "a.ppm", b"P6\n2 2\n255\n" + bytes(12)),
+        "is a picture (Pbmplus image), but no JPEG, PNG, WebP",
+    ),
     "header only": (lambda f, c: _written(f / "header.webm", c["vp9.webm"].read_bytes()[:700]), "header.webm"),
     "pipe without a writer": (_silent_pipe, "nobody writes to the pipe"),
 }

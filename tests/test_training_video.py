@@ -470,6 +470,24 @@ def test_a_training_sees_five_frames_and_goes_on_from_three(pool: Path, tmp_path
         dataclasses.replace(five, aligned=False)
 
 
+def test_a_part_of_what_a_training_began_with_is_kept(pool: Path, tmp_path: Path) -> None:
+    start = small(pool, tmp_path / "start", steps=1, rate=1e-2)
+    assert len(list(train_video(start, "cpu"))) == 1
+    config = small(pool, tmp_path / "out", start=model_file(start), steps=2, rate=1e-2, kept_share=0.25)
+    updates = train_video(config, "cpu")
+    next(updates)
+    updates.close()
+    assert len(list(train_video(config, "cpu", resume=True))) == 1
+    made, begun = (load_descriptor(str(model_file(one))).network.state_dict() for one in (config, start))
+    learned = load_checkpoint(tmp_path / "out" / "checkpoint.pt").state_dict()
+    assert any((learned[name] != begun[name]).any() for name in begun)
+    for name, weight in made.items():
+        torch.testing.assert_close(weight, 0.75 * learned[name] + 0.25 * begun[name])
+    assert identity(config) != identity(dataclasses.replace(config, kept_share=0.0))
+    with pytest.raises(UsageError, match="kept_share is of the weights of start"):
+        small(pool, tmp_path, kept_share=0.5)
+
+
 def test_what_a_training_can_not_start_from_is_told(pool: Path, tmp_path: Path) -> None:
     config = small(pool, tmp_path / "out", aligned=True, steps=1)
     for start, error, why in (("photo", UsageError, "another network"), ("ns-iqa", UsageError, "is no ns_restore")):

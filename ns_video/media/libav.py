@@ -8,6 +8,7 @@ import os
 import select
 import stat
 import threading
+import warnings
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -283,6 +284,12 @@ def _input_error(error: Exception, name: str, container_format: str | None, *, i
             return InputError(f"{shown} can't be read as {container_format}: {text}", stage="open")
         if container_format is not None:
             return UsageError(f"the format {container_format!r} may name other files: it is not read")
+        if (kind := _other_picture(name)) is not None:
+            return InputError(
+                f"{shown} is a picture ({kind}), but no JPEG, PNG, WebP, TIFF, BMP or AVIF",
+                stage="open",
+                remedy="convert it to PNG, with ffmpeg for example",
+            )
         return InputError(
             f"{shown} can't be read: its header is damaged ({text}), or its format may name other files, or holds "
             "pictures that are no JPEG, PNG, WebP, TIFF, BMP or AVIF",
@@ -299,6 +306,17 @@ def not_streamable(shown: str) -> InputError:
         stage="open",
         remedy="give the file itself, or remux with `-movflags +faststart`",
     )
+
+
+def _other_picture(name: str) -> str | None:
+    """What Pillow calls the format of a picture; None where it knows none."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(name) as picture:  # it is large, Pillow would say
+            return picture.format_description or picture.format
+    except Exception:  # Pillow's readers raise whatever their parsing runs into
+        return None
 
 
 def _looks_encrypted(name: str) -> bool:

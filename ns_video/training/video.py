@@ -6,6 +6,7 @@ whose pool is complete goes on exactly where it stopped: a batch depends on the 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -103,6 +104,9 @@ class VideoTraining:
     caution: float = 0.0
     """Extra weight of the squared error by which a crop comes back worse than it was, its luma or its chroma."""
     chroma_weight: float = 0.25
+    kept_share: float = 0.0
+    """Share of the weights of `start` in the model that is made, the rest is what was learned: where that is of a new
+    kind, less of the old is lost (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models")."""
     revive: bool = False
     """As `network.revive` of a training on stills."""
     blind_share: float = 0.12
@@ -131,7 +135,9 @@ class VideoTraining:
         if not self.save_seconds >= 0:
             raise UsageError(f"save_seconds must be at least 0; it is {self.save_seconds:g}")
         check_seed(self.seed)
-        check_unit(self, "rate", "average", "squared_share", "blind_share")
+        check_unit(self, "rate", "average", "squared_share", "blind_share", "kept_share")
+        if self.kept_share and self.start is None:
+            raise UsageError("kept_share is of the weights of start", remedy="name a start, or leave kept_share out")
         weights = (self.tail_share, self.caution, self.chroma_weight)
         if self.rate == 0 or not 0 < self.head_gain < math.inf or not all(0 <= w < math.inf for w in weights):
             raise UsageError("rate and head_gain must be positive, tail_share, caution and chroma_weight at least 0")
@@ -154,8 +160,9 @@ def identity(config: Any) -> str:
     for key in ("revive", "aligned"):  # trainings from before 0.12.0 and 0.15.0 don't have them
         if not table.get(key, True):
             table.pop(key)
-    if table.get("likeness") == 1.0:  # nor those from before 0.17.0
-        table.pop("likeness")
+    for key, default in (("likeness", 1.0), ("kept_share", 0.0)):  # nor those from before 0.17.0 and 0.18.0
+        if table.get(key) == default:
+            table.pop(key)
     table["repeats"] = "told as their source"  # before 0.8.0 the finer step was: such a training can't go on exactly
     return json.dumps(table, sort_keys=True, default=str)
 
@@ -579,6 +586,21 @@ def _weights_of(start: Path, *, aligned: bool, frames: int) -> dict[str, Tensor]
     return weights
 
 
+def _begin_with(network: NsRestore, start: Path, config: VideoTraining) -> None:
+    begun = _weights_of(start, aligned=config.aligned, frames=config.frames)
+    own = network.state_dict()
+    if any(key not in own or own[key].shape != tensor.shape for key, tensor in begun.items()):
+        raise UsageError(f"{start} is another network than size '{config.size}' makes or can grow from")
+    grow_from(network, begun)
+
+
+def mix(network: NsRestore, other: NsRestore, share: float) -> None:
+    """Moves a network's weights toward those of another one of the same shape, by `share` of the way."""
+    with torch.no_grad():
+        for weight, kept in zip(network.parameters(), other.parameters(), strict=True):
+            weight.lerp_(kept, share)
+
+
 def network_config(config: VideoTraining) -> NsRestoreConfig:
     """The network that a training makes."""
     channels, blocks = SIZES[config.size]
@@ -651,12 +673,9 @@ def _train(config: VideoTraining, process: Process, resume: bool) -> Generator[V
     network = NsRestore(network_config(config))
     if config.start is None:
         centre_head(network, config.head_gain)
-    elif not resume:
-        begun = _weights_of(config.start, aligned=config.aligned, frames=config.frames)
-        own = network.state_dict()
-        if any(key not in own or own[key].shape != tensor.shape for key, tensor in begun.items()):
-            raise UsageError(f"{config.start} is another network than size '{config.size}' makes or can grow from")
-        grow_from(network, begun)
+    elif not resume or config.kept_share:
+        _begin_with(network, config.start, config)
+    begun = copy.deepcopy(network) if config.kept_share else None
     network.to(process.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  torch's stub lacks it
     averaged = NsRestore(network_config(config)).to(process.device).eval()
     averaged.load_state_dict(network.state_dict())
@@ -697,6 +716,8 @@ def _train(config: VideoTraining, process: Process, resume: bool) -> Generator[V
         if process.leads and steps.whole and state.step > first:
             write_checkpoint(checkpoint, state.content(config))
     if process.leads:
+        if begun is not None:
+            mix(state.averaged, begun.to(process.device), config.kept_share)
         passes = forwards(state.averaged, pool, config, process, MEASURING_BATCHES)
         ranges = measure_ranges(state.averaged, passes)
         save_model(state.averaged, model_file(config), Metadata("ns_restore", "quantiser", "ycbcr", ranges))
