@@ -313,6 +313,8 @@ def _other_picture(name: str) -> str | None:
     from PIL import Image
 
     try:
+        if not Path(name).is_file():  # a pipe would be waited for
+            return None
         with warnings.catch_warnings(action="ignore"), Image.open(name) as picture:  # it is large, Pillow would say
             return picture.format_description or picture.format
     except Exception:  # Pillow's readers raise whatever their parsing runs into
