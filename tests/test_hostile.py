@@ -81,6 +81,15 @@ def _silent_pipe(folder: Path, _: dict[str, Path]) -> Path:
     return path
 
 
+def _pixmap_pipe(folder: Path, _: dict[str, Path]) -> Path:
+    """Which has nothing more for whoever opens it again."""
+    path = folder / "a.ppm"
+    os.mkfifo(path)
+    threading.Thread(target=path.write_bytes, args=(PIXMAP,), daemon=True).start()
+    return path
+
+
+PIXMAP = b"P6\n2 2\n255\n" + bytes(12)
 UNUSABLE: dict[str, tuple[Callable[[Path, dict[str, Path]], Path], str]] = {
     "missing": (lambda f, _: f / "nothing.mp4", "no such file"),
     "empty": (lambda f, _: _written(f / "empty.webm", b""), "is an empty file"),
@@ -101,9 +110,10 @@ UNUSABLE: dict[str, tuple[Callable[[Path, dict[str, Path]], Path], str]] = {
     ),
     "262 bytes": (lambda f, c: _written(f / "short.mp4", c["faststart.mp4"].read_bytes()[:262]), "short.mp4"),
     "pixmap": (
-        lambda f, c: _written(f / "a.ppm", b"P6\n2 2\n255\n" + bytes(12)),
+        lambda f, c: _written(f / "a.ppm", PIXMAP),
         "is a picture (Pbmplus image), but no JPEG, PNG, WebP",
     ),
+    "pixmap through a pipe": (_pixmap_pipe, "no JPEG, PNG, WebP"),
     "header only": (lambda f, c: _written(f / "header.webm", c["vp9.webm"].read_bytes()[:700]), "header.webm"),
     "pipe without a writer": (_silent_pipe, "nobody writes to the pipe"),
 }

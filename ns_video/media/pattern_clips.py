@@ -1,6 +1,6 @@
 """Draws clips of patterns: dithering, halftones, pixel art, gratings, cellular automata, and changing light. Floor 2.
 
-They are the truth of training clips beside those from `screen_clips`: in them an edge lies beside next to every sample,
+They are the truth of training clips beside those from `screen_clips`: in them nearly every sample lies at an edge, and
 neighbours in time look alike where they aren't (a period further), or unlike where they are (a flash, a cut). A network
 that never saw such takes detail for damage.
 """
@@ -23,7 +23,7 @@ Levels = npt.NDArray[np.float64]
 
 def pattern_pictures(draw: Draw, rng: np.random.Generator, frames: int, height: int, width: int) -> list[Rgb]:
     """`frames` pictures of (height, width, 3) uint8 RGB of one kind of pattern, or of changing light."""
-    draw_one = _AS_OFTEN[int(rng.integers(len(_AS_OFTEN)))]
+    draw_one = PATTERNS[int(rng.integers(len(PATTERNS)))]
     return draw_one(draw, rng, frames, height, width)
 
 
@@ -198,5 +198,5 @@ def _light(draw: Draw, rng: np.random.Generator, frames: int, height: int, width
 
 
 Pattern = Callable[[Draw, np.random.Generator, int, int, int], list[Rgb]]
-PATTERNS: tuple[Pattern, ...] = (_dithered, _pixel_art, _grating, _automaton, _light)
-_AS_OFTEN = (_dithered, _dithered, _pixel_art, _pixel_art, _grating, _automaton, _light)
+PATTERNS: tuple[Pattern, ...] = (_dithered, _dithered, _pixel_art, _pixel_art, _grating, _automaton, _light)
+"""All kinds, each as often as it is drawn."""
