@@ -47,7 +47,7 @@ from ns_video.training.checkpoint import WholeSteps, check_output, write_checkpo
 from ns_video.training.config import HAT_SIZES, Damage, TrainingConfig, read_config, read_table
 from ns_video.training.log import TrainingLog
 from ns_video.training.optimizer import Muon, make_optimizer, orthogonalised
-from ns_video.training.pictures import PictureSet, batches, draw_batch, draw_tables, line_sharpened
+from ns_video.training.pictures import PictureSet, batches, draw_batch, draw_graphics, draw_tables, line_sharpened
 from ns_video.training.process import Arithmetic, Process, find_process
 from ns_video.training.start import start_from
 from ns_video.training.trainer import (
@@ -495,6 +495,39 @@ def test_a_cache_of_many_pictures_takes_no_descriptor_for_each(picture_folder: P
     shutil.rmtree(tmp_path / "cache")
     with pytest.raises(InputError, match=r"data\.cache"):
         pictures.draw(np.random.default_rng(0), 32, False, True)
+
+
+def test_a_share_of_the_crops_is_graphics(picture_folder: Path) -> None:
+    """Drawn anew for each crop, the same by the same seed: none of them is a part of a picture of the folder."""
+    plain_config = make(picture_folder, picture_folder)
+    data = plain_config.data
+    plain, mixed = PictureSet(data), PictureSet(replace(data, graphics_share=0.4))
+    shades = [set(map(tuple, picture.pixels.reshape(-1, 3))) for picture in plain.training]
+
+    def foreign(pictures: PictureSet, seed: int) -> bool:
+        """Whether a crop has colours that no picture has."""
+        crop = pictures.draw(np.random.default_rng(seed), 48, True, True)
+        assert crop.shape == (48, 48, 3)
+        assert crop.dtype == np.uint8
+        colours = set(map(tuple, crop.reshape(-1, 3)))
+        return not any(colours <= known for known in shades)
+
+    assert not any(foreign(plain, seed) for seed in range(60))
+    assert 12 <= sum(foreign(mixed, seed) for seed in range(60)) <= 34
+    again = [mixed.draw(np.random.default_rng(7), 48, True, True) for _ in range(2)]
+    assert np.array_equal(*again)
+    for share in (-0.1, 1.1):
+        with pytest.raises(UsageError, match="graphics_share"):
+            replace(plain_config, data=replace(data, graphics_share=share))
+
+
+def test_each_kind_of_graphics_gives_a_picture(picture_folder: Path) -> None:
+    """Of whatever size the pictures are."""
+    random = np.random.default_rng(1)
+    still = np.random.default_rng(3).integers(0, 256, (56, 60, 3), np.uint8)
+    drawn = [draw_graphics(lambda: still, random, side) for side in (112, 192) for _ in range(60)]
+    assert {picture.shape for picture in drawn} == {(112, 112, 3), (192, 192, 3)}
+    assert len({picture.tobytes() for picture in drawn}) == len(drawn)
 
 
 def test_a_training_on_targets_that_are_made_otherwise_now_is_not_resumed(picture_folder: Path, tmp_path: Path) -> None:

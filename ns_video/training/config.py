@@ -88,6 +88,8 @@ class Data:
     """Processes that make batches beside the training; 0: a thread."""
     line_sharpened: float = 0.0
     """Share of line-sharpened targets during the first 80 % of the steps (line art)."""
+    graphics_share: float = 0.0
+    """Share of crops that are drawn: pages of text, sprites, dithering, halftones, pixel art, gratings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +283,7 @@ def _check(config: TrainingConfig) -> None:
     need(len(damage.quality) == 2, "damage.quality is a pair of numbers")
     need(1 <= damage.quality[0] <= damage.quality[1] <= 100, "damage.quality must be within 1..100")
     check_unit(damage, "low_quality_share", "other_tables", "off_grid", "saved_twice")
-    check_unit(data, "line_sharpened")
+    check_unit(data, "line_sharpened", "graphics_share")
     need(not (data.line_sharpened and config.cells), "data.line_sharpened is for networks that see pixels, not cells")
     need(config.network.architecture in ARCHITECTURES, f"network.architecture is one of {', '.join(ARCHITECTURES)}")
     known = ("", *PITCHES)

@@ -25,7 +25,9 @@ from ns_video.frame import JpegTables
 from ns_video.journal import write_whole
 from ns_video.jpeg_tables import SUBSAMPLINGS, ijg_tables
 from ns_video.media.degrade import Degradation, degrade_still, parse_spec
+from ns_video.media.pattern_clips import pattern_pictures
 from ns_video.media.pictures import Rgb, decode_picture, encode_jpeg, list_pictures, read_rgb
+from ns_video.media.screen_clips import Draw, screen_pictures
 from ns_video.training.config import LOW_QUALITY, Damage, Data, TrainingConfig, cell_pitch
 
 Random = np.random.Generator
@@ -33,6 +35,7 @@ Random = np.random.Generator
 _MARGIN = 16
 """Pixels that are degraded around a crop, so that blocks, blurs and kernels don't end at its border."""
 _LEAST_HELD_OUT = 16  # px a side, times the scale: SSIM's window is 11 wide, HAT's 16
+_LEAST_DRAWN = 192  # px a side of graphics that a crop is taken from
 _FINE = 80  # IJG quality above which only spotless pictures are drawn
 _SUBSAMPLING_SHARES = {"420": 0.62, "422": 0.10, "444": 0.28}
 _SHARPENED_UNTIL = 0.8  # of the steps: plain targets after (idea of APISR, CVPR 2024)
@@ -137,9 +140,15 @@ class PictureSet:
             fine = weights
         return weights / weights.sum(), fine / fine.sum()
 
+    def _pick(self, random: Random, fine: bool) -> Rgb:
+        return self.training[int(random.choice(len(self.training), p=self._shares[fine]))].pixels
+
     def draw(self, random: Random, side: int, fine: bool, augment: bool) -> Rgb:
-        """A (side, side, 3) crop of a training picture; `fine`: of a spotless one."""
-        pixels = self.training[int(random.choice(len(self.training), p=self._shares[fine]))].pixels
+        """A (side, side, 3) crop of a training picture, `fine`: of a spotless one; or of graphics."""
+        if self._data.graphics_share and random.random() < self._data.graphics_share:
+            pixels = draw_graphics(lambda: self._pick(random, True), random, max(_LEAST_DRAWN, side))
+        else:
+            pixels = self._pick(random, fine)
         top = int(random.integers(0, pixels.shape[0] - side + 1))
         left = int(random.integers(0, pixels.shape[1] - side + 1))
         crop = pixels[top : top + side, left : left + side]
@@ -151,6 +160,12 @@ class PictureSet:
 def _at_least(side: int, pictures: list[Picture]) -> list[Picture]:
     """Those that are `side` pixels wide and high, or more."""
     return [picture for picture in pictures if min(picture.pixels.shape[:2]) >= side]
+
+
+def draw_graphics(draw: Draw, random: Random, side: int) -> Rgb:
+    """(side, side, 3): a page of text, sprites, captions, or a pattern, made of pictures that `draw` gives."""
+    kind = screen_pictures if random.random() < 0.5 else pattern_pictures
+    return kind(draw, random, 2, side, side)[-1]  # both draw clips, of two frames or more
 
 
 def draw_tables(random: Random, damage: Damage, quality: int) -> JpegTables:

@@ -574,6 +574,8 @@ def _identity(config: TrainingConfig) -> str:
         cast(dict[str, Any], table["data"]).pop(key)
     if not config.network.revive:  # trainings from before 0.12.0 don't have it
         cast(dict[str, Any], table["network"]).pop("revive")
+    if not config.data.graphics_share:  # nor those from before 0.19.0
+        cast(dict[str, Any], table["data"]).pop("graphics_share")
     if config.data.line_sharpened:
         table["sharpened"] = (
             "within borders"  # before 0.8.0 opposite borders mixed: such a training can't go on exactly
