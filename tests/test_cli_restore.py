@@ -21,7 +21,7 @@ from material import FRAMES, Recipe, facts, write_clip
 from PIL import Image
 
 import ns_video
-from ns_video.cli.restore import watched
+from ns_video.cli.restore import ProgressShown, watched
 from ns_video.errors import StallError, printable
 from ns_video.journal import work_folder
 from ns_video.pipeline import Progress
@@ -200,6 +200,14 @@ def test_progress_as_a_bar(ns_video: Command, plain_clip: Path, tmp_path: Path) 
     assert f"{FRAMES}/{FRAMES}" in done.err and "frame/s" in done.err
     done = ns_video("-q", *IDENTITY, plain_clip, tmp_path / "none.mp4", "--progress", "none")
     assert done.err == ""
+
+
+def test_the_bar_tells_no_speed_of_what_was_done_before_it(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = ProgressShown("bar", quiet=False, title="clip", told=None)
+    shown.show(Progress("restore", frames=500, frames_total=1000, seconds=0.5))
+    shown.close()
+    states = capsys.readouterr().err.strip().split("\r")
+    assert all("500/1000" in state and "?frame/s" in state for state in states)
 
 
 @pytest.mark.parametrize(

@@ -348,7 +348,8 @@ class ProgressShown:
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=update.frames_total or None, unit="frame", desc=self._title, file=sys.stderr)
+            total, done = update.frames_total or None, update.frames  # what was done before tells of no speed
+            self._bar = tqdm(total=total, initial=done, unit="frame", desc=self._title, file=sys.stderr)
         self._bar.update(update.frames - self._bar.n)
         if update.phase == "restore":
             limit = f"limited by {update.limiting_stage}" if update.limiting_stage else ""
