@@ -11,10 +11,10 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -166,10 +166,22 @@ def _product_rate(device: torch.device, precision: str) -> float:
     try:
         left = torch.randn(side, side, device=device).to(PRECISIONS[precision])
         right = torch.randn(side, side, device=device).to(PRECISIONS[precision])
-        seconds = _best(lambda: torch.mm(left, right), device, 6)
+        with _like_convolutions():
+            seconds = _best(lambda: torch.mm(left, right), device, 6)
     except FAILURES:
         return 0.0
     return 2.0 * side**3 / seconds / 1e9
+
+
+@contextmanager
+def _like_convolutions() -> Generator[None]:
+    """Products of fp32 take TF32 where convolutions do, which most of a network's work is."""
+    products, backends = torch.backends.cuda.matmul, cast(Any, torch.backends)
+    before, products.fp32_precision = products.fp32_precision, backends.cudnn.conv.fp32_precision
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
 
 
 def _copy_rate(device: torch.device) -> float:

@@ -43,10 +43,10 @@ difference of neighbouring blocks, 8-bit steps, up to which they are a smooth pi
 
 
 class JpegMatrices(NamedTuple):
-    """(8, 8) DCT, (3, 3) RGB to YCbCr and back, float32."""
+    """(8, 8) DCT, (3, 3) RGB to YCbCr (or to itself) and back, float32."""
 
     dct: Tensor
-    to_ycbcr: Tensor
+    to_coded: Tensor
     to_rgb: Tensor
 
 
@@ -57,6 +57,18 @@ def jpeg_matrices(device: torch.device) -> JpegMatrices:
     to_ycbcr = torch.from_numpy(JFIF_YCBCR)
     matrices = (torch.from_numpy(dct_matrix()), to_ycbcr, torch.linalg.inv(to_ycbcr))
     return JpegMatrices(*(matrix.to(device) for matrix in matrices))
+
+
+@cache
+@torch.inference_mode(False)
+def rgb_matrices(device: torch.device) -> JpegMatrices:
+    """Those of a file that codes R, G and B."""
+    same = torch.eye(3, device=device)
+    return JpegMatrices(torch.from_numpy(dct_matrix()).to(device), same, same)
+
+
+def _matrices_of(tables: JpegTables, device: torch.device) -> JpegMatrices:
+    return rgb_matrices(device) if tables.is_rgb else jpeg_matrices(device)
 
 
 def _coefficients(plane: Tensor, dct: Tensor) -> Tensor:
@@ -86,17 +98,18 @@ def hold(
     if inner is None:
         return restored
     if foreign is not None and foreign.all():
-        return decoded.to(restored.dtype)
-    dct, to_ycbcr, _ = jpeg_matrices(restored.device)
+        return decoded.to(restored.dtype, copy=True)  # which the caller may write to
+    dct, to_coded, _ = _matrices_of(tables, restored.device)
+    witness = to_coded[1 if tables.is_rgb else 0]  # luma, or green, which is most of it
     step = upload(torch.from_numpy(tables.luma.astype(np.float32)), restored.device)
-    was, now = (_coefficients(_weighted(picture[0][inner], to_ycbcr[0]) - 128, dct) for picture in (decoded, restored))
+    was, now = (_coefficients(_weighted(picture[0][inner], witness) - 128, dct) for picture in (decoded, restored))
     moved = project(restored, decoded, tables, phase, width)
     if foreign is None:
-        return torch.lerp(decoded.to(restored.dtype), moved, belief(was, now, step))
+        return torch.lerp(decoded.to(restored.dtype), moved, belief(was, now, step, leap(was)))
     # By places, not by a mask: of how many a mask has, a GPU would have to tell the host.
     own = upload(torch.from_numpy(~foreign), restored.device)
     places = upload(torch.from_numpy(np.flatnonzero(~foreign)), restored.device)
-    believed = belief(was.flatten(0, 1)[places][None], now.flatten(0, 1)[places][None], step)
+    believed = belief(was.flatten(0, 1)[places], now.flatten(0, 1)[places], step, leap(was, own))
     return torch.lerp(decoded.to(restored.dtype), moved, believed * _over_picture(own, decoded, phase).float())
 
 
@@ -127,22 +140,23 @@ def project(
 ) -> Tensor:
     """(1, 3, H, W) RGB in [0, 1], moved to where the JPEG that `decoded` shows leaves room; not clamped.
 
-    `phase` is the (row, column) of the first whole block. Luma is held, and chroma where it wasn't subsampled; blocks
-    that the border cuts are left. A coefficient may always keep the value that it has in `decoded`.
+    `phase` is the (row, column) of the first whole block. Luma is held, and chroma where it wasn't subsampled, or R, G
+    and B where the file codes those; blocks that the border cuts are left. A coefficient may always keep the value that
+    it has in `decoded`.
     """
     inner = _whole_blocks(restored, phase)
     if inner is None:
         return restored
     device = restored.device
-    dct, to_ycbcr, to_rgb = jpeg_matrices(device)
+    dct, to_coded, to_rgb = _matrices_of(tables, device)
     planes = 3 if tables.subsampling == (1, 1) else 1
     change = torch.zeros_like(restored[0][inner])
     for index in range(planes):
         table = tables.luma if index == 0 else tables.chroma
         step = upload(torch.from_numpy(table.astype(np.float32)), device)
-        offset = 128.0 if index == 0 else 0.0
+        offset = 128.0 if index == 0 or tables.is_rgb else 0.0
         was, now = (
-            _coefficients(_weighted(picture[0][inner], to_ycbcr[index]) - offset, dct)
+            _coefficients(_weighted(picture[0][inner], to_coded[index]) - offset, dct)
             for picture in (decoded, restored)
         )
         middle = torch.round(was / step) * step
@@ -153,19 +167,28 @@ def project(
     return moved
 
 
-def belief(was: Tensor, now: Tensor, step: Tensor) -> Tensor:
-    """How much of a network's change is to be believed, 0 to 1, from luma coefficients (m, n, 8, 8) and (8, 8) steps.
+def leap(was: Tensor, own: Tensor | None = None) -> Tensor:
+    """Mean difference of neighbouring blocks, 8-bit steps; of (m, n, 8, 8) coefficients, (m, n) blocks that count."""
+    means = was[..., 0, 0] / 8
+    down, across = means.diff(dim=0).abs(), means.diff(dim=1).abs()
+    if own is None:
+        return (down.sum() + across.sum()) / max(1, 2 * means.numel())
+    total = (down * (own[1:] & own[:-1])).sum() + (across * (own[:, 1:] & own[:, :-1])).sum()
+    return total / (2 * own.sum()).clamp(min=1)
 
-    `was` are the file's, `now` the network's before they are held.
+
+def belief(was: Tensor, now: Tensor, step: Tensor, jump: Tensor) -> Tensor:
+    """How much of a network's change is to be believed, 0 to 1, from luma coefficients (..., 8, 8) and (8, 8) steps.
+
+    `was` are the file's, `now` the network's before they are held; `jump` is the `leap` of those of the file.
     """
+    blocks = tuple(range(was.ndim - 2))
     level = torch.round(was / step)
     spoken = level != 0
     spoken[..., 0, 0] = False
     count = spoken.sum().clamp(min=1)
     strayed = ((((now - level * step).abs() > 0.5 * step) & spoken).sum() / count).float()
-    loudness = (now - was).square().mean((0, 1)).sum() / _expected_error(level, step).sum()
-    means = was[..., 0, 0] / 8
-    jump = (means.diff(dim=0).abs().sum() + means.diff(dim=1).abs().sum()) / max(1, 2 * means.numel())
+    loudness = (now - was).square().mean(blocks).sum() / _expected_error(level, step).sum()
     parts = (
         torch.maximum((_STRAYED - strayed) / (_STRAYED - _STRAYING), 2.0 - loudness / _QUIET),
         (_TOO_LOUD - loudness) / (_TOO_LOUD - _LOUD),
@@ -180,8 +203,7 @@ def _expected_error(level: Tensor, step: Tensor) -> Tensor:
     Its width is the one that gives as many zeros as there are (Lam and Goodman, IEEE Transactions on Image Processing
     9(10), 2000: the coefficients' distribution).
     """
-    blocks = level.shape[0] * level.shape[1]
-    outside = (level != 0).float().mean((0, 1)).clamp(0.5 / blocks, 0.98)
+    outside = (level != 0).float().flatten(0, -3).mean(0).clamp(0.5 * 64 / level.numel(), 0.98)
     uniform, half = step.square() / 12, step / 2
     width = -step / (2 * torch.log(outside))  # of exp(-|x| / width): outside = exp(-half / width)
     within = 2 * width.square() - outside * (half.square() + 2 * width * half + 2 * width.square())

@@ -310,9 +310,12 @@ def reconcile(header: JpegEvidence | None, found: JpegEvidence | None) -> JpegEv
 
     The header is trusted, since a plain JPEG's is the truth, unless the pixels show clearly coarser steps: then the
     picture was saved before, and the coarser step of each frequency counts. Without a header the estimate stands.
+    It looks for luma and chroma: what a file that codes R, G and B says stands, too.
     """
     if header is None or found is None:
         return header if found is None else found
+    if header.tables.is_rgb:
+        return header
     saved, seen = header.tables, found.tables
     if float(seen.luma.mean()) <= _STRONGER * float(saved.luma.mean()):
         return header

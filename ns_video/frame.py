@@ -91,12 +91,13 @@ class JpegTables:
 
     `luma` and `chroma` are (8, 8) uint16 quantisation steps in natural (row, column) order;
     `subsampling` is (horizontal, vertical), (1, 1) for 4:4:4 and (2, 2) for 4:2:0.
-    `chroma` equals `luma` for a gray file.
+    `chroma` equals `luma` for a gray file. `is_rgb`: the file codes R, G and B instead, all by the steps of `luma`.
     """
 
     luma: npt.NDArray[np.uint16]
     chroma: npt.NDArray[np.uint16]
     subsampling: tuple[int, int] = (1, 1)
+    is_rgb: bool = False
 
 
 @dataclass(frozen=True, slots=True)

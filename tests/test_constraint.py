@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from test_enhance import RGB24, YUV420, fp32, restorer
 from test_estimate import drawing, photograph
 from torch import Tensor
@@ -18,10 +20,11 @@ from torch import Tensor
 from ns_video import constraint
 from ns_video.constraint import WIDTH, hold, project
 from ns_video.enhance import Enhancer, load_enhancer
-from ns_video.estimate import JpegEvidence
+from ns_video.estimate import JpegEvidence, reconcile
 from ns_video.frame import ColorInfo, Frame, JpegTables
-from ns_video.jpeg_tables import ijg_tables
+from ns_video.jpeg_tables import dct_matrix, ijg_tables
 from ns_video.media.pictures import Rgb, decode_picture, encode_jpeg
+from ns_video.media.still import read_still
 from ns_video.networks.ns_restore import NsRestore
 
 LUMA = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
@@ -52,6 +55,51 @@ def test_a_bad_result_comes_nearer_to_the_truth(
     bad = tensor(decoded) + noise
     for width in (0.5, WIDTH):
         assert error(project(bad, tensor(decoded), tables, width=width), tensor(clean)) < error(bad, tensor(clean))
+
+
+def saved_as_rgb(path: Path, rgb: Rgb, quality: int) -> tuple[Tensor, JpegTables]:
+    """What a JPEG that codes R, G and B shows, and tells."""
+    Image.fromarray(rgb).save(path, quality=quality, keep_rgb=True)
+    frame, _ = read_still(path)
+    assert frame.jpeg is not None and frame.jpeg.is_rgb and frame.jpeg.subsampling == (1, 1)
+    return tensor(np.stack(frame.planes, -1)), frame.jpeg
+
+
+@pytest.mark.parametrize("quality", [30, 90])
+def test_a_jpeg_of_red_green_and_blue_is_held_to_those(quality: int, tmp_path: Path) -> None:
+    clean = photograph(3)
+    seen, tables = saved_as_rgb(tmp_path / "rgb.jpg", clean, quality)
+    noise = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(1)) * 12 / 255
+    held = project(seen + noise, seen, tables)
+    assert error(held, tensor(clean)) < error(seen + noise, tensor(clean))
+    assert float((project(seen, seen, tables) - seen).abs().max()) < 1e-5
+    matrix = torch.from_numpy(dct_matrix())
+    steps = torch.from_numpy(tables.luma.astype(np.float32))
+    for before, after in zip(seen[0] * 255 - 128, held[0] * 255 - 128, strict=True):
+        was, now = (
+            matrix @ plane.reshape(32, 8, 32, 8).transpose(1, 2) @ matrix.T / steps for plane in (before, after)
+        )
+        assert float((now - was).abs().max()) < WIDTH + 0.55  # which may lie off the grid itself, where samples clip
+        assert float(((now - was.round()).abs() > WIDTH + 0.05).float().mean()) < 0.02
+
+
+@pytest.mark.parametrize("quality", [50, 75, 85])
+def test_a_jpeg_of_red_green_and_blue_is_never_worse(quality: int, tmp_path: Path) -> None:
+    """What its pixels say of luma and chroma, which it never coded, isn't asked."""
+    for make in (photograph, drawing):
+        clean = make(3)
+        seen, tables = saved_as_rgb(tmp_path / "rgb.jpg", clean, quality)
+        gray = JpegEvidence(ijg_tables(10))
+        assert reconcile(JpegEvidence(tables), gray) == JpegEvidence(tables)
+        restored = load_enhancer("photo", device="cpu", ensemble=1)(seen, tables)
+        assert error(restored, tensor(clean)) < error(seen, tensor(clean))
+
+
+def test_other_files_of_three_components_are_luma_and_chroma(tmp_path: Path) -> None:
+    for name, options in {"plain": {}, "444": {"subsampling": 0}}.items():
+        Image.fromarray(photograph(3)).save(tmp_path / f"{name}.jpg", quality=80, **options)
+        frame, _ = read_still(tmp_path / f"{name}.jpg")
+        assert frame.jpeg is not None and not frame.jpeg.is_rgb
 
 
 def test_what_agrees_with_the_file_is_left() -> None:
@@ -168,6 +216,43 @@ def test_flat_blocks_are_left() -> None:
     tables = ijg_tables(50, (2, 2))
     seen = tensor(saved(clean, tables))
     assert torch.equal(hold(seen + 0.004 * torch.randn_like(seen), seen, tables), seen)
+
+
+def test_a_foreign_block_changes_nothing_for_flat_ones() -> None:
+    """Cells drawn on the grid, in which a caption stands."""
+    blocks = np.random.default_rng(5).integers(90, 150, (16, 16)).astype(np.uint8)
+    clean = np.repeat(np.kron(blocks, np.ones((8, 8), np.uint8))[..., None], 3, 2)
+    tables = ijg_tables(50, (2, 2))
+    seen = tensor(saved(clean, tables))
+    changed = seen + 0.004 * torch.randn(seen.shape, generator=torch.Generator().manual_seed(1))
+    foreign = np.zeros((16, 16), bool)
+    foreign[7, 7] = True
+    away = [float((hold(changed, seen, tables, foreign=one) - seen).abs().mean()) for one in (None, foreign)]
+    assert away[1] == pytest.approx(away[0], rel=0.05, abs=1e-7)
+
+
+def test_what_is_wholly_foreign_comes_back_as_a_copy() -> None:
+    """The caller subtracts from it in place."""
+    seen = tensor(photograph(3))
+    held = hold(seen + 0.01, seen, ijg_tables(50), foreign=np.ones((32, 32), bool))
+    assert torch.equal(held, seen) and held.data_ptr() != seen.data_ptr()
+
+
+@pytest.mark.parametrize("options", [{"strength": 0.5}, {"sharpen": 0.5}, {"scale": 0.5}])
+def test_both_ways_in_agree_at_black_and_white_edges(options: dict[str, float]) -> None:
+    """A network may go beyond white before that is scaled, sharpened or resized."""
+    clean = np.kron(np.random.default_rng(2).integers(0, 2, (32, 32)), np.ones((8, 8))).astype(np.uint8) * 255
+    tables = ijg_tables(15, (1, 1))
+    decoded = saved(np.repeat(clean[..., None], 3, 2), tables)
+    descriptor = restorer("jpeg", domain="rgb")
+    with torch.no_grad():
+        cast(NsRestore, descriptor.network).tail.weight.mul_(0.2)
+    enhancer = Enhancer(descriptor, fp32(ensemble=1, **options))
+    called = np.rint(enhancer(tensor(decoded), tables)[0].permute(1, 2, 0).numpy() * 255)
+    planes: Any = tuple(np.ascontiguousarray(decoded[..., channel]) for channel in range(3))
+    frame = Frame(planes, 256, 256, RGB24, ColorInfo(), 0, Fraction(1, 25), jpeg=tables)
+    (result,) = enhancer.run([frame])
+    assert np.abs(np.stack(result.frame.planes[:3], -1) - called).max() <= 1
 
 
 @pytest.mark.parametrize("quality", [75, 90])

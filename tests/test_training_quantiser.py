@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 from ns_video.cli.train import command as train_command
 from ns_video.errors import InputError, ModelError, ResumeError, UsageError
-from ns_video.media.training_clips import Encoding, alter_luma, encode_decode, rgb_to_clip, step_to_code
+from ns_video.media.training_clips import UNKNOWN_STEP, Encoding, alter_luma, encode_decode, rgb_to_clip, step_to_code
+from ns_video.networks.ns_quantiser import NsQuantiser
 from ns_video.training.quantiser import (
     QuantiserTraining,
     draw_sample,
@@ -74,6 +75,24 @@ def test_what_was_coded_before_is_left_out(tmp_path: Path) -> None:
     config = small(tmp_path, tmp_path, coded_share=0.7)
     clips = Pool(tmp_path)
     assert {draw_sample(clips, config, index)[1] for index in range(20)} == {0.0}
+
+
+def test_a_pool_that_tells_no_steps_is_refused(tmp_path: Path) -> None:
+    pair = coded_at(30)
+    steps = np.full_like(pair.coded.steps, UNKNOWN_STEP)
+    write_pair(replace(pair, coded=replace(pair.coded, steps=steps)), tmp_path / "clip-30-00000.npy")
+    with pytest.raises(InputError, match="tell no steps"):
+        draw_sample(Pool(tmp_path), small(tmp_path, tmp_path, coded_share=1.0), 0)
+
+
+def test_stills_validate(tmp_path: Path) -> None:
+    """Pairs of one frame."""
+    clip = rgb_to_clip([textured(160, 192, 1)])
+    coded = encode_decode(clip, Encoding(options={"qp": "30"}))
+    write_pair(ClipPair(clip, coded), tmp_path / "webp-30-00000.npy")
+    network = load_descriptor("quantiser").network
+    assert isinstance(network, NsQuantiser)
+    assert set(validate(network, tmp_path)) == {"clean", "webp"}
 
 
 @pytest.mark.parametrize("seed", range(12))

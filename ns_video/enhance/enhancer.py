@@ -344,6 +344,7 @@ class Enhancer:
                     restored = self._restored(pictures, planes, pitch, "fp32", views)
                     restored, healthy = self._as_told(restored, picture, planes, known)
                 if healthy:
+                    restored = restored.clamp(0, 1) if self.domain == "rgb" else restored
                     change = color.resample(restored, size) - color.resample(picture, size)
                 else:
                     logger.warning("picture passed through: the network's result is no picture")
@@ -470,7 +471,7 @@ def _health(seen: Tensor, restored: Tensor) -> Tensor:
 def _stay_gray(restored: Tensor, seen: Tensor) -> Tensor:
     """(1, 3, sH, sW) RGB: its luma, where the picture that was seen is gray in each pixel."""
     is_gray = (seen.amax(1) - seen.amin(1)).amax() == 0
-    weights = jpeg_matrices(restored.device).to_ycbcr[0].view(1, 3, 1, 1)
+    weights = jpeg_matrices(restored.device).to_coded[0].view(1, 3, 1, 1)
     return torch.where(is_gray, (restored * weights).sum(1, keepdim=True).expand_as(restored), restored)
 
 

@@ -18,7 +18,7 @@ from ns_video.enhance.in_flight import Around, Held
 from ns_video.enhance.options import EnhanceOptions
 from ns_video.estimate import JpegEvidence, find_jpeg, reconcile
 from ns_video.frame import MATRICES_BT601, UNDAMAGED_STEP, Frame, JpegTables, QuantiserMap
-from ns_video.networks.ns_quantiser import NsQuantiser, coded_before, guessed_octaves
+from ns_video.networks.ns_quantiser import NsQuantiser, coded_before, guessed_octaves, may_be_finer
 from ns_video.upload import upload
 from ns_video.weights import Descriptor, load_descriptor
 
@@ -107,6 +107,8 @@ class SideInformation:
         if self.options.assumed_step is not None or told.source != "h264":
             return maps
         octaves = float(np.log2(np.maximum(told.step, 1.0)).mean())
+        if not may_be_finer(octaves):
+            return maps
         with beside(self.device):
             held = around.current.apart()
             seen, share = coded_before(self.guesser, self._luma(held), octaves)

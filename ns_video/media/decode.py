@@ -635,7 +635,7 @@ class ClipReader:
             rotation=int(picture.rotation),
             pixel_aspect=self.info.video.sample_aspect_ratio or Fraction(1),
             quantiser=self._quantiser(picture) if self.options.quantisers else None,
-            jpeg=picture.opaque if isinstance(picture.opaque, JpegTables) else None,
+            jpeg=replace(picture.opaque, is_rgb=fmt.is_rgb) if isinstance(picture.opaque, JpegTables) else None,
             carrier=picture,
         )
 

@@ -41,7 +41,17 @@ def jpeg_tables_of(image: Image.Image) -> JpegTables | None:
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return None
     steps = {name: np.array(table, np.uint16).reshape(8, 8) for name, table in image.quantization.items()}
-    return tables_of([(across, down, table) for _, across, down, table in image.layer[:3]], steps)
+    tables = tables_of([(across, down, table) for _, across, down, table in image.layer[:3]], steps)
+    codes_rgb = _codes_rgb(image) and len({table for *_, table in image.layer}) == 1
+    return replace(tables, is_rgb=True) if tables is not None and codes_rgb else tables
+
+
+def _codes_rgb(image: JpegImagePlugin.JpegImageFile) -> bool:
+    """Whether its three components are R, G and B, as libjpeg decides it."""
+    if len(image.layer) != 3 or "jfif" in image.info:
+        return False
+    transform = image.info.get("adobe_transform")
+    return transform == 0 if transform is not None else [name for name, *_ in image.layer] == list(b"RGB")
 
 
 def read_still(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Frame, StillInfo]:

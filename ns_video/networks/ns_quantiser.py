@@ -97,13 +97,18 @@ def _guesses(network: nn.Module, luma: Tensor) -> list[float]:
     return network(windows_of(luma) * 219.0 + 16.0)[0].tolist()
 
 
+def may_be_finer(told: float) -> bool:
+    """Whether a file that tells this many octaves may hide a coarser encode before."""
+    return told <= _FINE
+
+
 def coded_before(network: nn.Module, luma: Tensor, told: float) -> tuple[float, float]:
     """(octaves, share): how an (H, W) picture looks, and how far to go from the told octaves to those, 0 to 1.
 
     A file tells of its last encoder only. Where even the cautious guess is far above what is told, an earlier one was
     coarser, and the median guess says how coarse.
     """
-    if told > _FINE:
+    if not may_be_finer(told):
         return told, 0.0
     guesses = _guesses(network, luma)
     return guesses[_MEDIAN], min(1.0, max(0.0, (guesses[_CAUTIOUS] - told - _COARSER) / _FADE))

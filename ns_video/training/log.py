@@ -17,7 +17,7 @@ from ns_video.media.plot import Chart, Curve, write_charts
 
 @dataclass(frozen=True, slots=True)
 class StepUpdate:
-    """Progress, every `log.report_every` steps. Losses are means since the last report."""
+    """Progress, every `log.report_every` steps. Losses are means since the last report, or a resume."""
 
     step: int
     steps: int

@@ -34,6 +34,8 @@ Window = npt.NDArray[np.uint8]
 
 _FINE_OCTAVES = 3.2
 """Up to here a file may tell the steps of its last encoder only; its error gives the first one away."""
+_TRIES = 1000
+"""Draws for a sample whose frame tells steps, and isn't one that was coded before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def draw_sample(pool: Pool, config: QuantiserTraining, index: int) -> tuple[Wind
     """Sample `index` of a training: a window, and log2 of the mean step that made it (0: not coded)."""
     rng = np.random.default_rng((config.seed, index))
     names = pool.names()
-    while True:
+    for _ in range(_TRIES):
         pair, steps = pool.pair(names[int(rng.integers(len(names)))])
         t = int(rng.integers(len(pair.truth)))
         decoded, truth = split_planes(pair.coded.pictures)[0][t], split_planes(pair.truth)[0][t]
@@ -136,6 +138,7 @@ def draw_sample(pool: Pool, config: QuantiserTraining, index: int) -> tuple[Wind
             if error > 0.25 * 4.0**octaves:  # three times what a uniform error within the step has: coded before
                 continue
         return np.ascontiguousarray(picture[part]), octaves
+    raise InputError(f"the clips of {config.cache} tell no steps")
 
 
 def _corner(rng: np.random.Generator, shape: tuple[int, ...], window: int, grid: int) -> tuple[int, int]:
@@ -237,7 +240,7 @@ def validate(network: NsQuantiser, folder: Path) -> dict[str, float]:
     for path in pool.names():
         pair, steps = pool.pair(path)
         group = path.name.split("-")[0]
-        for t in (1, len(pair.truth) // 2):
+        for t in {min(1, len(pair.truth) - 1), len(pair.truth) // 2}:  # stills have one frame
             octaves = float(np.log2(np.maximum(code_to_step(steps[t]), 1.0)).mean())
             for name, clip, truth in ((group, pair.coded.pictures, octaves), ("clean", pair.truth, 0.0)):
                 luma = torch.from_numpy(split_planes(clip)[0][t].astype(np.float32))
