@@ -83,8 +83,8 @@ def test_a_jpeg_of_red_green_and_blue_is_held_to_those(quality: int, tmp_path: P
         assert float(((now - was.round()).abs() > WIDTH + 0.05).float().mean()) < 0.02
 
 
-@pytest.mark.parametrize("quality", [50, 75, 85])
-def test_a_jpeg_of_red_green_and_blue_is_never_worse(quality: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("quality", [50, 75])
+def test_a_jpeg_of_red_green_and_blue_gains(quality: int, tmp_path: Path) -> None:
     """What its pixels say of luma and chroma, which it never coded, isn't asked."""
     for make in (photograph, drawing):
         clean = make(3)
