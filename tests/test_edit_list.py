@@ -106,3 +106,55 @@ def test_trimmed_video_that_begins_late_is_whole(film: Path, tmp_path: Path) -> 
 def video_begin(path: Path) -> float:
     """Seconds."""
     return float(facts(path).times[0])
+
+
+@pytest.fixture
+def spoken_film(tmp_path: Path) -> Path:
+    words, path = tmp_path / "words.srt", tmp_path / "in.mp4"
+    cues = ("00,100 --> 00:00:00,900\nlong one", "00,900 --> 00:00:01,200\nbetween", "01,200 --> 00:00:01,600\nnext")
+    words.write_text("".join(f"{number}\n00:00:{cue}\n\n" for number, cue in enumerate(cues, 1)))
+    video = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=2", "-i", words, "-map", "0", "-map", "1", "-c:v", "libx264")
+    ffmpeg(*video, "-g", "5", "-pix_fmt", "yuv420p", "-c:s", "mov_text", path)
+    return path
+
+
+def said(path: Path) -> list[tuple[float, bytes]]:
+    """When cues begin, and their words."""
+    with av.open(str(path)) as clip:
+        packets = [p for p in clip.demux(subtitles=0) if p.pts is not None and p.size > 2]
+        cues = [(float(p.pts * p.time_base), bytes(p)) for p in packets if not p.is_discard]
+    return [(round(begins, 2), words.removeprefix(struct.pack(">H", len(words) - 2))) for begins, words in cues]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("start", ["0.3", "0.42", "0.85", "1.1"])
+def test_words_of_a_clip_that_was_cut_are_those_that_it_shows(
+    start: str, suffix: str, spoken_film: Path, tmp_path: Path
+) -> None:
+    """Cues that end when the stream begins are hidden, too."""
+    cut, out = tmp_path / "cut.mp4", tmp_path / f"out.{suffix}"
+    ffmpeg("-ss", start, "-i", spoken_film, "-map", "0", "-c", "copy", cut)
+    assert restore(cut, out, model="identity").exit_code == 0
+    assert said(out) == said(cut)
+    assert facts(out).times[0] == facts(cut).times[0]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_cue_that_is_still_shown_when_its_stream_begins_begins_with_it(
+    suffix: str, spoken_film: Path, tmp_path: Path
+) -> None:
+    shortened, out = tmp_path / "cut.mp4", tmp_path / f"out.{suffix}"
+    ffmpeg("-ss", "0.95", "-i", spoken_film, "-map", "0", "-c", "copy", shortened)
+    with av.open(str(shortened)) as clip:
+        first = next(p for p in clip.demux(subtitles=0) if p.size > 2)
+        assert first.is_discard and first.pts < 0 < first.pts + first.duration
+        tick = first.time_base
+        rest = (first.pts + first.duration) * tick
+    assert restore(shortened, out, model="identity").exit_code == 0
+    assert verify_files(str(shortened), str(out)) == []
+    assert said(out)[0] == (0.0, b"between")
+    with av.open(str(out)) as clip:
+        begun = next(p for p in clip.demux(subtitles=0) if p.size > 2)
+        assert begun.pts == 0
+        if suffix == "mkv":  # in MP4 the next one, which begins here, too, ends it
+            assert float(begun.duration * begun.time_base) == pytest.approx(float(rest), abs=0.002)

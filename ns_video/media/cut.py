@@ -39,7 +39,8 @@ class HiddenPackets:
     """Which packets of sound and words nobody hears or sees: an edit list (MP4) lets their stream begin later, or takes
     something out of its middle.
 
-    Kept is what decoders need to begin with: an encoder's delay before 0, where nothing is heard, or one packet.
+    Kept is what decoders need to begin with: an encoder's delay before 0, where nothing is heard, or one packet. A cue
+    that is still shown when its stream begins begins with it.
     """
 
     def __init__(self, into: Container, start: Fraction | None = None) -> None:
@@ -51,7 +52,10 @@ class HiddenPackets:
         self._heard: set[int] = set()
 
     def hides(self, packet: Packet) -> bool:
-        """Whether a packet is to be left out; of each stream in order, moved to where it lies in the output."""
+        """Whether a packet is to be left out; of each stream in order, moved to where it lies in the output.
+
+        A cue of which only the first part is hidden is shortened to the rest.
+        """
         if packet.stream.type not in ("audio", "subtitle"):
             return False
         if not packet.is_discard:
@@ -71,7 +75,7 @@ class HiddenPackets:
         lasts = (packet.duration or 0) * packet.time_base
         ends = stamp * packet.time_base + lasts
         if about.type == "subtitle":
-            return ends < begins
+            return not _begins_late(packet, stamp * packet.time_base, begins, 0) and ends <= begins
         if begins <= lasts and self._has_edit_lists:  # libav's muxer hides what lies before 0
             return False
         return ends <= begins - (lasts if begins > lasts else Fraction(PRIMING_SECONDS))

@@ -228,6 +228,8 @@ def _span_of(packet: Any) -> tuple[Fraction | None, Fraction | None]:
 
 def write_counted(writer: ClipWriter, item: CopiedPacket, counted: dict[int, PacketTally]) -> None:
     """Copy a packet and count it, where it is written."""
+    if not writer.takes(item):
+        return
     payload, span = bytes(_payload(item.packet)), _span_of(item.packet)
     if writer.write_copy(item):
         counted.setdefault(item.stream_index, PacketTally()).add(payload, *span)

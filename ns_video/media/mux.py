@@ -161,8 +161,8 @@ def _text_clock(plan: VideoPlan, source: InputContainer, copies: Iterable[CopyPl
 class ClipWriter:
     """An output container with the restored video stream and all that is copied beside it.
 
-    `write_video(packets)` and `write_copy(packet)` in any order; `close()` writes the trailer. Foreign errors leave as
-    OutputError with the path.
+    `write_video(packets)` and, of what it `takes`, `write_copy(packet)` in any order; `close()` writes the trailer.
+    Foreign errors leave as OutputError with the path.
     """
 
     def __init__(
@@ -369,14 +369,16 @@ class ClipWriter:
         self._from_zero(packet, self._video_index)
         self._mux(packet)
 
-    def write_copy(self, item: CopiedPacket) -> bool:
-        """Mux one copied packet. Takes the packet over.
+    def takes(self, item: CopiedPacket) -> bool:
+        """Whether a copied packet is to be written: its stream is, and an edit list doesn't hide it; to be asked once.
 
-        False where nothing is to be written: no such stream, or no words.
+        A cue of which only the first part is hidden is shortened to the rest.
         """
+        return item.stream_index in self._streams and not self._hidden.hides(item.packet)
+
+    def write_copy(self, item: CopiedPacket) -> bool:
+        """Mux one copied packet that it `takes`. Takes the packet over. False where there are no words to write."""
         packet, index = item.packet, item.stream_index
-        if index not in self._streams or self._hidden.hides(packet):
-            return False
         convert = self._convert.get(index)
         if convert is None:
             return self._write_beside(packet, index)
