@@ -21,6 +21,7 @@ from material import FRAMES, WIDTH, Recipe, cues, facts, write_clip
 from ns_video.color import to_tensor
 from ns_video.errors import Interrupted
 from ns_video.media.decode import ClipReader, open_clip
+from ns_video.media.verify import verify_files
 from ns_video.pipeline import RestoreOptions, restore_steps
 
 IDENTITY = ("restore", "--model", "identity")
@@ -456,3 +457,24 @@ def test_a_scale_through_pipes_is_applied_once_and_keeps_untagged_colours(piped)
     assert seen[1].shape == (3, 720, 960)
     for x in (20, 70, 110, 160, 205, 250, 300):
         assert np.abs(seen[0][:, 100, x] - seen[1][:, 300, 3 * x + 1]).max() < 0.01
+
+
+def sound_of(path: Path) -> bytes:
+    """Every sample."""
+    with av.open(str(path)) as clip:
+        return b"".join(frame.to_ndarray().tobytes() for frame in clip.decode(audio=0))
+
+
+@pytest.mark.parametrize("container", ["matroska", "mp4", "mov", "nut"])
+@pytest.mark.parametrize("through", ["file", "pipe"])
+def test_aac_of_transport_streams_goes_out_through_a_pipe(through: str, container: str, piped, tmp_path: Path) -> None:
+    """There each packet has a header of its own; Matroska and MP4 tell it in theirs, which a pipe never gets back."""
+    source, target = tmp_path / "in.ts", tmp_path / "out"
+    tone = ("-f", "lavfi", "-i", "testsrc2=s=64x48:d=1", "-f", "lavfi", "-i", "sine=d=1", "-ac", "2")
+    ffmpeg(*tone, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "aac", source)
+    named, data = ("-", source.read_bytes()) if through == "pipe" else (source, None)
+    code, out, said = piped(*IDENTITY, named, "-", "--format", container, "-q", data=data)
+    assert (code, said) == (0, "")
+    target.write_bytes(out)
+    assert verify_files(str(source), str(target)) == []
+    assert sound_of(target) == sound_of(source)

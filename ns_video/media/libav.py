@@ -206,6 +206,9 @@ def _unknown_option(
     return next((name for name in names if name not in _TAKING_EACH_TEXT and outcome(name) == ignored), None)
 
 
+_KEPT_HEADS = frozenset({"nut", "mpegts"})
+
+
 class _CountedPipe:
     """A pipe that libav reads from through PyAV: where it ended, libav's own protocol keeps to itself."""
 
@@ -226,7 +229,7 @@ class _CountedPipe:
 
     def opened(self, container_format: str) -> None:
         """Nothing more is kept from here on."""
-        self.head, self._probed = b"".join(self._probed or ()) if container_format == "nut" else b"", None
+        self.head, self._probed = b"".join(self._probed or ()) if container_format in _KEPT_HEADS else b"", None
 
     def __del__(self) -> None:
         if self._descriptor != _STANDARD_INPUT:
@@ -253,7 +256,7 @@ def bytes_of(container: Any) -> int:
 
 
 def head_of(container: Any) -> bytes:
-    """What came through a pipe of NUT until it was open; of what is none, nothing."""
+    """What came through a pipe of NUT or MPEG-TS until it was open; of what is none, nothing."""
     file = container.file and container.file.file
     return file.head if isinstance(file, _CountedPipe) else b""
 

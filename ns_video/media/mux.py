@@ -15,6 +15,7 @@ from typing import Any
 import av
 import av.error
 from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
@@ -36,6 +37,7 @@ from ns_video.media.languages import told_language
 from ns_video.media.libav import abandon, muted_log, printable, translate_output
 from ns_video.media.probe import ANIMATIONS, ClipInfo
 from ns_video.media.sample_boxes import complete_movie, writable
+from ns_video.media.sound import unwraps
 from ns_video.media.stream_tags import move_time_codes, reel_tags, told_tags
 from ns_video.media.text_subtitles import Cue, TextConverter, conversion_notes
 from ns_video.media.transport_tables import are_free, only_program, table_pid
@@ -211,6 +213,7 @@ class ClipWriter:
         """Stream → presentation time of its first packet, and how many had no decode time."""
         self._streams: dict[int, Stream] = {}
         self._convert: dict[int, TextConverter] = {}
+        self._unwrap: dict[int, BitStreamFilterContext] = {}
         self._held: dict[int, Cue] = {}
         """Stream → its latest cue, until something that begins later is written: cues of MP4 are shown one at a time,
         so those that begin together are one."""
@@ -350,6 +353,8 @@ class ClipWriter:
     def _add_copy(self, stream: Stream, copy: CopyPlan) -> Stream:
         if not copy.target_codec:
             made = add_copied_stream(self._container, stream, self._holder, as_wave=copy.as_wave)
+            if self._file is None and unwraps(stream, self._holder):  # in fragments libav's muxer doesn't
+                self._unwrap[stream.index] = BitStreamFilterContext("aac_adtstoasc", stream)
             if copy.as_wave:
                 self._waves.append(sum(s.type != "attachment" for s in self._container.streams))
             return made
@@ -381,7 +386,7 @@ class ClipWriter:
         packet, index = item.packet, item.stream_index
         convert = self._convert.get(index)
         if convert is None:
-            return self._write_beside(packet, index)
+            return self._write_beside(self._unwrapped(packet, index), index)
         words = convert.words(bytes(packet))
         if not words:
             return False
@@ -398,6 +403,18 @@ class ClipWriter:
             self._write_cue(held, index)
         self._held[index] = cue
         return True
+
+    def _unwrapped(self, packet: Packet, index: int) -> Packet:
+        """Without the header of its own that the output has no room for. Raises OutputError."""
+        if index not in self._unwrap:
+            return packet
+        tick = packet.time_base
+        try:
+            (bare,) = self._unwrap[index].filter(packet)
+        except (av.FFmpegError, ValueError) as error:
+            raise translate_output(error, self.shown, "encode", resumes=self._resumes) from error
+        bare.time_base = tick
+        return bare
 
     def _release(self, before: Fraction | None = None) -> None:
         """Write the cues that were held for others to join them: those that begin before so many seconds, or all."""

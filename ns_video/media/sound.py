@@ -21,6 +21,7 @@ _OF_ANY_SIZE = frozenset({"aac", "ac3", "dts", "eac3", "flac", "mp1", "mp2", "mp
 _ASKING = _OF_ANY_SIZE | {"adpcm_ima_wav", "adpcm_ms", "adpcm_swf", "adpcm_yamaha"}
 """Sound that libav's muxer gives wrong times where it isn't told."""
 _ASKED_FOR_PLACES = ("pcm_", "adpcm_", "speex")
+_ADTS_BYTES = 7
 _LAYOUTS = {1: "mono", 2: "stereo"}
 
 
@@ -52,19 +53,43 @@ def _unplaced(stream: Any) -> int:
 
 def _is_misnamed(stream: Any, container: Container) -> bool:
     """Whether NUT, which has one name for both, calls E-AC-3 AC-3, as `container` would have to."""
-    told = stream.container
-    if told.format.name != "nut" or container.name == "nut" or codec_name(stream) != "ac3":
+    if stream.container.format.name != "nut" or container.name == "nut" or codec_name(stream) != "ac3":
         return False
+    first = _first_packet(stream)
+    return len(first) > _VERSION and first[_VERSION] >> 3 > _LAST_OF_AC3
+
+
+def _first_packet(stream: Any) -> bytes:
+    """The first one of a stream, from the beginning of its file or pipe; nothing where none lies there."""
+    told = stream.container
     head, first = head_of(told), b""  # a pipe can't be gone back to
     if not head and not told.name.startswith("file:"):
-        return False
+        return b""
+    source, container_format = io.BytesIO(head) if head else told.name.removeprefix("file:"), told.format.name
     with (
-        suppress(av.FFmpegError),  # the head ends anywhere
+        suppress(av.FFmpegError, IndexError),  # the head ends anywhere
         muted_log(),
-        open_input(io.BytesIO(head) if head else told.name.removeprefix("file:"), container_format="nut") as again,
+        open_input(source, container_format=container_format) as again,
     ):
         first = next((bytes(p) for p in again.demux(again.streams[stream.index]) if p.size), b"")
-    return len(first) > _VERSION and first[_VERSION] >> 3 > _LAST_OF_AC3
+    return first
+
+
+def unwraps(stream: Any, container: Container) -> bool:
+    """Whether each packet of a copied stream begins with a header (ADTS) that `container` has no room for."""
+    return container.is_mov and bool(_configuration(stream))
+
+
+def _configuration(stream: Any) -> bytes:
+    """The AudioSpecificConfig (ISO 14496-3, 1.6.2.1) of AAC each of whose packets begins with a header instead (ADTS,
+    1.A.2.2), as in MPEG-TS; nothing where it isn't that, or its header leaves the channels to the packet."""
+    if codec_name(stream) != "aac" or stream.codec_context is None or stream.codec_context.extradata:
+        return b""
+    first = _first_packet(stream)
+    if len(first) < _ADTS_BYTES or int.from_bytes(first[:2]) & 0xFFF6 != 0xFFF0:
+        return b""
+    kind, rate, channels = (first[2] >> 6) + 1, first[2] >> 2 & 15, (first[2] & 1) << 2 | first[3] >> 6
+    return (kind << 11 | rate << 7 | channels << 3).to_bytes(2) if channels else b""
 
 
 def refusal_of_sound(stream: Any, container: Container) -> str | None:
@@ -89,6 +114,8 @@ def tell_of_sound(made: Any, stream: Any, container: Container) -> None:
     """
     if stream.type != "audio":
         return
+    if (container.is_mov or container.is_matroska) and (told := _configuration(stream)):
+        made.codec_context.extradata = told  # libav adds it to a file that it can go back to, but to no pipe
     if container.places_channels and (channels := _unplaced(stream)):
         made.codec_context.layout = _LAYOUTS[channels]
     if container.counts_sound and (samples := _samples_of(stream)):
@@ -97,4 +124,4 @@ def tell_of_sound(made: Any, stream: Any, container: Container) -> None:
         made.codec_context.open()
 
 
-__all__ = ["refusal_of_sound", "tell_of_sound"]
+__all__ = ["refusal_of_sound", "tell_of_sound", "unwraps"]
